@@ -1,0 +1,59 @@
+"""One file per run kind: its config, a title, and what to run, as text.
+
+A kind file defines ``KIND``. The server and the command line import it (it must stay light: no torch); only the worker
+imports the function that ``Kind.run`` names. To add a kind, add a file here.
+"""
+
+import importlib
+import pkgutil
+from dataclasses import dataclass, field
+
+from explorer.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of run.
+
+    Attributes
+    ----------
+    name
+        The word on the command line and in run.json.
+    title
+        What a person reads: "Train the anomaly model".
+    config
+        A frozen dataclass. Each field's ``metadata`` has ``help``, and where they apply ``unit``, ``low``, ``high``
+        (inclusive range) and ``choices``: flags, forms and checks are built from it.
+    run
+        ``"module:function"``; the function takes (config, `models.artifacts.Workspace`) and yields
+        `models.progress.Progress`. It writes its artifacts into the workspace and returns the numbers to keep in run.json
+        (``dict``, the generator's return value).
+    needs
+        Kinds of finished runs that this one builds on; the newest is taken unless told.
+    folder
+        "runs" or "maps".
+    """
+
+    name: str
+    title: str
+    config: type
+    run: str
+    needs: tuple[str, ...] = ()
+    folder: str = field(default="runs")
+
+
+def kinds() -> dict[str, Kind]:
+    """All kinds by name."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        kind = importlib.import_module(f"{__name__}.{module.name}").KIND
+        found[kind.name] = kind
+    return found
+
+
+def kind(name: str) -> Kind:
+    """The kind called `name`, or a `UsageError` that lists them."""
+    known = kinds()
+    if name not in known:
+        raise UsageError(f'there is no run kind "{name}"; there are {", ".join(sorted(known))}')
+    return known[name]

@@ -1,0 +1,1 @@
+"""What works for a script, the command line and the screens alike."""
