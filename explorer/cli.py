@@ -1,9 +1,10 @@
 """The ``voorwerp`` command.
 
-Everything the app does can be done from here. Imports are made inside the commands, so that ``voorwerp --help`` is quick.
-Exit codes: 0 done, 1 one sentence on stderr says what is wrong, 2 the command was written wrongly, 130 stopped by Ctrl-C.
+Everything the app does can be done from here. Imports are made inside the commands, so that ``voorwerp --help`` is
+quick. Exit codes: 0 done; 1 one sentence on stderr says what is wrong; 2 the command was written wrongly; 130 stopped.
 """
 
+import errno
 import ipaddress
 import sys
 from collections.abc import Sequence
@@ -63,25 +64,24 @@ def check_packages() -> None:
     ours = Path(__file__).parents[1] / "models" / "__init__.py"
     if models.__file__ is None or Path(models.__file__).resolve() != ours.resolve():
         raise UsageError(
-            f"another package called models shadows Voorwerp's ({models.__file__}); start from another folder or unset PYTHONPATH"
+            f"another package called models shadows Voorwerp's ({models.__file__}); "
+            "start from another folder or unset PYTHONPATH"
         )
 
 
-def sentence_of(error: BaseException) -> str | None:
+def sentence_of(error: Exception) -> str | None:
     """The one sentence for an error a person can act on; None for a defect of ours, which keeps its traceback."""
-    import errno
-
-    from models.images import ImageError
-
-    from models.artifacts import ArtifactError
-
-    if isinstance(error, (VoorwerpError, ArtifactError, ImageError)):
+    if isinstance(error, VoorwerpError):
         return str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full{f' ({error.filename})' if error.filename else ''}; free some space and start again"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
-    return None
+    from models.images import ImageError
+
+    from models.artifacts import ArtifactError
+
+    return str(error) if isinstance(error, (ArtifactError, ImageError)) else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
