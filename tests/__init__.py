@@ -1,0 +1,1 @@
+"""Tests mirror the packages: tests/models, tests/explorer; ui holds the journeys in a real browser."""
