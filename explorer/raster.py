@@ -1,0 +1,687 @@
+"""The map's renderer: points in cell order, and the pixels, picks and polygons that are read off them.
+
+The only file that knows cell order. Points are sorted once by the cell of a G × G grid; a view then touches only the
+cells it covers, so the cost of a frame follows what is on screen and not the size of the survey. Every kernel is compiled
+without the GIL: the server runs frames on threads.
+
+A frame is one byte a pixel:
+
+====  ================================================================
+byte  meaning
+====  ================================================================
+0     no subject here
+1     subjects, but none has a value (drawn grey: missing is never 0)
+2     missing, outside the selection
+3…    `LEVELS` steps of the ramp, dimmed: outside the selection
+…255  `LEVELS` steps of the ramp, in full: selected, or no selection
+====  ================================================================
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import numpy as np
+from numba import njit
+
+from explorer.state import Selection
+
+LEVELS = 126
+EMPTY, MISSING, MISSING_DIM, DIM, FULL = 0, 1, 2, 3, 3 + LEVELS
+NO_VALUE = 255  # code of a subject without a value
+
+Aggregate = Literal["count", "max", "mean", "dominant"]
+Norm = Literal["linear", "log", "equalised"]
+#: x0, x1, y0, y1 in data coordinates
+View = tuple[float, float, float, float]
+
+_jit = njit(cache=True, nogil=True)
+_fast = njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz"})
+
+
+# ------------------------------------------------------------------------------------------------------ the index
+@_jit
+def _cells_of(x, y, x0, y0, per_x, per_y, grid):
+    cells = np.empty(x.size, np.int64)
+    for i in range(x.size):
+        cx = min(grid - 1, max(0, int((x[i] - x0) * per_x)))
+        cy = min(grid - 1, max(0, int((y[i] - y0) * per_y)))
+        cells[i] = cy * grid + cx
+    return cells
+
+
+@_jit
+def _counting_sort(cells, n_cells):
+    start = np.zeros(n_cells + 1, np.int64)
+    for c in cells:
+        start[c + 1] += 1
+    for c in range(n_cells):
+        start[c + 1] += start[c]
+    place = start[:-1].copy()
+    order = np.empty(cells.size, np.int64)
+    for i in range(cells.size):
+        order[place[cells[i]]] = i
+        place[cells[i]] += 1
+    return start, order
+
+
+class CellIndex:
+    """The placed subjects of one map (or any two columns) in cell order.
+
+    Parameters
+    ----------
+    x, y
+        float (N,), row order; a subject with a NaN is not placed.
+
+    Attributes
+    ----------
+    x, y
+        float32 (n,), cell order.
+    rows
+        uint32 (n,): the survey row of each.
+    n_rows
+        N.
+    bounds
+        x0, x1, y0, y1 of all points, never empty.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        self.n_rows = len(x)
+        placed = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+        x, y = np.asarray(x, np.float32)[placed], np.asarray(y, np.float32)[placed]
+        self.grid = 64 if placed.size < 50_000 else 256 if placed.size <= 2_000_000 else 512
+        self.bounds: View = _bounds(x, y)
+        x0, x1, y0, y1 = self.bounds
+        self.per_x, self.per_y = self.grid / (x1 - x0), self.grid / (y1 - y0)
+        cells = _cells_of(x, y, x0, y0, self.per_x, self.per_y, self.grid)
+        self.start, order = _counting_sort(cells, self.grid * self.grid)
+        self.x, self.y = x[order], y[order]
+        self.rows = placed[order].astype(np.uint32)
+
+    def __len__(self) -> int:
+        return int(self.rows.size)
+
+    def _box(self, view: View) -> tuple[int, int, int, int]:
+        """First and last cell of a view in x and in y; last < first where the view misses every point."""
+        x0, x1, y0, y1 = view
+        bx0, bx1, by0, by1 = self.bounds
+        if x1 < bx0 or x0 > bx1 or y1 < by0 or y0 > by1 or not len(self):
+            return 1, 0, 1, 0
+        # one cell of slack: a point's cell was found in float arithmetic and may lie a hair off
+        last = self.grid - 1
+        return (
+            max(0, min(last, math.floor((x0 - bx0) * self.per_x) - 1)),
+            max(0, min(last, math.floor((x1 - bx0) * self.per_x) + 1)),
+            max(0, min(last, math.floor((y0 - by0) * self.per_y) - 1)),
+            max(0, min(last, math.floor((y1 - by0) * self.per_y) + 1)),
+        )
+
+    def count_near(self, view: View) -> int:
+        """Points in the cells that a view touches: an upper bound on the points in view, without looking at one."""
+        cx0, cx1, cy0, cy1 = self._box(view)
+        rows = np.arange(cy0, cy1 + 1) * self.grid
+        return int((self.start[rows + cx1 + 1] - self.start[rows + cx0]).sum()) if rows.size else 0
+
+    def nearest(self, x: float, y: float, reach_x: float, reach_y: float) -> int | None:
+        """Survey row of the point nearest to (x, y) within the ellipse of half-axes `reach_x`, `reach_y`; None if none.
+
+        Distance is measured in units of the reach, that is in pixels when the reach is so many pixels.
+        """
+        if not (reach_x > 0 and reach_y > 0):
+            return None
+        cx0, cx1, cy0, cy1 = self._box((x - reach_x, x + reach_x, y - reach_y, y + reach_y))
+        found = _nearest(self.x, self.y, self.start, self.grid, cx0, cx1, cy0, cy1, x, y, reach_x, reach_y)
+        return int(self.rows[found]) if found >= 0 else None
+
+    def inside(self, polygon: np.ndarray) -> Selection:
+        """The subjects inside a closed polygon by the even-odd rule, exactly.
+
+        Parameters
+        ----------
+        polygon
+            float (k, 2) vertices in data coordinates, k ≥ 3; the last joins the first.
+        """
+        words = np.zeros(Selection.n_words(self.n_rows), np.uint64)
+        polygon = np.ascontiguousarray(polygon, np.float64)
+        if len(polygon) >= 3 and len(self) and np.isfinite(polygon).all():
+            x0, _, y0, _ = self.bounds
+            _inside(self.x, self.y, self.rows, self.start, self.grid, x0, y0, self.per_x, self.per_y, polygon, words)
+        return Selection(words, self.n_rows)
+
+
+def _bounds(x: np.ndarray, y: np.ndarray) -> View:
+    if not x.size:
+        return -1.0, 1.0, -1.0, 1.0
+    x0, x1, y0, y1 = float(x.min()), float(x.max()), float(y.min()), float(y.max())
+    pad_x, pad_y = (0.0 if x1 > x0 else 0.5), (0.0 if y1 > y0 else 0.5)
+    return x0 - pad_x, x1 + pad_x, y0 - pad_y, y1 + pad_y
+
+
+@_jit
+def _nearest(px, py, start, grid, cx0, cx1, cy0, cy1, x, y, reach_x, reach_y):
+    best, found = 1.0, -1
+    for cy in range(cy0, cy1 + 1):
+        for i in range(start[cy * grid + cx0], start[cy * grid + cx1 + 1]):
+            dx, dy = (px[i] - x) / reach_x, (py[i] - y) / reach_y
+            d = dx * dx + dy * dy
+            if d <= best:
+                best, found = d, i
+    return found
+
+
+@_jit
+def _crosses(x, y, ax, ay, bx, by):
+    return (ay > y) != (by > y) and x < (bx - ax) * (y - ay) / (by - ay) + ax
+
+
+@_jit
+def _inside(px, py, rows, start, grid, x0, y0, per_x, per_y, polygon, words):
+    k = len(polygon)
+    one = np.uint64(1)
+    edges = np.empty(k, np.int64)
+    boundary = np.empty(grid, np.bool_)
+    for cy in range(grid):
+        if start[cy * grid] == start[(cy + 1) * grid]:
+            continue
+        # a cell's own float rounding may place a point a hair outside its cell: widen the band
+        low, high = y0 + (cy - 0.01) / per_y, y0 + (cy + 1.01) / per_y
+        middle = y0 + (cy + 0.5) / per_y
+        n = 0
+        boundary[:] = False
+        for e in range(k):
+            ax, ay = polygon[e, 0], polygon[e, 1]
+            bx, by = polygon[(e + 1) % k, 0], polygon[(e + 1) % k, 1]
+            if max(ay, by) < low or min(ay, by) > high:
+                continue
+            edges[n] = e
+            n += 1
+            # the part of the edge within the band touches these cells
+            sx0, sx1 = ax, bx
+            if by != ay:
+                t0, t1 = (low - ay) / (by - ay), (high - ay) / (by - ay)
+                t0, t1 = max(0.0, min(t0, t1)), min(1.0, max(t0, t1))
+                sx0, sx1 = ax + t0 * (bx - ax), ax + t1 * (bx - ax)
+            c0 = math.floor((min(sx0, sx1) - x0) * per_x - 0.01)
+            c1 = math.floor((max(sx0, sx1) - x0) * per_x + 0.01)
+            for c in range(max(0, c0), min(grid - 1, c1) + 1):
+                boundary[c] = True
+        if n == 0:
+            continue
+        for cx in range(grid):
+            cell = cy * grid + cx
+            if start[cell] == start[cell + 1]:
+                continue
+            if boundary[cx]:
+                for i in range(start[cell], start[cell + 1]):
+                    odd = False
+                    for j in range(n):
+                        a, b = polygon[edges[j]], polygon[(edges[j] + 1) % k]
+                        if _crosses(px[i], py[i], a[0], a[1], b[0], b[1]):
+                            odd = not odd
+                    if odd:
+                        words[rows[i] >> 6] |= one << np.uint64(rows[i] & 63)
+            else:
+                center = x0 + (cx + 0.5) / per_x
+                odd = False
+                for j in range(n):
+                    a, b = polygon[edges[j]], polygon[(edges[j] + 1) % k]
+                    if _crosses(center, middle, a[0], a[1], b[0], b[1]):
+                        odd = not odd
+                if odd:
+                    for i in range(start[cell], start[cell + 1]):
+                        words[rows[i] >> 6] |= one << np.uint64(rows[i] & 63)
+
+
+# ------------------------------------------------------------------------------------------------------ colours
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Monotone map of a value to a level 0 … `LEVELS` - 1, and back for the colour bar.
+
+    Attributes
+    ----------
+    norm
+        linear (between `low` and `high`), log (likewise), equalised (each level holds as many subjects).
+    low, high
+        Value at the bottom and the top of the ramp. Linear and log are clipped at the 0.5 and 99.5 percentiles of the
+        survey, so that one extreme does not empty the ramp; the bar says so.
+    edges
+        float64 (LEVELS - 1,): a value's level is the number of edges at or below it.
+    clipped
+        Whether values lie outside low … high.
+    """
+
+    norm: Norm
+    low: float
+    high: float
+    edges: np.ndarray
+    clipped: bool = False
+
+    @classmethod
+    def of(cls, values: np.ndarray, norm: Norm) -> Scale:
+        """The scale of a column: all its finite values, or an even stride through them above 200,000."""
+        finite = np.asarray(values)[:: max(1, len(values) // 200_000)]
+        finite = finite[np.isfinite(finite)].astype(np.float64)
+        if not finite.size:
+            return cls("linear", 0.0, 1.0, np.linspace(0, 1, LEVELS + 1)[1:-1])
+        if norm == "equalised":
+            edges = np.quantile(finite, np.linspace(0, 1, LEVELS + 1)[1:-1])
+            return cls(norm, float(finite.min()), float(finite.max()), edges)
+        low, high = (float(v) for v in np.quantile(finite, [0.005, 0.995]))
+        if norm == "log":
+            positive = finite[finite > 0]
+            if not positive.size:
+                return cls.of(values, "linear")
+            low = max(low, float(np.quantile(positive, 0.005)))
+            high = max(high, low * 1.000001)
+            edges = np.geomspace(low, high, LEVELS + 1)[1:-1]
+        else:
+            high = high if high > low else low + 1.0
+            edges = np.linspace(low, high, LEVELS + 1)[1:-1]
+        return cls(norm, low, high, edges, bool(finite.min() < low or finite.max() > high))
+
+    def ticks(self, n: int = 5) -> list[tuple[float, float]]:
+        """(position 0–1 along the ramp, value there) at n even positions."""
+        at = np.linspace(0, 1, n)
+        knots = np.concatenate([[self.low], self.edges, [self.high]])
+        return [(float(p), float(np.interp(p * LEVELS, np.arange(LEVELS + 1), knots))) for p in at]
+
+
+@_jit
+def _levels(values, edges, order, out):
+    for i in range(order.size):
+        v = values[order[i]]
+        if not np.isfinite(v):
+            out[i] = NO_VALUE
+            continue
+        low, high = 0, edges.size
+        while low < high:
+            middle = (low + high) >> 1
+            if edges[middle] <= v:
+                low = middle + 1
+            else:
+                high = middle
+        out[i] = low
+
+
+@dataclass(frozen=True, slots=True)
+class Paint:
+    """What gives the points of an index their colour.
+
+    Attributes
+    ----------
+    aggregate
+        How the subjects of one pixel become one value.
+    codes
+        uint8 (n,) in cell order: level of each subject, or `NO_VALUE`; category number for "dominant". None for count.
+    values
+        float32 (n,) in cell order, for the mean only.
+    scale
+        None for count (its scale depends on the view) and categories.
+    labels
+        Category names for "dominant".
+    """
+
+    aggregate: Aggregate
+    norm: Norm = "equalised"
+    codes: np.ndarray | None = None
+    values: np.ndarray | None = None
+    scale: Scale | None = None
+    labels: list[str] = field(default_factory=list)
+
+    @classmethod
+    def count(cls, norm: Norm = "equalised") -> Paint:
+        """Colour by the number of subjects."""
+        return cls("count", norm)
+
+    @classmethod
+    def of_values(cls, index: CellIndex, values: np.ndarray, aggregate: Aggregate, norm: Norm) -> Paint:
+        """Colour by a numeric column, float (N,) in row order, NaN where missing."""
+        scale = Scale.of(values, norm)
+        codes = np.empty(len(index), np.uint8)
+        _levels(values, scale.edges, index.rows, codes)
+        kept = np.asarray(values, np.float32)[index.rows] if aggregate == "mean" else None
+        return cls(aggregate, norm, codes, kept, scale)
+
+    @classmethod
+    def of_categories(cls, index: CellIndex, codes: np.ndarray, labels: list[str]) -> Paint:
+        """Colour by the commonest category of a pixel; int (N,) codes in row order, -1 where missing.
+
+        The eleven commonest categories keep a colour of their own; the others share the twelfth, "other".
+        """
+        counts = np.bincount(codes[codes >= 0], minlength=len(labels))
+        order = np.argsort(-counts, kind="stable")
+        kept = [int(c) for c in (order if len(labels) <= 12 else order[:11]) if counts[c]]
+        table = np.full(len(labels) + 1, NO_VALUE, np.uint8)  # the last, reached by -1, is missing
+        if len(labels) > 12:
+            table[:-1] = len(kept)
+        table[kept] = np.arange(len(kept))
+        names = [labels[c] for c in kept] + (["other"] if len(labels) > 12 else [])
+        return cls("dominant", codes=table[codes[index.rows]], labels=names)
+
+
+# ------------------------------------------------------------------------------------------------------ frames
+@_fast
+def _bit(words, row):
+    return np.int64((words[row >> 6] >> np.uint64(row & 63)) & np.uint64(1))
+
+
+@_fast
+def _count(px, py, rows, words, start, grid, cx0, cx1, cy0, cy1, x0, y0, sx, sy, out, some):
+    h, w = out.shape[1:]
+    seen = 0
+    for cy in range(cy0, cy1 + 1):
+        for i in range(start[cy * grid + cx0], start[cy * grid + cx1 + 1]):
+            fx, fy = (px[i] - x0) * sx, (py[i] - y0) * sy
+            if fx >= 0 and fy >= 0 and fx < w and fy < h:
+                s = _bit(words, rows[i]) if some else 1
+                out[s, int(fy), int(fx)] += 1
+                seen += 1
+    return seen
+
+
+@_fast
+def _highest(px, py, rows, words, start, grid, cx0, cx1, cy0, cy1, x0, y0, sx, sy, codes, out, some):
+    # out: 0 nothing, 1 only missing, 2 + level
+    h, w = out.shape[1:]
+    seen = 0
+    for cy in range(cy0, cy1 + 1):
+        for i in range(start[cy * grid + cx0], start[cy * grid + cx1 + 1]):
+            fx, fy = (px[i] - x0) * sx, (py[i] - y0) * sy
+            if fx >= 0 and fy >= 0 and fx < w and fy < h:
+                s = _bit(words, rows[i]) if some else 1
+                c = np.uint8(1) if codes[i] == NO_VALUE else np.uint8(codes[i] + 2)
+                if c > out[s, int(fy), int(fx)]:
+                    out[s, int(fy), int(fx)] = c
+                seen += 1
+    return seen
+
+
+@_fast
+def _sums(px, py, rows, words, start, grid, cx0, cx1, cy0, cy1, x0, y0, sx, sy, values, total, known, count, some):
+    h, w = total.shape[1:]
+    seen = 0
+    for cy in range(cy0, cy1 + 1):
+        for i in range(start[cy * grid + cx0], start[cy * grid + cx1 + 1]):
+            fx, fy = (px[i] - x0) * sx, (py[i] - y0) * sy
+            if fx >= 0 and fy >= 0 and fx < w and fy < h:
+                s = _bit(words, rows[i]) if some else 1
+                ix, iy = int(fx), int(fy)
+                count[s, iy, ix] += 1
+                if values[i] == values[i]:
+                    total[s, iy, ix] += values[i]
+                    known[s, iy, ix] += 1
+                seen += 1
+    return seen
+
+
+@_fast
+def _per_category(px, py, rows, words, start, grid, cx0, cx1, cy0, cy1, x0, y0, sx, sy, codes, out, some):
+    # out: (2, h, w, categories + 1), the last is missing
+    h, w = out.shape[1:3]
+    missing = out.shape[3] - 1
+    seen = 0
+    for cy in range(cy0, cy1 + 1):
+        for i in range(start[cy * grid + cx0], start[cy * grid + cx1 + 1]):
+            fx, fy = (px[i] - x0) * sx, (py[i] - y0) * sy
+            if fx >= 0 and fy >= 0 and fx < w and fy < h:
+                s = _bit(words, rows[i]) if some else 1
+                c = missing if codes[i] == NO_VALUE else codes[i]
+                out[s, int(fy), int(fx), c] += 1
+                seen += 1
+    return seen
+
+
+@_jit
+def _bytes_of_counts(counts, table, step, out):
+    h, w = out.shape
+    top = table.size - 1
+    for y in range(h):
+        for x in range(w):
+            if counts[1, y, x]:
+                out[y, x] = FULL + table[min(top, counts[1, y, x] // step)]
+            elif counts[0, y, x]:
+                out[y, x] = DIM + table[min(top, counts[0, y, x] // step)]
+
+
+@_jit
+def _bytes_of_codes(codes, out):
+    h, w = out.shape
+    for y in range(h):
+        for x in range(w):
+            if codes[1, y, x]:
+                out[y, x] = MISSING if codes[1, y, x] == 1 else FULL + codes[1, y, x] - 2
+            elif codes[0, y, x]:
+                out[y, x] = MISSING_DIM if codes[0, y, x] == 1 else DIM + codes[0, y, x] - 2
+
+
+@_jit
+def _codes_of_means(total, known, count, edges, out):
+    for s in range(2):
+        for y in range(out.shape[1]):
+            for x in range(out.shape[2]):
+                if not count[s, y, x]:
+                    continue
+                if not known[s, y, x]:
+                    out[s, y, x] = 1
+                    continue
+                v = total[s, y, x] / known[s, y, x]
+                low, high = 0, edges.size
+                while low < high:
+                    middle = (low + high) >> 1
+                    if edges[middle] <= v:
+                        low = middle + 1
+                    else:
+                        high = middle
+                out[s, y, x] = low + 2
+
+
+@_jit
+def _codes_of_categories(per, out):
+    categories = per.shape[3] - 1
+    for s in range(2):
+        for y in range(out.shape[1]):
+            for x in range(out.shape[2]):
+                best, most = -1, 0
+                for c in range(categories):
+                    if per[s, y, x, c] > most:
+                        best, most = c, per[s, y, x, c]
+                if best >= 0:
+                    out[s, y, x] = best + 2
+                elif per[s, y, x, categories]:
+                    out[s, y, x] = 1
+
+
+@_jit
+def _grow(frame, offsets, out):
+    """Draw each pixel as a disc; selected before others, then the higher byte wins, so nothing interesting is covered."""
+    h, w = frame.shape
+    for y in range(h):
+        for x in range(w):
+            b = frame[y, x]
+            if b == EMPTY:
+                continue
+            for k in range(len(offsets)):
+                yy, xx = y + offsets[k, 0], x + offsets[k, 1]
+                if 0 <= yy < h and 0 <= xx < w:
+                    old = out[yy, xx]
+                    # order: empty < dim missing < dim ramp < missing < full ramp
+                    old_rank = old + 300 if (old == MISSING or old >= FULL) else old
+                    rank = b + 300 if (b == MISSING or b >= FULL) else b
+                    if rank > old_rank:
+                        out[yy, xx] = b
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One rendered view.
+
+    Attributes
+    ----------
+    pixels
+        uint8 (h, w), row 0 at the bottom (y0); bytes as in the module's table.
+    n_in_view
+        Subjects inside the view, exactly.
+    radius
+        Points are drawn as discs of this radius in pixels.
+    ticks
+        (position 0–1, value) for the colour bar; of this view for counts.
+    """
+
+    pixels: np.ndarray
+    n_in_view: int
+    radius: int
+    ticks: list[tuple[float, float]]
+
+
+def _radius(n: int, pixels: int) -> int:
+    """Points grow when there is room: in pixels, by how many share the view."""
+    share = n / pixels
+    for radius, limit in ((4, 0.0015), (3, 0.006), (2, 0.02), (1, 0.06)):
+        if share < limit:
+            return radius
+    return 0
+
+
+def _disc(radius: int) -> np.ndarray:
+    span = np.arange(-radius, radius + 1)
+    dy, dx = np.meshgrid(span, span, indexing="ij")
+    keep = dy**2 + dx**2 <= (radius + 0.3) ** 2
+    return np.column_stack([dy[keep], dx[keep]])
+
+
+def render(
+    index: CellIndex,
+    view: View,
+    width: int,
+    height: int,
+    paint: Paint,
+    selection: Selection | None = None,
+    density: float = 1.0,
+) -> Frame:
+    """Render one view.
+
+    Parameters
+    ----------
+    view
+        x0, x1, y0, y1 in data coordinates; x0 < x1, y0 < y1.
+    width, height
+        Pixels of the frame.
+    selection
+        Dims the rest; None or empty draws everything in full.
+    density
+        Device pixels to one pixel of the page: discs grow with it.
+    """
+    x0, x1, y0, y1 = view
+    sx, sy = width / (x1 - x0), height / (y1 - y0)
+    some = selection is not None and selection.count > 0
+    words = selection.words if selection is not None and some else np.zeros(1, np.uint64)
+    place = (index.x, index.y, index.rows, words, index.start, index.grid, *index._box(view), x0, y0, sx, sy)
+    shape = (2, height, width)
+    out = np.zeros((height, width), np.uint8)
+    ticks: list[tuple[float, float]] = []
+    if paint.aggregate == "count":
+        counts = np.zeros(shape, np.uint32)
+        seen = _count(*place, counts, some)
+        table, step, ticks = _count_scale(counts, paint.norm)
+        _bytes_of_counts(counts, table, step, out)
+    else:
+        codes = np.zeros(shape, np.uint8)
+        if paint.aggregate == "mean":
+            assert paint.values is not None and paint.scale is not None
+            total, known = np.zeros(shape, np.float32), np.zeros(shape, np.uint32)
+            count = np.zeros(shape, np.uint32)
+            seen = _sums(*place, paint.values, total, known, count, some)
+            _codes_of_means(total, known, count, paint.scale.edges, codes)
+        elif paint.aggregate == "dominant":
+            per = np.zeros((*shape, len(paint.labels) + 1), np.uint16)
+            seen = _per_category(*place, paint.codes, per, some)
+            _codes_of_categories(per, codes)
+        else:
+            seen = _highest(*place, paint.codes, codes, some)
+        _bytes_of_codes(codes, out)
+        ticks = paint.scale.ticks() if paint.scale else []
+    radius = round(_radius(seen, int(width * height / density**2)) * density)
+    if radius:
+        grown = np.zeros_like(out)
+        _grow(out, _disc(radius), grown)
+        out = grown
+    return Frame(out, seen, radius, ticks)
+
+
+def _count_scale(counts: np.ndarray, norm: Norm) -> tuple[np.ndarray, int, list[tuple[float, float]]]:
+    """Level of each count in this view: uint8 table over count // step, step, and the ticks of the bar."""
+    top = int(counts.max()) if counts.size else 0
+    if top == 0:
+        return np.zeros(1, np.uint8), 1, []
+    step = top // 65_536 + 1
+    size = top // step + 1
+    if norm == "equalised":
+        seen = np.bincount(counts[counts > 0] // step, minlength=size).astype(np.float64)
+        share = np.cumsum(seen)
+        # the lowest count present sits at the bottom of the ramp, the highest at its top
+        first = seen[np.flatnonzero(seen)[0]]
+        share = (share - first) / max(1.0, share[-1] - first)
+    elif norm == "log":
+        share = np.log1p(np.arange(size) * step) / math.log1p(top)
+    else:
+        share = np.arange(size) * step / top
+    table = np.clip(share * (LEVELS - 1), 0, LEVELS - 1).astype(np.uint8)
+    positions = np.linspace(0, 1, 5)
+    at = np.searchsorted(share, positions - 1e-9)
+    ticks = [(float(p), float(max(1, min(top, int(a) * step)))) for p, a in zip(positions, at, strict=True)]
+    return table, step, ticks
+
+
+# ------------------------------------------------------------------------------------------------------ caches
+T = TypeVar("T")
+
+
+class Cache:
+    """The last few of what is slow to make, by a key of all that went into it. Thread-safe; each is made once."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: OrderedDict[Hashable, object] = OrderedDict()
+        self._lock = threading.Lock()
+        self._making: dict[Hashable, threading.Lock] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The kept value of `key`, or ``make()``."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]  # type: ignore[return-value]
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._lock:
+                if key in self._kept:
+                    return self._kept[key]  # type: ignore[return-value]
+            value = make()
+            with self._lock:
+                self._kept[key] = value
+                self._making.pop(key, None)
+                while len(self._kept) > self._size:
+                    self._kept.popitem(last=False)
+            return value
+
+
+def warm() -> None:
+    """Compile every kernel into numba's cache on disk, so that nobody's first frame waits for it."""
+    index = CellIndex(np.arange(4.0), np.arange(4.0))
+    column = np.array([0.0, 1.0, np.nan, 2.0], np.float32)
+    selection = index.inside(np.array([[0.0, 0.0], [2.5, 0.0], [2.5, 2.5], [0.0, 2.5]]))
+    paints = [
+        Paint.count(),
+        Paint.of_values(index, column, "max", "equalised"),
+        Paint.of_values(index, column, "mean", "linear"),
+        Paint.of_categories(index, np.array([0, 1, -1, 1], np.int32), ["a", "b"]),
+    ]
+    for paint in paints:
+        render(index, index.bounds, 8, 8, paint, selection)
+    Paint.of_values(index, column.astype(np.float64), "max", "log")
+    index.nearest(1.0, 1.0, 0.5, 0.5)

@@ -1,0 +1,142 @@
+"""One browser session: what is colored, selected and in focus. No Panel, no data."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+import param
+
+
+class Selection:
+    """A set of subjects: one bit a row, in row order. Immutable.
+
+    Parameters
+    ----------
+    words
+        uint64 (ceil(n / 64),); row r is bit r % 64 of word r // 64; bits beyond n are 0.
+    n
+        Rows of the survey.
+    """
+
+    def __init__(self, words: np.ndarray, n: int) -> None:
+        if words.dtype != np.uint64 or len(words) != self.n_words(n):
+            raise ValueError(
+                f"a selection of {n:,} rows needs {self.n_words(n):,} uint64 words, not {words.dtype} {len(words):,}"
+            )
+        words.flags.writeable = False
+        self.words = words
+        self.n = n
+
+    @staticmethod
+    def n_words(n: int) -> int:
+        """Words for n rows."""
+        return (n + 63) // 64
+
+    @classmethod
+    def empty(cls, n: int) -> Selection:
+        """Nothing selected of n rows."""
+        return cls(np.zeros(cls.n_words(n), np.uint64), n)
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[int] | np.ndarray, n: int) -> Selection:
+        """The given rows, each in 0 … n - 1.
+
+        Raises
+        ------
+        ValueError
+            A row outside the survey.
+        """
+        rows = np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows, np.int64)
+        if rows.size and (rows.min() < 0 or rows.max() >= n):
+            raise ValueError(f"a selected row is outside 0 … {n - 1:,}")
+        mask = np.zeros(cls.n_words(n) * 64, np.bool_)
+        mask[rows] = True
+        return cls(np.packbits(mask, bitorder="little").view(np.uint64), n)
+
+    @cached_property
+    def count(self) -> int:
+        """How many are selected."""
+        return int(np.bitwise_count(self.words).sum())
+
+    @cached_property
+    def id(self) -> str:
+        """sha256 over n and the bits: equal selections have equal ids."""
+        return hashlib.sha256(self.n.to_bytes(8, "little") + self.words.tobytes()).hexdigest()
+
+    def mask(self) -> np.ndarray:
+        """bool (n,)."""
+        return np.unpackbits(self.words.view(np.uint8), count=self.n, bitorder="little").astype(np.bool_)
+
+    def rows(self) -> np.ndarray:
+        """int64, ascending."""
+        return np.flatnonzero(self.mask())
+
+    def __contains__(self, row: int) -> bool:
+        return bool((int(self.words[row >> 6]) >> (row & 63)) & 1)
+
+    def __or__(self, other: Selection) -> Selection:
+        return Selection(self.words | self._same(other).words, self.n)
+
+    def __and__(self, other: Selection) -> Selection:
+        return Selection(self.words & self._same(other).words, self.n)
+
+    def __sub__(self, other: Selection) -> Selection:
+        return Selection(self.words & ~self._same(other).words, self.n)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Selection) and self.n == other.n and bool(np.array_equal(self.words, other.words))
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def _same(self, other: Selection) -> Selection:
+        if other.n != self.n:
+            raise ValueError(f"selections of {self.n:,} and {other.n:,} rows are not of one survey")
+        return other
+
+
+#: how a new region meets what is selected
+MODES = ("replace", "add", "subtract")
+
+
+class ExplorerState(param.Parameterized):
+    """What one session sees. Widgets are bound to it and own no second copy."""
+
+    map_id = param.String("", doc="The map on screen; empty when the survey has none.")
+    run_id = param.String("", doc="The score run whose scores are shown; empty when there is none.")
+    color = param.String("count", doc='"count", a score of the run, or a column of the survey.')
+    aggregate = param.Selector(default="max", objects=["max", "mean"], doc="Of the subjects that share a pixel.")
+    norm = param.Selector(default="equalised", objects=["equalised", "linear", "log"], doc="Scale of the colour ramp.")
+    lambda_ = param.Number(0.2, bounds=(0, 1), doc="S_anom = (1 - λ) S_image + λ S_feature.")
+    mode = param.Selector(default="replace", objects=list(MODES), doc="How a new region meets the selection.")
+    selection = param.ClassSelector(class_=Selection, allow_None=False, doc="The selected subjects.")
+    focus = param.Integer(None, allow_None=True, doc="Row of the subject in detail.")
+    sort = param.String("anomaly_score", doc="Column that orders the gallery.")
+    descending = param.Boolean(True, doc="Highest first.")
+
+    def __init__(self, n: int, **params: object) -> None:
+        super().__init__(selection=Selection.empty(n), **params)
+        self._before: list[Selection] = []
+
+    def select(self, region: Selection, mode: str | None = None) -> None:
+        """Let `region` replace, join or leave the selection (`mode`, else the session's)."""
+        mode = mode or self.mode
+        new = {"add": self.selection | region, "subtract": self.selection - region}.get(mode, region)
+        if new != self.selection:
+            self._before.append(self.selection)
+            del self._before[:-100]
+            self.selection = new
+
+    def clear(self) -> None:
+        """Select nothing."""
+        self.select(Selection.empty(self.selection.n), "replace")
+
+    def undo(self) -> bool:
+        """Go back to the selection before; False when there is none."""
+        if not self._before:
+            return False
+        self.selection = self._before.pop()
+        return True
