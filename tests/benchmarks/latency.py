@@ -1,0 +1,106 @@
+"""Time from a gesture to painted pixels of a Bokeh image plot, in a real Chromium.
+
+Server and browser share the machine's cores: compare ratios of one run, not milliseconds of two.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from playwright.sync_api import Page
+
+from tests.ui.browser import wait_until_idle
+
+# The figure that draws an image, and the sources of its images.
+FIND = """() => {
+  const models = [...Bokeh.documents[0]._all_models.values()];
+  const sources = models.filter(m => m.type === 'ColumnDataSource' && m.data &&
+      (m.data.image !== undefined || (m.data.get && m.data.get('image') !== undefined)));
+  const figure = models.find(m => m.type === 'Figure' && m.renderers.some(r => sources.includes(r.data_source)));
+  return figure ? {figure, sources: sources.filter(s => figure.renderers.some(r => r.data_source === s))} : null; }"""
+# `data` is replaced when new pixels arrive; the message sent in the next animation frame is received after its paint.
+HOOK = f"""() => {{
+  const {{figure, sources}} = ({FIND})();
+  window.__painted = []; window.__range = [];
+  for (const s of sources) s.properties.data.change.connect(() => requestAnimationFrame(() => {{
+    const c = new MessageChannel(); c.port1.onmessage = () => window.__painted.push(performance.now());
+    c.port2.postMessage(0); }}));
+  for (const r of [figure.x_range, figure.y_range])
+    r.properties.start.change.connect(() => window.__range.push(performance.now()));
+  return figure.id; }}"""
+CLEAR = "() => { window.__painted = []; window.__range = []; }"
+# The centre of the frame that is drawn into, in page coordinates: the views' boxes know it whatever the layout.
+CENTRE = """(id) => {
+  const view = Bokeh.index.find_one_by_id(id);
+  const box = view.el.getBoundingClientRect(); const f = view.frame.bbox;
+  return [box.left + f.left + f.width / 2, box.top + f.top + f.height / 2, f.width, f.height]; }"""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Median milliseconds from the last range change to the painted image; images painted while the mouse moved.
+
+    `plot` is the drawn frame's (width, height) in pixels; `pan_ms` and `wheel_ms` keep every gesture's time.
+    """
+
+    pan: float
+    wheel: float
+    drag_frames: int
+    plot: tuple[int, int]
+    pan_ms: list[float]
+    wheel_ms: list[float]
+
+
+def gesture(page: Page, act: Callable[[], None], wait: float) -> float | None:
+    """Milliseconds from the last range change of `act` to the last paint within `wait` seconds; None without one."""
+    page.evaluate(CLEAR)
+    act()
+    time.sleep(wait)
+    ranges, painted = page.evaluate("() => [window.__range, window.__painted]")
+    return painted[-1] - ranges[-1] if ranges and painted else None
+
+
+def measure(page: Page, url: str, *, pans: int = 8, wheels: int = 6, drag_s: float = 3) -> Latency:
+    """Eight short drags, six wheel steps and one long drag on the first image plot of the page at `url`.
+
+    Raises
+    ------
+    RuntimeError
+        The page has no image plot, or no gesture painted anything.
+    """
+    page.goto(url)
+    wait_until_idle(page)
+    page.wait_for_function(f"() => ({FIND})() !== null", timeout=30_000)
+    time.sleep(2)
+    figure = page.evaluate(HOOK)
+    x, y, width, height = page.evaluate(CENTRE, figure)
+
+    def drag(dx: float) -> None:
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + dx, y, steps=2)
+        page.mouse.up()
+
+    def wheel(dy: float) -> None:
+        page.mouse.move(x, y)
+        page.mouse.wheel(0, dy)
+
+    pan_ms = [gesture(page, lambda i=i: drag(30 if i % 2 else -30), 1.0) for i in range(pans)]
+    wheel_ms = [gesture(page, lambda i=i: wheel(120 if i % 2 else -120), 1.8) for i in range(wheels)]
+    page.evaluate(CLEAR)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    start, k = time.monotonic(), 0
+    while time.monotonic() - start < drag_s:
+        k += 1
+        page.mouse.move(x + 120 * math.sin(k / 15), y + 60 * math.cos(k / 11))
+        time.sleep(0.016)
+    frames = page.evaluate("() => window.__painted.length")
+    page.mouse.up()
+    pan_ms, wheel_ms = [v for v in pan_ms if v is not None], [v for v in wheel_ms if v is not None]
+    if not pan_ms or not wheel_ms:
+        raise RuntimeError(f"{url} painted nothing after {'a pan' if not pan_ms else 'a wheel step'}")
+    plot = (round(width), round(height))
+    return Latency(statistics.median(pan_ms), statistics.median(wheel_ms), frames, plot, pan_ms, wheel_ms)
