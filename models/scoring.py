@@ -1,0 +1,450 @@
+"""Latent vectors and anomaly scores: from a checkpoint and a survey's crops to ``latents.npy`` and ``scores.parquet``.
+
+The scores are those of Mantha et al. 2024: z = E(x), x' = G(z); sums over pixels and over the critic's features of
+squared differences, one number per image (`models.wgan.image_score`, `feature_score`, `anomaly_score`). Higher is more
+anomalous.
+"""
+
+import copy
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from scipy.stats import rankdata
+from torch import Tensor
+
+from models.artifacts import (
+    CHECKPOINT,
+    ArtifactError,
+    Workspace,
+    read_columns,
+    replacing,
+    write_bytes,
+    write_json,
+    write_scores,
+)
+from models.progress import Progress
+from models.wgan import WGAN, Architecture, feature_score, image_score
+
+SHARD = 4096  # images in one of parts/NNNNN.npz: what a killed run loses at most
+BLOCK = 512  # images read at once, while the block before is computed
+
+SPLIT = "split.parquet"  # written by the training run
+SPLIT_SCHEMA = pa.schema([("subject_id", pa.int64()), ("split", pa.string()), ("pixels_hash", pa.uint64())])
+
+AUTO_FROM = 16_384  # images from which looking for a faster precision pays
+MIN_SPEARMAN, MIN_OVERLAP, TOP = 0.9999, 0.99, 0.01  # what a lower precision must reach beside float32
+
+
+# ----------------------------------------------------------------------------------------------------- checkpoint
+def save(path: Path, model: WGAN, preprocessing: Mapping[str, Any]) -> None:
+    """Write weights, architecture and preprocessing to one safetensors file, whole or not at all.
+
+    Architecture and preprocessing are JSON under the single metadata key ``voorwerp`` (the order of several keys is not
+    fixed by the format, and equal checkpoints shall be equal bytes).
+    """
+    about = {
+        "network": {name: getattr(model.architecture, name) for name in Architecture.__dataclass_fields__},
+        "preprocessing": dict(preprocessing),
+    }
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
+    write_bytes(path, to_safetensors(weights, metadata={"voorwerp": json.dumps(about, sort_keys=True)}))
+
+
+def load_checkpoint(folder: Path, preprocessing: Mapping[str, Any] | None = None) -> WGAN:
+    """The network of a training run, on the CPU, in evaluation mode.
+
+    Parameters
+    ----------
+    folder
+        The training run's folder.
+    preprocessing
+        How the images to come were cut. None takes the checkpoint without asking.
+
+    Raises
+    ------
+    ArtifactError
+        No checkpoint, not one of ours, weights that do not fit, or trained on images cut in another way.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        raise ArtifactError(f"{folder} has no {CHECKPOINT}; train first")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["voorwerp"])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        model = WGAN(Architecture(**about["network"]))
+        model.load_state_dict(weights)
+        trained_on = dict(about["preprocessing"])
+    except SafetensorError as error:
+        raise ArtifactError(f"{path} is not a whole safetensors file ({error})") from None
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArtifactError(f"{path} does not hold a network this Voorwerp can build ({reason})") from None
+    if preprocessing is not None:
+        for name in sorted(trained_on.keys() | preprocessing.keys(), key=lambda n: (n != "size", n != "bands", n)):
+            theirs, ours = trained_on.get(name), preprocessing.get(name)
+            if theirs != ours:
+                raise ArtifactError(
+                    f"{path} was trained on images with {name} {_spell(theirs)}, this survey has {_spell(ours)}; "
+                    "train on this survey, or create it in the same way"
+                )
+    return model.eval()
+
+
+def _spell(value: Any) -> str:
+    return (
+        "not stated"
+        if value is None
+        else ", ".join(map(str, value))
+        if isinstance(value, (list, tuple))
+        else str(value)
+    )
+
+
+class Reconstructor:
+    """A loaded network that answers x' = G(E(x)) for images as they are stored."""
+
+    def __init__(self, model: WGAN, device: str = "auto") -> None:
+        self.device = pick_device(device)
+        self.model = model.eval().to(self.device)
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """Reconstruct uint8 (n, H, W, C) as uint8 of the same shape."""
+        architecture = self.model.architecture
+        expected = (architecture.size, architecture.size, architecture.bands)
+        if images.ndim != 4 or images.shape[1:] != expected or images.dtype != np.uint8:
+            raise ArtifactError(f"images are {images.dtype} {images.shape}; uint8 (n, {expected}) is expected")
+        with torch.inference_mode():
+            x = self.model.reconstruct(to_tensor(images, self.device))
+        return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()  # type: ignore[no-any-return]
+
+
+def load_model(folder: Path, preprocessing: Mapping[str, Any], device: str = "auto") -> Reconstructor:
+    """The network of the training run in `folder`, ready to reconstruct crops made by `preprocessing`.
+
+    Raises
+    ------
+    ArtifactError
+        As `load_checkpoint`.
+    """
+    return Reconstructor(load_checkpoint(folder, preprocessing), device)
+
+
+# ------------------------------------------------------------------------------------------------- one batch
+def pick_device(device: str) -> torch.device:
+    """The device called "auto" (CUDA where there is one), "cpu" or "cuda".
+
+    Raises
+    ------
+    ArtifactError
+        CUDA was asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise ArtifactError("there is no CUDA device on this machine; use device auto or cpu")
+    return torch.device("cuda" if available and device in ("auto", "cuda") else "cpu")
+
+
+def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 (B, H, W, C) → float32 (B, C, H, W) in [0, 1]; the memory stays in the order it came (channels last)."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).to(device, non_blocking=True)
+    return x.permute(0, 3, 1, 2).to(torch.float32) / 255
+
+
+def score_batch(model: WGAN, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Score uint8 (B, H, W, C).
+
+    Networks run in the precision of the model's weights; differences and sums are float32.
+
+    Returns
+    -------
+    latents, image_scores, feature_scores
+        float32 (B, latent_size), (B,), (B,).
+    """
+    weight = model.critic.judge.weight
+    x = to_tensor(images, weight.device)
+    z = model.encoder(x.to(weight.dtype))
+    reconstruction = model.generator(z)  # float32
+    features = model.critic.features(torch.cat([x, reconstruction]).to(weight.dtype))
+    scores = image_score(x, reconstruction), feature_score(features[: len(x)], features[len(x) :])
+    return z.float().cpu().numpy(), scores[0].cpu().numpy(), scores[1].cpu().numpy()
+
+
+def prepare(model: WGAN, device: torch.device, precision: str) -> WGAN:
+    """A copy of the model for scoring: on `device`, in `precision`, weights in channels-last order."""
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    return copy.deepcopy(model).eval().to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def score_images(model: WGAN, images: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `score_batch`, for any number of images, `batch` at a time."""
+    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        parts = [score_batch(model, images[i : i + batch]) for i in range(0, len(images), batch)]
+    latents, image, feature = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return latents, image, feature
+
+
+# -------------------------------------------------------------------------------------------------- precision
+def agreement(reference: np.ndarray, scores: np.ndarray, top: float = TOP) -> tuple[float, float]:
+    """Spearman's rank correlation of two score vectors (n,), and the share of the reference's top that both have.
+
+    The top holds ``top`` of the subjects, at least one.
+    """
+    a, b = rankdata(reference), rankdata(scores)
+    k = max(1, round(top * len(reference)))
+    overlap = len(np.intersect1d(np.argsort(reference)[-k:], np.argsort(scores)[-k:])) / k
+    constant = np.ptp(a) == 0 or np.ptp(b) == 0
+    return (1.0 if np.array_equal(a, b) else 0.0) if constant else float(np.corrcoef(a, b)[0, 1]), overlap
+
+
+def choose_precision(model: WGAN, device: torch.device, sample: np.ndarray, batch: int) -> dict[str, Any]:
+    """Whether bfloat16 may stand for float32 on images like `sample`, and whether it pays.
+
+    It may where, for the image, feature and anomaly score alike, Spearman ≥ .9999 and the top 1 % overlaps by ≥ 99 %.
+
+    Returns
+    -------
+    dict
+        ``precision``, ``reason``, and where measured ``spearman``, ``top_overlap``, ``speed_ratio``, ``n_checked``.
+    """
+    single, half = prepare(model, device, "float32"), prepare(model, device, "bfloat16")
+    try_out = sample[:batch]
+    seconds = {}
+    for name, candidate in (("float32", single), ("bfloat16", half)):
+        score_images(candidate, try_out, batch)  # the first call builds kernels
+        started = time.perf_counter()
+        for _ in range(3):
+            score_images(candidate, try_out, batch)
+        seconds[name] = time.perf_counter() - started
+    ratio = seconds["float32"] / seconds["bfloat16"]
+    found: dict[str, Any] = {"precision": "float32", "speed_ratio": round(ratio, 2)}
+    if ratio < 1.2:
+        return found | {"reason": "bfloat16 is no faster on this machine"}
+    _, image, feature = score_images(single, sample, batch)
+    _, image_16, feature_16 = score_images(half, sample, batch)
+    pairs = [(image, image_16), (feature, feature_16)]
+    pairs.append(tuple(0.8 * i + 0.2 * f for i, f in ((image, feature), (image_16, feature_16))))
+    checks = [agreement(*pair) for pair in pairs]
+    spearman, overlap = min(c[0] for c in checks), min(c[1] for c in checks)
+    found |= {"spearman": spearman, "top_overlap": overlap, "n_checked": len(sample)}
+    if spearman >= MIN_SPEARMAN and overlap >= MIN_OVERLAP:
+        return found | {"precision": "bfloat16", "reason": "bfloat16 ranks as float32 does"}
+    return found | {"reason": "bfloat16 ranks differently"}
+
+
+# ---------------------------------------------------------------------------------------------------- the kind
+class Config(Protocol):
+    """See `explorer.kinds.score.ScoreConfig`."""
+
+    @property
+    def feature_weight(self) -> float: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+
+
+def pixel_hashes(images: np.ndarray) -> np.ndarray:
+    """uint64 (n,): equal for equal images. BLAKE2b over the pixels."""
+    digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
+    return np.frombuffer(b"".join(digests), np.uint64)
+
+
+def read_ahead(images: Any, start: int, stop: int, block: int = BLOCK) -> Iterator[np.ndarray]:
+    """The images from `start` to `stop` in blocks; the next block is read while the caller works on this one."""
+    with ThreadPoolExecutor(1) as reader:
+        edges = range(start, stop, block)
+        coming = None
+        for i in edges:
+            ready = coming.result() if coming else np.asarray(images[i : min(i + block, stop)])
+            following = i + block
+            coming = (
+                reader.submit(lambda a, b: np.asarray(images[a:b]), following, min(following + block, stop))
+                if following < stop
+                else None
+            )
+            yield ready
+
+
+def sample_of(images: Any, n: int, run_length: int = 64) -> np.ndarray:
+    """About `n` images from all over the survey, in short stretches (fast to read), always the same ones."""
+    total = len(images)
+    if n >= total:
+        return np.asarray(images[:])
+    starts = np.sort(np.random.default_rng(0).choice(total // run_length, max(1, n // run_length), replace=False))
+    return np.concatenate([np.asarray(images[s * run_length : (s + 1) * run_length]) for s in starts])
+
+
+def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:
+    """Score every image of the survey; see the module's docstring.
+
+    Resumes: finished shards in ``parts/`` are kept if checkpoint, precision and images are the same.
+
+    Raises
+    ------
+    ArtifactError
+        No images, or the checkpoint belongs to images cut in another way.
+    """
+    if workspace.images is None or len(workspace.images) == 0:
+        raise ArtifactError("the survey has no images to score")
+    images, n = workspace.images, len(workspace.images)
+    torch.set_num_threads(workspace.threads)
+    model = load_checkpoint(workspace.parents["train"], workspace.preprocessing)
+    device = pick_device(config.device)
+    split_of = read_split(workspace.parents["train"])
+
+    parts = workspace.directory / "parts"
+    plan_path = parts / "plan.json"
+    fixed = {
+        "n": n,
+        "weights": fingerprint(model),
+        "precision_asked": config.precision,
+        "device": device.type,
+        "batch": config.batch,
+    }
+    plan: dict[str, Any] = json.loads(plan_path.read_bytes()) if plan_path.exists() else {}
+    if {k: plan.get(k) for k in fixed} != fixed:
+        shutil.rmtree(parts, ignore_errors=True)
+        plan = dict(fixed)
+        if config.precision != "auto":
+            plan["choice"] = {"precision": config.precision, "reason": "asked for"}
+        elif n < AUTO_FROM:
+            plan["choice"] = {"precision": "float32", "reason": f"fewer than {AUTO_FROM:,} images"}
+        else:
+            yield Progress(0, n, "comparing bfloat16 with float32")
+            sample = sample_of(images, min(max(n // 8, SHARD), 20_000))
+            plan["choice"] = choose_precision(model, device, sample, config.batch)
+        write_json(plan_path, plan)
+
+    network = prepare(model, device, plan["choice"]["precision"])
+    started, fresh, rate = time.perf_counter(), 0, 0.0
+    edges = list(range(0, n, SHARD))
+    for number, start in enumerate(edges):
+        stop, path = min(start + SHARD, n), parts / f"{number:05d}.npz"
+        if path.exists():
+            yield Progress(stop, n, "scoring: found finished parts")
+            continue
+        blocks: list[tuple[np.ndarray, ...]] = []
+        for block in read_ahead(images, start, stop):
+            flat = block.reshape(len(block), -1)
+            constant = flat.min(1) == flat.max(1)
+            blocks.append((*score_images(network, block, config.batch), constant, split_of(block)))
+            fresh += len(block)
+            rate = fresh / (time.perf_counter() - started)
+            done = start + sum(len(b[0]) for b in blocks)
+            yield Progress(done, n, "scoring", {"images_per_second": rate})
+        names = ("latents", "image_score", "feature_score", "constant", "split")
+        columns = {name: np.concatenate(column) for name, column in zip(names, zip(*blocks, strict=True), strict=True)}
+        with replacing(path) as handle:
+            np.savez(handle, allow_pickle=False, **columns)
+
+    yield Progress(n, n, "writing scores", {"images_per_second": rate})
+    results = join(workspace, [parts / f"{number:05d}.npz" for number in range(len(edges))], config.feature_weight)
+    shutil.rmtree(parts)
+    choice = plan["choice"]
+    return results | {"n_images": n, "images_per_second": round(rate, 1), "device": device.type, **choice}
+
+
+def fingerprint(model: WGAN) -> str:
+    """Hex sha256 of all weights."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.numpy().tobytes())
+    return digest.hexdigest()
+
+
+SPLITS = np.array(["unseen", "train", "validation"])
+
+
+class SplitLookup:
+    """What the training run saw of each image: 0 unseen, 1 train, 2 validation, by the image's pixels.
+
+    Pixels, not subject numbers: an image seen under another id, or in another survey, has been seen all the same, and
+    two surveys that both count from 0 do not share subjects.
+    """
+
+    def __init__(self, hashes: np.ndarray, codes: np.ndarray) -> None:
+        order = np.argsort(hashes, kind="stable")
+        self.hashes, self.codes = hashes[order], codes[order]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """int8 (n,) for uint8 (n, H, W, C)."""
+        if not len(self.hashes):
+            return np.zeros(len(images), np.int8)
+        hashes = pixel_hashes(images)
+        at = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
+        return np.where(self.hashes[at] == hashes, self.codes[at], 0).astype(np.int8)
+
+
+def read_split(folder: Path) -> SplitLookup:
+    """The lookup of the training run in `folder`; without its ``split.parquet`` everything is unseen."""
+    path = folder / SPLIT
+    if not path.exists():
+        return SplitLookup(np.empty(0, np.uint64), np.empty(0, np.int8))
+    table = read_columns(path, SPLIT_SCHEMA)
+    is_train = np.asarray(table.column("split").to_pylist(), dtype="U10") == "train"
+    return SplitLookup(table.column("pixels_hash").to_numpy(), np.where(is_train, 1, 2).astype(np.int8))
+
+
+def join(workspace: Workspace, parts: list[Path], feature_weight: float) -> dict[str, Any]:
+    """Write ``latents.npy`` and ``scores.parquet`` from the parts; the latents pass through a scratch file, not memory.
+
+    Returns
+    -------
+    dict
+        Subjects and median scores per split; how many were not scored, and why.
+    """
+    n = len(workspace.subject_ids)
+    scratch = parts[0].parent / "latents.scratch"
+    latents, columns, at = None, [], 0
+    for path in parts:
+        with np.load(path, allow_pickle=False) as part:
+            block, image, feature = part["latents"], part["image_score"], part["feature_score"]
+            constant, split = part["constant"], part["split"]
+        finite = np.isfinite(block).all(1) & np.isfinite(image) & np.isfinite(feature)
+        quality = np.where(constant, "constant image", np.where(finite, "ok", "score not finite"))
+        missing = quality != "ok"
+        block[missing], image[missing], feature[missing] = np.nan, np.nan, np.nan
+        if latents is None:
+            latents = np.memmap(scratch, np.float32, "w+", shape=(n, block.shape[1]))
+        latents[at : at + len(block)] = block
+        at += len(block)
+        columns.append((split, image, feature, quality))
+    split, image, feature, quality = (np.concatenate(column) for column in zip(*columns, strict=True))
+    anomaly = ((1 - feature_weight) * image + feature_weight * feature).astype(np.float32)
+    names = SPLITS[split]
+    write_scores(
+        workspace.directory,
+        latents,
+        {
+            "subject_id": workspace.subject_ids,
+            "split": names,
+            "image_score": image,
+            "feature_score": feature,
+            "anomaly_score": anomaly,
+            "quality": quality,
+        },
+    )
+    medians = {}
+    for name in SPLITS:
+        of_split = (names == name) & (quality == "ok")
+        if of_split.any():
+            scores = {"image_score": image, "feature_score": feature, "anomaly_score": anomaly}
+            medians[str(name)] = {"n": int(of_split.sum())} | {
+                f"median_{key}": float(np.median(values[of_split])) for key, values in scores.items()
+            }
+    return {"splits": medians, "n_not_scored": int((quality != "ok").sum())}

@@ -1,0 +1,241 @@
+"""Wasserstein GAN with gradient penalty, and an encoder back into its latent space.
+
+The architecture is Storey-Fisher et al. 2021 (MNRAS 508, 2946), which Mantha et al. 2024 (Citizen Science: Theory and
+Practice 9, 40) builds on: four 5 × 5 convolutions of stride 2, no normalisation layers. Where they have 96 × 96 pixels,
+three bands and base width 64, here are any multiple of 16, any number of bands and any base width.
+
+Images are float32 in [0, 1], (B, C, H, W). Shapes in the comments: 96 pixels, 3 bands, width 64, latent size 128.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+STAGES = 4  # halvings between the image and the last feature map: 96 → 6, 64 → 4, 32 → 2
+
+EncoderActivation = Literal["linear", "tanh3"]
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What must be equal for weights to fit.
+
+    Attributes
+    ----------
+    size
+        Image side in pixels, a multiple of 16.
+    bands
+        Number of bands (channels), at least 1.
+    width
+        Channels after the critic's first convolution; 64 in the papers.
+    latent_size
+        Length of the latent vector z ~ N(0, 1); 128 in the papers.
+    encoder_activation
+        "linear", or "tanh3": 3 tanh(y), which keeps z where the generator has been trained. Storey-Fisher's
+        tanh(1e-7 y) starts every z at zero and needs a hundred times the learning rate to leave it; it is not offered.
+    """
+
+    size: int
+    bands: int
+    width: int = 64
+    latent_size: int = 128
+    encoder_activation: EncoderActivation = "linear"
+
+    def __post_init__(self) -> None:
+        if self.size < 16 or self.size % 2**STAGES:
+            raise ValueError(f"the network halves the image {STAGES} times: size {self.size} is not a multiple of 16")
+        for name in ("bands", "width", "latent_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.encoder_activation not in ("linear", "tanh3"):
+            raise ValueError(f'encoder_activation is "{self.encoder_activation}"; it must be "linear" or "tanh3"')
+
+    @property
+    def side(self) -> int:
+        """Side of the last feature map in pixels."""
+        return self.size >> STAGES
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels from the image to the last feature map: [3, 64, 128, 256, 512]."""
+        return [self.bands] + [self.width * 2**i for i in range(STAGES)]
+
+    @property
+    def n_features(self) -> int:
+        """Length of the critic's feature vector: 512 · 6 · 6 = 18432."""
+        return self.channels[-1] * self.side**2
+
+
+class Generator(nn.Module):
+    """z (B, 128) → image (B, 3, 96, 96) in [0, 1].
+
+    Storey-Fisher add Gaussian noise (standard deviation 0.1) to the activations after the second stage, always. Here
+    it is on while training and off in ``eval()``, as dropout is: a score must be a function of the image alone, or the
+    same subject would rank differently in two runs.
+    """
+
+    def __init__(self, architecture: Architecture, noise: float = 0.1) -> None:
+        super().__init__()
+        c, side = architecture.channels[::-1], architecture.side  # [512, 256, 128, 64, 3]
+        self.shape, self.noise = (c[0], side, side), noise
+        self.expand = nn.Linear(architecture.latent_size, c[0] * side * side)
+        self.stages = nn.ModuleList(
+            nn.ConvTranspose2d(c[i], c[i + 1], 5, stride=2, padding=2, output_padding=1) for i in range(STAGES)
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.expand(z).relu().view(-1, *self.shape)  # (B, 512, 6, 6)
+        x = self.stages[0](x).relu()  # (B, 256, 12, 12)
+        x = self.stages[1](x).relu()  # (B, 128, 24, 24)
+        if self.training and self.noise:
+            x = x + self.noise * torch.randn_like(x)
+        x = self.stages[2](x).relu()  # (B, 64, 48, 48)
+        x = self.stages[3](x)  # (B, 3, 96, 96)
+        return x.float().sigmoid()
+
+
+class Critic(nn.Module):
+    """Image (B, 3, 96, 96) → how real it looks, (B,), unbounded; its last feature map is the feature space."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        c = architecture.channels
+        self.stages = nn.ModuleList(nn.Conv2d(c[i], c[i + 1], 5, stride=2, padding=2) for i in range(STAGES))
+        self.judge = nn.Linear(architecture.n_features, 1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Activations of the last convolution, flattened: (B, 18432)."""
+        for stage in self.stages:  # (B, 64, 48, 48) (B, 128, 24, 24) (B, 256, 12, 12) (B, 512, 6, 6)
+            x = nn.functional.leaky_relu(stage(x), 0.2)
+        return x.flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.judge(self.features(x)).squeeze(1)  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """Image (B, 3, 96, 96) → z (B, 128)."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        c = architecture.channels
+        self.stages = nn.ModuleList(nn.Conv2d(c[i], c[i + 1], 5, stride=2, padding=2) for i in range(STAGES))
+        self.project = nn.Linear(architecture.n_features, architecture.latent_size)
+        self.bounded = architecture.encoder_activation == "tanh3"
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = stage(x).relu()
+        z = self.project(x.flatten(1))  # (B, 128)
+        return 3 * z.tanh() if self.bounded else z
+
+
+class WGAN(nn.Module):
+    """The three networks under one roof, so that one checkpoint holds them."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.generator = Generator(architecture)
+        self.critic = Critic(architecture)
+        self.encoder = Encoder(architecture)
+        self.apply(initialise)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """x' = G(E(x)), (B, C, H, W) in [0, 1]."""
+        return self.generator(self.encoder(x))  # type: ignore[no-any-return]
+
+
+def build(architecture: Architecture, seed: int) -> WGAN:
+    """The networks with the weights that `seed` gives."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return WGAN(architecture)
+
+
+def initialise(layer: nn.Module) -> None:
+    """Uniform, standard deviation sqrt(4 / (fan_in + fan_out)) in convolutions, Glorot in linear layers; biases 0.
+
+    A convolution of stride 2 uses each input in a quarter of its kernel, a transposed one fills each output from a
+    quarter: that fan is divided by stride².
+    """
+    if isinstance(layer, nn.Conv2d):
+        fan_in, fan_out = layer.in_channels * 25.0, layer.out_channels * 25 / 4
+    elif isinstance(layer, nn.ConvTranspose2d):
+        fan_in, fan_out = layer.in_channels * 25 / 4, layer.out_channels * 25
+    elif isinstance(layer, nn.Linear):
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        return
+    else:
+        return
+    bound = math.sqrt(3) * math.sqrt(4 / (fan_in + fan_out))
+    nn.init.uniform_(layer.weight, -bound, bound)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+
+
+# --------------------------------------------------------------------------------------------------------- losses
+def gradient_norm(critic: nn.Module, real: Tensor, fake: Tensor, epsilon: Tensor) -> Tensor:
+    """||∇_y D(y)||₂ over all pixels of each y = x + ε (G(z) - x), (B,); differentiable.
+
+    Parameters
+    ----------
+    epsilon
+        (B,) in [0, 1], one per image.
+    """
+    y = torch.lerp(real, fake, epsilon.view(-1, 1, 1, 1)).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(y).sum(), y, create_graph=True)
+    return gradient.flatten(1).norm(dim=1)
+
+
+def critic_loss(
+    critic: nn.Module, real: Tensor, fake: Tensor, epsilon: Tensor, penalty: float
+) -> tuple[Tensor, Tensor]:
+    """E[D(G(z))] - E[D(x)] + λ_GP E[(||∇_y D(y)||₂ - 1)²], and the mean gradient norm.
+
+    Gulrajani et al. 2017 (arXiv:1704.00028), equation 3; `penalty` is λ_GP, 10 in the papers.
+    """
+    norm = gradient_norm(critic, real, fake, epsilon)
+    loss = critic(fake).mean() - critic(real).mean() + penalty * ((norm - 1) ** 2).mean()
+    return loss, norm.detach().mean()
+
+
+def generator_loss(critic: nn.Module, fake: Tensor) -> Tensor:
+    """-E[D(G(z))]."""
+    return -critic(fake).mean()  # type: ignore[no-any-return]
+
+
+def image_score(x: Tensor, reconstruction: Tensor) -> Tensor:
+    """S_image: sum of squared differences over all pixels and bands of each image, (B,) float32.
+
+    Mantha et al. 2024, as in their scoring script: sums, not means; images in [0, 1].
+    """
+    return (x.float() - reconstruction.float()).square().flatten(1).sum(1)
+
+
+def feature_score(features: Tensor, features_of_reconstruction: Tensor) -> Tensor:
+    """S_feature: sum of squared differences over the critic's features of each image, (B,) float32.
+
+    In units of one network: only ranks compare between two trainings.
+    """
+    return (features.float() - features_of_reconstruction.float()).square().flatten(1).sum(1)
+
+
+def anomaly_score(image: Tensor, feature: Tensor, feature_weight: float = 0.2) -> Tensor:
+    """S_anom = (1 - λ) S_image + λ S_feature."""
+    return (1 - feature_weight) * image + feature_weight * feature
+
+
+def encoder_loss(model: WGAN, x: Tensor, feature_weight: float = 0.2) -> Tensor:
+    """Mean over the batch of the anomaly score of each image: what the encoder is trained to make small.
+
+    The generator and the critic are taken as they are; the caller freezes them.
+    """
+    reconstruction = model.reconstruct(x)
+    image = image_score(x, reconstruction)
+    feature = feature_score(model.critic.features(x), model.critic.features(reconstruction))
+    return anomaly_score(image, feature, feature_weight).mean()
