@@ -1,0 +1,631 @@
+"""`Survey`: opens a survey folder and reads its tables, images and runs. Shared by all sessions; it writes nothing.
+
+::
+
+    survey.toml               what the survey is; written last, so a folder without it is no survey
+    subjects.parquet          one row per subject, in row order
+    images.zarr               the network's crops, (N, H, W, C) uint8
+    originals/NNNNN.pack      source bytes one after another, with NNNNN.npy: int64 offsets, one more than subjects
+    thumbnails/NNNNN.pack     JPEGs of the whole originals, likewise
+    quarantine.parquet        what was refused on the way in
+    runs/, maps/              see `models.artifacts`
+    parts/                    only while `voorwerp create` is at work
+"""
+
+import json
+import os
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from explorer.errors import SchemaError, SurveyError, no_such_column
+from models import artifacts
+from models.artifacts import ArtifactError, Run
+from models.images import media_type
+
+SCHEMA_VERSION = 1
+
+SURVEY_TOML = "survey.toml"
+SUBJECTS = "subjects.parquet"
+IMAGES = "images.zarr"
+ORIGINALS = "originals"
+THUMBNAILS = "thumbnails"
+QUARANTINE = "quarantine.parquet"
+RUNS = "runs"
+MAPS = "maps"
+PARTS = "parts"
+CONTACT_SHEET = "contact_sheet.png"
+
+#: Columns that every subjects.parquet has, in this order; the user's own come after them.
+SUBJECTS_SCHEMA = pa.schema(
+    [
+        pa.field("subject_id", pa.int64(), metadata={"kind": "id"}),
+        pa.field("source_id", pa.string(), metadata={"kind": "id"}),
+        pa.field("zooniverse_subject_id", pa.int64(), metadata={"kind": "id"}),
+        pa.field("image", pa.string(), metadata={"kind": "text"}),
+        pa.field("ra", pa.float64(), metadata={"unit": "deg"}),
+        pa.field("dec", pa.float64(), metadata={"unit": "deg"}),
+        pa.field("duplicate_group", pa.int64(), metadata={"kind": "id"}),
+        pa.field("half", pa.string(), metadata={"kind": "category"}),
+        pa.field("inclusion_probability", pa.float64()),
+        pa.field("edge_fraction", pa.float32()),
+        pa.field("saturated_fraction", pa.float32()),
+        pa.field("nan_fraction", pa.float32()),
+        pa.field("background_rms", pa.float32()),
+    ]
+)
+
+#: Rows read at once to show one subject.
+ROW_GROUP = 16_384
+
+_EXACT = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyInfo:
+    """The content of ``survey.toml``.
+
+    Attributes
+    ----------
+    survey_id
+        A uuid; the ledger's rows carry it.
+    size
+        Side of the network's crop, px.
+    bands
+        Names in channel order: ["r", "g", "b"] or ["grey"].
+    crop, extent
+        How the crop is cut: see `models.images.Crop`. `extent` is in source px, None for the whole image.
+    notes
+        Sentences about how the survey was made that reports must repeat.
+    """
+
+    survey_id: str
+    name: str
+    size: int
+    bands: tuple[str, ...]
+    crop: Literal["center", "resize"]
+    extent: int | None
+    created_at: str
+    default_run: str | None = None
+    default_map: str | None = None
+    notes: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def write(self, path: Path) -> None:
+        """Write to `path` (``…/survey.toml``), whole or not at all."""
+        lines = [f"{name} = {_toml(getattr(self, name))}" for name in self.__slots__ if getattr(self, name) is not None]
+        artifacts.write_bytes(path, ("\n".join(lines) + "\n").encode())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read and check `path`.
+
+        Raises
+        ------
+        SchemaError
+            Another schema version.
+        SurveyError
+            Missing, not TOML, or fields missing or of the wrong type.
+        """
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SurveyError(f"{path} cannot be read ({error.strerror})") from None
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SurveyError(f"{path} is not readable TOML ({error}); the survey cannot be opened") from None
+        found = content.get("schema_version")
+        if found != SCHEMA_VERSION:
+            raise SchemaError(f"{path} has schema version {found}; this Voorwerp reads version {SCHEMA_VERSION}")
+        needed = {"survey_id": str, "name": str, "size": int, "bands": list, "crop": str, "created_at": str}
+        for name, kind in needed.items():
+            if not isinstance(content.get(name), kind):
+                raise SurveyError(f"{path} lacks {name}, or it is not of type {kind.__name__}")
+        known = {name: content[name] for name in cls.__slots__ if name in content}
+        known["bands"] = tuple(known["bands"])
+        known["notes"] = tuple(known.get("notes", ()))
+        return cls(**{"extent": None, **known})
+
+
+def _toml(value: Any) -> str:
+    """A str, int or tuple of str as TOML: JSON's strings are TOML's, but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of subjects.parquet: its name, what it holds, and its unit if it has one.
+
+    dtype is "number", "category" (few distinct texts), "text", or "id" (exact: shown as text, never as a float).
+    """
+
+    name: str
+    dtype: Literal["number", "category", "text", "id"]
+    unit: str | None = None
+
+
+class Pack:
+    """Byte strings in row order, in files of many: ``NNNNN.pack`` with offsets in ``NNNNN.npy``.
+
+    Reads are positional and open the file anew, so that any number of threads may read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._offsets: dict[int, np.ndarray] = {}
+        counts = []
+        for i, path in enumerate(sorted(folder.glob("*.npy"))):
+            if path.stem != f"{i:05d}":
+                raise SurveyError(f"{folder / f'{i:05d}.npy'} is missing; the survey is incomplete")
+            counts.append(len(self._load(path)) - 1)
+        self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @staticmethod
+    def _load(path: Path) -> np.ndarray:
+        try:
+            offsets: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise SurveyError(f"{path} is not a readable table of offsets ({error})") from None
+        if offsets.ndim != 1 or offsets.dtype != np.int64 or len(offsets) < 1:
+            raise SurveyError(f"{path} holds {offsets.dtype} {offsets.shape}; int64 offsets (n + 1,) are expected")
+        return offsets
+
+    def read(self, row: int) -> bytes:
+        """The bytes of `row`.
+
+        Raises
+        ------
+        SurveyError
+            The pack is missing or shorter than its offsets say.
+        """
+        if not 0 <= row < len(self):
+            raise SurveyError(f"row {row} is not in {self.folder}, which has {len(self):,} rows")
+        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
+        offsets = self._offsets.get(shard)
+        if offsets is None:
+            offsets = self._offsets[shard] = self._load(self.folder / f"{shard:05d}.npy")
+        first = row - int(self._starts[shard])
+        start, stop = int(offsets[first]), int(offsets[first + 1])
+        path = self.folder / f"{shard:05d}.pack"
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise SurveyError(f"{path} cannot be read ({error.strerror})") from None
+        try:
+            content = os.pread(handle, stop - start, start)
+        finally:
+            os.close(handle)
+        if len(content) != stop - start:
+            raise SurveyError(f"{path} ends before row {row}: {stop:,} bytes are expected")
+        return content
+
+
+class Survey:
+    """A survey folder, open for reading.
+
+    Arrays are in row order and belong to the survey: do not write into them.
+    """
+
+    def __init__(self, path: Path, info: SurveyInfo, subjects: pq.ParquetFile, subject_ids: np.ndarray) -> None:
+        self.path = path
+        self.info = info
+        self.subject_ids = subject_ids
+        self.n = len(subject_ids)
+        self._subjects = subjects
+        self._lock = Lock()
+        self._cache: dict[tuple[str, str], Any] = {}
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Open the survey folder at `path`.
+
+        Raises
+        ------
+        SchemaError
+            Another schema version.
+        SurveyError
+            No such folder, not a survey, a half-made one, or files missing.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise SurveyError(f"{path} is not a survey: there is no such folder")
+        if not (path / SURVEY_TOML).exists():
+            if (path / PARTS).is_dir():
+                raise SurveyError(f"{path} is half made; the same `voorwerp create` command again finishes it")
+            raise SurveyError(f"{path} is not a survey: it has no {SURVEY_TOML}")
+        info = SurveyInfo.read(path / SURVEY_TOML)
+        try:
+            subjects = pq.ParquetFile(path / SUBJECTS)
+            for field in SUBJECTS_SCHEMA:
+                if field.name not in subjects.schema_arrow.names:
+                    raise SurveyError(f"{path / SUBJECTS} lacks the column {field.name!r}")
+            ids = subjects.read(["subject_id"]).column(0).to_numpy()
+        except FileNotFoundError:
+            raise SurveyError(f"{path / SUBJECTS} is missing; the survey is incomplete") from None
+        except (pa.ArrowException, OSError) as error:
+            sentence = str(error).splitlines()[0]
+            raise SurveyError(f"{path / SUBJECTS} is not a readable Parquet file ({sentence})") from None
+        return cls(path, info, subjects, np.ascontiguousarray(ids, np.int64))
+
+    def close(self) -> None:
+        """Give file handles and caches back."""
+        self._subjects.close()
+        self._cache.clear()
+
+    # --------------------------------------------------------------------------------------------------- subjects
+    @cached_property
+    def _order(self) -> np.ndarray | None:
+        """Rows in the order of subject_ids, or None where row and subject_id are the same."""
+        if self.n == 0 or (self.subject_ids[0] == 0 and np.array_equal(self.subject_ids, np.arange(self.n))):
+            return None
+        return np.argsort(self.subject_ids, kind="stable")
+
+    def rows_of(self, subject_ids: Any) -> np.ndarray:
+        """Rows of subjects, int64 in the order given, -1 where unknown."""
+        wanted = np.asarray(subject_ids, np.int64)
+        if self._order is None:
+            return np.where((wanted >= 0) & (wanted < self.n), wanted, -1)
+        place = np.searchsorted(self.subject_ids, wanted, sorter=self._order)
+        rows = self._order[np.minimum(place, self.n - 1)]
+        return np.where(self.subject_ids[rows] == wanted, rows, -1)
+
+    def row_of_source(self, source_id: str) -> int | None:
+        """The row whose source_id is exactly this text, or None."""
+        row = pc.index(self._arrow("source_id"), pa.scalar(source_id, pa.string())).as_py()
+        return None if row < 0 else int(row)
+
+    def source_ids(self, rows: Any) -> list[str]:
+        """The ids of rows as their source wrote them."""
+        taken: list[str] = self._arrow("source_id").take(pa.array(np.asarray(rows, np.int64))).to_pylist()
+        return taken
+
+    def columns(self) -> list[Column]:
+        """Every column of subjects.parquet, the user's own included, in file order."""
+        return [self._column_of(field) for field in self._subjects.schema_arrow]
+
+    def _column_of(self, field: pa.Field) -> Column:
+        metadata = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
+        kind: Any = metadata.get("kind")
+        if kind not in ("number", "category", "text", "id"):
+            numeric = (
+                pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type)
+            )
+            kind = "number" if numeric else "category" if pa.types.is_boolean(field.type) else "text"
+        return Column(field.name, kind, metadata.get("unit"))
+
+    def _arrow(self, name: str) -> pa.ChunkedArray:
+        return self._cached("arrow", name, lambda: self._read([name]).column(0).combine_chunks())
+
+    def _read(self, names: list[str]) -> pa.Table:
+        try:
+            with self._lock:  # one ParquetFile is not to be read by two threads at once
+                return self._subjects.read(names)
+        except (pa.ArrowException, OSError) as error:
+            raise SurveyError(f"{self.path / SUBJECTS} cannot be read ({str(error).splitlines()[0]})") from None
+
+    def _cached(self, kind: str, name: str, make: Any) -> Any:
+        key = (kind, name)
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
+
+    def _field(self, name: str) -> pa.Field:
+        schema = self._subjects.schema_arrow
+        if name not in schema.names:
+            raise no_such_column(name, SUBJECTS, schema.names)
+        return schema.field(name)
+
+    def column(self, name: str) -> np.ndarray:
+        """A whole column in row order: float64 for numbers (NaN where missing), else text as object (None where missing).
+
+        Ids and integers beyond 2⁵³ come as text, so that no digit is lost.
+
+        Raises
+        ------
+        UsageError
+            No such column; the message offers the near miss.
+        """
+        dtype = self._column_of(self._field(name)).dtype
+
+        def make() -> np.ndarray:
+            array = self._read([name]).column(0)
+            if dtype == "number":
+                values = array.cast(pa.float64(), safe=False).to_numpy()
+                return np.asarray(values, np.float64)
+            return np.asarray(array.cast(pa.string()).to_pylist(), object)
+
+        result: np.ndarray = self._cached("column", name, make)
+        return result
+
+    def category(self, name: str) -> tuple[np.ndarray, list[str]]:
+        """A column as int32 codes in row order (-1 where missing) and their labels, sorted.
+
+        Raises
+        ------
+        UsageError
+            No such column; the message offers the near miss.
+        """
+        self._field(name)
+
+        def make() -> tuple[np.ndarray, list[str]]:
+            encoded = self._read([name]).column(0).cast(pa.string()).combine_chunks().dictionary_encode()
+            labels: list[str] = encoded.dictionary.to_pylist()
+            codes = encoded.indices.fill_null(-1).to_numpy().astype(np.int32)
+            order = sorted(range(len(labels)), key=labels.__getitem__)
+            rank = np.empty(len(labels) + 1, np.int32)
+            rank[order] = np.arange(len(labels), dtype=np.int32)
+            rank[-1] = -1
+            return rank[codes], [labels[i] for i in order]
+
+        result: tuple[np.ndarray, list[str]] = self._cached("category", name, make)
+        return result
+
+    def subject(self, row: int) -> dict[str, object]:
+        """Every column of one subject, as Python values; None where missing."""
+        self._check_row(row)
+        starts = self._cached("groups", "", self._group_starts)
+        group = int(np.searchsorted(starts, row, side="right")) - 1
+        with self._lock:
+            table = self._subjects.read_row_group(group).slice(row - int(starts[group]), 1)
+        values: dict[str, object] = table.to_pylist()[0]
+        return {k: None if isinstance(v, float) and v != v else v for k, v in values.items()}
+
+    def _group_starts(self) -> np.ndarray:
+        metadata = self._subjects.metadata
+        counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])[:-1]
+
+    def _check_row(self, row: int) -> None:
+        if not 0 <= row < self.n:
+            raise SurveyError(f"row {row} is not in {self.path}, which has {self.n:,} subjects")
+
+    # ----------------------------------------------------------------------------------------------------- images
+    @cached_property
+    def images(self) -> Any:
+        """The network's crops: zarr array (N, H, W, C) uint8, read by slices; None for a survey without images."""
+        path = self.path / IMAGES
+        if not path.exists():
+            return None
+        import zarr  # takes half a second, and many commands need no image
+
+        try:
+            array = zarr.open_array(path, mode="r")
+        except Exception as error:  # zarr raises many kinds on broken metadata
+            raise SurveyError(f"{path} is not a readable Zarr array ({str(error).splitlines()[0]})") from None
+        expected = (self.n, self.info.size, self.info.size, len(self.info.bands))
+        if array.shape != expected or array.dtype != np.uint8:
+            raise SurveyError(f"{path} holds {array.dtype} {array.shape}; uint8 {expected} is expected")
+        return array
+
+    @cached_property
+    def _originals(self) -> Pack:
+        return Pack(self.path / ORIGINALS)
+
+    @cached_property
+    def _thumbnails(self) -> Pack:
+        return Pack(self.path / THUMBNAILS)
+
+    def original(self, row: int) -> tuple[bytes, str]:
+        """The source's bytes as they are, and their media type."""
+        self._check_row(row)
+        content = self._originals.read(row)
+        return content, media_type(content)
+
+    def thumbnails(self, rows: Any) -> list[bytes]:
+        """JPEG bytes of each row's whole original, longest side at most 128 px."""
+        return [self._thumbnails.read(int(row)) for row in rows]
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How the network's input was cut from the image; a checkpoint applies only to equal preprocessing."""
+        return {
+            "size": self.info.size,
+            "crop": self.info.crop,
+            "extent": self.info.extent,
+            "bands": list(self.info.bands),
+            "range": [0, 1],
+        }
+
+    # ------------------------------------------------------------------------------------------------ runs and maps
+    def run_folder(self, run_id: str) -> Path:
+        """``runs/<run_id>``."""
+        return self._inside(RUNS, run_id)
+
+    def map_folder(self, map_id: str) -> Path:
+        """``maps/<map_id>``."""
+        return self._inside(MAPS, map_id)
+
+    def _inside(self, folder: str, name: str) -> Path:
+        if not name or name.startswith(".") or "/" in name or "\\" in name or "\0" in name:
+            raise SurveyError(f'"{name}" is not the name of a folder in {self.path / folder}')
+        return self.path / folder / name
+
+    def runs(self, kind: str | None = None, state: str | None = "done") -> list[Run]:
+        """Runs of this kind and state (None: any), newest first. Unreadable folders are left to `check`."""
+        return [r for r in self._listed(RUNS, artifacts.RUN_JSON, state) if kind is None or r.kind == kind]
+
+    def maps(self, state: str | None = "done") -> list[Run]:
+        """Maps of this state (None: any), newest first. Unreadable folders are left to `check`."""
+        return self._listed(MAPS, artifacts.MAP_JSON, state)
+
+    def _listed(self, folder: str, name: str, state: str | None) -> list[Run]:
+        found = []
+        for directory in (self.path / folder).glob("*/"):
+            try:
+                run = Run.read(directory / name)
+            except (ArtifactError, OSError):
+                continue
+            if state is None or run.state == state:
+                found.append(run)
+        return sorted(found, key=lambda run: (run.created_at, run.run_id), reverse=True)
+
+    def scores(self, run_id: str) -> dict[str, np.ndarray]:
+        """A finished run's scores, aligned to the survey's rows.
+
+        Returns
+        -------
+        dict
+            Column name → float32 (N,), NaN where the run has no such subject; text (split, quality) → object (N,), None
+            there. ``subject_id`` is left out.
+
+        Raises
+        ------
+        SurveyError
+            The run's files are missing or not what they should be.
+        """
+
+        def make() -> dict[str, np.ndarray]:
+            table, rows = self._aligned(self.run_folder(run_id) / artifacts.SCORES, artifacts.SCORES_SCHEMA)
+            return {name: self._spread(table.column(name), rows) for name in table.column_names if name != "subject_id"}
+
+        result: dict[str, np.ndarray] = self._cached("scores", run_id, make)
+        return result
+
+    def latents(self, run_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """A finished run's latent vectors, memory-mapped float32 (n, d), and their rows in the survey, int64 (n,).
+
+        Raises
+        ------
+        SurveyError
+            The run's files are missing, or latents and scores are not aligned.
+        """
+
+        def make() -> tuple[np.ndarray, np.ndarray]:
+            folder = self.run_folder(run_id)
+            _, rows = self._aligned(folder / artifacts.SCORES, artifacts.SCORES_SCHEMA)
+            try:
+                latents = artifacts.read_latents(folder)
+            except ArtifactError as error:
+                raise SurveyError(str(error)) from None
+            if len(latents) != len(rows):
+                raise SurveyError(
+                    f"{folder}: {artifacts.LATENTS} has {len(latents):,} rows, {artifacts.SCORES} {len(rows):,}; "
+                    "they must be aligned"
+                )
+            return latents, rows
+
+        result: tuple[np.ndarray, np.ndarray] = self._cached("latents", run_id, make)
+        return result
+
+    def coordinates(self, map_id: str) -> np.ndarray:
+        """A finished map's coordinates in the survey's row order: float32 (N, 3), NaN where a subject is not placed."""
+
+        def make() -> np.ndarray:
+            path = self.map_folder(map_id) / artifacts.COORDINATES
+            table, rows = self._aligned(path, artifacts.COORDINATES_SCHEMA)
+            axes = [self._spread(table.column(name), rows) for name in artifacts.COORDINATES_SCHEMA.names[1:]]
+            return np.stack(axes, axis=1)
+
+        result: np.ndarray = self._cached("coordinates", map_id, make)
+        return result
+
+    def _aligned(self, path: Path, schema: pa.Schema) -> tuple[pa.Table, np.ndarray]:
+        try:
+            table = artifacts.read_columns(path, schema)
+        except ArtifactError as error:
+            raise SurveyError(str(error)) from None
+        rows = self.rows_of(table.column("subject_id").to_numpy())
+        if stray := int((rows < 0).sum()):
+            raise SurveyError(f"{path} has {stray:,} subjects that are not in the survey")
+        return table, rows
+
+    def _spread(self, column: pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            texts = np.full(self.n, None, object)
+            texts[rows] = column.to_pylist()
+            return texts
+        values = np.full(self.n, np.nan, np.float32)
+        values[rows] = column.cast(pa.float32(), safe=False).to_numpy()
+        return values
+
+
+# ----------------------------------------------------------------------------------------------------------- check
+def check(path: Path | str) -> list[str]:
+    """Every problem of a survey folder at once, one sentence each; [] when sound.
+
+    Looks at: survey.toml, subjects.parquet (columns, unique ids), images.zarr (shape, every shard there), the packs of
+    originals and thumbnails (offsets, lengths), and every run and map. The ledger is checked by its own module.
+    """
+    path = Path(path)
+    try:
+        survey = Survey.open(path)
+    except SurveyError as error:
+        return [str(error)]
+    problems: list[str] = []
+    try:
+        for name in ("subject_id", "source_id"):
+            column = survey._arrow(name)
+            if column.null_count:
+                problems.append(f"{path / SUBJECTS} has {column.null_count:,} rows without {name}")
+            if doubled := survey.n - len(pc.unique(column)):
+                problems.append(f"{path / SUBJECTS} has {doubled:,} rows whose {name} is there already")
+        halves = set(survey.category("half")[1]) - {"tune", "test"}
+        if halves:
+            problems.append(f"{path / SUBJECTS} has a half called {sorted(halves)[0]!r}; it is tune, test or nothing")
+        problems += _check_images(survey)
+        for folder in (ORIGINALS, THUMBNAILS):
+            problems += _check_pack(path / folder, survey.n)
+        for run_folder, record in ((RUNS, artifacts.RUN_JSON), (MAPS, artifacts.MAP_JSON)):
+            for directory in sorted((path / run_folder).glob("*/")):
+                if any(directory.iterdir()):
+                    problems += artifacts.check_run(directory, survey.subject_ids)
+                else:
+                    problems.append(f"{directory} is empty: it has no {record}")
+    except SurveyError as error:
+        problems.append(str(error))
+    finally:
+        survey.close()
+    return problems
+
+
+def _check_images(survey: Survey) -> list[str]:
+    try:
+        images = survey.images
+    except SurveyError as error:
+        return [str(error)]
+    if images is None:
+        return []
+    per_shard = (images.shards or images.chunks)[0]
+    problems = []
+    for shard in range(-(-survey.n // per_shard)):
+        name = survey.path / IMAGES / "c" / str(shard) / "0" / "0" / "0"
+        if not name.is_file():
+            problems.append(
+                f"{name} is missing: rows {shard * per_shard:,} to {(shard + 1) * per_shard - 1:,} have no crop"
+            )
+            continue
+        try:
+            images[min((shard + 1) * per_shard, survey.n) - 1]  # the index stands at the shard's end
+        except Exception as error:  # zarr's codecs raise many kinds on broken bytes
+            problems.append(f"{name} cannot be read ({str(error).splitlines()[0]})")
+    return problems
+
+
+def _check_pack(folder: Path, n: int) -> list[str]:
+    try:
+        pack = Pack(folder)
+    except SurveyError as error:
+        return [str(error)]
+    problems = []
+    if len(pack) != n:
+        problems.append(f"{folder} has {len(pack):,} rows, {SUBJECTS} {n:,}; they must be aligned")
+    for path in sorted(folder.glob("*.npy")):
+        offsets = Pack._load(path)
+        content = path.with_suffix(".pack")
+        if offsets[0] != 0 or (np.diff(offsets) < 0).any():
+            problems.append(f"{path} is not in rising order from 0")
+        if not content.is_file():
+            problems.append(f"{content} is missing")
+        elif content.stat().st_size != offsets[-1]:
+            problems.append(f"{content} has {content.stat().st_size:,} bytes, its offsets say {offsets[-1]:,}")
+    return problems
