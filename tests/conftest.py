@@ -1,0 +1,76 @@
+"""What every test may ask for: real data where it is, synthetic images, and small surveys made by the real command."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests.galaxies import write_galaxies
+from tests.ui.serving import VOORWERP
+
+# Browser and server share the cores with the tests: torch, and every process started here, takes one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+hypothesis.settings.register_profile("shared cores", deadline=None)
+hypothesis.settings.load_profile("shared cores")
+
+SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real test data beside the checkout; the test is skipped where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"real test data is not here ({SHARED_DATA} does not exist)")
+    return SHARED_DATA.resolve()
+
+
+@pytest.fixture
+def tiny_images(tmp_path: Path) -> list[Path]:
+    """Twelve synthetic galaxies of 48 px, PNG and JPEG in turn."""
+    return write_galaxies(tmp_path / "images", 12)
+
+
+@pytest.fixture(scope="session")
+def voorwerp() -> Callable[..., str]:
+    """``voorwerp("check", survey)``: run the real command, return what it printed; a failure shows all of it."""
+
+    def run(*arguments: object) -> str:
+        command = [VOORWERP, *map(str, arguments)]
+        answer = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+        assert answer.returncode == 0, f"{' '.join(map(str, command))} ended with {answer.returncode}:\n{answer.stdout}"
+        return answer.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def image_survey(tmp_path_factory: pytest.TempPathFactory, voorwerp: Callable[..., str]) -> Path:
+    """A survey of 200 synthetic galaxies at 32 px, without runs. Shared: copy it to change it."""
+    folder = tmp_path_factory.mktemp("image_survey")
+    write_galaxies(folder / "images", 200)
+    voorwerp("create", folder / "survey", folder / "images", "--size", 32, "--crop", "center")
+    return folder / "survey"
+
+
+@pytest.fixture(scope="session")
+def finished_survey(image_survey: Path, tmp_path_factory: pytest.TempPathFactory, voorwerp: Callable[..., str]) -> Path:
+    """`image_survey` with a tiny network trained, every subject scored and mapped. Shared: copy it to change it."""
+    survey = tmp_path_factory.mktemp("finished_survey") / "survey"
+    shutil.copytree(image_survey, survey)
+    tiny = ["--epochs", 1, "--encoder-epochs", 1, "--width", 4, "--latent-size", 8, "--device", "cpu"]
+    voorwerp("run", survey, "train", *tiny)
+    voorwerp("run", survey, "score", "--device", "cpu")
+    voorwerp("run", survey, "map", "--n-epochs", 50)
+    return survey
