@@ -1,7 +1,6 @@
 """Voorwerp: find scientifically interesting unknowns in more galaxy images than anyone can look at."""
 
 import functools
-import functools
 from pathlib import Path
 
 __version__ = "0.1.0"
