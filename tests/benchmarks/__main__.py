@@ -29,9 +29,9 @@ from tests import benchmarks
 from tests.benchmarks.row import Row
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = (
-    "voorwerp numpy torch numba datashader holoviews bokeh panel pandas pyarrow zarr pillow scikit-learn umap-learn"
-)
+LEARNING = ("torch", "scikit-learn", "umap-learn")
+SCREEN = ("datashader", "holoviews", "bokeh", "panel")
+PACKAGES = ("voorwerp", "numpy", "pandas", "pyarrow", "zarr", "pillow", "numba", *LEARNING, *SCREEN)
 LIMIT_S = {False: 600, True: 6 * 3600}
 
 
