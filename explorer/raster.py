@@ -1,8 +1,8 @@
 """The map's renderer: points in cell order, and the pixels, picks and polygons that are read off them.
 
 The only file that knows cell order. Points are sorted once by the cell of a G × G grid; a view then touches only the
-cells it covers, so the cost of a frame follows what is on screen and not the size of the survey. Every kernel is compiled
-without the GIL: the server runs frames on threads.
+cells it covers, so the cost of a frame follows what is on screen and not the size of the survey. Every kernel is
+compiled without the GIL: the server runs frames on threads.
 
 A frame is one byte a pixel:
 
@@ -353,15 +353,20 @@ class Paint:
 
         The eleven commonest categories keep a colour of their own; the others share the twelfth, "other".
         """
-        counts = np.bincount(codes[codes >= 0], minlength=len(labels))
-        order = np.argsort(-counts, kind="stable")
-        kept = [int(c) for c in (order if len(labels) <= 12 else order[:11]) if counts[c]]
-        table = np.full(len(labels) + 1, NO_VALUE, np.uint8)  # the last, reached by -1, is missing
-        if len(labels) > 12:
-            table[:-1] = len(kept)
-        table[kept] = np.arange(len(kept))
-        names = [labels[c] for c in kept] + (["other"] if len(labels) > 12 else [])
+        table, names = commonest(codes, labels)
         return cls("dominant", codes=table[codes[index.rows]], labels=names)
+
+
+def commonest(codes: np.ndarray, labels: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Legend of a category: uint8 table from code (-1: missing) to place in the legend, and the names there."""
+    counts = np.bincount(codes[codes >= 0], minlength=len(labels))
+    order = np.argsort(-counts, kind="stable")
+    kept = [int(c) for c in (order if len(labels) <= 12 else order[:11]) if counts[c]]
+    table = np.full(len(labels) + 1, NO_VALUE, np.uint8)  # the last, reached by -1, is missing
+    if len(labels) > 12:
+        table[:-1] = len(kept)
+    table[kept] = np.arange(len(kept))
+    return table, [labels[c] for c in kept] + (["other"] if len(labels) > 12 else [])
 
 
 # ------------------------------------------------------------------------------------------------------ frames
@@ -498,7 +503,7 @@ def _codes_of_categories(per, out):
 
 @_jit
 def _grow(frame, offsets, out):
-    """Draw each pixel as a disc; selected before others, then the higher byte wins, so nothing interesting is covered."""
+    """Draw each pixel as a disc; selected before others, then the higher byte wins: nothing interesting is covered."""
     h, w = frame.shape
     for y in range(h):
         for x in range(w):

@@ -107,14 +107,15 @@ class ExplorerState(param.Parameterized):
 
     map_id = param.String("", doc="The map on screen; empty when the survey has none.")
     run_id = param.String("", doc="The score run whose scores are shown; empty when there is none.")
-    color = param.String("count", doc='"count", a score of the run, or a column of the survey.')
+    color = param.String("count", doc='"count", "scores.NAME" of the run, or "subjects.NAME".')
     aggregate = param.Selector(default="max", objects=["max", "mean"], doc="Of the subjects that share a pixel.")
     norm = param.Selector(default="equalised", objects=["equalised", "linear", "log"], doc="Scale of the colour ramp.")
     lambda_ = param.Number(0.2, bounds=(0, 1), doc="S_anom = (1 - λ) S_image + λ S_feature.")
     mode = param.Selector(default="replace", objects=list(MODES), doc="How a new region meets the selection.")
+    tool = param.Selector(default="pan", objects=["pan", "lasso", "box"], doc="What dragging on the map does.")
     selection = param.ClassSelector(class_=Selection, allow_None=False, doc="The selected subjects.")
     focus = param.Integer(None, allow_None=True, doc="Row of the subject in detail.")
-    sort = param.String("anomaly_score", doc="Column that orders the gallery.")
+    sort = param.String("", doc="Reference of the column that orders the gallery; empty for row order.")
     descending = param.Boolean(True, doc="Highest first.")
 
     def __init__(self, n: int, **params: object) -> None:

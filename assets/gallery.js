@@ -1,0 +1,129 @@
+// A virtual grid: only the rows of pictures on screen exist, and they come in packs, one request for many.
+const PACK = 96;
+
+export function render({model, el}) {
+  const view = document.createElement("div");
+  view.className = "gallery";
+  view.tabIndex = 0;
+  view.setAttribute("role", "listbox");
+  view.setAttribute("aria-label", "Gallery of subjects");
+  const floor = document.createElement("div");
+  floor.className = "floor";
+  const empty = document.createElement("div");
+  empty.className = "empty";
+  view.append(floor, empty);
+  el.append(view);
+
+  let generation = 0;
+  let packs = new Map();     // pack number → {rows, urls} or a promise
+  let tiles = new Map();     // place in the order → element
+  const cell = () => model.size + 8;
+  const across = () => Math.max(1, Math.floor((view.clientWidth - 8) / cell()));
+
+  const forget = () => {
+    generation += 1;
+    for (const pack of packs.values()) pack.urls?.forEach(u => URL.revokeObjectURL(u));
+    packs = new Map();
+    tiles.forEach(t => t.remove());
+    tiles = new Map();
+  };
+
+  const load = async number => {
+    const mine = generation;
+    const query = new URLSearchParams({
+      selection: model.selection_id, sort: model.sort, descending: model.descending ? 1 : 0, run: model.run_id,
+      lambda: model.lambda_, start: number * PACK, count: PACK,
+    });
+    packs.set(number, {});
+    try {
+      const answer = await fetch(`thumbs?${query}`, {credentials: "same-origin"});
+      if (!answer.ok) throw new Error((await answer.json()).error);
+      const buffer = await answer.arrayBuffer();
+      if (mine !== generation) return;
+      const head = new DataView(buffer), n = head.getUint32(0, true), rows = [], urls = [];
+      let at = 4 + 8 * n;
+      for (let i = 0; i < n; i++) {
+        rows.push(head.getUint32(4 + 4 * i, true));
+        const length = head.getUint32(4 + 4 * (n + i), true);
+        urls.push(length ? URL.createObjectURL(new Blob([new Uint8Array(buffer, at, length)], {type: "image/jpeg"})) : "");
+        at += length;
+      }
+      packs.set(number, {rows, urls});
+      draw();
+    } catch (error) {
+      if (mine !== generation) return;
+      packs.delete(number);
+      empty.textContent = `The gallery could not be read: ${error.message}.`;
+      empty.hidden = false;
+    }
+  };
+
+  const draw = () => {
+    const columns = across(), step = cell();
+    const lines = Math.ceil(model.total / columns);
+    floor.style.height = `${lines * step + 8}px`;
+    empty.hidden = model.total > 0;
+    if (!model.total) empty.textContent = model.message;
+    const first = Math.max(0, Math.floor(view.scrollTop / step) - 1) * columns;
+    const last = Math.min(model.total, (Math.ceil((view.scrollTop + view.clientHeight) / step) + 1) * columns);
+    for (const [place, tile] of tiles) if (place < first || place >= last) { tile.remove(); tiles.delete(place); }
+    for (let place = first; place < last; place++) {
+      const number = Math.floor(place / PACK), pack = packs.get(number);
+      if (!pack) load(number);
+      let tile = tiles.get(place);
+      if (!tile) {
+        tile = document.createElement("div");
+        tile.className = "tile";
+        tile.setAttribute("role", "option");
+        tile.append(new Image());
+        floor.append(tile);
+        tiles.set(place, tile);
+      }
+      tile.style.transform = `translate(${8 + (place % columns) * step}px, ${8 + Math.floor(place / columns) * step}px)`;
+      tile.style.width = tile.style.height = `${model.size}px`;
+      const row = pack?.rows?.[place - number * PACK];
+      if (row !== undefined && tile.dataset.row !== String(row)) {
+        tile.dataset.row = row;
+        tile.firstChild.src = pack.urls[place - number * PACK];
+        tile.firstChild.alt = `row ${row}`;
+      }
+      const chosen = row !== undefined && row === model.focus;
+      tile.classList.toggle("focus", chosen);
+      tile.setAttribute("aria-selected", chosen);
+    }
+  };
+
+  const place_of_focus = () => {
+    for (const [place, tile] of tiles) if (tile.dataset.row === String(model.focus)) return place;
+    return -1;
+  };
+  const go = place => {
+    if (place < 0 || place >= model.total) return;
+    const step = cell(), top = Math.floor(place / across()) * step;
+    if (top < view.scrollTop) view.scrollTop = top;
+    if (top + step > view.scrollTop + view.clientHeight) view.scrollTop = top + step + 8 - view.clientHeight;
+    draw();
+    const row = tiles.get(place)?.dataset.row;
+    if (row !== undefined) model.focus = Number(row);
+  };
+  view.addEventListener("click", e => {
+    const row = e.target.closest?.(".tile")?.dataset.row;
+    if (row !== undefined) model.focus = Number(row);
+  });
+  view.addEventListener("keydown", e => {
+    const steps = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across(), ArrowDown: across(), Home: -Infinity, End: Infinity};
+    if (!(e.key in steps)) return;
+    e.preventDefault();
+    const from = place_of_focus();
+    const to = steps[e.key] === -Infinity ? 0 : steps[e.key] === Infinity ? model.total - 1 : from < 0 ? 0 : from + steps[e.key];
+    go(Math.max(0, Math.min(model.total - 1, to)));
+  });
+  view.addEventListener("scroll", () => requestAnimationFrame(draw), {passive: true});
+  new ResizeObserver(() => requestAnimationFrame(draw)).observe(view);
+  model.on(["selection_id", "sort", "descending", "run_id", "total"], () => { forget(); view.scrollTop = 0; draw(); });
+  model.on("lambda_", () => { if (model.sort === "scores.anomaly_score") { forget(); draw(); } });
+  model.on(["focus", "message"], draw);
+  model.on("size", () => { tiles.forEach(t => t.remove()); tiles = new Map(); draw(); });
+  model.on("remove", forget);
+  requestAnimationFrame(draw);
+}

@@ -1,0 +1,64 @@
+// The colour bar: always of the frame that is painted.
+export function render({model, el}) {
+  const root = document.createElement("div");
+  root.className = "legend";
+  el.append(root);
+
+  const bar = (colors, ticks) => {
+    const canvas = document.createElement("canvas");
+    canvas.width = colors.length;
+    canvas.height = 1;
+    canvas.className = "ramp";
+    const pen = canvas.getContext("2d");
+    colors.forEach((c, i) => { pen.fillStyle = c; pen.fillRect(i, 0, 1, 1); });
+    const labels = document.createElement("div");
+    labels.className = "ticks";
+    for (const [at, value] of ticks) {
+      const label = document.createElement("span");
+      label.style.left = `${100 * at}%`;
+      label.textContent = window.voorwerp.format(value);
+      labels.append(label);
+    }
+    return [canvas, labels];
+  };
+
+  const swatches = (labels, colors) => {
+    const list = document.createElement("div");
+    list.className = "swatches";
+    labels.forEach((text, i) => {
+      const item = document.createElement("span"), dot = document.createElement("i");
+      dot.style.background = colors[i];
+      item.append(dot, text);
+      list.append(item);
+    });
+    return [list];
+  };
+
+  const draw = () => {
+    const legend = window.voorwerp?.legend;
+    if (!legend) return;
+    const note = document.createElement("div");
+    note.className = "note";
+    const about = [];
+    if (legend.settings.color === "count") about.push(legend.radius ? `subjects within ${legend.radius} px` : "subjects per pixel");
+    else if (!legend.labels.length) about.push(legend.settings.aggregate === "max" ? "highest of a pixel" : "mean of a pixel");
+    else about.push("commonest of a pixel");
+    if (legend.clipped) about.push("ends at 0.5 and 99.5 %");
+    note.textContent = about.join(" · ");
+    const body = legend.labels.length ? swatches(legend.labels, model.colors) : bar(model.colors, legend.ticks);
+    const missing = document.createElement("span");
+    missing.className = "missing";
+    const dot = document.createElement("i");
+    missing.append(dot, "no value");
+    if (legend.settings.color !== "count") note.append(missing);
+    root.replaceChildren(...body, note);
+    const seen = document.createElement("div");
+    seen.className = "seen";
+    seen.textContent = `${legend.in_view.toLocaleString("en")} of ${model.n_placed.toLocaleString("en")} placed subjects in view`;
+    root.append(seen);
+  };
+  window.addEventListener("voorwerp-legend", draw);
+  model.on("colors", draw);
+  model.on("remove", () => window.removeEventListener("voorwerp-legend", draw));
+  draw();
+}

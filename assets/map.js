@@ -1,0 +1,185 @@
+// The map's other half: asks /frame for pixels whenever the view or the colouring changes, shows the subject under the
+// mouse, and tells the session of clicks and drawn regions. Loaded once a page; `voorwerp.map(...)` is called by every
+// change of the figure's ranges and size.
+(() => {
+  if (window.voorwerp) return;
+
+  const HOVER_REACH = 14; // pixels
+  const controllers = new WeakMap();
+  const held = {shift: false, alt: false};
+
+  const typing = event => event.composedPath().some(e => /^(input|textarea|select)$/i.test(e.tagName ?? "") || e.isContentEditable);
+  for (const kind of ["keydown", "keyup"]) {
+    window.addEventListener(kind, e => { held.shift = e.shiftKey; held.alt = e.altKey; }, true);
+  }
+
+  class Controller {
+    constructor(figure, source, request, inbox) {
+      Object.assign(this, {figure, source, request, inbox});
+      this.busy = false;
+      this.dirty = false;
+      this.frame = 0;
+      this.card = document.createElement("div");
+      this.card.className = "voorwerp-card";
+      this.card.setAttribute("role", "tooltip");
+      this.card.hidden = true;
+      document.body.append(this.card);
+      window.addEventListener("keydown", e => this.key(e));
+      request.properties.tags.change.connect(() => { this.hide(); this.refresh(); });
+    }
+
+    settings() {
+      return JSON.parse(this.request.tags[0] ?? "{}");
+    }
+
+    tell(message) {
+      this.inbox.tags = [JSON.stringify({...message, at: performance.now()})];
+    }
+
+    // -------------------------------------------------------------------------------------------------- frames
+    refresh() {
+      // several range properties change in one gesture: one request a task; one in flight, the latest wins
+      this.dirty = true;
+      if (!this.busy && !this.frame) this.frame = queueMicrotask(() => { this.frame = 0; this.fetch(); }) ?? 1;
+    }
+
+    async fetch() {
+      if (this.busy || !this.dirty) return;
+      const {figure} = this;
+      const {map, ...colouring} = this.settings();
+      const density = Math.min(window.devicePixelRatio || 1, 2);
+      const w = Math.round(figure.inner_width * density), h = Math.round(figure.inner_height * density);
+      const [x0, x1] = [figure.x_range.start, figure.x_range.end];
+      const [y0, y1] = [figure.y_range.start, figure.y_range.end];
+      if (!map || !(w > 0) || !(h > 0) || !(x0 < x1) || !(y0 < y1)) { this.dirty = false; return; }
+      this.busy = true;
+      this.dirty = false;
+      try {
+        const query = new URLSearchParams({map, ...colouring, x0, x1, y0, y1, w, h, density});
+        const answer = await fetch(`frame?${query}`, {credentials: "same-origin"});
+        if (!answer.ok) throw new Error((await answer.json()).error);
+        const legend = JSON.parse(answer.headers.get("X-Legend"));
+        const pixels = new Uint8Array(await answer.arrayBuffer());
+        const old = this.source.data.image ?? this.source.data.get("image");
+        const image = new old[0].constructor(pixels, [h, w], "uint8");
+        this.source.setv({data: {image: [image], x: [x0], y: [y0], dw: [x1 - x0], dh: [y1 - y0]}}, {sync: false});
+        window.voorwerp.legend = {...legend, settings: colouring};
+        window.dispatchEvent(new CustomEvent("voorwerp-legend"));
+        this.lost(null);
+      } catch (error) {
+        this.lost(error);
+      } finally {
+        this.busy = false;
+        if (this.dirty) this.fetch();
+      }
+    }
+
+    lost(error) {
+      window.dispatchEvent(new CustomEvent("voorwerp-error", {detail: error ? error.message : ""}));
+    }
+
+    // --------------------------------------------------------------------------------------------------- hover
+    async hover(event) {
+      this.at = event;
+      if (this.asking) return;
+      this.asking = true;
+      try {
+        while (this.at) {
+          const {sx, sy, x, y} = this.at;
+          this.at = null;
+          const found = await this.nearest(x, y);
+          if (found) this.show(found, sx, sy); else this.hide();
+        }
+      } catch { this.hide(); } finally { this.asking = false; }
+    }
+
+    async nearest(x, y) {
+      const {figure} = this;
+      const {map, run, lambda} = this.settings();
+      if (!map) return null;
+      const rx = HOVER_REACH * Math.abs(figure.x_range.end - figure.x_range.start) / figure.inner_width;
+      const ry = HOVER_REACH * Math.abs(figure.y_range.end - figure.y_range.start) / figure.inner_height;
+      const answer = await fetch(`nearest?${new URLSearchParams({map, run, lambda, x, y, rx, ry})}`, {credentials: "same-origin"});
+      return answer.ok ? answer.json() : null;
+    }
+
+    show(subject, sx, sy) {
+      const view = Bokeh.index.find_one(this.figure);
+      const frame = view?.canvas_view?.el ?? view?.el;
+      if (!frame || this.left) return;
+      if (this.card.dataset.row !== String(subject.row)) {
+        this.card.dataset.row = subject.row;
+        const image = new Image(112, 112);
+        image.alt = "";
+        image.src = `thumbnails/${subject.row}`;
+        const text = document.createElement("div");
+        const name = document.createElement("strong");
+        name.textContent = subject.source_id;
+        text.append(name);
+        for (const s of subject.scores) {
+          const line = document.createElement("div");
+          line.textContent = s.value === null ? `${s.title}: missing`
+            : `${s.title} ${format(s.value)} · above ${percent(s.below, s.of)}`;
+          text.append(line);
+        }
+        this.card.replaceChildren(image, text);
+      }
+      const box = frame.getBoundingClientRect();
+      this.card.hidden = false;
+      const {offsetWidth: w, offsetHeight: h} = this.card;
+      const x = box.left + sx, y = box.top + sy;
+      this.card.style.left = `${x + 18 + w < window.innerWidth ? x + 18 : x - 18 - w}px`;
+      this.card.style.top = `${Math.max(8, Math.min(y - h / 2, window.innerHeight - h - 8))}px`;
+    }
+
+    hide() {
+      this.at = null;
+      this.card.hidden = true;
+    }
+
+    // ---------------------------------------------------------------------------------- clicks, regions, keys
+    async tap(event) {
+      const found = await this.nearest(event.x, event.y);
+      if (found) this.tell({kind: "focus", row: found.row});
+    }
+
+    region(event) {
+      const g = event.geometry;
+      const [x, y] = g.type === "rect" ? [[g.x0, g.x1, g.x1, g.x0], [g.y0, g.y0, g.y1, g.y1]]
+        : g.type === "poly" ? [[...g.x], [...g.y]] : [[], []];
+      if (!event.final || x.length < 3) return;
+      this.tell({kind: "region", x, y, mode: held.alt ? "subtract" : held.shift ? "add" : null});
+    }
+
+    key(event) {
+      if (typing(event) || event.ctrlKey || event.metaKey) return;
+      const key = event.key.toLowerCase();
+      if ("plbuc".includes(key) && key.length === 1 || key === "escape") this.tell({kind: "key", key});
+    }
+  }
+
+  const format = v => Math.abs(v) >= 1000 || (v !== 0 && Math.abs(v) < 0.01) ? v.toExponential(2) : Number(v.toPrecision(4)).toString();
+  const percent = (k, n) => n ? `${(100 * k / n).toFixed(n >= 1000 ? 1 : 0)} % of ${n.toLocaleString("en")}` : "0 of 0";
+
+  window.voorwerp = {
+    legend: null,
+    format, percent, typing,
+    map(figure, source, request, inbox) {
+      let controller = controllers.get(figure);
+      if (!controller) {
+        controller = new Controller(figure, source, request, inbox);
+        controllers.set(figure, controller);
+        figure.js_event_callbacks; // the figure's own events come in through `event` below
+      }
+      controller.refresh();
+    },
+    event(figure, event) {
+      const controller = controllers.get(figure);
+      if (!controller) return;
+      if (event.event_name === "mousemove") { controller.left = false; controller.hover(event); }
+      else if (event.event_name === "mouseleave") { controller.left = true; controller.hide(); }
+      else if (event.event_name === "tap") controller.tap(event);
+      else if (event.event_name === "selectiongeometry") controller.region(event);
+    },
+  };
+})();

@@ -1,0 +1,304 @@
+"""The shell: the only file that knows every view."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import sys
+import webbrowser
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+import click
+import panel as pn
+import panel_material_ui as pmui
+
+from explorer import ASSETS, __version__
+from explorer.errors import SurveyError, VoorwerpError
+from explorer.ledger import Ledger
+from explorer.raster import warm
+from explorer.server import Access, Login, hosts_of, routes
+from explorer.services.explore import Explore
+from explorer.services.inference import Inference
+from explorer.services.jobs import JobService
+from explorer.state import ExplorerState
+from explorer.survey import Survey
+from explorer.views import map as map_view
+from explorer.views.controls import ColorView, SelectionView
+from explorer.views.gallery import GalleryView
+from explorer.views.jobs import JobsView
+from explorer.views.map import MapView
+from explorer.views.plots import ACCENT, GROUND, INK, LINE, QUIET
+from explorer.views.subject import SubjectView
+
+THEME = {
+    "palette": {
+        "primary": {"main": ACCENT, "contrastText": GROUND},
+        "background": {"default": GROUND, "paper": "#10141b"},
+        "text": {"primary": INK, "secondary": QUIET},
+        "divider": LINE,
+    },
+    "typography": {"fontSize": 12.5},
+    "shape": {"borderRadius": 6},
+}
+#: State that a link carries: name in the URL → name in the state.
+IN_URL = {"map": "map_id", "run": "run_id", "color": "color", "aggregate": "aggregate", "norm": "norm", "sort": "sort"}
+POLL_MS = 1000
+
+
+class Session:
+    """One browser tab: a state, the views on it, and what keeps them current."""
+
+    def __init__(self, explore: Explore, ledger: Ledger, jobs: JobService, selection: str | None) -> None:
+        self.explore = explore
+        self.state = state = ExplorerState(explore.survey.n)
+        self._restore()
+        self.map = MapView(state, explore)
+        self.colors = ColorView(state, explore)
+        self.selection = SelectionView(state, explore, ledger)
+        self.gallery = GalleryView(state, explore)
+        self.subject = SubjectView(state, explore)
+        self.jobs = JobsView(jobs)
+        self._run = pmui.Select(label="Scores", width=190, size="small", margin=(0, 6))
+        self._map = pmui.Select(label="Map", width=190, size="small", margin=(0, 6))
+        for widget, name in ((self._run, "run_id"), (self._map, "map_id")):
+            widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
+            state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
+        if selection is not None:
+            self.selection.select(selection)
+        self._offer()
+        state.param.watch(lambda event: self._write_url(), [*IN_URL.values(), "lambda_", "focus"])
+
+    # ------------------------------------------------------------------------------------------------- the URL
+    def _restore(self) -> None:
+        """Newest run and map, then whatever the link says that exists."""
+        state, explore = self.state, self.explore
+        runs, maps = explore.runs(), explore.maps()
+        info = explore.survey.info
+        given = (
+            {k: v[0] for k, v in parse_qs((pn.state.location.search or "").lstrip("?")).items()}
+            if pn.state.location
+            else {}
+        )
+        state.map_id = next((m for m in (given.get("map"), info.default_map, next(iter(maps), "")) if m in maps), "")
+        of_map = maps[state.map_id].inputs.get("score", "") if state.map_id else ""
+        wanted = (given.get("run"), info.default_run, of_map, next(iter(runs), ""))
+        state.run_id = next((r for r in wanted if r in runs), "")
+        colors = explore.colors(state.run_id)
+        default = "scores.anomaly_score" if state.run_id else "count"
+        state.color = given["color"] if given.get("color") in colors else default
+        for name in ("aggregate", "norm"):
+            if given.get(name) in state.param[name].objects:
+                setattr(state, name, given[name])
+        state.sort = given["sort"] if given.get("sort") in colors else ("scores.anomaly_score" if state.run_id else "")
+        try:
+            state.lambda_ = min(1.0, max(0.0, float(given.get("lambda", 0.2))))
+        except ValueError:
+            state.lambda_ = 0.2
+        if "subject" in given:
+            state.focus = explore.survey.row_of_source(given["subject"])
+
+    def _write_url(self) -> None:
+        location = pn.state.location
+        if location is None:
+            return
+        state = self.state
+        view = {key: getattr(state, name) for key, name in IN_URL.items() if getattr(state, name)}
+        view["lambda"] = f"{state.lambda_:.3g}"
+        if state.focus is not None:
+            view["subject"] = self.explore.survey.source_ids([state.focus])[0]
+        location.search = f"?{urlencode(view)}"
+
+    # ------------------------------------------------------------------------------------------- what is new
+    def _offer(self) -> None:
+        """List runs and maps; take the first that appears."""
+        state = self.state
+        runs, maps = self.explore.runs(), self.explore.maps()
+        for widget, found, current in ((self._run, runs, state.run_id), (self._map, maps, state.map_id)):
+            options = {_title(run): run_id for run_id, run in found.items()}
+            if widget.options != options:
+                widget.options = options
+                widget.value = current or None
+            widget.visible = bool(options)
+        if not state.run_id and runs:
+            state.run_id = next(iter(runs))
+            state.color = "scores.anomaly_score"
+        if not state.map_id and maps:
+            state.map_id = next(iter(maps))
+
+    def poll(self) -> None:
+        """Once a second: running jobs, finished runs."""
+        self.jobs.refresh()
+        self._offer()
+
+    # -------------------------------------------------------------------------------------------------- layout
+    def page(self) -> pmui.Page:
+        """The whole screen."""
+        info, n = self.explore.survey.info, self.explore.survey.n
+        pn.state.add_periodic_callback(self.poll, POLL_MS)
+        left = pn.Column(
+            self.colors, self.selection, css_classes=["left"], margin=0, scroll="y-auto", sizing_mode="stretch_height"
+        )
+        center = pn.Column(
+            pn.Column(self.map, css_classes=["map-area"], sizing_mode="stretch_both", margin=0),
+            pn.Column(self.gallery, css_classes=["gallery-area"], sizing_mode="stretch_width", margin=0),
+            css_classes=["center"], sizing_mode="stretch_both", margin=0,
+        )  # fmt: skip
+        right = pn.Column(self.subject, css_classes=["right"], margin=0, sizing_mode="stretch_height")
+        return pmui.Page(
+            title="Voorwerp",
+            header=[
+                pmui.Typography(f"{info.name}", variant="subtitle2", margin=(0, 4), css_classes=["survey-name"]),
+                pmui.Typography(f"{n:,} subjects", variant="caption", margin=(0, 8), sx={"color": "text.secondary"}),
+                self.jobs,
+                pn.Spacer(sizing_mode="stretch_width"),
+                self._run,
+                self._map,
+            ],
+            main=[pn.Row(left, center, right, css_classes=["screen"], sizing_mode="stretch_both", margin=0)],
+            main_width="100%",
+            dark_theme=True,
+            theme_toggle=False,
+            theme_config=THEME,
+            busy_indicator=None,
+            logo=ASSETS / "logo.svg",
+            favicon=ASSETS / "logo.svg",
+        )
+
+
+def _title(run: Any) -> str:
+    """A run as a person tells it from others: when, and what."""
+    when = run.created_at[:16].replace("T", " ")
+    return f"{when} · {run.kind}"
+
+
+@contextmanager
+def only_server(survey: Path) -> Iterator[None]:
+    """Hold the survey for one server.
+
+    Raises
+    ------
+    SurveyError
+        Another server has it.
+    """
+    handle = os.open(survey / "server.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 200).decode("utf-8", "replace").strip() or "unknown"
+            raise SurveyError(f"{survey} is being served already ({holder}); open that one, or stop it first") from None
+        os.ftruncate(handle, 0)
+        os.write(handle, f"process {os.getpid()}".encode())
+        yield
+    finally:
+        os.close(handle)
+
+
+def serve(
+    path: Path,
+    *,
+    address: str = "127.0.0.1",
+    port: int = 5006,
+    open_browser: bool = True,
+    insecure: bool = False,
+    selection: str | None = None,
+) -> None:
+    """Serve a survey until interrupted.
+
+    Parameters
+    ----------
+    selection
+        Name of a kept selection to open with.
+
+    Raises
+    ------
+    SurveyError
+        The folder is no survey, or another server has it.
+    VoorwerpError
+        The port is taken.
+    """
+    with only_server(Path(path)):
+        survey = Survey.open(path)
+        ledger = Ledger(survey.path, survey.info.survey_id)
+        jobs = JobService(survey, ledger)
+        inference = Inference(survey)
+        explore = Explore(survey)
+        pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
+        pool.submit(warm)
+        for map_id in list(explore.maps())[:1]:
+            pool.submit(explore.index, map_id)
+        map_view.setup()
+        pn.config.raw_css = [
+            *pn.config.raw_css,
+            (ASSETS / "voorwerp.css").read_text(),
+            (ASSETS / "page.css").read_text(),
+        ]
+        pn.config.js_files = {"voorwerp": "assets/map.js"}
+
+        def session() -> pmui.Page:
+            return Session(explore, ledger, jobs, selection).page()
+
+        server = _listen(session, address, port, explore, inference, pool)
+        url = server.url
+        click.echo(f"{survey.info.name}: {survey.n:,} subjects\n\n  {url}\n\nCtrl-C stops it.")
+        sys.stdout.flush()
+        inference.warm()
+        if open_browser:
+            server.bokeh.io_loop.call_later(0.2, webbrowser.open, url)
+        try:
+            server.bokeh.io_loop.start()
+        finally:
+            jobs.stop()
+            inference.close()
+            ledger.close()
+            pool.shutdown(wait=False, cancel_futures=True)
+            survey.close()
+
+
+class _Server:
+    def __init__(self, bokeh: Any, url: str) -> None:
+        self.bokeh, self.url = bokeh, url
+
+
+def _listen(
+    session: Any, address: str, port: int, explore: Explore, inference: Inference, pool: ThreadPoolExecutor
+) -> _Server:
+    """Open the port: Panel's pages and our routes behind one door."""
+    from bokeh.server.util import bind_sockets
+
+    try:
+        sockets, port = bind_sockets(address, port)
+    except OSError as error:
+        raise VoorwerpError(
+            f"port {port} on {address} cannot be opened ({error.strerror}); choose another with --port, or --port 0"
+        ) from None
+    for opened in sockets:
+        opened.close()
+    access = Access(port, hosts_of(address, port))
+    logging.getLogger("tornado.access").setLevel(logging.ERROR)
+    server = pn.serve(
+        {"/": session},
+        address=address,
+        port=port,
+        websocket_origin=sorted(access.hosts),
+        title="Voorwerp",
+        show=False,
+        start=False,
+        verbose=False,
+        threaded=False,
+        auth_provider=Login(access),
+        extra_patterns=routes(access, explore, inference, pool),
+        static_dirs={"assets": str(ASSETS)},
+        unused_session_lifetime_milliseconds=120_000,
+        keep_alive_milliseconds=30_000,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: server.io_loop.add_callback_from_signal(server.io_loop.stop))
+    host = "localhost" if address == "localhost" else f"[{address}]" if ":" in address else address
+    return _Server(server, f"http://{host}:{port}/?token={access.token}")

@@ -1,0 +1,418 @@
+"""The web server: who may come in, and the handlers that answer with pixels and rows.
+
+Panel's page and socket are one half; the other half are the GET routes below, which the page calls itself:
+
+=================================  ====================================================================
+/frame                             one view of the map, one byte a pixel (`explorer.raster`)
+/nearest                           the subject under the mouse
+/thumbs                            a pack of thumbnails: by row, or a stretch of a sorted selection
+/thumbnails/ROW                    one thumbnail
+/originals/ROW                     the source image as it came (TIFF is shown as PNG)
+/crops/ROW                         the network's crop
+/reconstructions/ROW /residuals/ROW  what the model made of it, and what is left
+/subject/ROW                       everything known of a subject
+/export                            the selection as CSV or Parquet
+=================================  ====================================================================
+
+Every one checks the login itself (Panel leaves extra routes open) and that the request was meant for this host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import io
+import ipaddress
+import json
+import re
+import secrets
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import orjson
+from bokeh.server.auth_provider import AuthProvider
+from PIL import Image
+from tornado.web import HTTPError, RequestHandler
+
+from explorer.errors import VoorwerpError
+from explorer.services.explore import Color, Explore
+from explorer.services.export import csv_bytes, parquet_bytes, selection_table
+from explorer.services.inference import Inference
+
+#: Panel and Bokeh compile templates and callbacks in the page, hence 'unsafe-inline' and 'unsafe-eval'; nothing may come
+#: from, or go to, another host.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self' ws: wss: blob:; font-src 'self' data:; worker-src blob:; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+MAX_PIXELS = 4096
+WIDEST_PACK = 512
+
+
+# ------------------------------------------------------------------------------------------------------ access
+@dataclass
+class Access:
+    """Who may come in: whoever has the token, once, and from then on its cookie. The token is new at every start.
+
+    Attributes
+    ----------
+    hosts
+        Values of the Host header that are ours (``127.0.0.1:5006``): another name that resolves here is refused, so no
+        page elsewhere can speak to this server through the visitor's browser.
+    """
+
+    port: int
+    hosts: frozenset[str]
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    session: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+
+    @property
+    def cookie(self) -> str:
+        """Cookies are shared by all ports of a host, so the name carries the port."""
+        return f"voorwerp-{self.port}"
+
+    def admit(self, handler: RequestHandler) -> str | None:
+        """The visitor's name, or None; called for every page, socket and route."""
+        handler.set_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        handler.set_header("X-Content-Type-Options", "nosniff")
+        handler.set_header("Referrer-Policy", "no-referrer")
+        handler.set_header("X-Frame-Options", "DENY")
+        if handler.request.host not in self.hosts:
+            raise HTTPError(403, "this host name is not ours")
+        origin = handler.request.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc not in self.hosts:
+            raise HTTPError(403, "this origin is not ours")
+        given = handler.get_cookie(self.cookie) or ""
+        return "local" if hmac.compare_digest(given.encode(), self.session.encode()) else None
+
+    def open_to(self, token: str) -> bool:
+        """Whether a token is the one printed at the start."""
+        return hmac.compare_digest(token.encode(), self.token.encode())
+
+
+def hosts_of(address: str, port: int) -> frozenset[str]:
+    """Host headers that mean a server listening on `address`."""
+    names = {address}
+    if address in ("127.0.0.1", "localhost", "::1"):
+        names |= {"127.0.0.1", "localhost", "::1"}
+    elif address in ("0.0.0.0", "::", ""):
+        names |= {"127.0.0.1", "localhost", "::1", socket.gethostname(), socket.getfqdn()}
+        names |= {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
+    return frozenset(f"[{n}]:{port}" if _is_ipv6(n) else f"{n}:{port}" for n in names if n)
+
+
+def _is_ipv6(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).version == 6
+    except ValueError:
+        return False
+
+
+class Login(AuthProvider):
+    """Bokeh's door, kept by `Access`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        super().__init__()
+
+    @property
+    def get_user(self) -> Callable[[RequestHandler], str | None]:
+        return self._access.admit
+
+    @property
+    def get_user_async(self) -> None:
+        return None
+
+    @property
+    def get_login_url(self) -> None:
+        return None
+
+    @property
+    def login_url(self) -> str:
+        return "/login"
+
+    @property
+    def login_handler(self) -> type[RequestHandler]:
+        access = self._access
+
+        class TokenHandler(RequestHandler):
+            """Exchanges the token of the printed URL for a cookie, and takes it out of the address bar."""
+
+            def get(self) -> None:
+                access.admit(self)
+                target = urlsplit(self.get_query_argument("next", "/"))
+                query = parse_qs(target.query)
+                if not access.open_to(query.pop("token", [""])[0]):
+                    self.set_status(403)
+                    self.set_header("Content-Type", "text/plain; charset=utf-8")
+                    self.finish(
+                        "This page belongs to whoever started Voorwerp.\n"
+                        "Open the URL that `voorwerp serve` printed: it carries a token, new at every start.\n"
+                    )
+                    return
+                self.set_cookie(access.cookie, access.session, httponly=True, samesite="Strict", path="/")
+                kept = "&".join(f"{k}={v[0]}" for k, v in query.items() if re.fullmatch(r"[\w.-]+", k + v[0]))
+                self.redirect("/" + (f"?{kept}" if kept else ""))
+
+        return TokenHandler
+
+    @property
+    def logout_url(self) -> None:
+        return None
+
+    @property
+    def logout_handler(self) -> None:
+        return None
+
+
+# ---------------------------------------------------------------------------------------------------- handlers
+class Route(RequestHandler):
+    """A GET route: checked at the door, answered off the event loop, errors as one sentence."""
+
+    def initialize(self, access: Access, explore: Explore, inference: Inference, pool: ThreadPoolExecutor) -> None:
+        self.access, self.explore, self.inference, self.pool = access, explore, inference, pool
+
+    def prepare(self) -> None:
+        if self.access.admit(self) is None:
+            raise HTTPError(403, "not logged in")
+
+    async def get(self, *path: str) -> None:
+        try:
+            body, kind = await self.answer(*path)
+        except VoorwerpError as error:
+            self.set_status(400)
+            self.finish({"error": str(error)})
+            return
+        self.set_header("Content-Type", kind)
+        self.finish(body)
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        """Body and content type; overridden by each route."""
+        raise HTTPError(405)
+
+    async def off(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run on the pool: the event loop stays free for the sockets."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, function, *args)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None))[1]
+        message = error.log_message if isinstance(error, HTTPError) and error.log_message else self._reason
+        self.finish({"error": message})
+
+    # every argument is read through one of these, so that nonsense is a 400 and not a traceback
+    def number(self, name: str, default: float | None = None) -> float:
+        """A finite number from the query."""
+        text = self.get_query_argument(name, None)
+        if text is None and default is not None:
+            return default
+        try:
+            value = float(text or "")
+        except ValueError:
+            value = float("nan")
+        if not np.isfinite(value):
+            raise HTTPError(400, f"{name} must be a number")
+        return value
+
+    def integer(self, name: str, low: int, high: int, default: int | None = None) -> int:
+        """A whole number from the query within low … high."""
+        value = self.number(name, default)
+        if value != int(value) or not low <= value <= high:
+            raise HTTPError(400, f"{name} must be a whole number from {low} to {high}")
+        return int(value)
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> Any:
+        """One of a few words; the first by default."""
+        value = self.get_query_argument(name, choices[0])
+        if value not in choices:
+            raise HTTPError(400, f"{name} must be one of {', '.join(choices)}")
+        return value
+
+    def row(self, text: str) -> int:
+        """A row of the survey."""
+        if not text.isascii() or not text.isdigit() or int(text) >= self.explore.survey.n:
+            raise HTTPError(404, f"there is no subject in row {text[:20]}")
+        return int(text)
+
+    def run_id(self) -> str:
+        """The score run, by an id that exists, or none."""
+        run_id = self.get_query_argument("run", "")
+        if run_id and run_id not in self.explore.runs():
+            raise HTTPError(404, "there is no such score run")
+        return run_id
+
+    def map_id(self) -> str:
+        """The map, by an id that exists."""
+        map_id = self.get_query_argument("map", "")
+        if map_id not in self.explore.maps():
+            raise HTTPError(404, "there is no such map")
+        return map_id
+
+    def lambda_(self) -> float:
+        """λ from 0 to 1."""
+        return min(1.0, max(0.0, self.number("lambda", 0.2)))
+
+
+class FrameRoute(Route):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        view = (self.number("x0"), self.number("x1"), self.number("y0"), self.number("y1"))
+        if not (view[0] < view[1] and view[2] < view[3]):
+            raise HTTPError(400, "the view is empty: x0 < x1 and y0 < y1 are needed")
+        color = Color(
+            self.get_query_argument("color", "count"),
+            self.run_id(),
+            self.lambda_(),
+            self.choice("aggregate", ("max", "mean")),
+            self.choice("norm", ("equalised", "linear", "log")),
+        )
+        frame, paint = await self.off(
+            self.explore.frame,
+            self.map_id(),
+            view,
+            self.integer("w", 1, MAX_PIXELS),
+            self.integer("h", 1, MAX_PIXELS),
+            color,
+            self.get_query_argument("selection", ""),
+            min(4.0, max(0.5, self.number("density", 1.0))),
+        )
+        legend = {
+            "in_view": frame.n_in_view,
+            "radius": frame.radius,
+            "ticks": frame.ticks,
+            "labels": [label[:40] for label in paint.labels],
+            "clipped": bool(paint.scale and paint.scale.clipped),
+        }
+        self.set_header("X-Legend", json.dumps(legend))  # pure ASCII, as a header must be
+        self.set_header("Cache-Control", "no-store")
+        return frame.pixels.tobytes(), "application/octet-stream"
+
+
+class NearestRoute(Route):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        run_id, lambda_ = self.run_id(), self.lambda_()
+        index = await self.off(self.explore.index, self.map_id())
+        row = index.nearest(self.number("x"), self.number("y"), self.number("rx"), self.number("ry"))
+        found = None if row is None else await self.off(self.explore.hover, row, run_id, lambda_)
+        return orjson.dumps(found), "application/json"
+
+
+class ThumbsRoute(Route):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        listed = self.get_query_argument("rows", "")
+        if listed:
+            rows = np.array([self.row(text) for text in listed.split(",")[:WIDEST_PACK]], np.uint32)
+        else:
+            order = await self.off(
+                self.explore.ordered,
+                self.get_query_argument("selection", ""),
+                self.get_query_argument("sort", ""),
+                self.run_id(),
+                self.lambda_(),
+                self.choice("descending", ("1", "0")) == "1",
+            )
+            start = self.integer("start", 0, 2**40)
+            rows = order[start : start + self.integer("count", 1, WIDEST_PACK)]
+        return await self.off(self.explore.thumbnail_pack, rows), "application/octet-stream"
+
+
+class ThumbnailRoute(Route):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        rows = np.array([self.row(path[0])])
+        self.set_header("Cache-Control", "private, max-age=86400")
+        return (await self.off(self.explore.survey.thumbnails, rows))[0], "image/jpeg"
+
+
+class OriginalRoute(Route):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        body, kind = await self.off(self.explore.survey.original, self.row(path[0]))
+        if kind not in ("image/jpeg", "image/png"):
+            body, kind = await self.off(_as_png, body), "image/png"
+        self.set_header("Cache-Control", "private, max-age=86400")
+        return body, kind
+
+
+class CropRoute(Route):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        row = self.row(path[0])
+        self.set_header("Cache-Control", "private, max-age=86400")
+        return await self.off(lambda: png(self.explore.survey.images[row])), "image/png"
+
+
+class ReconstructionRoute(Route):
+    """`/reconstructions` and `/residuals`: the model is asked, in its own process."""
+
+    residual = False
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        row, run_id = self.row(path[0]), self.run_id()
+        run = self.explore.runs().get(run_id)
+        if run is None or "train" not in run.inputs:
+            raise HTTPError(404, "this run has no model that reconstructs")
+        future = self.inference.reconstruct(run.inputs["train"], row)
+        made = np.asarray(await asyncio.wrap_future(future))
+        if self.residual:
+            crop = np.asarray(self.explore.survey.images[row])
+            made = np.abs(crop.astype(np.int16) - made).clip(0, 255).astype(np.uint8)
+        self.set_header("Cache-Control", "private, max-age=86400")
+        return png(made), "image/png"
+
+
+class ResidualRoute(ReconstructionRoute):
+    residual = True
+
+
+class SubjectRoute(Route):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        row, run_id, lambda_ = self.row(path[0]), self.run_id(), self.lambda_()
+        return orjson.dumps(await self.off(self.explore.subject, row, run_id, lambda_)), "application/json"
+
+
+class ExportRoute(Route):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        form = self.choice("format", ("csv", "parquet"))
+        selection = self.explore.selection(self.get_query_argument("selection", ""))
+        map_id = self.get_query_argument("map", "") and self.map_id()
+        table = await self.off(selection_table, self.explore, selection, self.run_id(), map_id, self.lambda_())
+        name = re.sub(r"[^\w-]+", "_", self.explore.survey.info.name) or "survey"
+        self.set_header("Content-Disposition", f'attachment; filename="{name}_{table.num_rows}_subjects.{form}"')
+        self.set_header("Cache-Control", "no-store")
+        if form == "csv":
+            return await self.off(csv_bytes, table), "text/csv; charset=utf-8"
+        return await self.off(parquet_bytes, table), "application/vnd.apache.parquet"
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """uint8 (H, W, 1 or 3) as PNG; of other band counts the first, or the first three, are shown."""
+    shown = pixels[..., 0] if pixels.shape[-1] < 3 else pixels[..., :3]
+    out = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(shown)).save(out, "png", compress_level=1)
+    return out.getvalue()
+
+
+def _as_png(source: bytes) -> bytes:
+    with Image.open(io.BytesIO(source)) as image:
+        out = io.BytesIO()
+        image.convert("RGB").save(out, "png", compress_level=1)
+        return out.getvalue()
+
+
+def routes(access: Access, explore: Explore, inference: Inference, pool: ThreadPoolExecutor) -> list[tuple[Any, ...]]:
+    """The table of handlers for `pn.serve(extra_patterns=…)`."""
+    given = {"access": access, "explore": explore, "inference": inference, "pool": pool}
+    return [
+        (r"/frame", FrameRoute, given),
+        (r"/nearest", NearestRoute, given),
+        (r"/thumbs", ThumbsRoute, given),
+        (r"/thumbnails/(\d+)", ThumbnailRoute, given),
+        (r"/originals/(\d+)", OriginalRoute, given),
+        (r"/crops/(\d+)", CropRoute, given),
+        (r"/reconstructions/(\d+)", ReconstructionRoute, given),
+        (r"/residuals/(\d+)", ResidualRoute, given),
+        (r"/subject/(\d+)", SubjectRoute, given),
+        (r"/export", ExportRoute, given),
+    ]

@@ -1,0 +1,298 @@
+"""What every screen asks of the data: frames, picks, orders, one subject in full. Callable from a script; thread-safe.
+
+One `Explore` per server. Results that are slow to make are kept by a key of all that went into them.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from explorer.errors import UsageError, no_such_column
+from explorer.raster import Aggregate, Cache, CellIndex, Frame, Norm, Paint, View, commonest, render
+from explorer.state import Selection
+from explorer.survey import Survey
+from models.artifacts import Run
+from models.embedding import nearest
+
+#: The scores every run has, and what a person reads.
+SCORES = {"anomaly_score": "Anomaly score", "feature_score": "Feature score", "image_score": "Image score"}
+
+
+@dataclass(frozen=True, slots=True)
+class Color:
+    """What the map is coloured by. Hashable: the key of a cached `Paint`.
+
+    Attributes
+    ----------
+    by
+        ``count``, ``scores.NAME`` (of `run_id`) or ``subjects.NAME``.
+    lambda_
+        For ``scores.anomaly_score``: S_anom = (1 - λ) S_image + λ S_feature, 0 ≤ λ ≤ 1.
+    """
+
+    by: str = "count"
+    run_id: str = ""
+    lambda_: float = 0.2
+    aggregate: Aggregate = "max"
+    norm: Norm = "equalised"
+
+
+class Explore:
+    """Reads one survey for many sessions."""
+
+    def __init__(self, survey: Survey) -> None:
+        self.survey = survey
+        self._indices = Cache(4)
+        self._values = Cache(16)
+        self._paints = Cache(16)
+        self._orders = Cache(12)
+        self._selections: OrderedDict[str, Selection] = OrderedDict()
+        self._lock = threading.Lock()
+        self._seen: dict[str, tuple[float, dict[str, Run]]] = {}
+
+    # ----------------------------------------------------------------------------------------- runs and maps
+    def runs(self) -> dict[str, Run]:
+        """Finished score runs by id, newest first."""
+        return self._read("runs", lambda: self.survey.runs("score"))
+
+    def maps(self) -> dict[str, Run]:
+        """Finished maps by id, newest first."""
+        return self._read("maps", self.survey.maps)
+
+    def _read(self, what: str, read: Callable[[], list[Run]]) -> dict[str, Run]:
+        """Run folders change under us; a dragging mouse asks fifty times a second. Read at most once a second."""
+        at, found = self._seen.get(what, (-1.0, {}))
+        if time.monotonic() - at > 1:
+            found = {run.run_id: run for run in read()}
+            self._seen[what] = (time.monotonic(), found)
+        return found
+
+    # --------------------------------------------------------------------------------------------- selections
+    def keep(self, selection: Selection) -> str:
+        """Make a selection known to the handlers under its id (the last 256 are kept)."""
+        with self._lock:
+            self._selections[selection.id] = selection
+            self._selections.move_to_end(selection.id)
+            while len(self._selections) > 256:
+                self._selections.popitem(last=False)
+        return selection.id
+
+    def selection(self, selection_id: str) -> Selection | None:
+        """The selection of an id; None for the empty id.
+
+        Raises
+        ------
+        UsageError
+            An id that this server does not know.
+        """
+        if not selection_id:
+            return None
+        with self._lock:
+            if selection_id not in self._selections:
+                raise UsageError("this selection is not known to the server any more; draw it again or reload the page")
+            return self._selections[selection_id]
+
+    # ------------------------------------------------------------------------------------------------ columns
+    def colors(self, run_id: str) -> dict[str, str]:
+        """Everything the map can be coloured by: reference → what a person reads."""
+        found = {"count": "Number of subjects"}
+        if run_id:
+            found |= {f"scores.{name}": title for name, title in SCORES.items()}
+        for column in self.survey.columns():
+            if column.dtype in ("number", "category"):
+                unit = f" ({column.unit})" if column.unit else ""
+                found[f"subjects.{column.name}"] = column.name.replace("_", " ") + unit
+        return found
+
+    def labels(self, reference: str) -> list[str]:
+        """Category names of a colouring, in legend order; [] for numbers."""
+        if not self.is_category(reference):
+            return []
+        return commonest(*self.survey.category(reference.partition(".")[2]))[1]
+
+    def is_category(self, reference: str) -> bool:
+        """Whether a reference names a column of categories."""
+        table, _, name = reference.partition(".")
+        return table == "subjects" and any(c.name == name and c.dtype == "category" for c in self.survey.columns())
+
+    def values(self, reference: str, run_id: str = "", lambda_: float = 0.2) -> np.ndarray:
+        """A numeric column by reference, float (N,) in row order, NaN where missing.
+
+        Raises
+        ------
+        UsageError
+            No such column, or it is not numeric.
+        """
+        table, _, name = reference.partition(".")
+        if table == "scores":
+            if name not in SCORES:
+                raise no_such_column(name, "the scores", SCORES)
+            scores = self._values.get(("scores", run_id), lambda: self.survey.scores(run_id))
+            if name != "anomaly_score":
+                return scores[name]
+            mixed = (1 - np.float32(lambda_)) * scores["image_score"] + np.float32(lambda_) * scores["feature_score"]
+            return cast(np.ndarray, mixed)
+        numeric = [c.name for c in self.survey.columns() if c.dtype == "number"]
+        if table != "subjects" or name not in numeric:
+            raise no_such_column(name or reference, "the numeric columns", numeric)
+        return self.survey.column(name)
+
+    # ---------------------------------------------------------------------------------------------- the map
+    def index(self, map_id: str) -> CellIndex:
+        """The first two components of a map in cell order."""
+
+        def make() -> CellIndex:
+            xyz = self.survey.coordinates(map_id)
+            return CellIndex(xyz[:, 0], xyz[:, 1])
+
+        return self._indices.get(map_id, make)
+
+    def paint(self, map_id: str, color: Color) -> Paint:
+        """The colour of every subject of a map."""
+        if color.by == "count":
+            return Paint.count(color.norm)
+
+        def make() -> Paint:
+            index = self.index(map_id)
+            if self.is_category(color.by):
+                return Paint.of_categories(index, *self.survey.category(color.by.partition(".")[2]))
+            values = self.values(color.by, color.run_id, color.lambda_)
+            return Paint.of_values(index, values, color.aggregate, color.norm)
+
+        return self._paints.get((map_id, color), make)
+
+    def frame(
+        self, map_id: str, view: View, width: int, height: int, color: Color, selection_id: str, density: float
+    ) -> tuple[Frame, Paint]:
+        """One view of a map, rendered, and the paint it was rendered with."""
+        paint = self.paint(map_id, color)
+        selection = self.selection(selection_id)
+        return render(self.index(map_id), view, width, height, paint, selection, density), paint
+
+    # ---------------------------------------------------------------------------------------------- orders
+    def order(self, reference: str, run_id: str, lambda_: float, descending: bool) -> np.ndarray:
+        """All rows by a column: uint32 (N,), missing last, ties by row."""
+
+        def make() -> np.ndarray:
+            if not reference:
+                return np.arange(self.survey.n, dtype=np.uint32)
+            if self.is_category(reference):
+                codes, labels = self.survey.category(reference.partition(".")[2])
+                rank = np.empty(len(labels) + 1)
+                rank[np.argsort(np.array(labels, dtype=object))] = np.arange(len(labels))
+                rank[-1] = np.nan
+                keys = rank[codes]
+            else:
+                keys = self.values(reference, run_id, lambda_)
+            missing = np.isnan(keys)
+            keys = np.where(missing, np.inf, -keys if descending else keys)
+            return np.argsort(keys, kind="stable").astype(np.uint32)
+
+        return self._orders.get((reference, run_id, round(lambda_, 4), descending), make)
+
+    def ordered(self, selection_id: str, reference: str, run_id: str, lambda_: float, descending: bool) -> np.ndarray:
+        """The rows of a selection (all rows for the empty id) by a column: uint32."""
+
+        def make() -> np.ndarray:
+            order = self.order(reference, run_id, lambda_, descending)
+            selection = self.selection(selection_id)
+            return order if selection is None else order[selection.mask()[order]]
+
+        return self._orders.get((selection_id, reference, run_id, round(lambda_, 4), descending), make)
+
+    def thumbnail_pack(self, rows: np.ndarray) -> bytes:
+        """Thumbnails of rows in one answer: uint32 n, uint32 row × n, uint32 length × n, then the JPEGs in order."""
+        images = self.survey.thumbnails(rows)
+        lengths = np.array([len(i) for i in images], np.uint32)
+        head = struct.pack("<I", len(images)) + np.asarray(rows, "<u4").tobytes() + lengths.astype("<u4").tobytes()
+        return head + b"".join(images)
+
+    # ------------------------------------------------------------------------------------------- one subject
+    def neighbours(self, row: int, run_id: str, k: int = 12) -> list[tuple[int, float]]:
+        """The k nearest in latent space: (row, Euclidean distance), nearest first; [] where the run has no latents."""
+
+        def make() -> list[tuple[int, float]]:
+            latents, rows = self.survey.latents(run_id)
+            at = np.flatnonzero(rows == row)
+            if not at.size or np.isnan(latents[at[0]]).any():
+                return []
+            found, distances = nearest(latents, int(at[0]), min(k, len(latents) - 1))
+            return [(int(rows[i]), float(d)) for i, d in zip(found, distances, strict=True)]
+
+        return self._values.get(("neighbours", run_id, row, k), make) if run_id else []
+
+    def standing(self, reference: str, row: int, run_id: str, lambda_: float) -> dict[str, Any]:
+        """A score of one subject and where it stands: value, and k of n scored subjects that are below it."""
+
+        def make() -> np.ndarray:
+            values = self.values(reference, run_id, lambda_)
+            return np.sort(values[np.isfinite(values)])
+
+        ordered = self._values.get(("sorted", reference, run_id, round(lambda_, 4)), make)
+        value = float(self.values(reference, run_id, lambda_)[row])
+        if not np.isfinite(value):
+            return {"value": None, "below": None, "of": len(ordered)}
+        return {"value": value, "below": int(np.searchsorted(ordered, np.float32(value))), "of": len(ordered)}
+
+    def scores_of(self, row: int, run_id: str, lambda_: float) -> list[dict[str, Any]]:
+        """Every score of a subject, with its standing."""
+        if not run_id:
+            return []
+        return [
+            {"name": name, "title": title, **self.standing(f"scores.{name}", row, run_id, lambda_)}
+            for name, title in SCORES.items()
+        ]
+
+    def subject(self, row: int, run_id: str, lambda_: float) -> dict[str, Any]:
+        """One subject in full, ready for JSON: ids and large integers as text."""
+        record = self.survey.subject(row)
+        source_id = str(record.pop("source_id"))
+        subject_id = str(record.pop("subject_id"))
+        units = {c.name: c.unit for c in self.survey.columns() if c.unit}
+        neighbours = self.neighbours(row, run_id)
+        names = self.survey.source_ids([r for r, _ in neighbours])
+        quality = self._values.get(("scores", run_id), lambda: self.survey.scores(run_id)) if run_id else {}
+        return {
+            "row": row,
+            "subject_id": subject_id,
+            "source_id": source_id,
+            "scores": self.scores_of(row, run_id, lambda_),
+            "split": _text(quality["split"][row]) if "split" in quality else None,
+            "quality": _text(quality["quality"][row]) if "quality" in quality else None,
+            "columns": [
+                {"name": name, "value": _text(value), "unit": units.get(name)}
+                for name, value in record.items()
+                if _text(value) is not None
+            ],
+            "neighbours": [
+                {"row": r, "distance": d, "source_id": s} for (r, d), s in zip(neighbours, names, strict=True)
+            ],
+            "size": self.survey.info.size,
+            "crop": self.survey.info.crop,
+            "extent": self.survey.info.extent,
+        }
+
+    def hover(self, row: int, run_id: str, lambda_: float) -> dict[str, Any]:
+        """What the card under the mouse says of a subject."""
+        return {
+            "row": row,
+            "source_id": self.survey.source_ids([row])[0],
+            "scores": self.scores_of(row, run_id, lambda_),
+        }
+
+
+def _text(value: object) -> str | None:
+    """A table's value as exact text; None where missing."""
+    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+        return None
+    if isinstance(value, float | np.floating):
+        return f"{value:.6g}"
+    return str(value)

@@ -1,0 +1,192 @@
+"""The left column: what the map shows, and what is selected on it."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+from urllib.parse import urlencode
+
+import panel as pn
+import panel_material_ui as pmui
+from panel.viewable import Viewer
+
+from explorer.errors import VoorwerpError
+from explorer.ledger import Ledger
+from explorer.services.explore import Explore
+from explorer.state import ExplorerState, Selection
+from explorer.views.components import Legend
+from explorer.views.plots import CATEGORIES, ramp
+
+WIDE = {"sizing_mode": "stretch_width", "margin": (0, 0, 10, 0)}
+SMALL = WIDE | {"size": "small"}
+
+
+def heading(text: str) -> pn.viewable.Viewable:
+    """A section's title."""
+    return pmui.Typography(text, variant="overline", margin=(6, 0, 2, 0), sx={"color": "text.secondary"})
+
+
+class ColorView(Viewer):
+    """What the map is coloured by, with its bar."""
+
+    def __init__(self, state: ExplorerState, explore: Explore, **params: Any) -> None:
+        super().__init__(**params)
+        self.state, self.explore = state, explore
+        self.legend = Legend(sizing_mode="stretch_width", height=92, margin=(2, 0, 8, 0))
+        self._color = pmui.Select(label="Colour by", **SMALL)
+        self._aggregate = pmui.Select(label="Of a pixel", options={"highest": "max", "mean": "mean"}, **SMALL)
+        self._norm = pmui.Select(
+            label="Scale", options={"equalised": "equalised", "linear": "linear", "logarithmic": "log"}, **SMALL
+        )
+        self._lambda = pmui.FloatSlider(
+            label="λ: weight of the feature score", start=0, end=1, step=0.01, size="small", sizing_mode="stretch_width",
+            margin=(0, 8, 6, 8),
+        )  # fmt: skip
+        for widget, name in (
+            (self._color, "color"),
+            (self._aggregate, "aggregate"),
+            (self._norm, "norm"),
+            (self._lambda, "lambda_"),
+        ):
+            widget.value = getattr(state, name)
+            widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
+            state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
+        self._lambda._debounce = 5  # Panel waits 50 ms before it passes a change on: a slider should not be felt
+        state.param.watch(lambda event: self.refresh(), ["run_id", "map_id"])
+        state.param.watch(lambda event: self._fit(), "color")
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Offer what the survey and the run have now."""
+        colors = self.explore.colors(self.state.run_id)
+        if self.state.color not in colors:
+            self.state.color = "count"
+        self._color.options = {title: reference for reference, title in colors.items()}
+        self._color.value = self.state.color
+        if self.state.map_id:
+            self.legend.n_placed = len(self.explore.index(self.state.map_id))
+        self._fit()
+
+    def _fit(self) -> None:
+        """Only what acts on this colouring can be touched; nothing jumps."""
+        labels = self.explore.labels(self.state.color)
+        number = self.state.color != "count" and not labels
+        self._aggregate.disabled = not number
+        self._norm.disabled = bool(labels)
+        self._lambda.disabled = not self.state.run_id
+        self.legend.colors = CATEGORIES[: len(labels)] if labels else ramp(self.state.color)
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        pair = pn.Row(self._aggregate, self._norm, sizing_mode="stretch_width", margin=0, styles={"gap": "8px"})
+        return pn.Column(
+            heading("Map"), self._color, pair, self._lambda, self.legend, sizing_mode="stretch_width", margin=0
+        )
+
+
+class SelectionView(Viewer):
+    """What is selected: counted exactly, kept by name, taken away as a file."""
+
+    def __init__(self, state: ExplorerState, explore: Explore, ledger: Ledger, **params: Any) -> None:
+        super().__init__(**params)
+        self.state, self.explore, self.ledger = state, explore, ledger
+        n = explore.survey.n
+        self._n = n
+        self._tool = pmui.RadioButtonGroup(
+            options={"Pan": "pan", "Lasso": "lasso", "Box": "box"}, value=state.tool, size="small", margin=(0, 0, 8, 0),
+            sizing_mode="stretch_width",
+        )  # fmt: skip
+        self._mode = pmui.RadioButtonGroup(
+            options={"Replace": "replace", "Add": "add", "Subtract": "subtract"}, value=state.mode, size="small",
+            margin=(0, 0, 8, 0), sizing_mode="stretch_width",
+        )  # fmt: skip
+        for widget, name in ((self._tool, "tool"), (self._mode, "mode")):
+            widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
+            state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
+        self._count = pn.pane.HTML("", sizing_mode="stretch_width", margin=(0, 0, 6, 0), css_classes=["count"])
+        button = {"size": "small", "margin": 0, "sizing_mode": "stretch_width"}
+        self._undo = pmui.Button(label="Undo", variant="text", **button)
+        self._clear = pmui.Button(label="Clear", variant="text", **button)
+        self._undo.on_click(lambda event: state.undo())
+        self._clear.on_click(lambda event: state.clear())
+        self._name = pmui.TextInput(
+            placeholder="Name this selection", size="small", sizing_mode="stretch_width", margin=0
+        )
+        self._save = pmui.Button(label="Keep", variant="outlined", size="small", margin=0, width=64)
+        self._save.on_click(lambda event: self.save())
+        self._kept = pmui.Select(label="Kept selections", **SMALL)
+        self._kept.param.watch(lambda event: self._open(event.new), "value")
+        self._said = pn.pane.HTML("", sizing_mode="stretch_width", margin=0, css_classes=["said"])
+        self._files = pn.pane.HTML("", sizing_mode="stretch_width", margin=(4, 0, 0, 0), css_classes=["files"])
+        state.param.watch(lambda event: self._tell(), ["selection", "run_id", "map_id", "lambda_"])
+        self.refresh()
+        self._tell()
+
+    def _tell(self) -> None:
+        k = self.state.selection.count
+        share = f"{100 * k / self._n:.2g} %" if self._n else ""
+        self._count.object = (
+            f"<b>{k:,}</b> of {self._n:,} selected <span>{share}</span>"
+            if k
+            else f"<span>Nothing selected: the gallery shows all {self._n:,}</span>"
+        )
+        self._clear.disabled = not k
+        self._save.disabled = self._name.disabled = not k
+        query = {"run": self.state.run_id, "map": self.state.map_id, "lambda": round(self.state.lambda_, 3)}
+        query["selection"] = self.explore.keep(self.state.selection) if k else ""
+        what = f"{k:,} selected" if k else f"all {self._n:,}"
+        links = [
+            f'<a href="export?{urlencode(query | {"format": form})}" download>{form.upper() if form == "csv" else "Parquet"}</a>'
+            for form in ("csv", "parquet")
+        ]
+        self._files.object = f"Export {what}: {' · '.join(links)}"
+
+    def refresh(self) -> None:
+        """List the kept selections."""
+        names = self.ledger.selection_names()
+        self._kept.options = {"": "", **{name: name for name in reversed(names)}}
+        self._kept.visible = bool(names)
+
+    def save(self) -> None:
+        """Keep the selection under the name typed; it is on disk before the screen says so."""
+        name = self._name.value.strip()
+        survey = self.explore.survey
+        try:
+            self.ledger.save_selection(name, self.state.selection.rows(), survey.subject_ids, who="local")
+        except VoorwerpError as error:
+            self._said.object = html.escape(str(error))
+            return
+        self._said.object = html.escape(f"kept as “{name}”")
+        self._name.value = ""
+        self.refresh()
+        self._kept.value = name
+
+    def _open(self, name: str) -> None:
+        if not name:
+            return
+        try:
+            self.select(name)
+        except VoorwerpError as error:
+            self._said.object = html.escape(str(error))
+
+    def select(self, name: str) -> None:
+        """Select a kept selection by name."""
+        survey = self.explore.survey
+        kept = self.ledger.selection(name, survey.subject_ids)
+        self.state.select(Selection.of_rows(survey.rows_of(kept.subject_ids), survey.n), "replace")
+        self._kept.value = name
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        gap = {"gap": "8px"}
+        return pn.Column(
+            heading("Selection"),
+            self._tool,
+            self._mode,
+            self._count,
+            pn.Row(self._undo, self._clear, sizing_mode="stretch_width", margin=(0, 0, 8, 0), styles=gap),
+            pn.Row(self._name, self._save, sizing_mode="stretch_width", margin=(0, 0, 4, 0), styles=gap),
+            self._said,
+            self._kept,
+            self._files,
+            sizing_mode="stretch_width",
+            margin=0,
+        )

@@ -1,0 +1,72 @@
+"""The gallery: the selection as pictures, in any order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+from panel.viewable import Viewer
+
+from explorer.services.explore import Explore
+from explorer.state import ExplorerState
+from explorer.views.components import Grid
+
+
+class GalleryView(Viewer):
+    """One virtual grid over the selection (over every subject when nothing is selected)."""
+
+    def __init__(self, state: ExplorerState, explore: Explore, **params: Any) -> None:
+        super().__init__(**params)
+        self.state, self.explore = state, explore
+        self.grid = Grid(sizing_mode="stretch_both", margin=0, focus=state.focus)
+        small = {"size": "small", "margin": (0, 10, 0, 0)}
+        self._sort = pmui.Select(label="Sort by", width=190, **small)
+        self._descending = pmui.RadioButtonGroup(
+            options={"Highest first": True, "Lowest first": False}, value=state.descending, **small
+        )
+        self._size = pmui.IntSlider(
+            label="Size", show_value=False, start=56, end=224, step=8, value=self.grid.size, width=110, size="small",
+            margin=(0, 16, 0, 6),
+        )  # fmt: skip
+        self._size.param.watch(lambda event: setattr(self.grid, "size", event.new), "value")
+        self._count = pn.pane.HTML("", margin=(8, 0, 0, 4), css_classes=["gallery-count"])
+        for widget, name in ((self._sort, "sort"), (self._descending, "descending")):
+            widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
+            state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
+        self.grid.param.watch(lambda event: setattr(state, "focus", event.new), "focus")
+        state.param.watch(lambda event: setattr(self.grid, "focus", event.new), "focus")
+        state.param.watch(lambda event: self._show(), ["selection", "sort", "descending", "lambda_"])
+        state.param.watch(lambda event: self.refresh(), "run_id")
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Offer the orders that the survey and the run have now."""
+        orders = {t: r for r, t in self.explore.colors(self.state.run_id).items() if r != "count"}
+        if self.state.sort not in orders.values():
+            self.state.sort = "scores.anomaly_score" if self.state.run_id else ""
+        self._sort.options = ({} if self.state.sort else {"Order of the survey": ""}) | orders
+        self._sort.value = self.state.sort
+        self._show()
+
+    def _show(self) -> None:
+        state = self.state
+        k, n = state.selection.count, self.explore.survey.n
+        self._count.object = f"<b>{k:,}</b> selected of {n:,}" if k else f"all <b>{n:,}</b> subjects"
+        message = "" if (self.explore.survey.images is not None) else "This survey has a table and no images."
+        self.grid.param.update(
+            selection_id=self.explore.keep(state.selection) if k else "",
+            total=(k or n) if (self.explore.survey.images is not None) else 0,
+            sort=state.sort,
+            descending=state.descending,
+            run_id=state.run_id,
+            lambda_=round(state.lambda_, 3),
+            message=message,
+        )
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        bar = pn.Row(
+            self._count, pn.Spacer(sizing_mode="stretch_width"), self._size, self._descending, self._sort,
+            height=46, sizing_mode="stretch_width", margin=0, css_classes=["gallery-bar"],
+        )  # fmt: skip
+        return pn.Column(bar, self.grid, sizing_mode="stretch_both", margin=0)

@@ -1,0 +1,50 @@
+"""Running jobs, in one line."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import panel as pn
+from panel.viewable import Viewer
+
+from explorer.services.jobs import Job, JobService
+
+
+def duration(seconds: float) -> str:
+    """90 → "1 min 30 s"; above an hour without seconds."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {m} min"
+    return f"{m} min {s} s" if m else f"{s} s"
+
+
+def line(job: Job) -> str:
+    """One job as a person reads it, escaped."""
+    share = f"{100 * job.done / job.total:.0f} %" if job.total else ""
+    left = f"{duration(job.seconds_left)} left" if job.seconds_left is not None else ""
+    words = [job.title, job.state if job.state != "running" else "", share, job.message, left]
+    return html.escape(" · ".join(word for word in words if word))
+
+
+class JobsView(Viewer):
+    """What is running, as the run folders tell it; the session polls."""
+
+    def __init__(self, jobs: JobService, **params: Any) -> None:
+        super().__init__(**params)
+        self.jobs = jobs
+        self._line = pn.pane.HTML("", margin=(0, 12), css_classes=["jobs"])
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the run folders."""
+        going = [job for job in self.jobs.list() if job.state in ("running", "pending")]
+        text = line(going[0]) if going else ""
+        if len(going) > 1:
+            text += f" · {len(going) - 1} more waiting"
+        if text != self._line.object:
+            self._line.object = text
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return self._line

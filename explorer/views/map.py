@@ -1,0 +1,192 @@
+"""The map: every subject of the survey, live under the mouse."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+import panel as pn
+from bokeh.models import (
+    BoxSelectTool,
+    ColumnDataSource,
+    CustomJS,
+    LassoSelectTool,
+    PanTool,
+    ResetTool,
+    WheelZoomTool,
+)
+from panel.viewable import Viewer
+
+from explorer.services.explore import Explore
+from explorer.state import ExplorerState
+from explorer.views.plots import LINE, QUIET, latent_map, palette
+
+#: Up to this many selected subjects are ringed one by one.
+RINGED = 400
+EMPTY = """
+### No map yet
+A map is drawn once a model has scored the images. In a terminal:
+
+    voorwerp run {path} train
+    voorwerp run {path} score
+    voorwerp run {path} map
+
+It appears here by itself. Until then the gallery below shows every subject.
+"""
+
+
+class MapView(Viewer):
+    """HoloViews composes axes, tools and markers once; the pixels come from ``/frame``, asked by the page itself.
+
+    `request` carries what is to be shown to the page, `inbox` what was clicked or drawn back to the session: both are
+    Bokeh models whose ``tags`` hold one JSON text.
+    """
+
+    def __init__(self, state: ExplorerState, explore: Explore, **params: Any) -> None:
+        super().__init__(**params)
+        self.state, self.explore = state, explore
+        self._request = ColumnDataSource(name="map-request")
+        self._inbox = ColumnDataSource(name="map-inbox")
+        self._inbox.on_change("tags", lambda attribute, old, new: self._hear(json.loads(new[0])))
+        self._handles: dict[str, Any] = {}
+        self._tools: dict[str, Any] = {}
+        self._body = pn.Column(sizing_mode="stretch_both", margin=0, css_classes=["map"])
+        state.param.watch(lambda event: self._compose(), "map_id")
+        state.param.watch(lambda event: self._ask(), ["color", "run_id", "aggregate", "norm", "lambda_", "selection"])
+        state.param.watch(lambda event: self._recolor(), ["color"])
+        state.param.watch(lambda event: self._mark(), ["focus", "selection"])
+        state.param.watch(lambda event: self._activate(), ["tool"])
+        self._compose()
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return self._body
+
+    # ---------------------------------------------------------------------------------------------- composition
+    def _compose(self) -> None:
+        self._handles.clear()
+        if not self.state.map_id:
+            text = EMPTY.format(path=self.explore.survey.path.name)
+            self._body[:] = [pn.pane.Markdown(text, css_classes=["empty-map"], sizing_mode="stretch_both")]
+            return
+        self._ask()
+        self._tools = {
+            "pan": PanTool(),
+            "lasso": LassoSelectTool(continuous=False),
+            "box": BoxSelectTool(continuous=False),
+        }
+        index = self.explore.index(self.state.map_id)
+        hooks = {"image": self._attach, "selected": self._keep("selected"), "focus": self._keep("focus")}
+        tools = [*self._tools.values(), WheelZoomTool(zoom_on_axis=False, name="wheel"), ResetTool()]
+        plot = latent_map(index.bounds, ("UMAP 1", "UMAP 2"), tools, hooks)
+        self._body[:] = [pn.pane.HoloViews(plot, sizing_mode="stretch_both", margin=0, backend="bokeh")]
+
+    def _keep(self, name: str) -> Any:
+        def hook(plot: Any, element: Any) -> None:
+            if name not in self._handles:
+                self._handles[name] = plot.handles["source"]
+                self._mark()
+
+        return hook
+
+    def _attach(self, plot: Any, element: Any) -> None:
+        if "figure" in self._handles:  # hooks run again at every refresh
+            return
+        figure, source = plot.state, plot.handles["source"]
+        self._handles |= {"figure": figure, "mapper": plot.handles["color_mapper"]}
+        figure.name = "map"
+        figure.toolbar.active_scroll = next(t for t in figure.tools if isinstance(t, WheelZoomTool))
+        for axis in (*figure.xaxis, *figure.yaxis):
+            axis.update(
+                axis_label_text_color=QUIET, axis_label_text_font_style="normal", axis_label_text_font_size="11px",
+                major_label_text_color=QUIET, major_label_text_font_size="10px", major_tick_line_color=LINE,
+                minor_tick_line_color=None, axis_line_color=LINE,
+            )  # fmt: skip
+        figure.lod_threshold = None
+        self._style_overlays()
+        self._recolor()
+        self._activate()
+        given = {"figure": figure, "source": source, "request": self._request, "inbox": self._inbox}
+        ask = CustomJS(args=given, code="window.voorwerp.map(figure, source, request, inbox)")
+        for model, names in (
+            (figure.x_range, ("start", "end")),
+            (figure.y_range, ("start", "end")),
+            (figure, ("inner_width", "inner_height")),
+        ):
+            for name in names:
+                model.js_on_change(name, ask)
+        hear = CustomJS(args={"figure": figure}, code="window.voorwerp.event(figure, cb_obj)")
+        for name in ("mousemove", "mouseleave", "tap", "selectiongeometry"):
+            figure.js_on_event(name, hear)
+
+    def _style_overlays(self) -> None:
+        for tool in (self._tools["lasso"], self._tools["box"]):
+            tool.overlay.update(
+                fill_color="#6fe3b1", fill_alpha=0.08, line_color="#6fe3b1", line_alpha=0.9, line_width=1.5,
+                line_dash="solid",
+            )  # fmt: skip
+
+    # ----------------------------------------------------------------------------------- session → page
+    def _ask(self) -> None:
+        """Tell the page what to show; it fetches the frame itself."""
+        state = self.state
+        selection = state.selection
+        settings = {
+            "map": state.map_id,
+            "color": state.color,
+            "run": state.run_id,
+            "aggregate": state.aggregate,
+            "norm": state.norm,
+            "lambda": round(state.lambda_, 3),
+            "selection": self.explore.keep(selection) if selection.count else "",
+        }
+        self._request.tags = [json.dumps(settings)]
+
+    def _recolor(self) -> None:
+        if "mapper" in self._handles:
+            labels = self.explore.labels(self.state.color)
+            self._handles["mapper"].palette = palette(self.state.color, len(labels))
+
+    def _activate(self) -> None:
+        if "figure" in self._handles:
+            self._handles["figure"].toolbar.active_drag = self._tools[self.state.tool]
+
+    def _mark(self) -> None:
+        """Ring the focus, and each of a small selection."""
+        if not self.state.map_id:
+            return
+        xyz = self.explore.survey.coordinates(self.state.map_id)
+        few = self.state.selection.rows() if self.state.selection.count <= RINGED else np.empty(0, int)
+        marked = {"selected": few, "focus": [] if self.state.focus is None else [self.state.focus]}
+        for name, rows in marked.items():
+            if name in self._handles:
+                at = xyz[np.asarray(rows, int)]
+                self._handles[name].data = {"UMAP 1": at[:, 0], "UMAP 2": at[:, 1]}
+
+    # ----------------------------------------------------------------------------------- page → session
+    def _hear(self, message: dict[str, Any]) -> None:
+        state = self.state
+        if message["kind"] == "focus":
+            row = int(message["row"])
+            if 0 <= row < self.explore.survey.n:
+                state.focus = row
+        elif message["kind"] == "region":
+            polygon = np.column_stack([message["x"], message["y"]]).astype(float)
+            region = self.explore.index(state.map_id).inside(polygon)
+            state.select(region, message["mode"])
+        elif message["kind"] == "key":
+            key = message["key"]
+            tools = {"p": "pan", "l": "lasso", "b": "box"}
+            if key in tools:
+                state.tool = tools[key]
+            elif key == "u":
+                state.undo()
+            elif key in ("c", "escape") and state.selection.count:
+                state.clear()
+
+
+def setup() -> None:
+    """Once a process: a canvas without WebGL is twice as fast for images on machines without a GPU, and equal elsewhere."""
+    hv.extension("bokeh")
+    hv.renderer("bokeh").webgl = False

@@ -1,0 +1,76 @@
+"""A session's state: the selection's algebra and its undo."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from explorer.state import ExplorerState, Selection
+
+N = 130
+rows = st.sets(st.integers(0, N - 1))
+
+
+@given(rows, rows)
+def test_the_algebra_is_that_of_sets(a: set[int], b: set[int]):
+    p, q = Selection.of_rows(a, N), Selection.of_rows(b, N)
+    assert set((p | q).rows().tolist()) == a | b
+    assert set((p & q).rows().tolist()) == a & b
+    assert set((p - q).rows().tolist()) == a - b
+    assert p.count == len(a)
+    assert all((r in p) == (r in a) for r in range(N))
+
+
+@given(rows, rows)
+def test_equal_selections_have_equal_ids_and_others_not(a: set[int], b: set[int]):
+    assert (Selection.of_rows(a, N).id == Selection.of_rows(b, N).id) == (a == b)
+
+
+def test_the_id_depends_on_the_size_of_the_survey():
+    assert Selection.of_rows([1], 10).id != Selection.of_rows([1], 11).id
+
+
+def test_a_selection_cannot_be_changed():
+    with pytest.raises(ValueError, match="read-only"):
+        Selection.empty(10).words[0] = 1
+
+
+def test_a_row_outside_the_survey_is_refused():
+    with pytest.raises(ValueError, match="outside 0 … 9"):
+        Selection.of_rows([10], 10)
+
+
+def test_selections_of_two_surveys_do_not_mix():
+    with pytest.raises(ValueError, match="not of one survey"):
+        Selection.empty(10) | Selection.empty(11)
+
+
+def test_regions_replace_add_and_subtract_and_undo_goes_back():
+    state = ExplorerState(N)
+    a, b = Selection.of_rows(range(10), N), Selection.of_rows(range(5, 20), N)
+    state.select(a)
+    state.select(b, "add")
+    assert state.selection.count == 20
+    state.select(b, "subtract")
+    np.testing.assert_array_equal(state.selection.rows(), np.arange(5))
+    assert state.undo()
+    assert state.undo()
+    assert state.selection == a
+    assert state.undo()
+    assert state.selection.count == 0
+    assert not state.undo()
+
+
+def test_the_sessions_mode_is_used_unless_told():
+    state = ExplorerState(N, mode="add")
+    state.select(Selection.of_rows([1], N))
+    state.select(Selection.of_rows([2], N))
+    assert state.selection.rows().tolist() == [1, 2]
+
+
+def test_a_region_that_changes_nothing_is_no_step_of_undo():
+    state = ExplorerState(N)
+    state.select(Selection.of_rows([1], N))
+    state.select(Selection.of_rows([1], N))
+    assert state.undo()
+    assert state.selection.count == 0
