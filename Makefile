@@ -65,6 +65,6 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 # The compiled renderer stays beside the source: the first map need not wait for it.
-$(WARMED): $(INSTALLED) $(wildcard explorer/raster.py)
-	$(if $(wildcard explorer/raster.py),$(BIN)/python -c 'from explorer.raster import warm; warm()')
+$(WARMED): $(INSTALLED) explorer/raster.py
+	$(BIN)/python -c 'from explorer.raster import warm; warm()'
 	@touch $@
