@@ -57,3 +57,12 @@ def kind(name: str) -> Kind:
     if name not in known:
         raise UsageError(f'there is no run kind "{name}"; there are {", ".join(sorted(known))}')
     return known[name]
+
+
+def kind_at(path: str) -> Kind:
+    """The `Kind` at ``"module:NAME"``: one that lives outside this package."""
+    module, _, name = path.partition(":")
+    found = getattr(importlib.import_module(module), name, None)
+    if not isinstance(found, Kind):
+        raise UsageError(f"{path} is not a run kind; write it as module:NAME of a Kind")
+    return found

@@ -1,0 +1,145 @@
+"""Reconstructions on demand, from a worker process that keeps the network loaded. The caller imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from explorer.errors import JobError
+from explorer.survey import Survey
+
+#: Seconds for one answer; the first one includes importing torch and reading the checkpoint.
+TIMEOUT = 120.0
+#: Reconstructions kept in memory.
+KEPT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    run_id: str
+    row: int
+    answer: Future[np.ndarray]
+
+
+class Inference:
+    """Asks the network of a training run what it makes of one subject. Thread-safe; one per server.
+
+    The worker starts with the first request, or with `warm`, and is started again when it has died.
+    """
+
+    def __init__(self, survey: Survey) -> None:
+        self.survey = survey
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._kept: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._mutex = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name="inference", daemon=True)
+        self._thread.start()
+
+    def warm(self) -> None:
+        """Start the worker now, so that the first subject opens quickly."""
+        with self._mutex:
+            if not self._closed:
+                self._start()
+
+    def reconstruct(self, train_run_id: str, row: int) -> Future[np.ndarray]:
+        """What the network makes of the crop of `row`: a future of uint8 (H, W, C).
+
+        The future fails with a `JobError` when the run has no usable checkpoint, or there is no such row.
+        """
+        answer: Future[np.ndarray] = Future()
+        if self._closed:
+            answer.set_exception(JobError("the server is closing; open the subject again when it is back"))
+        else:
+            self._requests.put(_Request(train_run_id, int(row), answer))
+        return answer
+
+    def close(self) -> None:
+        """End the worker. Requests that wait fail."""
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+            self._stop()
+        self._requests.put(None)
+        self._thread.join()
+
+    # ------------------------------------------------------------------------------------------ in the own thread
+    def _serve(self) -> None:
+        while (request := self._requests.get()) is not None:
+            if not request.answer.set_running_or_notify_cancel():
+                continue
+            try:
+                request.answer.set_result(self._ask(request.run_id, request.row))
+            except Exception as error:
+                request.answer.set_exception(error)
+
+    def _ask(self, run_id: str, row: int) -> np.ndarray:
+        key = (run_id, row)
+        if key not in self._kept:
+            try:
+                self._kept[key] = self._ask_worker(run_id, row)
+            except (EOFError, OSError):  # it died: once more with a new one
+                try:
+                    self._kept[key] = self._ask_worker(run_id, row)
+                except (EOFError, OSError):
+                    raise JobError(
+                        f"the process that reconstructs ended twice at row {row}; see what the server printed"
+                    ) from None
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def _ask_worker(self, run_id: str, row: int) -> np.ndarray:
+        with self._mutex:
+            if self._closed:
+                raise JobError("the server is closing; open the subject again when it is back")
+            requests, answers = self._start()
+        requests.send_bytes(json.dumps({"run_id": run_id, "rows": [row]}).encode())
+        if not answers.poll(TIMEOUT):
+            with self._mutex:
+                self._stop()
+            raise JobError(f"the reconstruction of row {row} took longer than {TIMEOUT:.0f} s; try again")
+        answer = json.loads(answers.recv_bytes())
+        if "error" in answer:
+            raise JobError(answer["error"])
+        made = np.frombuffer(answers.recv_bytes(), np.uint8).reshape(answer["shape"])
+        return np.asarray(made[0])
+
+    def _start(self) -> tuple[Connection, Connection]:
+        """The pipes to a living worker."""
+        if self._worker is None or self._worker.poll() is not None:
+            self._stop()
+            self._worker = subprocess.Popen(
+                [sys.executable, "-P", "-m", "explorer.worker", "--inference", str(self.survey.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for the server, which closes this in order
+            )
+            assert self._worker.stdin is not None and self._worker.stdout is not None
+            self._requests_pipe = Connection(os.dup(self._worker.stdin.fileno()), readable=False)
+            self._answers_pipe = Connection(os.dup(self._worker.stdout.fileno()), writable=False)
+            self._worker.stdin.close()
+            self._worker.stdout.close()
+        return self._requests_pipe, self._answers_pipe
+
+    def _stop(self) -> None:
+        if self._worker is None:
+            return
+        self._requests_pipe.close()
+        self._worker.kill()
+        self._worker.wait()
+        self._answers_pipe.close()
+        self._worker = None

@@ -1,0 +1,534 @@
+"""Long work: started here, done by `explorer.worker` in a process of its own, followed through the run's folder.
+
+Nothing of a job's state lives in memory: a second server, the command line and every open browser read the same files.
+
+::
+
+    runs/<run_id>/run.json          kind, config, state
+                  progress.jsonl    one record a line, the last whole line counts
+                  lock              held by the worker as long as it lives; without a holder, pending and running
+                                    read as "interrupted"
+                  cancel            asks the worker to stop
+                  log.txt           what the worker printed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import fcntl
+import hashlib
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from explorer import code_version
+from explorer.errors import JobError, UsageError
+from explorer.kinds import Kind, kind_at, kinds
+from explorer.survey import Survey
+from models.artifacts import MAP_JSON, PROGRESS, RUN_JSON, Run, State, fsync_directory
+
+if TYPE_CHECKING:
+    from explorer.ledger import Ledger  # a worker needs the locks below, not a database
+
+LOCK = "lock"
+CANCEL = "cancel"
+LOG = "log.txt"
+
+#: A lock of another machine counts as left behind when its heartbeat is older than this, in seconds.
+STALE = 60.0
+#: Seconds a worker has to stop by itself before it is killed.
+GRACE = 3.0
+#: Seconds between two looks at a folder.
+TICK = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run as a person follows it.
+
+    Attributes
+    ----------
+    done, total
+        In the job's own unit; 0 of 0 before its first record.
+    rate
+        Units a second over the last half minute; None while unknown.
+    seconds_left
+        None while unknown, and when the job is over.
+    error
+        One sentence when `state` is "failed".
+    """
+
+    run_id: str
+    kind: str
+    title: str
+    state: State
+    done: int
+    total: int
+    message: str
+    metrics: Mapping[str, float | None]
+    rate: float | None
+    seconds_left: float | None
+    started_at: str
+    error: str | None
+    results: Mapping[str, Any]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self.state not in ("pending", "running")
+
+
+# --------------------------------------------------------------------------------------------------- run folders
+def find_run(survey: Survey, run_id: str) -> Path:
+    """The ``run.json`` or ``map.json`` of a run.
+
+    Raises
+    ------
+    JobError
+        No such run; the message offers the near miss.
+    """
+    for path in (survey.run_folder(run_id) / RUN_JSON, survey.map_folder(run_id) / MAP_JSON):
+        if path.exists():
+            return path
+    known = [run.run_id for run in (*survey.runs(state=None), *survey.maps(state=None))]
+    near = difflib.get_close_matches(run_id, known, n=1)
+    raise JobError(f'there is no run "{run_id}" in {survey.path}' + (f'; did you mean "{near[0]}"?' if near else ""))
+
+
+def take_lock(folder: Path) -> int:
+    """Lock a run's folder and return the lock's file descriptor, which may be handed to a child.
+
+    Raises
+    ------
+    JobError
+        Another process holds it.
+    """
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    for _ in range(20):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:  # a short look by `holder`, or a real one
+            time.sleep(0.01)
+    os.close(descriptor)
+    raise JobError(f"{folder} is being worked on by another process; wait for it or cancel it")
+
+
+def sign_lock(descriptor: int, pid: int, attempt: int) -> None:
+    """Write into a lock who holds it."""
+    content = json.dumps({"host": socket.gethostname(), "pid": pid, "attempt": attempt}).encode()
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, content, 0)
+
+
+def holder(folder: Path) -> dict[str, Any] | None:
+    """Who works on a run: host, pid (0 while not known yet) and attempt; None when nobody does."""
+    here = socket.gethostname()
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        try:
+            signed: dict[str, Any] = json.loads(os.pread(descriptor, 4096, 0))
+        except ValueError:  # taken, not signed yet
+            signed = {"host": here, "pid": 0, "attempt": 0}
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return signed
+        # The locks of other machines may be invisible here: then the heartbeat counts.
+        age = time.time() - os.fstat(descriptor).st_mtime
+        return signed if signed["host"] != here and age < STALE else None
+    finally:
+        os.close(descriptor)
+
+
+def last_progress(folder: Path) -> dict[str, Any] | None:
+    """The last whole record of ``progress.jsonl``."""
+    try:
+        with (folder / PROGRESS).open("rb") as handle:
+            size = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, size - 16_384))
+            lines = handle.read().split(b"\n")[:-1]  # what follows the last line end is not written yet
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):
+            record: dict[str, Any] = json.loads(line)
+            return record
+    return None
+
+
+# --------------------------------------------------------------------------------------------------------- config
+def checked_config(kind: Kind, given: Mapping[str, Any]) -> Any:
+    """The kind's config from `given` values, defaults for the rest.
+
+    Raises
+    ------
+    UsageError
+        A field that does not exist (the message offers the near miss), of the wrong type, out of range, or missing.
+    """
+    known = {f.name: f for f in fields(kind.config)}
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(known)}"
+            raise UsageError(f'{kind.name} has no setting "{name}"; {hint}')
+    hints = typing.get_type_hints(kind.config)
+    values = {}
+    for name, f in known.items():
+        if name in given:
+            values[name] = _checked(f"{kind.name}: {name}", given[name], hints[name], f.metadata)
+        elif f.default is MISSING and f.default_factory is MISSING:
+            raise UsageError(f'{kind.name} needs the setting "{name}"')
+    try:
+        return kind.config(**values)
+    except ValueError as error:
+        raise UsageError(f"{kind.name}: {error}") from None
+
+
+def plain_type(hint: Any) -> tuple[type, bool]:
+    """A field's type, and whether it may be None: ``int | None`` → (int, True), ``Literal["a"]`` → (str, False)."""
+    is_optional = False
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        is_optional = type(None) in typing.get_args(hint)
+        hint = next(a for a in typing.get_args(hint) if a is not type(None))
+    if typing.get_origin(hint) is Literal:
+        hint = type(typing.get_args(hint)[0])
+    return hint, is_optional
+
+
+def _checked(name: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
+    kind, is_optional = plain_type(hint)
+    if value is None and is_optional:
+        return None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        word = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(kind, kind.__name__)
+        raise UsageError(f"{name} is {value!r}; it must be {word}")
+    choices = metadata.get("choices")
+    if choices and value not in choices:
+        near = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"choose from {', '.join(map(str, choices))}"
+        raise UsageError(f"{name} is {value!r}; {hint}")
+    low, high = metadata.get("low"), metadata.get("high")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{name} is {value}; it must be a finite number")
+    if (low is not None and value < low) or (high is not None and value > high):
+        unit = f" {metadata['unit']}" if "unit" in metadata else ""
+        bounds = f"at least {_number(low)}" if high is None else f"between {_number(low)} and {_number(high)}"
+        raise UsageError(f"{name} is {_number(value)}; it must be {bounds}{unit}")
+    return value
+
+
+def _number(value: Any) -> str:
+    return "-∞" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+# -------------------------------------------------------------------------------------------------------- service
+class JobService:
+    """Starts, follows and stops the jobs of one survey. One job computes at a time; others wait in order.
+
+    Parameters
+    ----------
+    survey, ledger
+        Starting and cancelling are decisions, and are written there.
+    more_kinds
+        Kinds that do not live in `explorer.kinds`, each as ``"module:NAME"``.
+    """
+
+    def __init__(self, survey: Survey, ledger: Ledger, more_kinds: Sequence[str] = ()) -> None:
+        self.survey = survey
+        self.ledger = ledger
+        self._outside = {kind_at(path).name: path for path in more_kinds}
+        self._kinds = {**kinds(), **{name: kind_at(path) for name, path in self._outside.items()}}
+        self._workers: dict[str, subprocess.Popen[bytes]] = {}
+        self._mutex = threading.Lock()
+
+    # --------------------------------------------------------------------------------------------------- start
+    def start(self, kind_name: str, config: Mapping[str, Any], parents: Mapping[str, str] | None, who: str) -> str:
+        """Start a run and return its run_id at once.
+
+        Parameters
+        ----------
+        config
+            Settings that differ from the kind's defaults.
+        parents
+            Finished runs to build on, kind → run_id; the newest of each kind where it is not told.
+
+        Raises
+        ------
+        UsageError
+            No such kind or setting, or a value out of range.
+        JobError
+            A run to build on is missing or not finished.
+        """
+        if kind_name not in self._kinds:
+            near = difflib.get_close_matches(kind_name, self._kinds, n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(sorted(self._kinds))}"
+            raise UsageError(f'there is no run kind "{kind_name}"; {hint}')
+        kind = self._kinds[kind_name]
+        values = asdict(checked_config(kind, config))
+        inputs = self._parents(kind, parents or {})
+        folder, run_id = self._new_folder(kind)
+        run = Run(
+            run_id=run_id,
+            kind=kind.name,
+            code_version=code_version(),
+            config=values,
+            seed=values.get("seed", 0),
+            preprocessing=dict(self.survey.preprocessing),
+            inputs={**inputs, "subject_ids": hashlib.sha256(self.survey.subject_ids.tobytes()).hexdigest()},
+        )
+        lock = take_lock(folder)
+        try:
+            run.write(folder / (MAP_JSON if kind.folder == "maps" else RUN_JSON))
+            payload = {"action": "start", "kind": kind.name, "config": values, "parents": inputs}
+            self.ledger.append("job", payload, who=who, run_id=run_id)
+            self._spawn(run, folder, lock)
+        finally:
+            os.close(lock)  # the worker holds it now
+        return run_id
+
+    def resume(self, run_id: str, who: str) -> None:
+        """Go on with a run that was interrupted, cancelled or failed: what it has finished so far is kept.
+
+        Raises
+        ------
+        JobError
+            No such run, it is at work, or it is done.
+        """
+        path = find_run(self.survey, run_id)
+        lock = take_lock(path.parent)
+        try:
+            run = Run.read(path)
+            if run.state == "done":
+                raise JobError(f"{run_id} is done; start a new run instead")
+            if run.kind not in self._kinds:
+                raise JobError(f'{run_id} is of the kind "{run.kind}", which this Voorwerp does not have')
+            (path.parent / CANCEL).unlink(missing_ok=True)
+            run = replace(run, state="pending", attempt=run.attempt + 1, error=None, finished_at=None)
+            run.write(path)
+            self.ledger.append("job", {"action": "resume", "attempt": run.attempt}, who=who, run_id=run_id)
+            self._spawn(run, path.parent, lock)
+        finally:
+            os.close(lock)
+
+    def _parents(self, kind: Kind, told: Mapping[str, str]) -> dict[str, str]:
+        for name in told:
+            if name not in kind.needs:
+                needs = f"only on {' and '.join(kind.needs)}" if kind.needs else "on no other run"
+                raise UsageError(f"{kind.name} does not build on a {name} run; it builds {needs}")
+        parents = {}
+        for name in kind.needs:
+            if name in told:
+                run = Run.read(find_run(self.survey, told[name]))
+                if run.kind != name:
+                    raise JobError(f"{told[name]} is a {run.kind} run; {kind.name} builds on a {name} run")
+                if run.state != "done":
+                    raise JobError(f"{told[name]} is {self._job(run).state}; {kind.name} builds on a finished run")
+                parents[name] = run.run_id
+                continue
+            in_maps = name in self._kinds and self._kinds[name].folder == "maps"
+            finished = [r for r in self.survey.maps() if r.kind == name] if in_maps else self.survey.runs(name)
+            if not finished:
+                raise JobError(
+                    f"{kind.name} builds on a finished {name} run and {self.survey.path} has none; run {name} first"
+                )
+            parents[name] = finished[0].run_id
+        return parents
+
+    def _new_folder(self, kind: Kind) -> tuple[Path, str]:
+        parent = self.survey.path / kind.folder
+        parent.mkdir(exist_ok=True)
+        first = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{kind.name}"
+        for n in range(1, 1000):
+            run_id = first if n == 1 else f"{first}-{n}"
+            with contextlib.suppress(FileExistsError):
+                (parent / run_id).mkdir()
+                fsync_directory(parent)
+                return parent / run_id, run_id
+        raise JobError(f"{parent} has a thousand runs called {first}; wait a second and start again")
+
+    def _spawn(self, run: Run, folder: Path, lock: int) -> None:
+        # -P: a folder called models where the server was started must not shadow ours
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "explorer.worker",
+            str(self.survey.path),
+            run.run_id,
+            "--lock",
+            str(lock),
+        ]
+        if run.kind in self._outside:
+            command.append(f"--kind={self._outside[run.kind]}")
+        with (folder / LOG).open("ab") as log, self._mutex:
+            worker = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,  # its end tells the worker that we are gone
+                stdout=log,
+                stderr=log,
+                pass_fds=(lock,),
+                start_new_session=True,
+            )
+            self._workers[run.run_id] = worker
+        sign_lock(lock, worker.pid, run.attempt)
+
+    # -------------------------------------------------------------------------------------------------- follow
+    def list(self) -> Sequence[Job]:
+        """Every run and map of the survey, newest first."""
+        self._reap()
+        runs = [*self.survey.runs(state=None), *self.survey.maps(state=None)]
+        runs.sort(key=lambda run: (run.created_at, run.run_id), reverse=True)
+        return [self._job(run) for run in runs]
+
+    def job(self, run_id: str) -> Job:
+        """One run as it stands.
+
+        Raises
+        ------
+        JobError
+            No such run.
+        """
+        self._reap()
+        return self._job(Run.read(find_run(self.survey, run_id)))
+
+    def follow(self, run_id: str) -> Iterator[Job]:
+        """The job each time it changes, until it is over; its last state comes last."""
+        last = None
+        while last is None or not last.is_over:
+            job = self.job(run_id)
+            if job != last:
+                yield job
+                last = job
+            if not job.is_over:
+                time.sleep(TICK)
+
+    def wait(self, run_id: str) -> Job:
+        """Wait until a run is over; return its last state."""
+        *_, last = self.follow(run_id)
+        return last
+
+    def _job(self, run: Run) -> Job:
+        kind = self._kinds.get(run.kind)
+        folder = (self.survey.map_folder if kind and kind.folder == "maps" else self.survey.run_folder)(run.run_id)
+        state = run.state
+        if state in ("pending", "running") and holder(folder) is None:
+            # it may have ended between reading run.json and looking at its lock
+            state = Run.read(find_run(self.survey, run.run_id)).state
+            state = "interrupted" if state in ("pending", "running") else state
+        record = last_progress(folder) or {}
+        done, total, rate = record.get("done", 0), record.get("total", 0), record.get("rate")
+        return Job(
+            run_id=run.run_id,
+            kind=run.kind,
+            title=kind.title if kind else run.kind,
+            state=state,
+            done=done,
+            total=total,
+            message=record.get("message", "") if state != "pending" else "waiting for its turn",
+            metrics=record.get("metrics", {}),
+            rate=rate,
+            seconds_left=(total - done) / rate if rate and state == "running" else None,
+            started_at=run.created_at,
+            error=run.error,
+            results=run.results,
+        )
+
+    def _reap(self) -> None:
+        with self._mutex:
+            for run_id, worker in tuple(self._workers.items()):
+                if worker.poll() is not None:
+                    _close(worker)
+                    del self._workers[run_id]
+
+    # ---------------------------------------------------------------------------------------------------- stop
+    def cancel(self, run_id: str, who: str) -> None:
+        """Stop a run for good, within five seconds.
+
+        Raises
+        ------
+        JobError
+            No such run, or it is over.
+        """
+        path = find_run(self.survey, run_id)
+        folder = path.parent
+        state = self.job(run_id).state
+        if state not in ("pending", "running", "interrupted"):
+            raise JobError(f"{run_id} is {state}; there is nothing to cancel")
+        self.ledger.append("job", {"action": "cancel"}, who=who, run_id=run_id)
+        (folder / CANCEL).touch()
+        held = holder(folder)
+        if held is not None and held["host"] != socket.gethostname():
+            return  # its worker looks for the file at every step
+        _stop_holder(folder)
+        lock = take_lock(folder)
+        try:
+            run = Run.read(path)
+            if run.state not in ("done", "failed", "cancelled"):
+                replace(run, state="cancelled").write(path)
+        finally:
+            os.close(lock)
+        self._reap()
+
+    def stop(self) -> None:
+        """Interrupt every job that this service started; they can be resumed."""
+        with self._mutex:
+            workers = tuple(self._workers.items())
+            for _, worker in workers:
+                _signal(worker.pid, signal.SIGTERM)
+            for _, worker in workers:
+                try:
+                    worker.wait(GRACE)
+                except subprocess.TimeoutExpired:
+                    _signal(worker.pid, signal.SIGKILL)
+                    worker.wait()
+                _close(worker)
+            self._workers.clear()
+
+
+def _close(worker: subprocess.Popen[bytes]) -> None:
+    if worker.stdin is not None:
+        worker.stdin.close()
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    """SIGTERM to a worker; SIGKILL to it and all its children (it leads a session)."""
+    with contextlib.suppress(ProcessLookupError):  # ended by itself meanwhile
+        if number == signal.SIGKILL:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
+
+
+def _stop_holder(folder: Path) -> None:
+    """SIGTERM to whoever works on a run, SIGKILL after `GRACE` seconds; return when nobody does."""
+    started, asked = time.monotonic(), False
+    while (held := holder(folder)) is not None:
+        waited = time.monotonic() - started
+        if held["pid"] and not asked:
+            _signal(held["pid"], signal.SIGTERM)
+            asked = True
+        if held["pid"] and waited > GRACE:
+            _signal(held["pid"], signal.SIGKILL)
+        if waited > GRACE + 1.5:
+            raise JobError(f"process {held['pid']} does not let go of {folder}; end it by hand")
+        time.sleep(0.05)

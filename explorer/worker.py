@@ -1,0 +1,323 @@
+"""The process that imports torch-bearing models and runs kinds. Nothing imports it; it talks through files and pipes.
+
+``python -m explorer.worker SURVEY RUN_ID``      run one job: run.json says which
+``python -m explorer.worker --inference SURVEY``  answer requests for reconstructions until stdin closes
+
+A job's worker holds a lock on ``<folder>/lock`` as long as it lives (the lock goes with the process, however it dies)
+and touches it as a heartbeat. It waits until no other job of the survey computes, writes ``progress.jsonl``, and the
+state "done" last of all. SIGTERM stops it: "cancelled" where the folder has a file ``cancel``, else "interrupted".
+"""
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import importlib
+import json
+import math
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import OrderedDict, deque
+from collections.abc import Generator
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from explorer.errors import JobError, VoorwerpError
+from explorer.kinds import Kind, kind_at, kinds
+from explorer.services.jobs import CANCEL, LOG, TICK, find_run, holder, sign_lock, take_lock
+from explorer.survey import Survey
+from models.artifacts import (
+    CHECKPOINT,
+    COORDINATES,
+    PROGRESS,
+    SCORES,
+    ArtifactError,
+    Run,
+    State,
+    Workspace,
+    now,
+    sha256_file,
+)
+from models.images import ImageError
+from models.progress import Progress
+
+QUEUE = "queue.lock"
+
+#: Seconds between heartbeats.
+HEARTBEAT = 5.0
+#: Seconds of recent progress that the rate is taken from.
+RATE_WINDOW = 30.0
+
+
+class Stopped(BaseException):
+    """SIGTERM came. Not an Exception: no kind may take it for an error of its own."""
+
+
+# ---------------------------------------------------------------------------------------------------- progress
+class Reporter:
+    """Writes ``progress.jsonl`` (whole lines, few a second, always the latest) and the heartbeat, in its own thread."""
+
+    def __init__(self, folder: Path, lock: int, attempt: int) -> None:
+        self._file = os.open(folder / PROGRESS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        self._lock_file = lock
+        self._attempt = attempt
+        self._latest: tuple[float, Progress] | None = None
+        self._recent: deque[tuple[float, int]] = deque()
+        self._mutex = threading.Lock()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+        self._thread.start()
+
+    def report(self, progress: Progress) -> None:
+        """Take note of `progress`; it is written within `TICK` seconds unless a newer one comes first."""
+        with self._mutex:
+            self._latest = (time.time(), progress)
+
+    def close(self) -> None:
+        """Write the last record."""
+        self._end.set()
+        self._thread.join()
+        os.close(self._file)
+
+    def _run(self) -> None:
+        beat = 0.0
+        while True:
+            ended = self._end.wait(TICK)
+            with self._mutex:
+                latest, self._latest = self._latest, None
+            with contextlib.suppress(OSError):  # on a full disk the kind itself must meet the error
+                if latest is not None:
+                    os.write(self._file, self._line(*latest))
+                if time.monotonic() - beat > HEARTBEAT:
+                    os.utime(self._lock_file)
+                    beat = time.monotonic()
+            if ended:
+                return
+
+    def _line(self, at: float, progress: Progress) -> bytes:
+        self._recent.append((at, progress.done))
+        while len(self._recent) > 2 and at - self._recent[0][0] > RATE_WINDOW:
+            self._recent.popleft()
+        first_at, first_done = self._recent[0]
+        seconds = at - first_at
+        rate = (progress.done - first_done) / seconds if seconds > 0 and progress.done > first_done else None
+        record = {
+            "at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
+            "attempt": self._attempt,
+            "done": int(progress.done),
+            "total": int(progress.total),
+            "message": progress.message,
+            "metrics": {name: _finite(value) for name, value in progress.metrics.items()},
+            "rate": rate,
+        }
+        return (json.dumps(record, allow_nan=False) + "\n").encode()
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+# --------------------------------------------------------------------------------------------------------- job
+def run_job(survey_path: Path, run_id: str, lock: int | None, kind_path: str | None) -> int:
+    """Run one job to its end and return the exit code: 0 done, 1 failed, 3 stopped."""
+    survey = Survey.open(survey_path)
+    path = find_run(survey, run_id)
+    folder = path.parent
+    if lock is None:
+        lock = take_lock(folder)
+        sign_lock(lock, os.getpid(), Run.read(path).attempt)
+    run = Run.read(path)
+    reporter = Reporter(folder, lock, run.attempt)
+    state: State
+    error: str | None = None
+    try:
+        signal.signal(signal.SIGTERM, _stop)
+        wait_for_turn(survey, path, run)
+        known = kinds()
+        kind = kind_at(kind_path) if kind_path else known[run.kind]
+        results = iterate(kind, run, workspace_of(survey, kind, run, folder), reporter, folder)
+        run.results = results
+        run.checkpoint_sha256 = sha256_file(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
+        run.n_rows = _n_rows(folder)
+        state = "done"
+    except (Stopped, KeyboardInterrupt):
+        state = "cancelled" if (folder / CANCEL).exists() else "interrupted"
+    except Exception as failure:
+        state, error = "failed", sentence_of(failure, run.kind, folder / LOG)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is near and must be written whole
+    reporter.close()
+    run.state, run.error = state, error
+    run.finished_at = now() if state != "interrupted" else None
+    run.write(path)
+    survey.close()
+    return {"done": 0, "failed": 1}.get(state, 3)
+
+
+def _stop(*_: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: cleaning up must not be stopped
+    raise Stopped
+
+
+def wait_for_turn(survey: Survey, path: Path, run: Run) -> None:
+    """Wait until no job of this survey computes and none that waits was asked for earlier; then become "running"."""
+    queue = os.open(survey.path / QUEUE, os.O_RDWR | os.O_CREAT, 0o666)
+    while True:
+        if (path.parent / CANCEL).exists():
+            raise Stopped
+        fcntl.flock(queue, fcntl.LOCK_EX)  # looking and starting are one step, or two could start at once
+        if not any(_goes_first(survey, other, run) for other in (*survey.runs(state=None), *survey.maps(state=None))):
+            run.state = "running"
+            run.write(path)
+            os.close(queue)
+            return
+        fcntl.flock(queue, fcntl.LOCK_UN)
+        time.sleep(TICK)
+
+
+def _goes_first(survey: Survey, other: Run, run: Run) -> bool:
+    if other.run_id == run.run_id or other.state not in ("pending", "running"):
+        return False
+    if other.state == "pending" and (other.created_at, other.run_id) > (run.created_at, run.run_id):
+        return False
+    return holder(find_run(survey, other.run_id).parent) is not None
+
+
+def workspace_of(survey: Survey, kind: Kind, run: Run, folder: Path) -> Workspace:
+    """What the kind's function gets."""
+    parents = {name: find_run(survey, run.inputs[name]).parent for name in kind.needs}
+    threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    return Workspace(folder, survey.images, survey.subject_ids, parents, run.preprocessing, threads)
+
+
+def iterate(kind: Kind, run: Run, workspace: Workspace, reporter: Reporter, folder: Path) -> dict[str, Any]:
+    """Drive the kind's generator to its end; return what it returned."""
+    module, _, function = kind.run.partition(":")
+    job: Generator[Progress, None, dict[str, Any] | None] = getattr(importlib.import_module(module), function)(
+        kind.config(**run.config), workspace
+    )
+    while True:
+        try:
+            reporter.report(next(job))
+        except StopIteration as end:
+            return dict(end.value or {})
+        if (folder / CANCEL).exists():
+            job.close()
+            raise Stopped
+
+
+def _n_rows(folder: Path) -> int | None:
+    for name in (SCORES, COORDINATES):
+        if (folder / name).exists():
+            return int(pq.read_metadata(folder / name).num_rows)
+    return None
+
+
+def sentence_of(error: Exception, what: str, log: Path | str) -> str:
+    """One sentence for whoever asked. An error nobody foresaw leaves its traceback in `log`, where stderr goes."""
+    if isinstance(error, (VoorwerpError, ArtifactError, ImageError)):
+        return str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full; free some space and run {what} again"
+    traceback.print_exception(error)
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory for {what}; use a smaller batch or a machine with more"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is imported only where a kind needs it
+        return f"the GPU has not enough memory for {what}; use a smaller batch, or device cpu"
+    words = " ".join(str(error).split())
+    return f"{what} failed with {type(error).__name__}{f' ({words[:300]})' if words else ''}; see {log}"
+
+
+# --------------------------------------------------------------------------------------------------- inference
+def answer_requests(survey_path: Path) -> int:
+    """Answer requests on stdin until it closes.
+
+    A request is the JSON ``{"run_id", "rows"}``; an answer is the JSON ``{"shape"}`` and then the bytes of uint8
+    (n, H, W, C), or the JSON ``{"error"}`` alone. Each is one message of a `Connection`; nothing is pickled.
+    """
+    requests, answers = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
+    os.dup2(2, 1)  # a library that prints must not garble the answers
+    networks = Networks(Survey.open(survey_path))
+    while True:
+        try:
+            request = json.loads(requests.recv_bytes())
+        except EOFError:
+            return 0
+        try:
+            made = networks.reconstruct(request["run_id"], request["rows"])
+        except Exception as error:
+            sentence = sentence_of(error, "reconstruction", "what the server printed")
+            answers.send_bytes(json.dumps({"error": sentence}).encode())
+            continue
+        answers.send_bytes(json.dumps({"shape": made.shape}).encode())
+        answers.send_bytes(made.tobytes())
+
+
+class Networks:
+    """The networks of a survey's training runs; the last two stay loaded."""
+
+    def __init__(self, survey: Survey) -> None:
+        from models.scoring import load_model  # torch: seconds, paid before the first request
+
+        self._load = load_model
+        self._survey = survey
+        self._loaded: OrderedDict[str, Any] = OrderedDict()
+
+    def reconstruct(self, run_id: str, rows: list[int]) -> np.ndarray:
+        """uint8 (n, H, W, C): what the network makes of the crops of `rows`."""
+        survey = self._survey
+        if survey.images is None or not all(0 <= row < survey.n for row in rows):
+            raise JobError(f"{survey.path} has no image for row {', '.join(map(str, rows))}")
+        if run_id not in self._loaded:
+            self._loaded[run_id] = self._load(survey.run_folder(run_id), survey.preprocessing)
+            if len(self._loaded) > 2:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(run_id)
+        images = np.stack([survey.images[row] for row in rows])
+        return np.ascontiguousarray(self._loaded[run_id].reconstruct(images), np.uint8)
+
+
+# -------------------------------------------------------------------------------------------------------- main
+def stop_with_parent() -> None:
+    """Stop as by SIGTERM when whoever started this process is gone: stdin is a pipe from there."""
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m explorer.worker")
+    parser.add_argument("survey", type=Path)
+    parser.add_argument("run_id", nargs="?")
+    parser.add_argument("--inference", action="store_true", help="answer requests for reconstructions on stdin")
+    parser.add_argument("--lock", type=int, help="file descriptor of the lock, taken already")
+    parser.add_argument("--kind", help="module:NAME of the Kind, where it is not one of explorer.kinds")
+    arguments = parser.parse_args()
+    if arguments.inference:
+        return answer_requests(arguments.survey)
+    if arguments.run_id is None:
+        parser.error("RUN_ID is missing")
+    if arguments.lock is not None:
+        os.set_inheritable(arguments.lock, False)
+        stop_with_parent()
+    os.nice(5)  # the server and its frames go first
+    return run_job(arguments.survey, arguments.run_id, arguments.lock, arguments.kind)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (VoorwerpError, ArtifactError) as error:
+        sys.exit(str(error))
