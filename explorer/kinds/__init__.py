@@ -4,6 +4,7 @@ A kind file defines ``KIND``. The server and the command line import it (it must
 imports the function that ``Kind.run`` names. To add a kind, add a file here.
 """
 
+import difflib
 import importlib
 import pkgutil
 from dataclasses import dataclass, field
@@ -26,8 +27,8 @@ class Kind:
         (inclusive range) and ``choices``: flags, forms and checks are built from it.
     run
         ``"module:function"``; the function takes (config, `models.artifacts.Workspace`) and yields
-        `models.progress.Progress`. It writes its artifacts into the workspace and returns the numbers to keep in run.json
-        (``dict``, the generator's return value).
+        `models.progress.Progress`. It writes its artifacts into the workspace and returns the numbers to keep in
+        run.json (``dict``, the generator's return value).
     needs
         Kinds of finished runs that this one builds on; the newest is taken unless told.
     folder
@@ -55,7 +56,9 @@ def kind(name: str) -> Kind:
     """The kind called `name`, or a `UsageError` that lists them."""
     known = kinds()
     if name not in known:
-        raise UsageError(f'there is no run kind "{name}"; there are {", ".join(sorted(known))}')
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(sorted(known))}"
+        raise UsageError(f'there is no run kind "{name}"; {hint}')
     return known[name]
 
 
