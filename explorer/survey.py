@@ -326,7 +326,7 @@ class Survey:
         return schema.field(name)
 
     def column(self, name: str) -> np.ndarray:
-        """A whole column in row order: float64 for numbers (NaN where missing), else text as object (None where missing).
+        """A whole column in row order: float64 for numbers (NaN: missing), else text as object (None: missing).
 
         Ids and integers beyond 2⁵³ come as text, so that no digit is lost.
 

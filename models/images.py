@@ -313,7 +313,7 @@ def cut(image: Image.Image, left: int, top: int, side: int | None, crop: Crop) -
 
 
 def background_rms(pixels: np.ndarray) -> float:
-    """1.4826 × median absolute deviation of the band mean in the outer frame of `pixels` (h, w, bands), in their units."""
+    """1.4826 × median absolute deviation of the band mean in the outer frame of (h, w, bands), in their units."""
     grey = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels.mean(axis=2)
     frame = max(1, len(grey) // 8)
     outer = np.concatenate(

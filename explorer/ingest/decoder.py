@@ -1,0 +1,334 @@
+"""Decode outside images in processes of their own, with limits on memory and time: one bad file never stops the rest.
+
+The parent's half is `Decoders`; the child's is `serve`, started as ``python -m explorer.ingest.decoder``. The child
+imports numpy and Pillow only, so that it is at work within 0.2 s.
+"""
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from explorer.errors import IngestError
+from models.images import Crop, ImageError, Prepared, is_color, open_header, prepare
+
+#: Seconds one image may take, and bytes of address space a decoding process may have.
+TIME_LIMIT_S = 30.0
+MEMORY_LIMIT = 4 << 30
+#: Larger files are refused unread.
+MAX_FILE_BYTES = 1 << 30
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What became of the images of one block.
+
+    Attributes
+    ----------
+    good
+        Positions in the block, rising; the arrays and lists below are aligned to it.
+    crops
+        uint8 (len(good), size, size, bands).
+    quality
+        float32 (len(good), 4): `models.images.QUALITY_COLUMNS`.
+    n_bytes
+        Length of each source file as it was decoded.
+    bad
+        (position, reason) of the others.
+    """
+
+    good: list[int]
+    crops: np.ndarray
+    quality: np.ndarray
+    digests: list[bytes]
+    thumbnails: list[bytes]
+    n_bytes: list[int]
+    bad: list[tuple[int, str]]
+
+
+def decode_block(paths: Sequence[str], crop: Crop, time_limit_s: float = 0) -> Decoded:
+    """Decode files one after another; a file that cannot become a subject goes to ``bad`` with its reason.
+
+    Parameters
+    ----------
+    time_limit_s
+        When above 0, an image that takes longer ends this process by SIGALRM: only for a process that may die.
+    """
+    good: list[int] = []
+    made: list[Prepared] = []
+    n_bytes: list[int] = []
+    bad: list[tuple[int, str]] = []
+    for position, path in enumerate(paths):
+        if time_limit_s:
+            signal.setitimer(signal.ITIMER_REAL, time_limit_s)
+        try:
+            content = _read(path)
+            made.append(prepare(content, crop))
+            good.append(position)
+            n_bytes.append(len(content))
+        except ImageError as error:
+            bad.append((position, str(error)))
+        except MemoryError:
+            bad.append((position, "needs more memory to decode than one image may take"))
+        except OSError as error:
+            bad.append((position, f"cannot be read ({error.strerror or error})"))
+    if time_limit_s:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    crops = np.stack([p.crop for p in made]) if made else np.empty((0, crop.size, crop.size, crop.n_bands), np.uint8)
+    quality = np.array([p.quality for p in made], np.float32).reshape(-1, 4)
+    return Decoded(good, crops, quality, [p.digest for p in made], [p.thumbnail for p in made], n_bytes, bad)
+
+
+def _read(path: str) -> bytes:
+    if not path:
+        raise ImageError("the manifest gives no path")
+    if "\0" in path:
+        raise ImageError("the path has a zero character in it")
+    file = Path(path)
+    if not file.is_file():  # a pipe or a device would block for ever
+        raise ImageError("is not a regular file" if file.exists() else "there is no such file")
+    if (size := file.stat().st_size) > MAX_FILE_BYTES:
+        raise ImageError(f"the file has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+    return file.read_bytes()
+
+
+def has_color(path: str) -> bool:
+    """Whether the file's header can be read and says that the image is in color."""
+    with contextlib.suppress(ImageError, OSError, MemoryError), open_header(Path(path)) as header:
+        return is_color(header)
+    return False
+
+
+def serve(connection: Connection) -> None:
+    """The child: answer tasks until the parent hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    connection.send("ready")
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
+        memory_limit, time_limit_s = connection.recv()
+        with contextlib.suppress(ValueError, OSError):  # a lower limit may be set already
+            resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
+        while True:
+            paths, crop = connection.recv()
+            if crop is None:
+                signal.setitimer(signal.ITIMER_REAL, time_limit_s)
+                connection.send(has_color(paths[0]))
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            else:
+                connection.send(decode_block(paths, crop, time_limit_s))
+
+
+# ------------------------------------------------------------------------------------------------------- the parent
+class _Child:
+    """One decoding process and the pipe to it."""
+
+    def __init__(self, settings: tuple[int, float]) -> None:
+        self.connection, theirs = Pipe()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        # one thread each: the matrix products are small, and every core has a process of its own
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "explorer.ingest.decoder", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._stderr,
+        )
+        theirs.close()
+        self.ready = False
+        self._settings = settings
+        self.task: tuple[_Block, list[int]] | None = None
+
+    def greet(self) -> None:
+        """Take the "ready" and answer with the settings."""
+        self.connection.recv()
+        self.ready = True
+        self.connection.send(self._settings)
+
+    def close(self) -> None:
+        """Hang up; the process ends by itself, or is ended when it is in the middle of an image."""
+        self.connection.close()
+        try:
+            self.process.wait(timeout=0.2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._stderr.close()
+
+    def death(self) -> str:
+        """Why the process ended, as a reason for the image it was at."""
+        self.connection.close()
+        code = self.process.wait()
+        self._stderr.seek(0)
+        last = self._stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+        self._stderr.close()
+        if code == -signal.SIGALRM:
+            return f"decoding took longer than {self._settings[1]:g} s"
+        if code == -signal.SIGKILL:
+            return "the process that decoded it was killed, most likely for want of memory"
+        return f"the process that decoded it ended with code {code}{': ' + last[0] if last else ''}"
+
+
+@dataclass(slots=True)
+class _Block:
+    """A block on its way: answers come in any order, and in pieces when its process died."""
+
+    key: Any
+    paths: Sequence[str]
+    n_left: int
+    parts: list[tuple[list[int], Decoded]] = field(default_factory=list)
+
+    def joined(self, crop: Crop) -> Decoded:
+        if len(self.parts) == 1 and len(self.parts[0][0]) == len(self.paths):
+            return self.parts[0][1]
+        result = decode_block([], crop)
+        parts = sorted(self.parts, key=lambda part: part[0][0])  # after a death each part is one image
+        for positions, part in parts:
+            result.good += [positions[i] for i in part.good]
+            result.bad += [(positions[i], reason) for i, reason in part.bad]
+            result.digests += part.digests
+            result.thumbnails += part.thumbnails
+            result.n_bytes += part.n_bytes
+        result.crops = np.concatenate([part.crops for _, part in parts])
+        result.quality = np.concatenate([part.quality for _, part in parts])
+        return result
+
+
+class Decoders:
+    """Decoding processes, one per core; use as a context manager.
+
+    Parameters
+    ----------
+    crop
+        How the network's input is cut.
+    n
+        Processes; None takes one per core this process may use.
+    time_limit_s, memory_limit
+        Per image, and bytes of address space per process.
+    """
+
+    def __init__(
+        self,
+        crop: Crop,
+        n: int | None = None,
+        time_limit_s: float = TIME_LIMIT_S,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        self.crop = crop
+        self._settings = (memory_limit, time_limit_s)
+        self._children = [_Child(self._settings) for _ in range(n or len(os.sched_getaffinity(0)))]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in self._children:
+            child.close()
+
+    def any_color(self, paths: Iterable[str]) -> bool:
+        """Whether the header of any of these files says color; unreadable ones do not count."""
+        for path in paths:
+            child = self._children[0]
+            try:
+                if not child.ready:
+                    child.greet()
+                child.connection.send(([path], None))
+                if child.connection.recv():
+                    return True
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                if not child.ready:
+                    raise self._cannot_start(child) from None
+                child.death()
+                self._children[0] = _Child(self._settings)
+        return False
+
+    @staticmethod
+    def _cannot_start(child: _Child) -> IngestError:
+        return IngestError(f"images cannot be decoded: {child.death().replace('decoded it', 'should decode them')}")
+
+    def decode(self, blocks: Iterable[tuple[Any, Sequence[str]]]) -> Iterator[tuple[Any, Decoded]]:
+        """Decode blocks of paths on all processes; results come in the order of `blocks`.
+
+        Each block is (key, paths); the key comes back with the result. At most three blocks per process are on their
+        way, whatever the number of blocks.
+        """
+        source = iter(blocks)
+        order: deque[_Block] = deque()
+        retries: deque[tuple[_Block, list[int]]] = deque()
+        exhausted = False
+        while True:
+            for child in self._children:
+                if not child.ready or child.task is not None:
+                    continue
+                if retries:
+                    self._hand(child, *retries.popleft())
+                elif not exhausted and len(order) < 3 * len(self._children):
+                    following = next(source, None)
+                    if following is None:
+                        exhausted = True
+                        continue
+                    key, paths = following
+                    block = _Block(key, paths, len(paths))
+                    order.append(block)
+                    self._hand(child, block, list(range(len(paths))))
+            while order and order[0].n_left == 0:
+                done = order.popleft()
+                yield done.key, done.joined(self.crop)
+            if exhausted and not order:
+                return
+            if len(order) >= 3 * len(self._children) or exhausted or all(c.task or not c.ready for c in self._children):
+                self._receive(retries)
+
+    def _hand(self, child: _Child, block: _Block, positions: list[int]) -> None:
+        child.task = (block, positions)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: its pipe says so when it is read
+            child.connection.send(([block.paths[i] for i in positions], self.crop))
+
+    def _receive(self, retries: deque[tuple[_Block, list[int]]]) -> None:
+        """Wait for one or more answers; a process that died is replaced and its block goes on image by image."""
+        waited = {child.connection: child for child in self._children if child.task or not child.ready}
+        for connection in wait(list(waited)):
+            child = waited[connection]  # type: ignore[index]
+            try:
+                if not child.ready:
+                    child.greet()
+                    continue
+                answer = child.connection.recv()
+            except (EOFError, ConnectionResetError):
+                self._bury(child, retries)
+                continue
+            assert child.task is not None
+            block, positions = child.task
+            child.task = None
+            block.parts.append((positions, answer))
+            block.n_left -= len(positions)
+
+    def _bury(self, child: _Child, retries: deque[tuple[_Block, list[int]]]) -> None:
+        if child.task is None:
+            raise self._cannot_start(child)
+        reason = child.death()
+        self._children[self._children.index(child)] = _Child(self._settings)
+        block, positions = child.task
+        if len(positions) > 1:
+            retries.extend((block, [i]) for i in positions)
+            return
+        result = decode_block([], self.crop)
+        result.bad.append((0, reason))
+        block.parts.append((positions, result))
+        block.n_left -= 1
+
+
+if __name__ == "__main__":
+    serve(Connection(int(sys.argv[1])))
