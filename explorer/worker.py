@@ -191,11 +191,26 @@ def _goes_first(survey: Survey, other: Run, run: Run) -> bool:
     return holder(find_run(survey, other.run_id).parent) is not None
 
 
+class Crops:
+    """The survey's images as a kind reads them, by slices: an array of Zarr has no len()."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.asarray(self._array[rows])
+
+
 def workspace_of(survey: Survey, kind: Kind, run: Run, folder: Path) -> Workspace:
     """What the kind's function gets."""
     parents = {name: find_run(survey, run.inputs[name]).parent for name in kind.needs}
     threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
-    return Workspace(folder, survey.images, survey.subject_ids, parents, run.preprocessing, threads)
+    images = None if survey.images is None else Crops(survey.images)
+    return Workspace(folder, images, survey.subject_ids, parents, run.preprocessing, threads)
 
 
 def iterate(kind: Kind, run: Run, workspace: Workspace, reporter: Reporter, folder: Path) -> dict[str, Any]:
