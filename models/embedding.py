@@ -193,8 +193,8 @@ def quality(
     """How faithful a map is, over all subjects or, of many, a random sample of them (each compared with all others).
 
     Trustworthiness (Venna and Kaski 2001, equation 1): 1 where the k nearest on the map are also nearest in latent
-    space, lower by how far down the latent ranking the false ones are. Neighbour preservation: the share of the k nearest
-    in latent space that are also among the k nearest on the map. k is lowered to below half the number of subjects.
+    space, lower by how far down the latent ranking the false ones are. Neighbour preservation: the share of the k
+    nearest in latent space that are also among the k nearest on the map. k is kept below half the number of subjects.
 
     Returns
     -------

@@ -34,7 +34,7 @@ from models.artifacts import (
     write_scores,
 )
 from models.progress import Progress
-from models.wgan import WGAN, Architecture, feature_score, image_score
+from models.wgan import WGAN, Architecture, anomaly_score, feature_score, image_score
 
 SHARD = 4096  # images in one of parts/NNNNN.npz: what a killed run loses at most
 BLOCK = 512  # images read at once, while the block before is computed
@@ -127,7 +127,7 @@ class Reconstructor:
             raise ArtifactError(f"images are {images.dtype} {images.shape}; uint8 (n, {expected}) is expected")
         with torch.inference_mode():
             x = self.model.reconstruct(to_tensor(images, self.device))
-        return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()  # type: ignore[no-any-return]
+        return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def load_model(folder: Path, preprocessing: Mapping[str, Any], device: str = "auto") -> Reconstructor:
@@ -233,9 +233,11 @@ def choose_precision(model: WGAN, device: torch.device, sample: np.ndarray, batc
         return found | {"reason": "bfloat16 is no faster on this machine"}
     _, image, feature = score_images(single, sample, batch)
     _, image_16, feature_16 = score_images(half, sample, batch)
-    pairs = [(image, image_16), (feature, feature_16)]
-    pairs.append(tuple(0.8 * i + 0.2 * f for i, f in ((image, feature), (image_16, feature_16))))
-    checks = [agreement(*pair) for pair in pairs]
+    checks = [
+        agreement(image, image_16),
+        agreement(feature, feature_16),
+        agreement(anomaly_score(image, feature), anomaly_score(image_16, feature_16)),
+    ]
     spearman, overlap = min(c[0] for c in checks), min(c[1] for c in checks)
     found |= {"spearman": spearman, "top_overlap": overlap, "n_checked": len(sample)}
     if spearman >= MIN_SPEARMAN and overlap >= MIN_OVERLAP:
@@ -425,7 +427,7 @@ def join(workspace: Workspace, parts: list[Path], feature_weight: float) -> dict
         at += len(block)
         columns.append((split, image, feature, quality))
     split, image, feature, quality = (np.concatenate(column) for column in zip(*columns, strict=True))
-    anomaly = ((1 - feature_weight) * image + feature_weight * feature).astype(np.float32)
+    anomaly = anomaly_score(image, feature, feature_weight)
     names = SPLITS[split]
     write_scores(
         workspace.directory,

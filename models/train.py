@@ -78,7 +78,7 @@ class Recipe:
     ----------
     epochs, encoder_epochs
         Passes over the training images.
-    critic_steps, encoder_steps
+    generator_steps, encoder_steps
         Where a preset names steps instead, it takes as many passes as give them: a small survey needs more passes.
     batch, encoder_batch
         Images a step.
@@ -93,7 +93,7 @@ class Recipe:
     encoder_learning_rate: float
     epochs: int = 0
     encoder_epochs: int = 0
-    critic_steps: int = 0
+    generator_steps: int = 0
     encoder_steps: int = 0
 
     def resolve(self, config: Config, n_train: int) -> "Recipe":
@@ -106,7 +106,7 @@ class Recipe:
             encoder_batch=encoder_batch,
             learning_rate=config.learning_rate or self.learning_rate,
             encoder_learning_rate=config.encoder_learning_rate or self.encoder_learning_rate,
-            epochs=config.epochs or self.epochs or math.ceil(self.critic_steps / (n_train // batch)),
+            epochs=config.epochs or self.epochs or math.ceil(self.generator_steps / (n_train // batch)),
             encoder_epochs=config.encoder_epochs
             or self.encoder_epochs
             or math.ceil(self.encoder_steps / (n_train // encoder_batch)),
@@ -117,12 +117,12 @@ PRESETS = {
     # A few minutes on a laptop, for thousands of images as for hundreds.
     "fast": Recipe(
         width=16,
-        batch=32,
+        batch=16,
         encoder_batch=32,
-        learning_rate=1e-4,
+        learning_rate=3e-4,
         encoder_learning_rate=1e-3,
-        critic_steps=5000,
-        encoder_steps=2000,
+        generator_steps=1000,
+        encoder_steps=1500,
     ),
     # Mantha et al. 2024; what they leave open (betas, critic steps, penalty) is Storey-Fisher et al. 2021.
     "paper": Recipe(
@@ -141,7 +141,10 @@ PRESETS = {
 def train_gan(
     model: WGAN, images: np.ndarray, rows: np.ndarray, recipe: Recipe, config: Config, device: torch.device
 ) -> Iterator[Progress]:
-    """Train critic and generator on ``images[rows]``; one record an epoch, an epoch is one pass of the critic.
+    """Train critic and generator on ``images[rows]``; one record an epoch.
+
+    An epoch has one generator step for each batch of the training images; before each, the critic takes `n_critic`
+    steps on fresh batches, and so sees every image `n_critic` times an epoch.
 
     Metrics: ``critic_loss``, ``generator_loss``, ``gradient_norm`` (means of the epoch), ``images_per_second``.
     """
@@ -150,32 +153,27 @@ def train_gan(
     betas = (config.beta_1, config.beta_2)
     critic_optimizer = torch.optim.Adam(critic.parameters(), recipe.learning_rate, betas)
     generator_optimizer = torch.optim.Adam(generator.parameters(), recipe.learning_rate, betas)
-    order = np.random.default_rng(config.seed)
-    step, loss_g = 0, torch.zeros(())
+    real_rows = endless_batches(rows, recipe.batch, np.random.default_rng(config.seed))
+    steps = len(rows) // recipe.batch
     for epoch in range(1, recipe.epochs + 1):
         started, losses = time.perf_counter(), []
-        for batch in batches(order.permutation(rows), recipe.batch):
-            real = to_tensor(images[batch], device)
-            with torch.no_grad():
-                fake = generator(latent(len(batch), config.latent_size, device))
-            epsilon = torch.rand(len(batch), device=device)
-            loss_c, norm = critic_loss(critic, real, fake, epsilon, config.gradient_penalty)
-            take_step(critic_optimizer, loss_c)
-            step += 1
-            if step % config.n_critic == 0:
-                critic.requires_grad_(False)
-                loss_g = generator_loss(critic, generator(latent(len(batch), config.latent_size, device)))
-                take_step(generator_optimizer, loss_g)
-                critic.requires_grad_(True)
-            losses.append(torch.stack([loss_c.detach(), loss_g.detach().to(device), norm]))
-        loss, loss_generator, norm_mean = torch.stack(losses).mean(0).tolist()
-        stop_unless_finite(loss + loss_generator, "the GAN", epoch)
-        metrics = {
-            "critic_loss": loss,
-            "generator_loss": loss_generator,
-            "gradient_norm": norm_mean,
-            "images_per_second": len(losses) * recipe.batch / (time.perf_counter() - started),
-        }
+        for _ in range(steps):
+            critic.requires_grad_(True)
+            for _ in range(config.n_critic):
+                real = to_tensor(images[next(real_rows)], device)
+                with torch.no_grad():
+                    fake = generator(latent(recipe.batch, config.latent_size, device))
+                epsilon = torch.rand(recipe.batch, device=device)
+                loss_c, norm = critic_loss(critic, real, fake, epsilon, config.gradient_penalty)
+                take_step(critic_optimizer, loss_c)
+            critic.requires_grad_(False)
+            loss_g = generator_loss(critic, generator(latent(recipe.batch, config.latent_size, device)))
+            take_step(generator_optimizer, loss_g)
+            losses.append(torch.stack([loss_c.detach(), loss_g.detach(), norm]))
+        means = torch.stack(losses).mean(0).tolist()
+        stop_unless_finite(sum(means), "the GAN", epoch)
+        metrics = dict(zip(("critic_loss", "generator_loss", "gradient_norm"), means, strict=True))
+        metrics["images_per_second"] = steps * config.n_critic * recipe.batch / (time.perf_counter() - started)
         yield Progress(epoch, recipe.epochs, "training generator and critic", metrics)
 
 
@@ -235,9 +233,15 @@ def latent(n: int, size: int, device: torch.device) -> Tensor:
 
 
 def batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Whole batches of `rows`, each sorted (reading order); the remainder is left for the next epoch's shuffle."""
+    """Whole batches of `rows`, each sorted (reading order); the remainder is left for the next shuffle."""
     for i in range(0, len(rows) - size + 1, size):
         yield np.sort(rows[i : i + size])
+
+
+def endless_batches(rows: np.ndarray, size: int, order: np.random.Generator) -> Iterator[np.ndarray]:
+    """Whole batches of `rows` for ever, shuffled anew in every pass."""
+    while True:
+        yield from batches(order.permutation(rows), size)
 
 
 def take_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -9,8 +9,9 @@ Images are float32 in [0, 1], (B, C, H, W). Shapes in the comments: 96 pixels, 3
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -94,7 +95,7 @@ class Generator(nn.Module):
             x = x + self.noise * torch.randn_like(x)
         x = self.stages[2](x).relu()  # (B, 64, 48, 48)
         x = self.stages[3](x)  # (B, 3, 96, 96)
-        return x.float().sigmoid()
+        return x.float().sigmoid()  # type: ignore[no-any-return]
 
 
 class Critic(nn.Module):
@@ -130,7 +131,7 @@ class Encoder(nn.Module):
         for stage in self.stages:
             x = stage(x).relu()
         z = self.project(x.flatten(1))  # (B, 128)
-        return 3 * z.tanh() if self.bounded else z
+        return 3 * z.tanh() if self.bounded else z  # type: ignore[no-any-return]
 
 
 class WGAN(nn.Module):
@@ -189,7 +190,7 @@ def gradient_norm(critic: nn.Module, real: Tensor, fake: Tensor, epsilon: Tensor
     """
     y = torch.lerp(real, fake, epsilon.view(-1, 1, 1, 1)).requires_grad_(True)
     (gradient,) = torch.autograd.grad(critic(y).sum(), y, create_graph=True)
-    return gradient.flatten(1).norm(dim=1)
+    return gradient.flatten(1).norm(dim=1)  # type: ignore[no-any-return]
 
 
 def critic_loss(
@@ -225,7 +226,10 @@ def feature_score(features: Tensor, features_of_reconstruction: Tensor) -> Tenso
     return (features.float() - features_of_reconstruction.float()).square().flatten(1).sum(1)
 
 
-def anomaly_score(image: Tensor, feature: Tensor, feature_weight: float = 0.2) -> Tensor:
+Scores = TypeVar("Scores", Tensor, np.ndarray)
+
+
+def anomaly_score(image: Scores, feature: Scores, feature_weight: float = 0.2) -> Scores:
     """S_anom = (1 - λ) S_image + λ S_feature."""
     return (1 - feature_weight) * image + feature_weight * feature
 

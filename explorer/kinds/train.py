@@ -20,7 +20,7 @@ class TrainConfig:
     epochs: int | None = field(
         default=None,
         metadata={
-            "help": "passes of the critic over the training images (fast 60, paper 500)",
+            "help": "passes of the generator over the training images (fast: as many as give 1,000 steps, paper 500)",
             "low": 1,
             "high": 100_000,
         },
@@ -28,7 +28,7 @@ class TrainConfig:
     encoder_epochs: int | None = field(
         default=None,
         metadata={
-            "help": "passes of the encoder over the training images (fast 60, paper 500)",
+            "help": "passes of the encoder over the training images (fast: as many as give 1,500 steps, paper 500)",
             "low": 1,
             "high": 100_000,
         },
@@ -36,7 +36,7 @@ class TrainConfig:
     batch: int | None = field(
         default=None,
         metadata={
-            "help": "images a step of the critic (fast 32, paper 1024)",
+            "help": "images a step of generator and critic (fast 16, paper 1024)",
             "unit": "images",
             "low": 2,
             "high": 65_536,
@@ -58,7 +58,7 @@ class TrainConfig:
     latent_size: int = field(default=128, metadata={"help": "length of the latent vector", "low": 1, "high": 4096})
     learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Adam's step, generator and critic (fast and paper 1e-4)", "low": 1e-7, "high": 1.0},
+        metadata={"help": "Adam's step, generator and critic (fast 3e-4, paper 1e-4)", "low": 1e-7, "high": 1.0},
     )
     encoder_learning_rate: float | None = field(
         default=None, metadata={"help": "Adam's step, encoder (fast 1e-3, paper 1e-4)", "low": 1e-7, "high": 1.0}
