@@ -89,14 +89,15 @@ class Inference:
         key = (run_id, row)
         if key not in self._kept:
             try:
-                self._kept[key] = self._ask_worker(run_id, row)
+                made = self._ask_worker(run_id, row)
             except (EOFError, OSError):  # it died: once more with a new one
                 try:
-                    self._kept[key] = self._ask_worker(run_id, row)
+                    made = self._ask_worker(run_id, row)
                 except (EOFError, OSError):
                     raise JobError(
                         f"the process that reconstructs ended twice at row {row}; see what the server printed"
                     ) from None
+            self._kept[key] = made
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -107,15 +108,19 @@ class Inference:
             if self._closed:
                 raise JobError("the server is closing; open the subject again when it is back")
             requests, answers = self._start()
-        requests.send_bytes(json.dumps({"run_id": run_id, "rows": [row]}).encode())
-        if not answers.poll(TIMEOUT):
+        try:
+            requests.send_bytes(json.dumps({"run_id": run_id, "rows": [row]}).encode())
+            if not answers.poll(TIMEOUT):
+                raise JobError(f"the reconstruction of row {row} took longer than {TIMEOUT:.0f} s; try again")
+            answer = json.loads(answers.recv_bytes())
+            body = b"" if "error" in answer else answers.recv_bytes()
+        except BaseException:  # its next answer would be to another question
             with self._mutex:
                 self._stop()
-            raise JobError(f"the reconstruction of row {row} took longer than {TIMEOUT:.0f} s; try again")
-        answer = json.loads(answers.recv_bytes())
+            raise
         if "error" in answer:
             raise JobError(answer["error"])
-        made = np.frombuffer(answers.recv_bytes(), np.uint8).reshape(answer["shape"])
+        made = np.frombuffer(body, np.uint8).reshape(answer["shape"])
         return np.asarray(made[0])
 
     def _start(self) -> tuple[Connection, Connection]:

@@ -1,0 +1,347 @@
+"""Jobs: states, progress, locks, cancel, resume; what is left when a worker dies."""
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+
+from explorer import code_version
+from explorer.errors import JobError, UsageError
+from explorer.kinds import kind, kinds
+from explorer.ledger import Ledger
+from explorer.services.inference import Inference
+from explorer.services.jobs import JobService, checked_config, find_run, holder, last_progress, take_lock
+from explorer.survey import SUBJECTS_SCHEMA, Survey, SurveyInfo
+from models.artifacts import Run
+
+KINDS = tuple(f"tests.explorer.odd_jobs:{name}" for name in ("COUNT", "RECOUNT", "MISSING"))
+ROOT = Path(__file__).parents[2]
+
+
+def write_survey(path: Path, n: int = 5, size: int = 32) -> Path:
+    """The smallest survey folder there can be."""
+    path.mkdir(parents=True)
+    columns = [pa.nulls(n, f.type) for f in SUBJECTS_SCHEMA]
+    columns[0] = pa.array(np.arange(n) + 588848901523702001, pa.int64())
+    pq.write_table(pa.table(columns, schema=SUBJECTS_SCHEMA), path / "subjects.parquet")
+    images = np.random.default_rng(0).integers(0, 255, (n, size, size, 3), np.uint8)
+    zarr.create_array(path / "images.zarr", data=images, chunks=(n, size, size, 3), compressors=None)
+    SurveyInfo("survey-1", "Five", size, ("r", "g", "b"), "center", None, "2026-01-01T00:00:00+00:00").write(
+        path / "survey.toml"
+    )
+    return path
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobService]:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the worker to find the kinds above
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    survey = Survey.open(write_survey(tmp_path / "survey"))
+    with Ledger(survey.path, survey.info.survey_id) as ledger:
+        service = JobService(survey, ledger, KINDS)
+        yield service
+        service.stop()
+    survey.close()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def start_slow(service: JobService, pause: float = 30, **config: object) -> str:
+    """A run that has counted to one and now sleeps."""
+    run_id = service.start("count", {"pause": pause, **config}, None, "ada")
+    wait_until(lambda: service.job(run_id).done >= 1)
+    return run_id
+
+
+# ------------------------------------------------------------------------------------------------------ to the end
+def test_a_job_runs_to_its_end_in_another_process(service: JobService) -> None:
+    run_id = service.start("count", {"steps": 4, "pause": 0.02}, None, "ada")
+    states = [job.state for job in service.follow(run_id)]
+    assert states[-1] == "done"
+    assert set(states) <= {"pending", "running", "done"}
+    job = service.job(run_id)
+    assert (job.kind, job.title, job.done, job.total, job.message) == ("count", "Count", 4, 4, "counting")
+    assert job.metrics == {"double": 6.0, "nothing": None}
+    assert job.is_over
+    assert job.results["n_images"] == job.results["n_ids"] == 5
+    assert (job.results["threads"], job.results["torch"]) == (3, False)
+    assert job.results["nice"] > os.nice(0)
+
+    run = Run.read(service.survey.run_folder(run_id) / "run.json")
+    assert run.config == {"steps": 4, "pause": 0.02, "end": "done", "note": None}
+    assert run.preprocessing == service.survey.preprocessing
+    assert (run.code_version, run.attempt, run.error) == (code_version(), 1, None)
+    assert run.finished_at is not None
+    assert service.survey.runs("count")[0].run_id == run_id  # without opening the survey anew
+    log = (service.survey.run_folder(run_id) / "log.txt").read_text()
+    assert log == "a kind may print\n"
+    (entry,) = service.ledger.entries("job")
+    assert (entry.who, entry.run_id, entry.payload["action"]) == ("ada", run_id, "start")
+
+
+def test_progress_lines_are_whole_few_and_end_with_the_last(service: JobService) -> None:
+    run_id = service.start("count", {"steps": 200, "pause": 0.004}, None, "ada")
+    service.wait(run_id)
+    lines = (service.survey.run_folder(run_id) / "progress.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert 3 <= len(records) < 20  # 0.8 s or more at five a second
+    assert records[-1]["done"] == records[-1]["total"] == 200
+    assert 20 < records[-1]["rate"] < 250
+    assert all(record["attempt"] == 1 and record["at"] for record in records)
+
+
+def test_a_half_written_last_line_is_not_read(tmp_path: Path) -> None:
+    assert last_progress(tmp_path) is None
+    (tmp_path / "progress.jsonl").write_text('{"done": 1}\n{"done": 2}\n{"done": 3')
+    assert last_progress(tmp_path) == {"done": 2}
+
+
+def test_a_run_builds_on_the_newest_finished_one_unless_told(service: JobService) -> None:
+    with pytest.raises(JobError, match=r"recount builds on a finished count run and .* has none; run count first"):
+        service.start("recount", {}, None, "ada")
+    first = service.start("count", {}, None, "ada")
+    second = service.start("count", {"steps": 2}, None, "ada")
+    failed = service.start("count", {"end": "refuse"}, None, "ada")
+    for run_id in (first, second, failed):
+        service.wait(run_id)
+    newest = service.start("recount", {}, None, "ada")
+    told = service.start("recount", {}, {"count": first}, "ada")
+    assert service.wait(newest).results["parents"] == [second]
+    assert service.wait(told).results["parents"] == [first]
+    assert {run.run_id for run in service.survey.maps()} == {newest, told}
+    assert service.survey.maps()[0].inputs["count"] in (first, second)
+    with pytest.raises(JobError, match=f"{failed} is failed; recount builds on a finished run"):
+        service.start("recount", {}, {"count": failed}, "ada")
+    with pytest.raises(JobError, match=f"{newest} is a recount run; recount builds on a count run"):
+        service.start("recount", {}, {"count": newest}, "ada")
+    with pytest.raises(JobError, match=f'there is no run "{first}x" in .*; did you mean "{first}'):
+        service.start("recount", {}, {"count": first + "x"}, "ada")
+    with pytest.raises(UsageError, match="count does not build on a train run; it builds on no other run"):
+        service.start("count", {}, {"train": first}, "ada")
+
+
+def test_jobs_run_one_at_a_time_in_order_across_services(service: JobService) -> None:
+    ids = [service.start("count", {"steps": 4, "pause": 0.05}, None, "ada") for _ in range(2)]
+    with Ledger(service.survey.path, "survey-1") as ledger:
+        other = JobService(service.survey, ledger, KINDS)
+        ids.append(other.start("count", {"steps": 4, "pause": 0.05}, None, "bo"))
+        spans = []
+        for run_id in ids:
+            assert other.wait(run_id).state == "done"  # a service follows what another one started
+            lines = (service.survey.run_folder(run_id) / "progress.jsonl").read_text().splitlines()
+            spans.append((json.loads(lines[0])["at"], json.loads(lines[-1])["at"]))
+        other.stop()
+    assert spans == sorted(spans)
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+    assert {job.run_id for job in service.list()} == set(ids)
+
+
+# ----------------------------------------------------------------------------------------------------- bad endings
+@pytest.mark.parametrize(
+    ("end", "sentence", "logged"),
+    [
+        ("refuse", "^these numbers cannot be counted$", ""),
+        ("disk", "^the disk is full; free some space and run count again$", ""),
+        ("memory", "^there is not enough memory for count; use a smaller batch", "MemoryError"),
+        ("bug", r"^count failed with ZeroDivisionError \(a defect in two lines\); see .*/log\.txt$", "in count"),
+    ],
+)
+def test_a_failure_is_one_sentence(service: JobService, end: str, sentence: str, logged: str) -> None:
+    run_id = service.start("count", {"end": end}, None, "ada")
+    job = service.wait(run_id)
+    assert job.state == "failed"
+    assert re.search(sentence, str(job.error))
+    log = (service.survey.run_folder(run_id) / "log.txt").read_text()
+    assert logged in log
+    assert ("Traceback" in log) == bool(logged)
+
+
+def test_a_kind_whose_function_is_not_there_fails_with_a_sentence(service: JobService) -> None:
+    job = service.wait(service.start("missing", {}, None, "ada"))
+    assert job.state == "failed"
+    assert "AttributeError" in str(job.error)
+
+
+def test_a_worker_killed_in_the_middle_reads_as_interrupted_and_can_be_resumed(service: JobService) -> None:
+    run_id = start_slow(service, steps=3, pause=0.5)
+    folder = service.survey.run_folder(run_id)
+    held = holder(folder)
+    assert held is not None
+    with pytest.raises(JobError, match="is being worked on by another process"):
+        take_lock(folder)
+    os.kill(held["pid"], signal.SIGKILL)
+    assert service.wait(run_id).state == "interrupted"
+    assert Run.read(folder / "run.json").state == "running"  # nobody could write it: it is derived
+    assert service.survey.runs("count") == []
+    service.resume(run_id, "bo")
+    job = service.wait(run_id)
+    assert (job.state, job.done) == ("done", 3)
+    run = Run.read(folder / "run.json")
+    assert run.attempt == 2
+    with pytest.raises(JobError, match=f"{run_id} is done; start a new run instead"):
+        service.resume(run_id, "bo")
+    lines = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
+    assert next(line["done"] for line in lines if line["attempt"] == 2) == 2  # it went on, not from the beginning
+    assert [e.payload["action"] for e in service.ledger.entries("job")] == ["start", "resume"]
+
+
+def test_a_worker_that_kills_itself_is_never_done(service: JobService) -> None:
+    assert service.wait(service.start("count", {"end": "crash"}, None, "ada")).state == "interrupted"
+
+
+def test_stopping_the_service_interrupts_its_jobs(service: JobService) -> None:
+    run_id = start_slow(service)
+    waiting = service.start("count", {}, None, "ada")
+    assert service.job(waiting).message == "waiting for its turn"
+    started = time.monotonic()
+    service.stop()
+    assert time.monotonic() - started < 4
+    assert {service.job(run_id).state, service.job(waiting).state} == {"interrupted"}
+    assert holder(service.survey.run_folder(run_id)) is None
+
+
+STARTER = """
+import sys, time
+from explorer.ledger import Ledger
+from explorer.services.jobs import JobService
+from explorer.survey import Survey
+survey = Survey.open(sys.argv[1])
+service = JobService(survey, Ledger(survey.path, survey.info.survey_id), sys.argv[2:])
+print(service.start("count", {"pause": 30}, None, "ada"), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_job_is_interrupted_when_its_server_is_killed(service: JobService) -> None:
+    arguments = [sys.executable, "-c", STARTER, str(service.survey.path), *KINDS]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        run_id = server.stdout.readline().strip()
+        wait_until(lambda: service.job(run_id).done >= 1)
+        server.kill()
+    wait_until(lambda: service.job(run_id).is_over, 5)
+    assert service.job(run_id).state == "interrupted"
+
+
+# --------------------------------------------------------------------------------------------------------- cancel
+def test_cancel_stops_a_running_job(service: JobService) -> None:
+    run_id = start_slow(service)
+    started = time.monotonic()
+    service.cancel(run_id, "bo")
+    assert time.monotonic() - started < 5
+    assert service.job(run_id).state == "cancelled"
+    assert [e.payload["action"] for e in service.ledger.entries("job")] == ["start", "cancel"]
+    with pytest.raises(JobError, match=f"{run_id} is cancelled; there is nothing to cancel"):
+        service.cancel(run_id, "bo")
+    after = service.start("count", {}, None, "ada")
+    assert service.wait(after).state == "done"
+
+
+def test_cancel_kills_a_worker_that_does_not_listen(service: JobService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer.services.jobs.GRACE", 0.5)
+    run_id = service.start("count", {"end": "deaf"}, None, "ada")
+    counted = service.survey.run_folder(run_id) / "counted"
+    wait_until(lambda: counted.exists() and counted.read_text() == "deaf")
+    started = time.monotonic()
+    service.cancel(run_id, "ada")
+    assert time.monotonic() - started < 5
+    assert service.job(run_id).state == "cancelled"
+
+
+def test_cancel_by_the_file_alone_is_heard_at_the_next_step(service: JobService) -> None:
+    run_id = start_slow(service, pause=0.2, steps=100)
+    (service.survey.run_folder(run_id) / "cancel").touch()
+    assert service.wait(run_id).state == "cancelled"
+
+
+def test_cancel_of_a_waiting_job_leaves_the_running_one(service: JobService) -> None:
+    running = start_slow(service, pause=0.6, steps=2)
+    waiting = service.start("count", {}, None, "ada")
+    service.cancel(waiting, "ada")
+    assert service.job(waiting).state == "cancelled"
+    assert service.wait(running).state == "done"
+
+
+def test_an_unknown_run_is_a_sentence(service: JobService) -> None:
+    with pytest.raises(JobError, match='there is no run "x" in'):
+        service.cancel("x", "ada")
+    with pytest.raises(JobError, match='there is no run "x" in'):
+        find_run(service.survey, "x")
+
+
+# --------------------------------------------------------------------------------------------------------- config
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"stebs": 3}, 'count has no setting "stebs"; did you mean "steps"?'),
+        ({"zzz": 3}, 'count has no setting "zzz"; there are steps, pause, end, note'),
+        ({"steps": 0}, "count: steps is 0; it must be between 1 and 1,000 steps"),
+        ({"steps": 2.5}, "count: steps is 2.5; it must be a whole number"),
+        ({"steps": True}, "count: steps is True; it must be a whole number"),
+        ({"pause": "1"}, "count: pause is '1'; it must be a number"),
+        ({"pause": float("nan")}, "count: pause is nan; it must be a finite number"),
+        ({"end": "dome"}, "count: end is 'dome'; did you mean \"done\"?"),
+        ({"note": 3}, "count: note is 3; it must be text"),
+    ],
+)
+def test_a_setting_out_of_bounds_is_refused_before_anything_is_made(
+    service: JobService, config: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        service.start("count", config, None, "ada")
+    assert str(caught.value) == sentence
+    assert service.list() == []
+    assert service.ledger.entries() == []
+
+
+def test_an_unknown_kind_offers_the_near_miss(service: JobService) -> None:
+    with pytest.raises(UsageError, match='there is no run kind "coumt"; did you mean "count"'):
+        service.start("coumt", {}, None, "ada")
+    with pytest.raises(UsageError, match='there is no run kind "skore"; did you mean "score"'):
+        kind("skore")
+
+
+def test_whole_numbers_are_numbers_too(service: JobService) -> None:
+    assert checked_config(service._kinds["count"], {"pause": 2}).pause == 2.0
+
+
+@pytest.mark.parametrize("name", sorted(kinds()))
+def test_every_kinds_defaults_lie_in_their_own_bounds(name: str) -> None:
+    config = kinds()[name].config
+    given = {field: getattr(config(), field) for field in config.__dataclass_fields__}
+    assert checked_config(kinds()[name], given) == config()
+
+
+# ------------------------------------------------------------------------------------------------------ inference
+def test_reconstruction_errors_are_sentences_and_a_dead_worker_is_replaced(service: JobService) -> None:
+    inference = Inference(service.survey)
+    try:
+        with pytest.raises(JobError, match="has no"):
+            inference.reconstruct("20260101-000000-train", 0).result(60)
+        assert inference._worker is not None
+        first = inference._worker.pid
+        os.kill(first, signal.SIGKILL)
+        with pytest.raises(JobError, match="has no image for row 99"):
+            inference.reconstruct("20260101-000000-train", 99).result(60)
+        assert inference._worker.pid != first
+    finally:
+        inference.close()
+    with pytest.raises(JobError, match="the server is closing"):
+        inference.reconstruct("20260101-000000-train", 0).result(1)
