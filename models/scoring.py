@@ -286,7 +286,8 @@ def sample_of(images: Any, n: int, run_length: int = 64) -> np.ndarray:
     total = len(images)
     if n >= total:
         return np.asarray(images[:])
-    starts = np.sort(np.random.default_rng(0).choice(total // run_length, max(1, n // run_length), replace=False))
+    run_length = min(run_length, n)
+    starts = np.sort(np.random.default_rng(0).choice(total // run_length, n // run_length, replace=False))
     return np.concatenate([np.asarray(images[s * run_length : (s + 1) * run_length]) for s in starts])
 
 

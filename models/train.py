@@ -337,7 +337,10 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     hashes = np.concatenate([pixel_hashes(images[i : i + 4096]) for i in range(0, n, 4096)])
     rows, validation_rows = split_rows(hashes, config.validation, config.train_on, config.seed)
     if len(rows) < 2:
-        raise ArtifactError(f"{n} different images leave {len(rows)} to train on; at least 2 are needed")
+        different = len(np.unique(hashes))
+        raise ArtifactError(
+            f"{n} images, {different} of them different, leave {len(rows)} to train on; at least 2 are needed"
+        )
     recipe = PRESETS[config.preset].resolve(config, len(rows))
     try:
         architecture = Architecture(height, bands, recipe.width, config.latent_size, config.encoder_activation)

@@ -1,0 +1,278 @@
+"""Scores against the published formula one image at a time; checkpoints; resuming; precision."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from explorer.kinds.score import ScoreConfig
+from models import scoring
+from models.artifacts import CHECKPOINT, ArtifactError, read_latents
+from models.wgan import WGAN
+from tests.models.networks import PREPROCESSING, blobs, finish, tiny, trained, workspace
+
+
+def published(model: WGAN, image: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """z, S_image and S_feature of one image, written as in compute_anomaly_scores.py of Mantha et al. 2024."""
+    with torch.no_grad():
+        x = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None]
+        z = model.encoder(x)
+        made = model.generator(z)
+        s_image = ((x - made) ** 2).mean(0).sum()
+        s_feature = ((model.critic.features(x) - model.critic.features(made)) ** 2).mean(0).sum()
+    return z[0].numpy(), s_image.item(), s_feature.item()
+
+
+def table(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(folder / "scores.parquet")
+
+
+def test_scores_are_the_published_ones(tmp_path: Path) -> None:
+    model, images = tiny(), blobs(9)
+    train = trained(tmp_path / "train", model)
+    finish(scoring.run(ScoreConfig(batch=4), workspace(tmp_path / "score", images, train, first_id=40)))
+    found, latents = table(tmp_path / "score"), read_latents(tmp_path / "score")
+    assert found["subject_id"].tolist() == list(range(40, 49))
+    for i, image in enumerate(images):
+        z, s_image, s_feature = published(model, image)
+        np.testing.assert_allclose(latents[i], z, rtol=1e-3, atol=1e-5)
+        assert found["image_score"][i] == pytest.approx(s_image, rel=1e-4)
+        assert found["feature_score"][i] == pytest.approx(s_feature, rel=1e-4)
+        assert found["anomaly_score"][i] == pytest.approx(0.8 * s_image + 0.2 * s_feature, rel=1e-4)
+    assert found["quality"].eq("ok").all()
+    assert found["split"].eq("unseen").all()
+    assert not (tmp_path / "score" / "parts").exists()
+
+
+def test_the_feature_weight_is_the_users(tmp_path: Path) -> None:
+    train = trained(tmp_path / "train", tiny())
+    finish(scoring.run(ScoreConfig(feature_weight=1.0), workspace(tmp_path / "score", blobs(3), train)))
+    found = table(tmp_path / "score")
+    np.testing.assert_array_equal(found["anomaly_score"], found["feature_score"])
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_a_score_does_not_depend_on_its_batch(batch: int) -> None:
+    model, images = tiny(), blobs(10)
+    together = scoring.score_images(scoring.prepare(model, torch.device("cpu"), "float32"), images, 10)
+    apart = scoring.score_images(scoring.prepare(model, torch.device("cpu"), "float32"), images, batch)
+    for a, b in zip(together, apart, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_constant_image_has_no_score_and_says_why(tmp_path: Path) -> None:
+    images = blobs(4)
+    images[2] = 7
+    train = trained(tmp_path / "train", tiny())
+    _, results = finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", images, train)))
+    found = table(tmp_path / "score")
+    assert found["quality"].tolist() == ["ok", "ok", "constant image", "ok"]
+    assert found[["image_score", "feature_score", "anomaly_score"]].isna().all(axis=1).tolist() == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert np.isnan(read_latents(tmp_path / "score")[2]).all()
+    assert results["n_not_scored"] == 1
+
+
+def test_a_score_that_is_no_number_is_missing(tmp_path: Path) -> None:
+    model = tiny()
+    model.critic.stages[0].weight.data[:] = torch.inf
+    train = trained(tmp_path / "train", model)
+    finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", blobs(2), train)))
+    assert table(tmp_path / "score")["quality"].tolist() == ["score not finite"] * 2
+    assert table(tmp_path / "score")["image_score"].isna().all()
+
+
+# ----------------------------------------------------------------------------------------------------- resuming
+class Counting:
+    """Images that count how many were read, and may break off."""
+
+    def __init__(self, images: np.ndarray, stop_after: int | None = None) -> None:
+        self.images, self.read, self.stop_after = images, 0, stop_after
+        self.shape = images.shape
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: slice) -> np.ndarray:
+        block = self.images[index]
+        self.read += len(block)
+        if self.stop_after is not None and self.read > self.stop_after:
+            raise KeyboardInterrupt
+        return block
+
+
+def test_a_killed_run_keeps_its_finished_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "SHARD", 8)
+    train, images = trained(tmp_path / "train", tiny()), blobs(30)
+    finish(scoring.run(ScoreConfig(), workspace(tmp_path / "whole", images, train)))
+    with pytest.raises(KeyboardInterrupt):
+        finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", Counting(images, stop_after=20), train)))
+    assert not (tmp_path / "score" / "scores.parquet").exists()
+    assert sorted(p.name for p in (tmp_path / "score" / "parts").glob("*.npz")) == ["00000.npz", "00001.npz"]
+    rest = Counting(images)
+    finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", rest, train)))
+    assert rest.read == 14
+    pd.testing.assert_frame_equal(table(tmp_path / "score"), table(tmp_path / "whole"))
+    np.testing.assert_array_equal(read_latents(tmp_path / "score"), read_latents(tmp_path / "whole"))
+
+
+def test_parts_of_another_checkpoint_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "SHARD", 8)
+    images = blobs(20)
+    first = trained(tmp_path / "first", tiny(seed=1))
+    with pytest.raises(KeyboardInterrupt):
+        finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", Counting(images, stop_after=12), first)))
+    second, rest = trained(tmp_path / "second", tiny(seed=2)), Counting(images)
+    finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", rest, second)))
+    assert rest.read == 20
+
+
+# -------------------------------------------------------------------------------------------------- checkpoints
+def test_a_checkpoint_comes_back_as_it_was_and_in_the_same_bytes(tmp_path: Path) -> None:
+    model = tiny(bands=5)
+    one, two = trained(tmp_path / "a", model), trained(tmp_path / "b", model)
+    assert (one / CHECKPOINT).read_bytes() == (two / CHECKPOINT).read_bytes()
+    again = scoring.load_checkpoint(one, PREPROCESSING)
+    assert again.architecture == model.architecture
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": 64}, "was trained on images with size 32, this survey has 64"),
+        ({"bands": ["g"]}, "was trained on images with bands r, g, b, this survey has g"),
+        ({"extent": 212}, "was trained on images with extent not stated, this survey has 212"),
+        ({"crop": "resize"}, "was trained on images with crop center, this survey has resize"),
+    ],
+)
+def test_a_checkpoint_of_other_images_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    folder = trained(tmp_path / "train", tiny())
+    with pytest.raises(ArtifactError, match=message):
+        scoring.load_checkpoint(folder, PREPROCESSING | change)
+
+
+def test_what_is_no_checkpoint_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "train"
+    folder.mkdir()
+    with pytest.raises(ArtifactError, match=r"has no checkpoint\.safetensors; train first"):
+        scoring.load_checkpoint(folder)
+    whole = (trained(tmp_path / "whole", tiny()) / CHECKPOINT).read_bytes()
+    (folder / CHECKPOINT).write_bytes(whole[:1000])
+    with pytest.raises(ArtifactError, match="is not a whole safetensors file"):
+        scoring.load_checkpoint(folder)
+    from safetensors.torch import save
+
+    (folder / CHECKPOINT).write_bytes(save({"weight": torch.zeros(2)}))
+    with pytest.raises(ArtifactError, match="does not hold a network this Voorwerp can build"):
+        scoring.load_checkpoint(folder)
+
+
+def test_reconstructions_are_images_like_those_given(tmp_path: Path) -> None:
+    model, images = tiny(), blobs(3)
+    loaded = scoring.load_model(trained(tmp_path / "train", model), PREPROCESSING)
+    made = loaded.reconstruct(images)
+    assert made.shape == images.shape
+    assert made.dtype == np.uint8
+    with torch.no_grad():
+        expected = model.reconstruct(torch.from_numpy(images / 255).float().permute(0, 3, 1, 2))
+    np.testing.assert_allclose(made / 255, expected.permute(0, 2, 3, 1), atol=0.5 / 255 + 1e-6)
+    with pytest.raises(ArtifactError, match=r"images are uint8 \(3, 32, 32, 1\)"):
+        loaded.reconstruct(images[..., :1])
+
+
+def test_a_survey_without_images_cannot_be_scored(tmp_path: Path) -> None:
+    train = trained(tmp_path / "train", tiny())
+    with pytest.raises(ArtifactError, match="the survey has no images to score"):
+        finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", blobs(0), train)))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_where_there_is_none_is_refused() -> None:
+    with pytest.raises(ArtifactError, match="there is no CUDA device on this machine"):
+        scoring.pick_device("cuda")
+
+
+# ---------------------------------------------------------------------------------------------------- precision
+def test_agreement_of_rankings() -> None:
+    a = np.arange(1000.0)
+    assert scoring.agreement(a, a**3) == pytest.approx((1, 1))
+    swapped = a.copy()
+    swapped[[985, 995]] = swapped[[995, 985]]  # one leaves the top ten, one enters
+    spearman, overlap = scoring.agreement(a, swapped)
+    assert overlap == pytest.approx(0.9)
+    assert spearman == pytest.approx(1 - 6 * 200 / (1000 * (1000**2 - 1)))
+
+
+def choice(monkeypatch: pytest.MonkeyPatch, error: float, seconds: dict[str, float]) -> dict[str, Any]:
+    """What is chosen if bfloat16 scores are off by `error` (relative) and calls take `seconds`."""
+    clock = [0.0]
+    true = np.random.default_rng(0).lognormal(size=1000).astype(np.float32)
+    wrong = np.random.default_rng(1).normal(size=1000).astype(np.float32)
+
+    def fake(model: str, images: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        clock[0] += seconds[model]
+        scores = true[: len(images)] * (1 + (model == "bfloat16") * error * wrong[: len(images)])
+        return np.zeros((len(images), 2)), scores, 3 * scores
+
+    monkeypatch.setattr(scoring, "score_images", fake)
+    monkeypatch.setattr(scoring, "prepare", lambda model, device, precision: precision)
+    monkeypatch.setattr(scoring.time, "perf_counter", lambda: clock[0])
+    return scoring.choose_precision(tiny(), torch.device("cpu"), np.zeros((1000, 32, 32, 3), np.uint8), 64)
+
+
+def test_bfloat16_is_taken_where_it_is_faster_and_ranks_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = choice(monkeypatch, 1e-7, {"float32": 2.0, "bfloat16": 1.0})
+    assert found["precision"] == "bfloat16"
+    assert found["speed_ratio"] == 2
+    assert found["spearman"] >= 0.9999
+    assert found["top_overlap"] >= 0.99
+
+
+def test_bfloat16_is_left_where_it_ranks_differently(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = choice(monkeypatch, 0.1, {"float32": 2.0, "bfloat16": 1.0})
+    assert found["precision"] == "float32"
+    assert found["reason"] == "bfloat16 ranks differently"
+
+
+def test_bfloat16_is_left_where_it_is_no_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = choice(monkeypatch, 0.0, {"float32": 1.0, "bfloat16": 1.0})
+    assert found["precision"] == "float32"
+    assert found["reason"] == "bfloat16 is no faster on this machine"
+
+
+def test_the_choice_is_made_once_and_kept_for_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "SHARD", 8)
+    monkeypatch.setattr(scoring, "AUTO_FROM", 10)
+    calls = []
+
+    def choose(*arguments: object) -> dict[str, Any]:
+        calls.append(arguments)
+        return {"precision": "bfloat16", "reason": "bfloat16 ranks as float32 does"}
+
+    monkeypatch.setattr(scoring, "choose_precision", choose)
+    train, images = trained(tmp_path / "train", tiny()), blobs(20)
+    with pytest.raises(KeyboardInterrupt):
+        finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", Counting(images, stop_after=24), train)))
+    assert json.loads((tmp_path / "score" / "parts" / "plan.json").read_text())["choice"]["precision"] == "bfloat16"
+    _, results = finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", images, train)))
+    assert results["precision"] == "bfloat16"
+    assert len(calls) == 1
+
+
+def test_a_sample_comes_from_all_over_the_survey() -> None:
+    images = np.arange(10_000).reshape(-1, 1, 1, 1)
+    sample = scoring.sample_of(images, 1000).ravel()
+    assert len(sample) == len(set(sample.tolist())) == 960
+    assert sample.min() < 2000
+    assert sample.max() > 8000
+    np.testing.assert_array_equal(sample, scoring.sample_of(images, 1000).ravel())
+    assert len(scoring.sample_of(images, 20_000)) == 10_000

@@ -1,0 +1,153 @@
+"""Training on tiny galaxies: what is written, what is repeated exactly, what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from explorer.kinds.score import ScoreConfig
+from explorer.kinds.train import TrainConfig
+from models import scoring, train
+from models.artifacts import CHECKPOINT, ArtifactError
+from tests.models.networks import PREPROCESSING, blobs, finish, tiny, workspace
+
+SMALL = TrainConfig(epochs=1, encoder_epochs=2, batch=8, encoder_batch=8, width=4, latent_size=8, device="cpu", seed=7)
+
+
+def test_training_writes_a_checkpoint_that_scores(tmp_path: Path) -> None:
+    images = blobs(40)
+    records, results = finish(train.run(SMALL, workspace(tmp_path / "train", images)))
+    assert [r.done for r in records] == [0, 1, 2, 3]
+    assert all(r.total == 3 for r in records[1:])
+    assert set(records[1].metrics) == {"critic_loss", "generator_loss", "gradient_norm", "images_per_second"}
+    assert set(records[3].metrics) == {"encoder_loss", "validation_loss", "images_per_second"}
+    assert results["validation_loss"] == records[3].metrics["validation_loss"]
+    assert (results["n_train"], results["n_validation"]) == (36, 4)
+
+    finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", images, tmp_path / "train")))
+    scores = pd.read_parquet(tmp_path / "score" / "scores.parquet")
+    assert scores["split"].value_counts().to_dict() == {"train": 36, "validation": 4}
+    of_validation = scores.loc[scores["split"] == "validation", "anomaly_score"].mean()
+    assert of_validation == pytest.approx(results["validation_loss"], rel=1e-4)
+
+
+def test_training_makes_reconstructions_better(tmp_path: Path) -> None:
+    images = blobs(64)
+    config = replace(SMALL, epochs=6, encoder_epochs=15, learning_rate=1e-3)
+    records, _ = finish(train.run(config, workspace(tmp_path / "train", images)))
+    losses = [r.metrics["encoder_loss"] for r in records if "encoder_loss" in r.metrics]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    found = {}
+    for name, seed in (("a", 7), ("b", 7), ("c", 8)):
+        finish(train.run(replace(SMALL, seed=seed), workspace(tmp_path / name, blobs(24))))
+        found[name] = (tmp_path / name / CHECKPOINT).read_bytes()
+    assert found["a"] == found["b"]
+    assert found["a"] != found["c"]
+
+
+def test_the_encoders_training_leaves_generator_and_critic_alone() -> None:
+    model, images, device = tiny(), blobs(16), torch.device("cpu")
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    recipe = train.PRESETS["fast"].resolve(SMALL, 16)
+    list(train.train_encoder(model, images, np.arange(12), np.arange(12, 16), recipe, SMALL, device))
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, before[name]) == (not name.startswith("encoder")), name
+
+
+@pytest.mark.parametrize(("size", "bands"), [(64, 1), (96, 5)])
+def test_other_sizes_and_bands_train(tmp_path: Path, size: int, bands: int) -> None:
+    config = replace(SMALL, width=2, encoder_epochs=1)
+    finish(train.run(config, workspace(tmp_path / "train", blobs(12, size, bands))))
+    architecture = scoring.load_checkpoint(tmp_path / "train").architecture
+    assert (architecture.size, architecture.bands) == (size, bands)
+
+
+def test_images_too_many_for_memory_train_alike_from_a_scratch_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = blobs(24)
+    finish(train.run(SMALL, workspace(tmp_path / "memory", images)))
+    monkeypatch.setattr(train, "free_memory", lambda: 1000)
+    finish(train.run(SMALL, workspace(tmp_path / "file", images)))
+    assert (tmp_path / "file" / CHECKPOINT).read_bytes() == (tmp_path / "memory" / CHECKPOINT).read_bytes()
+    assert not (tmp_path / "file" / "images.scratch").exists()
+
+
+def test_checkpoints_are_written_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "SAVE_EVERY", -1.0)
+    job = train.run(SMALL, workspace(tmp_path / "train", blobs(16)))
+    next(job)
+    next(job)
+    assert scoring.load_checkpoint(tmp_path / "train", PREPROCESSING).architecture.width == 4
+    job.close()
+
+
+def test_a_loss_that_is_no_number_stops_with_a_sentence(tmp_path: Path) -> None:
+    config = replace(SMALL, epochs=3, learning_rate=1e30)
+    with pytest.raises(ArtifactError, match=r"training the GAN stopped in epoch \d+: .* lower the learning rate"):
+        finish(train.run(config, workspace(tmp_path / "train", blobs(16))))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (blobs(0), "the survey has no images to train on"),
+        (np.repeat(blobs(1), 9, axis=0), "9 images, 1 of them different, leave 0 to train on; at least 2 are needed"),
+        (blobs(9, size=40), "size 40 is not a multiple of 16"),
+        (blobs(9)[:, :16], "crops are 16 × 32 pixels; training needs square ones"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, images: Any, message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        finish(train.run(SMALL, workspace(tmp_path / "train", images)))
+
+
+# ----------------------------------------------------------------------------------------------------- the split
+def test_the_split_is_seeded_disjoint_and_of_the_size_asked_for() -> None:
+    groups = np.arange(1000)
+    rows, validation = train.split_rows(groups, 0.1, None, seed=3)
+    assert (len(rows), len(validation)) == (900, 100)
+    assert not set(rows) & set(validation)
+    assert rows.tolist() == train.split_rows(groups, 0.1, None, seed=3)[0].tolist()
+    assert rows.tolist() != train.split_rows(groups, 0.1, None, seed=4)[0].tolist()
+    rows, validation = train.split_rows(groups, 0.1, 90, seed=3)
+    assert (len(rows), len(validation)) == (90, 10)
+
+
+def test_a_group_is_never_split() -> None:
+    groups = np.random.default_rng(0).integers(0, 60, 500)
+    rows, validation = train.split_rows(groups, 0.3, 200, seed=1)
+    assert not set(groups[rows]) & set(groups[validation])
+    unseen = np.setdiff1d(np.arange(500), np.concatenate([rows, validation]))
+    assert not set(groups[unseen]) & set(groups[np.concatenate([rows, validation])])
+
+
+def test_scores_say_what_the_network_has_seen_by_pixels_not_by_number(tmp_path: Path) -> None:
+    images = blobs(30)
+    finish(train.run(replace(SMALL, train_on=9), workspace(tmp_path / "train", images)))
+    finish(scoring.run(ScoreConfig(), workspace(tmp_path / "same", images, tmp_path / "train")))
+    finish(scoring.run(ScoreConfig(), workspace(tmp_path / "turned", images[::-1], tmp_path / "train")))
+    finish(scoring.run(ScoreConfig(), workspace(tmp_path / "other", blobs(30, seed=5), tmp_path / "train")))
+    same, turned, other = (
+        pd.read_parquet(tmp_path / n / "scores.parquet")["split"] for n in ("same", "turned", "other")
+    )
+    assert same.value_counts().to_dict() == {"unseen": 20, "train": 9, "validation": 1}
+    assert turned.tolist() == same.tolist()[::-1]
+    assert other.eq("unseen").all()
+
+
+def test_presets_name_steps_or_passes_and_the_config_overrules_both() -> None:
+    fast = train.PRESETS["fast"].resolve(TrainConfig(), n_train=160)
+    assert fast.epochs * (160 // fast.batch) >= 1000
+    assert fast.encoder_epochs * (160 // fast.encoder_batch) >= 1500
+    assert train.PRESETS["paper"].resolve(TrainConfig(preset="paper"), 250_000).epochs == 500
+    chosen = train.PRESETS["paper"].resolve(TrainConfig(preset="paper", epochs=3, batch=99, width=8), 250_000)
+    assert (chosen.epochs, chosen.batch, chosen.width, chosen.encoder_batch) == (3, 99, 8, 256)
+    assert train.PRESETS["paper"].resolve(TrainConfig(preset="paper"), 10).batch == 10
