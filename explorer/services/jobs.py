@@ -118,12 +118,12 @@ def take_lock(folder: Path) -> int:
         Another process holds it.
     """
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    for _ in range(20):
+    for _ in range(40):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return descriptor
-        except BlockingIOError:  # a short look by `holder`, or a real one
-            time.sleep(0.01)
+        except BlockingIOError:  # a look by `holder`, a worker that is about to end, or one at work
+            time.sleep(0.05)
     os.close(descriptor)
     raise JobError(f"{folder} is being worked on by another process; wait for it or cancel it")
 
@@ -315,11 +315,11 @@ class JobService:
             No such run, it is at work, or it is done.
         """
         path = find_run(self.survey, run_id)
+        if Run.read(path).state == "done":
+            raise JobError(f"{run_id} is done; start a new run instead")
         lock = take_lock(path.parent)
         try:
             run = Run.read(path)
-            if run.state == "done":
-                raise JobError(f"{run_id} is done; start a new run instead")
             if run.kind not in self._kinds:
                 raise JobError(f'{run_id} is of the kind "{run.kind}", which this Voorwerp does not have')
             (path.parent / CANCEL).unlink(missing_ok=True)
