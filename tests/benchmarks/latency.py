@@ -76,6 +76,8 @@ def measure(page: Page, url: str, *, pans: int = 8, wheels: int = 6, drag_s: flo
     time.sleep(2)
     figure = page.evaluate(HOOK)
     x, y, width, height = page.evaluate(CENTRE, figure)
+    if width <= 0 or height <= 0:
+        raise RuntimeError(f"{url} has an image plot, but it is not laid out")
 
     def drag(dx: float) -> None:
         page.mouse.move(x, y)
