@@ -370,3 +370,46 @@ def prepare(source: Path | bytes, crop: Crop, max_pixels: int = MAX_PIXELS) -> P
         pixels, quality = cut(image, left, top, side, crop)
         edge, saturated, nan, rms = quality
         return Prepared(pixels, (edge, saturated, nan, rms), thumbnail(image), digest(pixels))
+
+
+def cut_out(image: Image.Image, x: float, y: float, context: int, crop: Crop) -> tuple[Prepared, bytes]:
+    """Everything that the survey keeps of one source in a large image.
+
+    Parameters
+    ----------
+    image
+        As `decode` gives it.
+    x, y
+        The source's center, px; the center of the first pixel is (0, 0).
+    context
+        Side of the wider square that people look at, px; where it leaves the image, it ends there.
+
+    Returns
+    -------
+    prepared, original
+        The crop of ``crop.extent`` px around the center, and the PNG of the wider square at the image's own resolution.
+
+    Raises
+    ------
+    ImageError
+        As `cut`.
+    """
+    side = crop.extent or crop.size
+    left, top = corner(x, side), corner(y, side)
+    pixels, (edge, saturated, nan, rms) = cut(image, left, top, side, crop)
+    box = (corner(x, context), corner(y, context))
+    inside = (
+        max(box[0], 0),
+        max(box[1], 0),
+        min(box[0] + context, image.width),
+        min(box[1] + context, image.height),
+    )
+    wider = image.crop(inside)
+    buffer = io.BytesIO()
+    wider.save(buffer, "PNG")
+    return Prepared(pixels, (edge, saturated, nan, rms), thumbnail(wider), digest(pixels)), buffer.getvalue()
+
+
+def corner(center: float, side: int) -> int:
+    """First pixel of `side` pixels whose middle is nearest to `center`."""
+    return math.floor(center - (side - 1) / 2 + 0.5)

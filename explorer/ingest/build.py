@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -33,6 +33,7 @@ from PIL import Image
 from explorer import survey as layout
 from explorer.errors import IngestError
 from explorer.ingest import groups
+from explorer.ingest.decoder import Decoded
 from explorer.survey import ROW_GROUP, SUBJECTS_SCHEMA, SurveyInfo
 from models import artifacts
 from models.images import QUALITY_COLUMNS, Crop
@@ -121,35 +122,24 @@ class _Shard:
         self._rows: dict[str, list[Any]] = {name: [] for name in _PART_SCHEMA.names}
         self._refused: dict[str, list[str]] = {name: [] for name in _REFUSED_SCHEMA.names}
 
-    def accept(
-        self,
-        index: int,
-        crop: np.ndarray,
-        original: Path | bytes,
-        n_bytes: int,
-        thumbnail: bytes,
-        quality: np.ndarray,
-        digest: bytes,
-    ) -> str | None:
-        """Append one image; where its file is not what was decoded, nothing is kept and the reason comes back."""
-        pack = self._files["originals"]
-        end = self._offsets["originals"][-1]
-        if isinstance(original, bytes):
-            pack.write(original)
-        else:
+    def accept(self, index: int, path: str, decoded: Decoded, k: int) -> str | None:
+        """Append a block's k-th good image; where its file is not what was decoded, nothing: the reason comes back."""
+        content = decoded.originals[k]
+        if isinstance(content, int):
+            n_bytes = content
             try:
-                with original.open("rb") as source:
+                with open(path, "rb", buffering=0) as source:  # noqa: PTH123 - pathlib takes longer than the read
                     content = source.read(n_bytes + 1)
             except OSError as error:
                 return f"cannot be read ({error.strerror or error})"
             if len(content) != n_bytes:
                 return "the file changed while it was read"
-            pack.write(content)
-        self._offsets["originals"].append(end + n_bytes)
-        self._files["images"].write(np.ascontiguousarray(crop).data)
-        self._files["thumbnails"].write(thumbnail)
-        self._offsets["thumbnails"].append(self._offsets["thumbnails"][-1] + len(thumbnail))
-        for name, value in zip(_PART_SCHEMA.names, (index, digest, *quality), strict=True):
+        thumbnail = decoded.thumbnails[k]
+        self._files["images"].write(np.ascontiguousarray(decoded.crops[k]).data)
+        for name, piece in (("originals", content), ("thumbnails", thumbnail)):
+            self._files[name].write(piece)
+            self._offsets[name].append(self._offsets[name][-1] + len(piece))
+        for name, value in zip(_PART_SCHEMA.names, (index, decoded.digests[k], *decoded.quality[k]), strict=True):
             self._rows[name].append(value)
         self.n += 1
         return None
@@ -326,39 +316,28 @@ class Build:
         self.plan = plan
 
     # ----------------------------------------------------------------------------------------------------- images
-    def accept(
-        self,
-        index: int,
-        source: tuple[str, str],
-        crop: np.ndarray,
-        original: Path | bytes,
-        n_bytes: int,
-        thumbnail: bytes,
-        quality: np.ndarray,
-        digest: bytes,
-    ) -> None:
-        """Append the image at `index` of the listing as the next row. `source` is (file as given, source_id)."""
-        shard = self._current()
-        reason = shard.accept(index, crop, original, n_bytes, thumbnail, quality, digest)
-        if reason is not None:
-            self.refuse(index, source, reason)
-            return
-        shard.next_index = self.next_index = index + 1
-        self.n_accepted += 1
-        if shard.n == images_per_shard(self.crop):
-            self._finish_shard()
+    def keep(self, rows: Sequence[Mapping[str, Any]], decoded: Decoded) -> None:
+        """Append a decoded block in the listing's order: accepted images as the next rows, the others to quarantine.
 
-    def refuse(self, index: int, source: tuple[str, str], reason: str) -> None:
-        """Put the image at `index` of the listing into quarantine."""
-        shard = self._current()
-        shard.refuse(*source, reason)
-        shard.next_index = self.next_index = index + 1
-        self.n_refused += 1
-
-    def _current(self) -> _Shard:
-        if self._shard is None:
-            self._shard = _Shard(self, self.n_shards)
-        return self._shard
+        Parameters
+        ----------
+        rows
+            The block's rows of the listing: index, source_id, image, path.
+        """
+        reasons = dict(decoded.bad)
+        place = {position: k for k, position in enumerate(decoded.good)}
+        for position, row in enumerate(rows):
+            if self._shard is None:
+                self._shard = _Shard(self, self.n_shards)
+            reason = reasons.get(position) or self._shard.accept(row["index"], row["path"], decoded, place[position])
+            if reason:
+                self._shard.refuse(row["image"], row["source_id"], reason)
+                self.n_refused += 1
+            else:
+                self.n_accepted += 1
+            self._shard.next_index = self.next_index = row["index"] + 1
+            if self._shard.n == images_per_shard(self.crop):
+                self._finish_shard()
 
     def _finish_shard(self) -> None:
         """Hand the shard to the writing thread: syncing to disk must not keep the decoders waiting."""

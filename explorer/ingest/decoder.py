@@ -12,17 +12,19 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from PIL import Image
 
 from explorer.errors import IngestError
-from models.images import Crop, ImageError, Prepared, is_color, open_header, prepare
+from models.images import Crop, ImageError, Prepared, cut_out, decode, is_color, open_header, prepare
 
 #: Seconds one image may take, and bytes of address space a decoding process may have.
 TIME_LIMIT_S = 30.0
@@ -43,8 +45,9 @@ class Decoded:
         uint8 (len(good), size, size, bands).
     quality
         float32 (len(good), 4): `models.images.QUALITY_COLUMNS`.
-    n_bytes
-        Length of each source file as it was decoded.
+    originals
+        What people look at: for a file its length as it was decoded (the writer copies the file itself), for a cut-out
+        the PNG of its wider context.
     bad
         (position, reason) of the others.
     """
@@ -54,12 +57,25 @@ class Decoded:
     quality: np.ndarray
     digests: list[bytes]
     thumbnails: list[bytes]
-    n_bytes: list[int]
+    originals: list[int | bytes]
     bad: list[tuple[int, str]]
 
 
-def decode_block(paths: Sequence[str], crop: Crop, time_limit_s: float = 0) -> Decoded:
-    """Decode files one after another; a file that cannot become a subject goes to ``bad`` with its reason.
+@dataclass(frozen=True, slots=True)
+class CutOut:
+    """A square of a large image around (x, y), px; the center of the first pixel is (0, 0).
+
+    `context` is the side of the wider square that people look at, px.
+    """
+
+    path: str
+    x: float
+    y: float
+    context: int
+
+
+def decode_block(items: Sequence[str | CutOut], crop: Crop, time_limit_s: float = 0) -> Decoded:
+    """Decode files, or cut from images, one after another; what cannot be a subject goes to ``bad`` with its reason.
 
     Parameters
     ----------
@@ -68,16 +84,21 @@ def decode_block(paths: Sequence[str], crop: Crop, time_limit_s: float = 0) -> D
     """
     good: list[int] = []
     made: list[Prepared] = []
-    n_bytes: list[int] = []
+    originals: list[int | bytes] = []
     bad: list[tuple[int, str]] = []
-    for position, path in enumerate(paths):
+    for position, item in enumerate(items):
         if time_limit_s:
             signal.setitimer(signal.ITIMER_REAL, time_limit_s)
         try:
-            content = _read(path)
-            made.append(prepare(content, crop))
+            if isinstance(item, CutOut):
+                prepared, original = cut_out(_large_image(item.path, crop.n_bands), item.x, item.y, item.context, crop)
+                originals.append(original)
+            else:
+                content = _read(item)
+                prepared = prepare(content, crop)
+                originals.append(len(content))
+            made.append(prepared)
             good.append(position)
-            n_bytes.append(len(content))
         except ImageError as error:
             bad.append((position, str(error)))
         except MemoryError:
@@ -88,7 +109,13 @@ def decode_block(paths: Sequence[str], crop: Crop, time_limit_s: float = 0) -> D
         signal.setitimer(signal.ITIMER_REAL, 0)
     crops = np.stack([p.crop for p in made]) if made else np.empty((0, crop.size, crop.size, crop.n_bands), np.uint8)
     quality = np.array([p.quality for p in made], np.float32).reshape(-1, 4)
-    return Decoded(good, crops, quality, [p.digest for p in made], [p.thumbnail for p in made], n_bytes, bad)
+    return Decoded(good, crops, quality, [p.digest for p in made], [p.thumbnail for p in made], originals, bad)
+
+
+@lru_cache(maxsize=1)
+def _large_image(path: str, n_bands: int) -> Image.Image:
+    """The decoded image that many cut-outs in a row come from."""
+    return decode(open_header(Path(path)), n_bands)
 
 
 def _read(path: str) -> bytes:
@@ -112,28 +139,34 @@ def has_color(path: str) -> bool:
 
 
 def serve(connection: Connection) -> None:
-    """The child: answer tasks until the parent hangs up."""
+    """The child: call what the parent asks for until it hangs up.
+
+    A task is (function, arguments, seconds it may take or 0); the answer is its result, or the `ImageError` it raised.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     connection.send("ready")
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
-        memory_limit, time_limit_s = connection.recv()
+        memory_limit = connection.recv()
         with contextlib.suppress(ValueError, OSError):  # a lower limit may be set already
             resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
         while True:
-            paths, crop = connection.recv()
-            if crop is None:
-                signal.setitimer(signal.ITIMER_REAL, time_limit_s)
-                connection.send(has_color(paths[0]))
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            else:
-                connection.send(decode_block(paths, crop, time_limit_s))
+            function, arguments, seconds = connection.recv()
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            try:
+                answer = function(*arguments)
+            except ImageError as error:
+                answer = error
+            except MemoryError:
+                answer = ImageError("needs more memory than one image may take")
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            connection.send(answer)
 
 
 # ------------------------------------------------------------------------------------------------------- the parent
 class _Child:
     """One decoding process and the pipe to it."""
 
-    def __init__(self, settings: tuple[int, float]) -> None:
+    def __init__(self, memory_limit: int) -> None:
         self.connection, theirs = Pipe()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         # one thread each: the matrix products are small, and every core has a process of its own
@@ -148,14 +181,14 @@ class _Child:
         )
         theirs.close()
         self.ready = False
-        self._settings = settings
+        self._memory_limit = memory_limit
         self.task: tuple[_Block, list[int]] | None = None
 
     def greet(self) -> None:
-        """Take the "ready" and answer with the settings."""
+        """Take the "ready" and answer with the limit."""
         self.connection.recv()
         self.ready = True
-        self.connection.send(self._settings)
+        self.connection.send(self._memory_limit)
 
     def close(self) -> None:
         """Hang up; the process ends by itself, or is ended when it is in the middle of an image."""
@@ -175,7 +208,7 @@ class _Child:
         last = self._stderr.read().decode(errors="replace").strip().splitlines()[-1:]
         self._stderr.close()
         if code == -signal.SIGALRM:
-            return f"decoding took longer than {self._settings[1]:g} s"
+            return "decoding took longer than one image may"
         if code == -signal.SIGKILL:
             return "the process that decoded it was killed, most likely for want of memory"
         return f"the process that decoded it ended with code {code}{': ' + last[0] if last else ''}"
@@ -186,12 +219,12 @@ class _Block:
     """A block on its way: answers come in any order, and in pieces when its process died."""
 
     key: Any
-    paths: Sequence[str]
+    items: Sequence[str | CutOut]
     n_left: int
     parts: list[tuple[list[int], Decoded]] = field(default_factory=list)
 
     def joined(self, crop: Crop) -> Decoded:
-        if len(self.parts) == 1 and len(self.parts[0][0]) == len(self.paths):
+        if len(self.parts) == 1 and len(self.parts[0][0]) == len(self.items):
             return self.parts[0][1]
         result = decode_block([], crop)
         parts = sorted(self.parts, key=lambda part: part[0][0])  # after a death each part is one image
@@ -200,7 +233,7 @@ class _Block:
             result.bad += [(positions[i], reason) for i, reason in part.bad]
             result.digests += part.digests
             result.thumbnails += part.thumbnails
-            result.n_bytes += part.n_bytes
+            result.originals += part.originals
         result.crops = np.concatenate([part.crops for _, part in parts])
         result.quality = np.concatenate([part.quality for _, part in parts])
         return result
@@ -227,8 +260,9 @@ class Decoders:
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         self.crop = crop
-        self._settings = (memory_limit, time_limit_s)
-        self._children = [_Child(self._settings) for _ in range(n or len(os.sched_getaffinity(0)))]
+        self._memory_limit = memory_limit
+        self._time_limit_s = time_limit_s
+        self._children = [_Child(self._memory_limit) for _ in range(n or len(os.sched_getaffinity(0)))]
 
     def __enter__(self) -> Self:
         return self
@@ -237,31 +271,46 @@ class Decoders:
         for child in self._children:
             child.close()
 
+    def call(self, function: Callable[..., Any], *arguments: Any, seconds: float = TIME_LIMIT_S) -> Any:
+        """One call in a child process; not while `decode` is at work.
+
+        Raises
+        ------
+        ImageError
+            What the function raised, or why its process died.
+        """
+        child = self._children[0]
+        try:
+            if not child.ready:
+                child.greet()
+            child.connection.send((function, arguments, seconds))
+            answer = child.connection.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            if not child.ready:
+                raise self._cannot_start(child) from None
+            reason = child.death()
+            self._children[0] = _Child(self._memory_limit)
+            raise ImageError(reason) from None
+        if isinstance(answer, ImageError):
+            raise answer
+        return answer
+
     def any_color(self, paths: Iterable[str]) -> bool:
         """Whether the header of any of these files says color; unreadable ones do not count."""
         for path in paths:
-            child = self._children[0]
-            try:
-                if not child.ready:
-                    child.greet()
-                child.connection.send(([path], None))
-                if child.connection.recv():
+            with contextlib.suppress(ImageError):
+                if self.call(has_color, path):
                     return True
-            except (EOFError, BrokenPipeError, ConnectionResetError):
-                if not child.ready:
-                    raise self._cannot_start(child) from None
-                child.death()
-                self._children[0] = _Child(self._settings)
         return False
 
     @staticmethod
     def _cannot_start(child: _Child) -> IngestError:
         return IngestError(f"images cannot be decoded: {child.death().replace('decoded it', 'should decode them')}")
 
-    def decode(self, blocks: Iterable[tuple[Any, Sequence[str]]]) -> Iterator[tuple[Any, Decoded]]:
-        """Decode blocks of paths on all processes; results come in the order of `blocks`.
+    def decode(self, blocks: Iterable[tuple[Any, Sequence[str | CutOut]]]) -> Iterator[tuple[Any, Decoded]]:
+        """Decode blocks of files or cut-outs on all processes; results come in the order of `blocks`.
 
-        Each block is (key, paths); the key comes back with the result. At most three blocks per process are on their
+        Each block is (key, items); the key comes back with the result. At most three blocks per process are on their
         way, whatever the number of blocks.
         """
         source = iter(blocks)
@@ -279,10 +328,10 @@ class Decoders:
                     if following is None:
                         exhausted = True
                         continue
-                    key, paths = following
-                    block = _Block(key, paths, len(paths))
+                    key, items = following
+                    block = _Block(key, items, len(items))
                     order.append(block)
-                    self._hand(child, block, list(range(len(paths))))
+                    self._hand(child, block, list(range(len(items))))
             while order and order[0].n_left == 0:
                 done = order.popleft()
                 yield done.key, done.joined(self.crop)
@@ -294,7 +343,8 @@ class Decoders:
     def _hand(self, child: _Child, block: _Block, positions: list[int]) -> None:
         child.task = (block, positions)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: its pipe says so when it is read
-            child.connection.send(([block.paths[i] for i in positions], self.crop))
+            items = [block.items[i] for i in positions]
+            child.connection.send((decode_block, (items, self.crop, self._time_limit_s), 0))
 
     def _receive(self, retries: deque[tuple[_Block, list[int]]]) -> None:
         """Wait for one or more answers; a process that died is replaced and its block goes on image by image."""
@@ -312,6 +362,9 @@ class Decoders:
             assert child.task is not None
             block, positions = child.task
             child.task = None
+            if isinstance(answer, ImageError):  # the block as a whole was too much
+                self._retry(block, positions, str(answer), retries)
+                continue
             block.parts.append((positions, answer))
             block.n_left -= len(positions)
 
@@ -319,8 +372,13 @@ class Decoders:
         if child.task is None:
             raise self._cannot_start(child)
         reason = child.death()
-        self._children[self._children.index(child)] = _Child(self._settings)
-        block, positions = child.task
+        self._children[self._children.index(child)] = _Child(self._memory_limit)
+        self._retry(*child.task, reason, retries)
+
+    def _retry(
+        self, block: _Block, positions: list[int], reason: str, retries: deque[tuple[_Block, list[int]]]
+    ) -> None:
+        """Go on image by image; where it was one image already, that one is bad."""
         if len(positions) > 1:
             retries.extend((block, [i]) for i in positions)
             return

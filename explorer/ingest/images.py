@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from explorer.errors import IngestError, UsageError, no_such_column
 from explorer.ingest.build import CHUNK, LISTING, LISTING_SCHEMA, Build, connect, full_disk_said, regrouped, sql_path
-from explorer.ingest.decoder import Decoded, Decoders
+from explorer.ingest.decoder import Decoders
 from explorer.survey import ROW_GROUP, SUBJECTS_SCHEMA
 from models import artifacts
 from models.images import SUFFIXES, Crop
@@ -129,7 +129,7 @@ def create(
                 n = build.plan["n"]
                 build.crop = decoders.crop = replace(crop, n_bands=len(build.plan["bands"]))
                 for block, decoded in decoders.decode(_blocks(build.parts / LISTING, build.next_index)):
-                    _keep(build, block, decoded)
+                    build.keep(block, decoded)
                     metrics = {"accepted": float(build.n_accepted), "quarantined": float(build.n_refused)}
                     yield Progress(build.next_index, n, "decoding", metrics)
             build.end_images()
@@ -154,28 +154,6 @@ def _blocks(listing: Path, start: int) -> Iterator[tuple[list[dict[str, Any]], l
                 rows = [row for row in batch.to_pylist() if row["index"] >= start]
                 if rows:
                     yield rows, [row["path"] for row in rows]
-
-
-def _keep(build: Build, rows: list[dict[str, Any]], decoded: Decoded) -> None:
-    """Hand a decoded block to the writer, in the listing's order."""
-    reasons = dict(decoded.bad)
-    place = {position: k for k, position in enumerate(decoded.good)}
-    for position, row in enumerate(rows):
-        source = (row["image"], row["source_id"])
-        if position in reasons:
-            build.refuse(row["index"], source, reasons[position])
-            continue
-        k = place[position]
-        build.accept(
-            row["index"],
-            source,
-            decoded.crops[k],
-            Path(row["path"]),
-            decoded.n_bytes[k],
-            decoded.thumbnails[k],
-            decoded.quality[k],
-            decoded.digests[k],
-        )
 
 
 def _probed(listing: Path, n: int) -> list[str]:
