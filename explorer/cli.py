@@ -366,7 +366,7 @@ def show_progress(jobs: "Iterator[Job]") -> "Job":
 def words_of(job: "Job") -> str:
     """``120/600, 34.1/s, 14 s left, critic loss -1.2``."""
     words = [f"{job.done:,}/{job.total:,}"] if job.total else []
-    if job.rate:
+    if job.rate and job.total > 1:
         words.append(f"{job.rate:,.1f}/s" if job.rate >= 1 else f"{1 / job.rate:,.1f} s each")
     if job.seconds_left is not None and job.done < job.total:
         minutes, seconds = divmod(round(job.seconds_left), 60)

@@ -72,6 +72,7 @@ class Reporter:
         self._attempt = attempt
         self._latest: tuple[float, Progress] | None = None
         self._recent: deque[tuple[float, int]] = deque()
+        self._total: int | None = None
         self._mutex = threading.Lock()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -104,6 +105,9 @@ class Reporter:
                 return
 
     def _line(self, at: float, progress: Progress) -> bytes:
+        if self._total != progress.total or (self._recent and progress.done < self._recent[-1][1]):
+            self._recent.clear()  # another stage, counted in another unit
+            self._total = progress.total
         self._recent.append((at, progress.done))
         while len(self._recent) > 2 and at - self._recent[0][0] > RATE_WINDOW:
             self._recent.popleft()

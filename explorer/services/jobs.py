@@ -444,7 +444,7 @@ class JobService:
             state=state,
             done=done,
             total=total,
-            message=record.get("message", "") if state != "pending" else "waiting for its turn",
+            message="waiting for its turn" if state == "pending" else record.get("message", "starting"),
             metrics=record.get("metrics", {}),
             rate=rate,
             seconds_left=(total - done) / rate if rate and state == "running" else None,
