@@ -17,8 +17,8 @@ export function render({model, el}) {
   let generation = 0;
   let packs = new Map();     // pack number → {rows, urls} or a promise
   let tiles = new Map();     // place in the order → element
-  const cell = () => model.size + 8;
-  const across = () => Math.max(1, Math.floor((view.clientWidth - 8) / cell()));
+  const across = () => Math.max(1, Math.floor((view.clientWidth - 8) / (model.size + 8)));
+  const cell = () => Math.max(24, Math.floor((view.clientWidth - 8) / across()));  // tiles fill the line
 
   const forget = () => {
     generation += 1;
@@ -80,7 +80,7 @@ export function render({model, el}) {
         tiles.set(place, tile);
       }
       tile.style.transform = `translate(${8 + (place % columns) * step}px, ${8 + Math.floor(place / columns) * step}px)`;
-      tile.style.width = tile.style.height = `${model.size}px`;
+      tile.style.width = tile.style.height = `${step - 8}px`;
       const row = pack?.rows?.[place - number * PACK];
       if (row !== undefined && tile.dataset.row !== String(row)) {
         tile.dataset.row = row;

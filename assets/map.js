@@ -18,7 +18,7 @@
       Object.assign(this, {figure, source, request, inbox});
       this.busy = false;
       this.dirty = false;
-      this.frame = 0;
+      this.queued = false;
       this.card = document.createElement("div");
       this.card.className = "voorwerp-card";
       this.card.setAttribute("role", "tooltip");
@@ -40,7 +40,9 @@
     refresh() {
       // several range properties change in one gesture: one request a task; one in flight, the latest wins
       this.dirty = true;
-      if (!this.busy && !this.frame) this.frame = queueMicrotask(() => { this.frame = 0; this.fetch(); }) ?? 1;
+      if (this.busy || this.queued) return;
+      this.queued = true;
+      queueMicrotask(() => { this.queued = false; this.fetch(); });
     }
 
     async fetch() {
@@ -117,9 +119,10 @@
         name.textContent = subject.source_id;
         text.append(name);
         for (const s of subject.scores) {
-          const line = document.createElement("div");
-          line.textContent = s.value === null ? `${s.title}: missing`
-            : `${s.title} ${format(s.value)} · above ${percent(s.below, s.of)}`;
+          const line = document.createElement("div"), value = document.createElement("b"), rank = document.createElement("em");
+          value.textContent = s.value === null ? "missing" : format(s.value);
+          rank.textContent = s.value === null ? "" : `above ${s.below.toLocaleString("en")} of ${s.of.toLocaleString("en")}`;
+          line.append(s.title, value, rank);
           text.append(line);
         }
         this.card.replaceChildren(image, text);
@@ -159,17 +162,15 @@
   }
 
   const format = v => Math.abs(v) >= 1000 || (v !== 0 && Math.abs(v) < 0.01) ? v.toExponential(2) : Number(v.toPrecision(4)).toString();
-  const percent = (k, n) => n ? `${(100 * k / n).toFixed(n >= 1000 ? 1 : 0)} % of ${n.toLocaleString("en")}` : "0 of 0";
 
   window.voorwerp = {
     legend: null,
-    format, percent, typing,
+    format,
     map(figure, source, request, inbox) {
       let controller = controllers.get(figure);
       if (!controller) {
         controller = new Controller(figure, source, request, inbox);
         controllers.set(figure, controller);
-        figure.js_event_callbacks; // the figure's own events come in through `event` below
       }
       controller.refresh();
     },

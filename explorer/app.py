@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import html
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from urllib.parse import parse_qs, urlencode
 import click
 import panel as pn
 import panel_material_ui as pmui
+from bokeh.server.util import bind_sockets
 
 from explorer import ASSETS, __version__
 from explorer.errors import SurveyError, VoorwerpError
@@ -44,8 +46,47 @@ THEME = {
         "text": {"primary": INK, "secondary": QUIET},
         "divider": LINE,
     },
-    "typography": {"fontSize": 12.5},
+    "typography": {
+        "fontSize": 12.5,
+        "fontFamily": 'Inter, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif',
+        "button": {"textTransform": "none"},
+    },
     "shape": {"borderRadius": 6},
+}
+#: The page's own frame: a low bar and three columns that fill the window; only their insides scroll.
+FRAME = {
+    ".MuiAppBar-root": {
+        "backgroundColor": "#10141b",
+        "backgroundImage": "none",
+        "color": INK,
+        "boxShadow": "none",
+        "borderBottom": f"1px solid {LINE}",
+    },
+    ".MuiAppBar-root .MuiToolbar-root": {
+        "minHeight": "52px",
+        "height": "52px",
+        "paddingLeft": "12px",
+        "paddingRight": "8px",
+    },
+    ".MuiAppBar-root img": {"height": "30px"},
+    ".MuiAppBar-root .title": {"fontSize": "17px", "fontWeight": 650, "letterSpacing": ".01em"},
+    ".main-content": {
+        "position": "fixed",
+        "inset": "53px 0 0 0",
+        "padding": 0,
+        "height": "calc(100vh - 53px)",
+        "overflow": "hidden",
+    },
+}
+LEFT = {"width": "clamp(212px, 19vw, 276px)", "flex": "none", "padding": "10px 14px", "border-right": f"1px solid {LINE}",
+        "background": "#10141b", "overflow-y": "auto", "overflow-x": "hidden", "height": "100%"}  # fmt: skip
+RIGHT = {"width": "clamp(268px, 25vw, 372px)", "flex": "none", "border-left": f"1px solid {LINE}", "background": "#10141b",
+         "position": "relative", "height": "100%"}  # fmt: skip
+GALLERY = {
+    "height": "clamp(200px, 33vh, 420px)",
+    "flex": "none",
+    "border-top": f"1px solid {LINE}",
+    "background": "#10141b",
 }
 #: State that a link carries: name in the URL → name in the state.
 IN_URL = {"map": "map_id", "run": "run_id", "color": "color", "aggregate": "aggregate", "norm": "norm", "sort": "sort"}
@@ -142,30 +183,34 @@ class Session:
         """The whole screen."""
         info, n = self.explore.survey.info, self.explore.survey.n
         pn.state.add_periodic_callback(self.poll, POLL_MS)
-        left = pn.Column(
-            self.colors, self.selection, css_classes=["left"], margin=0, scroll="y-auto", sizing_mode="stretch_height"
-        )
+        fill = {"sizing_mode": "stretch_both", "margin": 0}
+        left = pn.Column(self.colors, self.selection, styles=LEFT, margin=0)
         center = pn.Column(
-            pn.Column(self.map, css_classes=["map-area"], sizing_mode="stretch_both", margin=0),
-            pn.Column(self.gallery, css_classes=["gallery-area"], sizing_mode="stretch_width", margin=0),
-            css_classes=["center"], sizing_mode="stretch_both", margin=0,
-        )  # fmt: skip
-        right = pn.Column(self.subject, css_classes=["right"], margin=0, sizing_mode="stretch_height")
+            pn.Column(self.map, styles={"min-height": "0", "flex": "1 1 0"}, **fill),
+            pn.Column(self.gallery, styles=GALLERY, sizing_mode="stretch_width", margin=0),
+            styles={"min-width": "0", "height": "100%"},
+            **fill,
+        )
+        right = pn.Column(self.subject, styles=RIGHT, margin=0)
         return pmui.Page(
             title="Voorwerp",
             header=[
-                pmui.Typography(f"{info.name}", variant="subtitle2", margin=(0, 4), css_classes=["survey-name"]),
-                pmui.Typography(f"{n:,} subjects", variant="caption", margin=(0, 8), sx={"color": "text.secondary"}),
+                pn.pane.HTML(
+                    f"<b>{html.escape(info.name)}</b><span style='color:{QUIET};margin-left:12px'>{n:,} subjects</span>",
+                    margin=(0, 0, 0, 8),
+                    styles={"align-self": "center", "font-size": "13px", "white-space": "nowrap"},
+                ),
                 self.jobs,
                 pn.Spacer(sizing_mode="stretch_width"),
                 self._run,
                 self._map,
             ],
-            main=[pn.Row(left, center, right, css_classes=["screen"], sizing_mode="stretch_both", margin=0)],
+            main=[pn.Row(left, center, right, styles={"height": "calc(100vh - 53px)", "overflow": "hidden"}, **fill)],
             main_width="100%",
             dark_theme=True,
             theme_toggle=False,
             theme_config=THEME,
+            sx=FRAME,
             busy_indicator=None,
             logo=ASSETS / "logo.svg",
             favicon=ASSETS / "logo.svg",
@@ -235,6 +280,7 @@ def serve(
         for map_id in list(explore.maps())[:1]:
             pool.submit(explore.index, map_id)
         map_view.setup()
+        pn.config.respect_explicit_sizing = True
         pn.config.raw_css = [
             *pn.config.raw_css,
             (ASSETS / "voorwerp.css").read_text(),
@@ -271,8 +317,8 @@ def _listen(
     session: Any, address: str, port: int, explore: Explore, inference: Inference, pool: ThreadPoolExecutor
 ) -> _Server:
     """Open the port: Panel's pages and our routes behind one door."""
-    from bokeh.server.util import bind_sockets
-
+    if ":" in address:
+        raise VoorwerpError(f"{address} is an IPv6 address, which the web server does not take; use 127.0.0.1")
     try:
         sockets, port = bind_sockets(address, port)
     except OSError as error:
@@ -287,7 +333,7 @@ def _listen(
         {"/": session},
         address=address,
         port=port,
-        websocket_origin=sorted(access.hosts),
+        websocket_origin=sorted(host for host in access.hosts if not host.startswith("[")),  # Bokeh takes no IPv6
         title="Voorwerp",
         show=False,
         start=False,
@@ -300,5 +346,4 @@ def _listen(
         keep_alive_milliseconds=30_000,
     )
     signal.signal(signal.SIGTERM, lambda *_: server.io_loop.add_callback_from_signal(server.io_loop.stop))
-    host = "localhost" if address == "localhost" else f"[{address}]" if ":" in address else address
-    return _Server(server, f"http://{host}:{port}/?token={access.token}")
+    return _Server(server, f"http://{address}:{port}/?token={access.token}")

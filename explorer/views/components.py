@@ -10,7 +10,7 @@ from explorer import ASSETS
 CSS = (ASSETS / "voorwerp.css").read_text()
 
 
-class Legend(JSComponent):
+class ColorKey(JSComponent):
     """The colour bar of the frame that is painted."""
 
     colors = param.List([], doc="Colours of the levels or categories, lowest first.")
@@ -20,7 +20,7 @@ class Legend(JSComponent):
     _stylesheets = [CSS]
 
 
-class Grid(JSComponent):
+class Thumbnails(JSComponent):
     """Thumbnails of the selection in an order: only what is on screen exists."""
 
     selection_id = param.String("", doc="Id that the server knows; empty for every subject.")
@@ -37,7 +37,7 @@ class Grid(JSComponent):
     _stylesheets = [CSS]
 
 
-class Subject(JSComponent):
+class SubjectCard(JSComponent):
     """One subject in full."""
 
     row = param.Integer(None, allow_None=True)

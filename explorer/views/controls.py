@@ -14,11 +14,19 @@ from explorer.errors import VoorwerpError
 from explorer.ledger import Ledger
 from explorer.services.explore import Explore
 from explorer.state import ExplorerState, Selection
-from explorer.views.components import Legend
+from explorer.views.components import ColorKey
 from explorer.views.plots import CATEGORIES, ramp
 
 WIDE = {"sizing_mode": "stretch_width", "margin": (0, 0, 10, 0)}
 SMALL = WIDE | {"size": "small"}
+QUIET_TOGGLE = {"& .Mui-selected": {"backgroundColor": "#6fe3b122 !important", "color": "#6fe3b1 !important"}}
+
+KEYS = """
+<style>div.keys { color: #8a94a6; font-size: 11px; line-height: 1.9; }
+kbd { font: inherit; color: #dfe5ee; border: 1px solid #2c3442; border-radius: 3px; padding: 0 4px; }</style>
+<div class="keys"><kbd>P</kbd> pan <kbd>L</kbd> lasso <kbd>B</kbd> box<br>while drawing <kbd>Shift</kbd> adds, <kbd>Alt</kbd>
+subtracts<br><kbd>U</kbd> undo <kbd>Esc</kbd> clear <kbd>←</kbd> <kbd>→</kbd> walk the gallery</div>
+"""
 
 
 def heading(text: str) -> pn.viewable.Viewable:
@@ -32,7 +40,7 @@ class ColorView(Viewer):
     def __init__(self, state: ExplorerState, explore: Explore, **params: Any) -> None:
         super().__init__(**params)
         self.state, self.explore = state, explore
-        self.legend = Legend(sizing_mode="stretch_width", height=92, margin=(2, 0, 8, 0))
+        self.legend = ColorKey(sizing_mode="stretch_width", height=78, margin=(2, 0, 6, 0))
         self._color = pmui.Select(label="Colour by", **SMALL)
         self._aggregate = pmui.Select(label="Of a pixel", options={"highest": "max", "mean": "mean"}, **SMALL)
         self._norm = pmui.Select(
@@ -93,11 +101,11 @@ class SelectionView(Viewer):
         self._n = n
         self._tool = pmui.RadioButtonGroup(
             options={"Pan": "pan", "Lasso": "lasso", "Box": "box"}, value=state.tool, size="small", margin=(0, 0, 8, 0),
-            sizing_mode="stretch_width",
+            sizing_mode="stretch_width", sx=QUIET_TOGGLE,
         )  # fmt: skip
         self._mode = pmui.RadioButtonGroup(
             options={"Replace": "replace", "Add": "add", "Subtract": "subtract"}, value=state.mode, size="small",
-            margin=(0, 0, 8, 0), sizing_mode="stretch_width",
+            margin=(0, 0, 8, 0), sizing_mode="stretch_width", sx=QUIET_TOGGLE,
         )  # fmt: skip
         for widget, name in ((self._tool, "tool"), (self._mode, "mode")):
             widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
@@ -124,11 +132,7 @@ class SelectionView(Viewer):
     def _tell(self) -> None:
         k = self.state.selection.count
         share = f"{100 * k / self._n:.2g} %" if self._n else ""
-        self._count.object = (
-            f"<b>{k:,}</b> of {self._n:,} selected <span>{share}</span>"
-            if k
-            else f"<span>Nothing selected: the gallery shows all {self._n:,}</span>"
-        )
+        self._count.object = f"<b>{k:,}</b> of {self._n:,} selected, {share}" if k else "Nothing selected"
         self._clear.disabled = not k
         self._save.disabled = self._name.disabled = not k
         query = {"run": self.state.run_id, "map": self.state.map_id, "lambda": round(self.state.lambda_, 3)}
@@ -187,6 +191,7 @@ class SelectionView(Viewer):
             self._said,
             self._kept,
             self._files,
+            pn.pane.HTML(KEYS, sizing_mode="stretch_width", margin=(18, 0, 0, 0)),
             sizing_mode="stretch_width",
             margin=0,
         )

@@ -10,7 +10,7 @@ from panel.viewable import Viewer
 
 from explorer.services.explore import Explore
 from explorer.state import ExplorerState
-from explorer.views.components import Grid
+from explorer.views.components import Thumbnails
 
 
 class GalleryView(Viewer):
@@ -19,18 +19,25 @@ class GalleryView(Viewer):
     def __init__(self, state: ExplorerState, explore: Explore, **params: Any) -> None:
         super().__init__(**params)
         self.state, self.explore = state, explore
-        self.grid = Grid(sizing_mode="stretch_both", margin=0, focus=state.focus)
+        self.grid = Thumbnails(sizing_mode="stretch_both", margin=0, focus=state.focus)
         small = {"size": "small", "margin": (0, 10, 0, 0)}
         self._sort = pmui.Select(label="Sort by", width=190, **small)
-        self._descending = pmui.RadioButtonGroup(
-            options={"Highest first": True, "Lowest first": False}, value=state.descending, **small
+        self._descending = pmui.Select(
+            label="Order",
+            options={"highest first": True, "lowest first": False},
+            value=state.descending,
+            width=130,
+            **small,
         )
-        self._size = pmui.IntSlider(
-            label="Size", show_value=False, start=56, end=224, step=8, value=self.grid.size, width=110, size="small",
-            margin=(0, 16, 0, 6),
-        )  # fmt: skip
+        self._size = pmui.Select(
+            label="Pictures",
+            options={"small": 64, "medium": 96, "large": 144, "huge": 224},
+            value=96,
+            width=104,
+            **small,
+        )
         self._size.param.watch(lambda event: setattr(self.grid, "size", event.new), "value")
-        self._count = pn.pane.HTML("", margin=(8, 0, 0, 4), css_classes=["gallery-count"])
+        self._count = pn.pane.HTML("", margin=(6, 0, 0, 0))
         for widget, name in ((self._sort, "sort"), (self._descending, "descending")):
             widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
             state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
@@ -67,6 +74,6 @@ class GalleryView(Viewer):
     def __panel__(self) -> pn.viewable.Viewable:
         bar = pn.Row(
             self._count, pn.Spacer(sizing_mode="stretch_width"), self._size, self._descending, self._sort,
-            height=46, sizing_mode="stretch_width", margin=0, css_classes=["gallery-bar"],
+            height=52, sizing_mode="stretch_width", margin=0, styles={"padding": "10px 4px 0 12px"},
         )  # fmt: skip
         return pn.Column(bar, self.grid, sizing_mode="stretch_both", margin=0)

@@ -9,6 +9,7 @@ import panel as pn
 from panel.viewable import Viewer
 
 from explorer.services.jobs import Job, JobService
+from explorer.views.plots import ACCENT
 
 
 def duration(seconds: float) -> str:
@@ -34,7 +35,9 @@ class JobsView(Viewer):
     def __init__(self, jobs: JobService, **params: Any) -> None:
         super().__init__(**params)
         self.jobs = jobs
-        self._line = pn.pane.HTML("", margin=(0, 12), css_classes=["jobs"])
+        self._line = pn.pane.HTML(
+            "", margin=(0, 12), styles={"align-self": "center", "color": ACCENT, "font-size": "12px"}
+        )
         self.refresh()
 
     def refresh(self) -> None:

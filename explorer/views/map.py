@@ -23,8 +23,12 @@ from explorer.services.explore import Explore
 from explorer.state import ExplorerState
 from explorer.views.plots import LINE, QUIET, latent_map, palette
 
-#: Up to this many selected subjects are ringed one by one.
-RINGED = 400
+#: Up to this many selected subjects are ringed, and up to this many named, on the map.
+RINGED, NAMED = 40, 12
+FOCUS_RING = (
+    ":host(:focus) { outline: none !important }"
+    ":host(:focus-visible) { outline: 1px solid #6fe3b155 !important; outline-offset: -1px }"
+)
 EMPTY = """
 ### No map yet
 A map is drawn once a model has scored the images. In a terminal:
@@ -77,9 +81,8 @@ class MapView(Viewer):
             "box": BoxSelectTool(continuous=False),
         }
         index = self.explore.index(self.state.map_id)
-        hooks = {"image": self._attach, "selected": self._keep("selected"), "focus": self._keep("focus")}
-        tools = [*self._tools.values(), WheelZoomTool(zoom_on_axis=False, name="wheel"), ResetTool()]
-        plot = latent_map(index.bounds, ("UMAP 1", "UMAP 2"), tools, hooks)
+        hooks = {"image": self._attach} | {name: self._keep(name) for name in ("selected", "focus", "names")}
+        plot = latent_map(index.bounds, ("UMAP 1", "UMAP 2"), hooks)
         self._body[:] = [pn.pane.HoloViews(plot, sizing_mode="stretch_both", margin=0, backend="bokeh")]
 
     def _keep(self, name: str) -> Any:
@@ -96,7 +99,9 @@ class MapView(Viewer):
         figure, source = plot.state, plot.handles["source"]
         self._handles |= {"figure": figure, "mapper": plot.handles["color_mapper"]}
         figure.name = "map"
-        figure.toolbar.active_scroll = next(t for t in figure.tools if isinstance(t, WheelZoomTool))
+        wheel = WheelZoomTool(zoom_on_axis=False)
+        figure.tools = [*self._tools.values(), wheel, ResetTool()]
+        figure.toolbar.active_scroll = wheel
         for axis in (*figure.xaxis, *figure.yaxis):
             axis.update(
                 axis_label_text_color=QUIET, axis_label_text_font_style="normal", axis_label_text_font_size="11px",
@@ -104,6 +109,7 @@ class MapView(Viewer):
                 minor_tick_line_color=None, axis_line_color=LINE,
             )  # fmt: skip
         figure.lod_threshold = None
+        figure.stylesheets = [FOCUS_RING]
         self._style_overlays()
         self._recolor()
         self._activate()
@@ -122,6 +128,7 @@ class MapView(Viewer):
 
     def _style_overlays(self) -> None:
         for tool in (self._tools["lasso"], self._tools["box"]):
+            tool.renderers = []  # the server selects, exactly; the browser has only pixels
             tool.overlay.update(
                 fill_color="#6fe3b1", fill_alpha=0.08, line_color="#6fe3b1", line_alpha=0.9, line_width=1.5,
                 line_dash="solid",
@@ -162,7 +169,11 @@ class MapView(Viewer):
         for name, rows in marked.items():
             if name in self._handles:
                 at = xyz[np.asarray(rows, int)]
-                self._handles[name].data = {"UMAP 1": at[:, 0], "UMAP 2": at[:, 1]}
+                self._handles[name].data = {"x": at[:, 0], "y": at[:, 1]}
+        if "names" in self._handles:
+            few = few if len(few) <= NAMED else few[:0]
+            at, names = xyz[few], self.explore.survey.source_ids(few)
+            self._handles["names"].data = {"x": at[:, 0], "y": at[:, 1], "name": names}
 
     # ----------------------------------------------------------------------------------- page → session
     def _hear(self, message: dict[str, Any]) -> None:

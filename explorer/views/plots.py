@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import holoviews as hv
@@ -55,37 +55,39 @@ def palette(color_by: str, n_labels: int = 0) -> list[str]:
     return colors
 
 
-def latent_map(
-    bounds: View, labels: tuple[str, str], tools: Sequence[Any], hooks: dict[str, Callable[[Any, Any], None]]
-) -> hv.Overlay:
-    """The map as composed once: axes, tools, the image that /frame fills, and the markers above it.
+def latent_map(bounds: View, labels: tuple[str, str], hooks: dict[str, Callable[[Any, Any], None]]) -> hv.Overlay:
+    """The map as composed once: axes, the image that /frame fills, and the markers above it.
 
     Parameters
     ----------
     bounds
         Of all placed subjects, data coordinates; 4 % of margin is added.
     hooks
-        By layer: "image", "selected", "focus".
+        By layer: "image", "selected", "focus", "names".
     """
+    kdims = [hv.Dimension("x", label=labels[0]), hv.Dimension("y", label=labels[1])]
     x0, x1, y0, y1 = bounds
     mx, my = 0.04 * (x1 - x0), 0.04 * (y1 - y0)
-    image = hv.Image(
-        np.zeros((2, 2), np.uint8), bounds=(x0, y0, x1, y1), kdims=[labels[0], labels[1]], vdims="level"
-    ).opts(cmap=palette("count"), clim=(0, 255), hooks=[hooks["image"]], nodata=None)
+    image = hv.Image(np.zeros((2, 2), np.uint8), bounds=(x0, y0, x1, y1), kdims=kdims, vdims="level").opts(
+        cmap=palette("count"), clim=(0, 255), hooks=[hooks["image"]], nodata=None
+    )
     markers = {"selected": (15, "#ffffffb0", 1.2), "focus": (20, ACCENT, 2.0)}
     layers = [
-        hv.Points(([], []), kdims=[labels[0], labels[1]]).opts(
+        hv.Points(([], []), kdims=kdims).opts(
             hooks=[hooks[name]], marker="circle", size=size, fill_alpha=0, line_color=color, line_width=width
         )
         for name, (size, color, width) in markers.items()
     ]
-    return hv.Overlay([image, *layers]).opts(
+    names = hv.Labels(([], [], []), kdims=kdims, vdims="name").opts(
+        hooks=[hooks["names"]], text_color="#ffffffd0", text_font_size="10px", text_align="left",
+        text_baseline="middle", xoffset=0, yoffset=0, backend_opts={"glyph.x_offset": 12},
+    )  # fmt: skip
+    return hv.Overlay([image, *layers, names]).opts(
         hv.opts.Overlay(
             responsive=True,
             xlim=(x0 - mx, x1 + mx),
             ylim=(y0 - my, y1 + my),
             default_tools=[],
-            tools=list(tools),
             toolbar=None,
             bgcolor=GROUND,
             show_legend=False,

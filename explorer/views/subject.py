@@ -9,7 +9,7 @@ from panel.viewable import Viewer
 
 from explorer.services.explore import Explore
 from explorer.state import ExplorerState
-from explorer.views.components import Subject
+from explorer.views.components import SubjectCard
 
 
 class SubjectView(Viewer):
@@ -18,7 +18,7 @@ class SubjectView(Viewer):
     def __init__(self, state: ExplorerState, explore: Explore, **params: Any) -> None:
         super().__init__(**params)
         self.state, self.explore = state, explore
-        self.panel = Subject(
+        self.panel = SubjectCard(
             sizing_mode="stretch_both",
             margin=0,
             has_images=explore.survey.images is not None,
