@@ -12,10 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import zarr
 
 from explorer import code_version
 from explorer.errors import JobError, UsageError
@@ -23,25 +20,12 @@ from explorer.kinds import kind, kinds
 from explorer.ledger import Ledger
 from explorer.services.inference import Inference
 from explorer.services.jobs import JobService, checked_config, find_run, holder, last_progress, take_lock
-from explorer.survey import SUBJECTS_SCHEMA, Survey, SurveyInfo
+from explorer.survey import Survey
 from models.artifacts import Run
+from tests.explorer.small_survey import write_survey
 
 KINDS = tuple(f"tests.explorer.odd_jobs:{name}" for name in ("COUNT", "RECOUNT", "MISSING"))
 ROOT = Path(__file__).parents[2]
-
-
-def write_survey(path: Path, n: int = 5, size: int = 32) -> Path:
-    """The smallest survey folder there can be."""
-    path.mkdir(parents=True)
-    columns = [pa.nulls(n, f.type) for f in SUBJECTS_SCHEMA]
-    columns[0] = pa.array(np.arange(n) + 588848901523702001, pa.int64())
-    pq.write_table(pa.table(columns, schema=SUBJECTS_SCHEMA), path / "subjects.parquet")
-    images = np.random.default_rng(0).integers(0, 255, (n, size, size, 3), np.uint8)
-    zarr.create_array(path / "images.zarr", data=images, chunks=(n, size, size, 3), compressors=None)
-    SurveyInfo("survey-1", "Five", size, ("r", "g", "b"), "center", None, "2026-01-01T00:00:00+00:00").write(
-        path / "survey.toml"
-    )
-    return path
 
 
 @pytest.fixture
@@ -184,8 +168,6 @@ def test_a_worker_killed_in_the_middle_reads_as_interrupted_and_can_be_resumed(s
     folder = service.survey.run_folder(run_id)
     held = holder(folder)
     assert held is not None
-    with pytest.raises(JobError, match="is being worked on by another process"):
-        take_lock(folder)
     os.kill(held["pid"], signal.SIGKILL)
     assert service.wait(run_id).state == "interrupted"
     assert Run.read(folder / "run.json").state == "running"  # nobody could write it: it is derived
@@ -210,6 +192,8 @@ def test_stopping_the_service_interrupts_its_jobs(service: JobService) -> None:
     run_id = start_slow(service)
     waiting = service.start("count", {}, None, "ada")
     assert service.job(waiting).message == "waiting for its turn"
+    with pytest.raises(JobError, match="is being worked on by another process"):
+        take_lock(service.survey.run_folder(run_id))
     started = time.monotonic()
     service.stop()
     assert time.monotonic() - started < 4
@@ -345,3 +329,19 @@ def test_reconstruction_errors_are_sentences_and_a_dead_worker_is_replaced(servi
         inference.close()
     with pytest.raises(JobError, match="the server is closing"):
         inference.reconstruct("20260101-000000-train", 0).result(1)
+
+
+def test_what_the_network_made_comes_back_as_pixels(finished_survey: Path) -> None:
+    survey = Survey.open(finished_survey)
+    inference = Inference(survey)
+    try:
+        run_id = survey.runs("train")[0].run_id
+        inference.warm()
+        made = [inference.reconstruct(run_id, row) for row in (0, 7, 0)]
+        first, seventh, again = (future.result(60) for future in made)
+    finally:
+        inference.close()
+        survey.close()
+    assert (first.shape, first.dtype) == ((32, 32, 3), np.uint8)
+    assert first is again  # kept
+    assert not np.array_equal(first, seventh)

@@ -1,0 +1,230 @@
+"""The command line: exit codes, one sentence for what is wrong, and what must be quick."""
+
+import errno
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from explorer import __version__, cli
+from explorer.errors import JobError, LedgerError, UsageError
+from explorer.kinds import kinds
+from explorer.ledger import Ledger
+from explorer.services.jobs import Job, JobService
+from explorer.survey import Survey
+from models.artifacts import ArtifactError
+from models.images import ImageError
+from tests.explorer.small_survey import write_survey
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def survey(tmp_path: Path) -> Path:
+    return write_survey(tmp_path / "survey")
+
+
+@pytest.fixture
+def service(survey: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobService]:
+    """Jobs that count (see `tests.explorer.odd_jobs`)."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    opened = Survey.open(survey)
+    with Ledger(survey, opened.info.survey_id) as ledger:
+        service = JobService(opened, ledger, ["tests.explorer.odd_jobs:COUNT"])
+        yield service
+        service.stop()
+    opened.close()
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = cli.main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def test_help_and_version_are_quick_and_import_nothing_heavy() -> None:
+    script = (
+        "import sys; from explorer.cli import main; main(['--help']); main(['--version']);"
+        "print([m for m in ('torch', 'panel', 'sqlalchemy', 'pyarrow', 'pandas', 'rich') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert answer.stdout.endswith(f"voorwerp, version {__version__}\n[]\n")
+    for command in ("create", "check", "run", "jobs", "serve"):
+        assert re.search(rf"^  {command} ", answer.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["serve"], ["nonsense"], ["serve", "x", "--port", "70000"], ["run", "x", "train", "--epochs", "many"], ["run"]],
+)
+def test_a_command_written_wrongly_exits_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    code, _, err = said(capsys, *arguments)
+    assert code == 2
+    assert "Usage: voorwerp" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["run", "{survey}", "trian"], 2, 'there is no run kind "trian"; did you mean "train"?'),
+        (["run", "{survey}", "train", "--epochs", "0"], 2, "train: epochs is 0; it must be between 1 and 100,000"),
+        (
+            ["run", "{survey}", "score"],
+            1,
+            "score builds on a finished train run and {survey} has none; run train first",
+        ),
+        (["run", "{survey}", "score", "--parent", "x"], 1, 'there is no run "x" in {survey}'),
+        (["run", "{survey}/no", "score"], 1, "{survey}/no is not a survey: there is no such folder"),
+        (["jobs", "{survey}", "--cancel", "x"], 1, 'there is no run "x" in {survey}'),
+        (["jobs", "{survey}", "--cancel", "x", "--resume", "x"], 2, "--cancel and --resume are two commands; give one"),
+        (["serve", "{survey}/no", "--no-browser"], 1, "{survey}/no is not a survey: there is no such folder"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], survey: Path, arguments: list[str], code: int, sentence: str
+) -> None:
+    found, out, err = said(capsys, *(a.format(survey=survey) for a in arguments))
+    assert (found, out) == (code, "")
+    assert err.startswith(sentence.format(survey=survey))
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
+def test_another_address_is_refused_before_a_port_is_opened(
+    capsys: pytest.CaptureFixture[str], survey: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(socket.socket, "bind", lambda self, to: opened.append(to))
+    started = time.monotonic()
+    code, _, err = said(capsys, "serve", survey, "--address", address, "--no-browser")
+    assert time.monotonic() - started < 5
+    assert (code, opened) == (1, [])
+    assert err.startswith(f"{address} can be reached from other machines and this survey has no accounts; use")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_addresses_of_this_machine_only(address: str) -> None:
+    assert cli.is_loopback(address)
+
+
+def test_kinds_are_listed_and_their_flags_come_from_their_dataclass(
+    capsys: pytest.CaptureFixture[str], survey: Path
+) -> None:
+    code, out, _ = said(capsys, "run", survey)
+    assert code == 0
+    for kind in kinds().values():
+        assert f"{kind.name:10} {kind.title}" in out
+        code, help_, _ = said(capsys, "run", survey, kind.name, "--help")
+        assert code == 0
+        for name, field in kind.config.__dataclass_fields__.items():
+            assert f"--{name.replace('_', '-')}" in help_
+            assert field.metadata["help"].split()[0] in help_
+        assert ("--parent" in help_) == bool(kind.needs)
+
+
+def test_jobs_are_listed(capsys: pytest.CaptureFixture[str], service: JobService) -> None:
+    survey = service.survey.path
+    assert "has no runs yet" in said(capsys, "jobs", survey)[1]
+    failed, done = (service.start("count", {"end": end}, None, "ada") for end in ("refuse", "done"))
+    service.wait(failed)
+    service.wait(done)
+    lines = said(capsys, "jobs", survey)[1].splitlines()
+    assert sorted(lines) == sorted(
+        [f"{done:{len(done)}}  done", f"{failed:{len(done)}}  failed       these numbers cannot be counted"]
+    )
+
+
+def test_following_a_job_shows_progress_and_results(capsys: pytest.CaptureFixture[str], service: JobService) -> None:
+    run_id = service.start("count", {"steps": 5, "pause": 0.1}, None, "ada")
+    cli.follow(service, run_id)
+    out, err = capsys.readouterr()
+    assert err.splitlines()[0] == "Count: waiting for its turn"
+    assert "5/5" in err
+    assert out.startswith(f"{run_id} done in ")
+    assert "  n images: 5\n" in out.replace("n_images", "n images")
+
+
+def test_a_failed_job_is_its_sentence(service: JobService) -> None:
+    with pytest.raises(JobError, match=r"^these numbers cannot be counted$"):
+        cli.follow(service, service.start("count", {"end": "refuse"}, None, "ada"))
+    with pytest.raises(JobError, match=r"was interrupted; `voorwerp jobs .* --resume .*` goes on with it"):
+        cli.follow(service, service.start("count", {"end": "crash"}, None, "ada"))
+
+
+def test_ctrl_c_interrupts_the_job_and_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], service: JobService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = service.start("count", {"pause": 30}, None, "ada")
+
+    def pressed(jobs: Iterator[Job]) -> Job:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "show_progress", pressed)
+    with pytest.raises(click.exceptions.Exit) as ended:
+        cli.follow(service, run_id)
+    assert ended.value.exit_code == 130
+    assert f"{run_id} is interrupted; `voorwerp jobs" in capsys.readouterr().err
+    assert service.job(run_id).state == "interrupted"
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def command() -> None:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (LedgerError("a sentence"), 1, "a sentence"),
+        (UsageError("a sentence"), 2, "a sentence"),
+        (ArtifactError("a sentence"), 1, "a sentence"),
+        (ImageError("a sentence"), 1, "a sentence"),
+        (KeyboardInterrupt(), 130, "stopped"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "the disk is full; free some space and start again"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), 1, "/x/y: permission denied"),
+    ],
+)
+def test_each_error_has_its_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, sentence: str
+) -> None:
+    monkeypatch.setitem(cli.cli.commands, "oops", click.Command("oops", callback=raising(error)))
+    found, _, err = said(capsys, "oops")
+    assert (found, err.strip()) == (code, sentence)
+
+
+def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        cli.cli.commands, "oops", click.Command("oops", callback=raising(ZeroDivisionError("a defect")))
+    )
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        cli.main(["oops"])
+
+
+def test_another_package_called_models_is_named(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").touch()
+    answer = subprocess.run(
+        [sys.executable, "-c", "import sys; from explorer.cli import main; sys.exit(main(['--help']))"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    )
+    assert answer.returncode == 2
+    assert answer.stderr.startswith(f"another package called models shadows Voorwerp's ({tmp_path}")
+
+
+def test_a_reader_that_goes_away_is_no_error(survey: Path) -> None:
+    command = f'{sys.executable} -c \'from explorer.cli import main; main(["run", "--help"])\' | true'
+    answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert answer.stderr == ""
