@@ -214,7 +214,8 @@ def workspace_of(survey: Survey, kind: Kind, run: Run, folder: Path) -> Workspac
     parents = {name: find_run(survey, run.inputs[name]).parent for name in kind.needs}
     threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
     images = None if survey.images is None else Crops(survey.images)
-    return Workspace(folder, images, survey.subject_ids, parents, run.preprocessing, threads)
+    groups, _ = survey.category("duplicate_group")
+    return Workspace(folder, images, survey.subject_ids, parents, run.preprocessing, threads, groups)
 
 
 def iterate(kind: Kind, run: Run, workspace: Workspace, reporter: Reporter, folder: Path) -> dict[str, Any]:

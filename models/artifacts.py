@@ -211,6 +211,9 @@ class Workspace:
         Copied into run.json; a checkpoint applies only to equal preprocessing.
     threads
         CPU threads the kind may use.
+    duplicate_groups
+        int (N,), equal where two subjects show the same thing, -1 where unknown: a split keeps groups whole. None where
+        nothing is known.
     """
 
     directory: Path
@@ -219,6 +222,7 @@ class Workspace:
     parents: Mapping[str, Path]
     preprocessing: Mapping[str, Any]
     threads: int = 1
+    duplicate_groups: np.ndarray | None = None
 
 
 # ------------------------------------------------------------------------------------------- scores and latents

@@ -289,6 +289,14 @@ def split_rows(groups: np.ndarray, validation: float, train_on: int | None, seed
     return np.flatnonzero(code_of_row == 1), np.flatnonzero(code_of_row == 2)
 
 
+def groups_of(hashes: np.ndarray, duplicate_groups: np.ndarray | None) -> np.ndarray:
+    """The group of every row: its duplicate group where that is known (≥ 0), else the images with its very pixels."""
+    _, same_pixels = np.unique(hashes, return_inverse=True)
+    if duplicate_groups is None:
+        return same_pixels
+    return np.where(duplicate_groups >= 0, duplicate_groups, duplicate_groups.max() + 1 + same_pixels)
+
+
 def gather(images: Any, directory: Path) -> np.ndarray:
     """All crops as one uint8 array (N, H, W, C): in memory where they fit, else in a scratch file under `directory`.
 
@@ -335,11 +343,12 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     yield Progress(0, 1, f"reading {n:,} images")
     images = gather(workspace.images, workspace.directory)
     hashes = np.concatenate([pixel_hashes(images[i : i + 4096]) for i in range(0, n, 4096)])
-    rows, validation_rows = split_rows(hashes, config.validation, config.train_on, config.seed)
+    groups = groups_of(hashes, workspace.duplicate_groups)
+    rows, validation_rows = split_rows(groups, config.validation, config.train_on, config.seed)
     if len(rows) < 2:
-        different = len(np.unique(hashes))
+        n_groups = len(np.unique(groups))
         raise ArtifactError(
-            f"{n} images, {different} of them different, leave {len(rows)} to train on; at least 2 are needed"
+            f"{n} images, {n_groups} of them different, leave {len(rows)} to train on; at least 2 are needed"
         )
     recipe = PRESETS[config.preset].resolve(config, len(rows))
     try:

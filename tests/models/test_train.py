@@ -129,6 +129,25 @@ def test_a_group_is_never_split() -> None:
     assert not set(groups[unseen]) & set(groups[np.concatenate([rows, validation])])
 
 
+def test_groups_are_the_surveys_and_else_those_of_equal_pixels() -> None:
+    hashes = np.array([7, 7, 9, 9, 5], np.uint64)
+
+    def partition(groups: np.ndarray) -> set[frozenset[int]]:
+        return {frozenset(np.flatnonzero(groups == g).tolist()) for g in groups}
+
+    assert partition(train.groups_of(hashes, None)) == {frozenset({0, 1}), frozenset({2, 3}), frozenset({4})}
+    known = np.array([0, -1, 1, 1, 0])
+    assert partition(train.groups_of(hashes, known)) == {frozenset({0, 4}), frozenset({1}), frozenset({2, 3})}
+
+
+def test_training_keeps_the_surveys_groups_whole(tmp_path: Path) -> None:
+    groups = np.repeat(np.arange(8), 5)
+    finish(train.run(SMALL, replace(workspace(tmp_path / "train", blobs(40)), duplicate_groups=groups)))
+    split = pd.read_parquet(tmp_path / "train" / "split.parquet").set_index("subject_id")["split"]
+    assert all(split[groups == g].nunique() == 1 for g in range(8))
+    assert split.eq("validation").sum() == 5
+
+
 def test_scores_say_what_the_network_has_seen_by_pixels_not_by_number(tmp_path: Path) -> None:
     images = blobs(30)
     finish(train.run(replace(SMALL, train_on=9), workspace(tmp_path / "train", images)))
