@@ -403,6 +403,35 @@ def jobs(survey: Path, cancel: str | None, resume: str | None) -> None:
             click.echo(f"{job.run_id:{width}}  {job.state:11}  {words or ''}".rstrip())
 
 
+# -------------------------------------------------------------------------------------------------------- demo
+@cli.command()
+@click.argument("folder", type=SURVEY, default="demo-survey")
+@click.option("--port", default=5006, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free port.")
+@click.option("--no-browser", is_flag=True, help="Only print the URL.")
+def demo(folder: Path, port: int, no_browser: bool) -> None:
+    """Galaxies of the Hubble Deep Field, found, scored and mapped in FOLDER, in the browser."""
+    from explorer.services import demo as steps
+
+    click.echo(f"{steps.NAME}, the image in scikit-image")
+    making = steps.create(folder)
+    if making is not None:
+        totals = show_making(making)
+        click.echo(f"{totals['n_subjects']:,} galaxies cut out of it are the survey {folder}")
+    with job_service(folder) as service:
+        parents = {"train": steps.place_checkpoint(service.survey)}
+        for kind, needs in (("score", "train"), ("map", "score")):
+            parents[kind], is_done = steps.start_unless_done(service, kind, {needs: parents[needs]}, who())
+            if not is_done:
+                follow(service, parents[kind])
+        survey, ledger = service.survey, service.ledger
+        if steps.SELECTION not in ledger.selection_names():
+            rows = steps.highest(survey, parents["score"])
+            ledger.save_selection(steps.SELECTION, rows, survey.subject_ids, who=who())
+    from explorer.app import serve
+
+    serve(folder, port=port, open_browser=not no_browser, selection=steps.SELECTION)
+
+
 # ------------------------------------------------------------------------------------------------------- main
 def check_packages() -> None:
     """`models` is a common name: say so when another one shadows ours."""
