@@ -1,4 +1,4 @@
-"""Latent vectors → the map: UMAP to three components, its quality, neighbours, and where newcomers belong.
+"""Latent vectors → the map: UMAP to three components, its quality, neighbors, and where newcomers belong.
 
 UMAP: McInnes, Healy and Melville 2018 (arXiv:1802.03426). Its steps are called one by one here, so that progress can be
 told; the result is `umap.UMAP`'s own (a test compares them).
@@ -33,7 +33,7 @@ from models.progress import Progress
 
 PLACING = "placing.json"  # with latents.npy and coordinates.parquet, all that placing newcomers needs
 
-EXACT_BELOW = 30_000  # subjects up to which neighbours are found by comparing all with all
+EXACT_BELOW = 30_000  # subjects up to which neighbors are found by comparing all with all
 MAP_DIMENSIONS = 3
 QUALITY_NEIGHBORS = 15
 
@@ -66,16 +66,16 @@ class Layout:
 PRESETS = {"fast": Layout(), "paper": Layout(n_components=5, learning_rate=0.001, n_epochs=1000)}
 
 
-# ------------------------------------------------------------------------------------------------- neighbours
+# ------------------------------------------------------------------------------------------------- neighbors
 def nearest(latents: np.ndarray, index: int, k: int, block: int = 65_536) -> tuple[np.ndarray, np.ndarray]:
     """The `k` nearest others of one subject by Euclidean distance: all are compared, none is missed.
 
     Parameters
     ----------
     latents
-        float32 (n, d), memory-mapped or not; read in blocks of `block` rows. Rows with NaN are nobody's neighbour.
+        float32 (n, d), memory-mapped or not; read in blocks of `block` rows. Rows with NaN are nobody's neighbor.
     index
-        The row whose neighbours are asked for; it is not among them.
+        The row whose neighbors are asked for; it is not among them.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def nearest(latents: np.ndarray, index: int, k: int, block: int = 65_536) -> tup
 def neighbors(points: np.ndarray, k: int, seed: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest of every point, itself first: indices (n, k) and distances (n, k) float32.
 
-    Exact up to `EXACT_BELOW` points, by nearest-neighbour descent (seeded) above.
+    Exact up to `EXACT_BELOW` points, by nearest-neighbor descent (seeded) above.
     """
     if len(points) <= EXACT_BELOW:
         from sklearn.neighbors import NearestNeighbors
@@ -193,7 +193,7 @@ def quality(
     """How faithful a map is, over all subjects or, of many, a random sample of them (each compared with all others).
 
     Trustworthiness (Venna and Kaski 2001, equation 1): 1 where the k nearest on the map are also nearest in latent
-    space, lower by how far down the latent ranking the false ones are. Neighbour preservation: the share of the k
+    space, lower by how far down the latent ranking the false ones are. Neighbor preservation: the share of the k
     nearest in latent space that are also among the k nearest on the map. k is kept below half the number of subjects.
 
     Returns
@@ -217,7 +217,7 @@ def quality(
         in_latents[here, rows] = on_map[here, rows] = np.inf
         near_latents = np.argpartition(in_latents, k - 1, axis=1)[:, :k]
         near_map = np.argpartition(on_map, k - 1, axis=1)[:, :k]
-        for column in near_map.T:  # rank of this map neighbour in latent space, 1 the nearest
+        for column in near_map.T:  # rank of this map neighbor in latent space, 1 the nearest
             rank = 1 + (in_latents < in_latents[here, column][:, None]).sum(1)
             penalty += np.maximum(rank - k, 0).sum()
         kept += (near_latents[:, :, None] == near_map[:, None, :]).sum()
@@ -233,7 +233,7 @@ def quality(
 def lay_out(
     latents: np.ndarray, indices: np.ndarray, distances: np.ndarray, layout: Layout, min_dist: float, seed: int
 ) -> Generator[Progress, None, np.ndarray]:
-    """Lay out float32 (n, d) latent vectors from their nearest neighbours (n, k); progress in rounds.
+    """Lay out float32 (n, d) latent vectors from their nearest neighbors (n, k); progress in rounds.
 
     Returns
     -------
@@ -245,7 +245,7 @@ def lay_out(
     n, n_neighbors = indices.shape
     n_epochs = layout.n_epochs or (500 if n <= 10_000 else 200)
     random_state = np.random.RandomState(seed)  # what UMAP takes
-    yield Progress(0, n_epochs, "weighing neighbours")
+    yield Progress(0, n_epochs, "weighing neighbors")
     graph, _, _ = steps.fuzzy_simplicial_set(latents, n_neighbors, random_state, "euclidean", {}, indices, distances)
     graph = graph.tocoo()
     graph.sum_duplicates()
@@ -358,7 +358,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
 
     layout = PRESETS[config.preset]
     layout = Layout(layout.n_components, layout.learning_rate, config.n_epochs or layout.n_epochs)
-    yield Progress(0, 1, f"finding neighbours of {n:,} subjects")
+    yield Progress(0, 1, f"finding neighbors of {n:,} subjects")
     k = min(config.n_neighbors, n - 1)
     indices, distances = neighbors(points, k, config.seed, workspace.threads)
     coordinates = yield from lay_out(points, indices, distances, layout, config.min_dist, config.seed)

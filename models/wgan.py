@@ -1,7 +1,7 @@
 """Wasserstein GAN with gradient penalty, and an encoder back into its latent space.
 
 The architecture is Storey-Fisher et al. 2021 (MNRAS 508, 2946), which Mantha et al. 2024 (Citizen Science: Theory and
-Practice 9, 40) builds on: four 5 × 5 convolutions of stride 2, no normalisation layers. Where they have 96 × 96 pixels,
+Practice 9, 40) builds on: four 5 × 5 convolutions of stride 2, no normalization layers. Where they have 96 × 96 pixels,
 three bands and base width 64, here are any multiple of 16, any number of bands and any base width.
 
 Images are float32 in [0, 1], (B, C, H, W). Shapes in the comments: 96 pixels, 3 bands, width 64, latent size 128.
@@ -143,7 +143,7 @@ class WGAN(nn.Module):
         self.generator = Generator(architecture)
         self.critic = Critic(architecture)
         self.encoder = Encoder(architecture)
-        self.apply(initialise)
+        self.apply(initialize)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """x' = G(E(x)), (B, C, H, W) in [0, 1]."""
@@ -157,7 +157,7 @@ def build(architecture: Architecture, seed: int) -> WGAN:
         return WGAN(architecture)
 
 
-def initialise(layer: nn.Module) -> None:
+def initialize(layer: nn.Module) -> None:
     """Uniform, standard deviation sqrt(4 / (fan_in + fan_out)) in convolutions, Glorot in linear layers; biases 0.
 
     A convolution of stride 2 uses each input in a quarter of its kernel, a transposed one fills each output from a

@@ -19,7 +19,7 @@ class MapConfig:
         },
     )
     n_neighbors: int = field(
-        default=15, metadata={"help": "neighbours that shape the map", "unit": "subjects", "low": 2, "high": 200}
+        default=15, metadata={"help": "neighbors that shape the map", "unit": "subjects", "low": 2, "high": 200}
     )
     min_dist: float = field(
         default=0.1, metadata={"help": "how close points may lie", "unit": "map units", "low": 0.0, "high": 1.0}

@@ -1,4 +1,4 @@
-"""Neighbours, placing and quality against slow obvious versions; the layout against `umap.UMAP`."""
+"""Neighbors, placing and quality against slow obvious versions; the layout against `umap.UMAP`."""
 
 import json
 from collections.abc import Generator
@@ -42,7 +42,7 @@ def workspace(tmp_path: Path, latents: np.ndarray, ids: np.ndarray | None = None
     return Workspace(tmp_path / "map", None, ids, {"score": tmp_path / "score"}, {})
 
 
-# ------------------------------------------------------------------------------------------------- neighbours
+# ------------------------------------------------------------------------------------------------- neighbors
 @pytest.mark.parametrize("block", [7, 50, 1000])
 def test_nearest_is_what_comparing_all_with_all_finds(block: int) -> None:
     latents = np.random.default_rng(1).integers(0, 4, (50, 3)).astype(np.float32)  # many ties
@@ -80,7 +80,7 @@ def test_a_known_subject_lands_on_itself() -> None:
     np.testing.assert_allclose(coordinates, places[[3, 30]], rtol=1e-6)
 
 
-def test_a_newcomer_lands_at_the_weighted_mean_of_its_neighbours() -> None:
+def test_a_newcomer_lands_at_the_weighted_mean_of_its_neighbors() -> None:
     latents = np.array([[0.0], [3.0], [100.0]], np.float32)
     places = np.array([[0, 0, 0], [3, 6, 9], [50, 50, 50]], np.float32)
     coordinates, distance = embedding.place(latents, places, np.array([[1.0]], np.float32), k=2)
