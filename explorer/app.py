@@ -9,19 +9,20 @@ import os
 import signal
 import sys
 import webbrowser
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import click
 import panel as pn
-import panel_material_ui as pmui
 from bokeh.server.util import bind_sockets
+from panel_material_ui import Page  # type: ignore[attr-defined]  # made at import time
+from panel_material_ui.widgets import Select
 
-from explorer import ASSETS, __version__
+from explorer import ASSETS
 from explorer.errors import SurveyError, VoorwerpError
 from explorer.ledger import Ledger
 from explorer.raster import warm
@@ -78,10 +79,14 @@ FRAME = {
         "overflow": "hidden",
     },
 }
-LEFT = {"width": "clamp(212px, 19vw, 276px)", "flex": "none", "padding": "10px 14px", "border-right": f"1px solid {LINE}",
-        "background": "#10141b", "overflow-y": "auto", "overflow-x": "hidden", "height": "100%"}  # fmt: skip
-RIGHT = {"width": "clamp(268px, 25vw, 372px)", "flex": "none", "border-left": f"1px solid {LINE}", "background": "#10141b",
-         "position": "relative", "height": "100%"}  # fmt: skip
+COLUMN = {"flex": "none", "background": "#10141b", "height": "100%"}
+LEFT = COLUMN | {
+    "width": "clamp(212px, 19vw, 276px)",
+    "padding": "10px 14px",
+    "border-right": f"1px solid {LINE}",
+    "overflow": "hidden auto",
+}
+RIGHT = COLUMN | {"width": "clamp(268px, 25vw, 372px)", "border-left": f"1px solid {LINE}", "position": "relative"}
 GALLERY = {
     "height": "clamp(200px, 33vh, 420px)",
     "flex": "none",
@@ -106,8 +111,8 @@ class Session:
         self.gallery = GalleryView(state, explore)
         self.subject = SubjectView(state, explore)
         self.jobs = JobsView(jobs)
-        self._run = pmui.Select(label="Scores", width=190, size="small", margin=(0, 6))
-        self._map = pmui.Select(label="Map", width=190, size="small", margin=(0, 6))
+        self._run = Select(label="Scores", width=190, size="small", margin=(0, 6))
+        self._map = Select(label="Map", width=190, size="small", margin=(0, 6))
         for widget, name in ((self._run, "run_id"), (self._map, "map_id")):
             widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
             state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
@@ -179,7 +184,7 @@ class Session:
         self._offer()
 
     # -------------------------------------------------------------------------------------------------- layout
-    def page(self) -> pmui.Page:
+    def page(self) -> Page:
         """The whole screen."""
         info, n = self.explore.survey.info, self.explore.survey.n
         pn.state.add_periodic_callback(self.poll, POLL_MS)
@@ -192,11 +197,12 @@ class Session:
             **fill,
         )
         right = pn.Column(self.subject, styles=RIGHT, margin=0)
-        return pmui.Page(
+        return Page(
             title="Voorwerp",
             header=[
                 pn.pane.HTML(
-                    f"<b>{html.escape(info.name)}</b><span style='color:{QUIET};margin-left:12px'>{n:,} subjects</span>",
+                    f"<b>{html.escape(info.name)}</b>"
+                    f"<span style='color:{QUIET};margin-left:12px'>{n:,} subjects</span>",
                     margin=(0, 0, 0, 8),
                     styles={"align-self": "center", "font-size": "13px", "white-space": "nowrap"},
                 ),
@@ -288,7 +294,7 @@ def serve(
         ]
         pn.config.js_files = {"voorwerp": "assets/map.js"}
 
-        def session() -> pmui.Page:
+        def session() -> Page:
             return Session(explore, ledger, jobs, selection).page()
 
         server = _listen(session, address, port, explore, inference, pool)

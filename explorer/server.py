@@ -44,8 +44,8 @@ from explorer.services.explore import Color, Explore
 from explorer.services.export import csv_bytes, parquet_bytes, selection_table
 from explorer.services.inference import Inference
 
-#: Panel and Bokeh compile templates and callbacks in the page, hence 'unsafe-inline' and 'unsafe-eval'; nothing may come
-#: from, or go to, another host.
+#: Panel and Bokeh compile templates and callbacks in the page, hence 'unsafe-inline' and 'unsafe-eval'; nothing may
+#: come from, or go to, another host.
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self' ws: wss: blob:; font-src 'self' data:; worker-src blob:; "
@@ -122,7 +122,7 @@ class Login(AuthProvider):
         super().__init__()
 
     @property
-    def get_user(self) -> Callable[[RequestHandler], str | None]:
+    def get_user(self) -> Callable[[RequestHandler], str | None]:  # type: ignore[override]  # Bokeh passes the handler
         return self._access.admit
 
     @property

@@ -108,18 +108,20 @@ class ExplorerState(param.Parameterized):
     map_id = param.String("", doc="The map on screen; empty when the survey has none.")
     run_id = param.String("", doc="The score run whose scores are shown; empty when there is none.")
     color = param.String("count", doc='"count", "scores.NAME" of the run, or "subjects.NAME".')
-    aggregate = param.Selector(default="max", objects=["max", "mean"], doc="Of the subjects that share a pixel.")
-    norm = param.Selector(default="equalised", objects=["equalised", "linear", "log"], doc="Scale of the colour ramp.")
+    aggregate: str = param.Selector(default="max", objects=["max", "mean"], doc="Of the subjects that share a pixel.")  # type: ignore[assignment]
+    norm: str = param.Selector(
+        default="equalised", objects=["equalised", "linear", "log"], doc="Scale of the colour ramp."
+    )  # type: ignore[assignment]
     lambda_ = param.Number(0.2, bounds=(0, 1), doc="S_anom = (1 - λ) S_image + λ S_feature.")
-    mode = param.Selector(default="replace", objects=list(MODES), doc="How a new region meets the selection.")
-    tool = param.Selector(default="pan", objects=["pan", "lasso", "box"], doc="What dragging on the map does.")
-    selection = param.ClassSelector(class_=Selection, allow_None=False, doc="The selected subjects.")
+    mode: str = param.Selector(default="replace", objects=list(MODES), doc="How a new region meets the selection.")  # type: ignore[assignment]
+    tool: str = param.Selector(default="pan", objects=["pan", "lasso", "box"], doc="What dragging on the map does.")  # type: ignore[assignment]
+    selection: Selection = param.ClassSelector(class_=Selection, allow_None=False, doc="The selected subjects.")  # type: ignore[assignment]
     focus = param.Integer(None, allow_None=True, doc="Row of the subject in detail.")
     sort = param.String("", doc="Reference of the column that orders the gallery; empty for row order.")
     descending = param.Boolean(True, doc="Highest first.")
 
     def __init__(self, n: int, **params: object) -> None:
-        super().__init__(selection=Selection.empty(n), **params)
+        super().__init__(selection=Selection.empty(n), **params)  # type: ignore[no-untyped-call]
         self._before: list[Selection] = []
 
     def select(self, region: Selection, mode: str | None = None) -> None:

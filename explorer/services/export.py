@@ -24,8 +24,8 @@ def selection_table(
 ) -> pa.Table:
     """Every column of the selected subjects (all for None), their scores and map coordinates, in row order.
 
-    Provenance travels with the rows: columns ``survey_id``, ``run_id``, ``map_id``, ``lambda``, ``voorwerp_version``, and
-    as JSON under the schema's metadata key ``voorwerp``, which also has the selection's id and the time.
+    Provenance travels with the rows: columns ``survey_id``, ``run_id``, ``map_id``, ``lambda``, ``voorwerp_version``,
+    and as JSON under the schema's metadata key ``voorwerp``, which also has the selection's id and the time.
     """
     survey = explore.survey
     rows = np.arange(survey.n) if selection is None else selection.rows()

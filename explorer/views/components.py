@@ -1,6 +1,8 @@
-"""The browser-side pieces: each is one script in assets/, fed by handlers of `explorer.server` and by these parameters."""
+"""The browser-side pieces: each is a script in assets/, fed by these parameters and the routes of `explorer.server`."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import param
 from panel.custom import JSComponent
@@ -17,7 +19,7 @@ class ColorKey(JSComponent):
     n_placed = param.Integer(0, doc="Subjects on the map.")
 
     _esm = ASSETS / "legend.js"
-    _stylesheets = [CSS]
+    _stylesheets: ClassVar[list[str]] = [CSS]
 
 
 class Thumbnails(JSComponent):
@@ -34,7 +36,7 @@ class Thumbnails(JSComponent):
     message = param.String("", doc="What is said when there is nothing to show.")
 
     _esm = ASSETS / "gallery.js"
-    _stylesheets = [CSS]
+    _stylesheets: ClassVar[list[str]] = [CSS]
 
 
 class SubjectCard(JSComponent):
@@ -48,4 +50,4 @@ class SubjectCard(JSComponent):
     hint = param.String("", doc="What is said when no subject is in focus.")
 
     _esm = ASSETS / "subject.js"
-    _stylesheets = [CSS]
+    _stylesheets: ClassVar[list[str]] = [CSS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import panel as pn
@@ -22,11 +22,22 @@ SMALL = WIDE | {"size": "small"}
 QUIET_TOGGLE = {"& .Mui-selected": {"backgroundColor": "#6fe3b122 !important", "color": "#6fe3b1 !important"}}
 
 KEYS = """
-<style>div.keys { color: #8a94a6; font-size: 11px; line-height: 1.9; }
-kbd { font: inherit; color: #dfe5ee; border: 1px solid #2c3442; border-radius: 3px; padding: 0 4px; }</style>
-<div class="keys"><kbd>P</kbd> pan <kbd>L</kbd> lasso <kbd>B</kbd> box<br>while drawing <kbd>Shift</kbd> adds, <kbd>Alt</kbd>
-subtracts<br><kbd>U</kbd> undo <kbd>Esc</kbd> clear <kbd>←</kbd> <kbd>→</kbd> walk the gallery</div>
+<style>
+div.keys { color: #8a94a6; font-size: 11px; line-height: 1.9; }
+kbd { font: inherit; color: #dfe5ee; border: 1px solid #2c3442; border-radius: 3px; padding: 0 4px; }
+</style>
+<div class="keys">
+<kbd>P</kbd> pan <kbd>L</kbd> lasso <kbd>B</kbd> box<br>
+while drawing <kbd>Shift</kbd> adds, <kbd>Alt</kbd> subtracts<br>
+<kbd>U</kbd> undo <kbd>Esc</kbd> clear <kbd>←</kbd> <kbd>→</kbd> walk the gallery
+</div>
 """
+
+
+class Slider(pmui.FloatSlider):
+    """Panel waits 50 ms before it passes a change on; a slider that moves the map should not be felt."""
+
+    _debounce: ClassVar[int] = 5
 
 
 def heading(text: str) -> pn.viewable.Viewable:
@@ -46,9 +57,9 @@ class ColorView(Viewer):
         self._norm = pmui.Select(
             label="Scale", options={"equalised": "equalised", "linear": "linear", "logarithmic": "log"}, **SMALL
         )
-        self._lambda = pmui.FloatSlider(
-            label="λ: weight of the feature score", start=0, end=1, step=0.01, size="small", sizing_mode="stretch_width",
-            margin=(0, 8, 6, 8),
+        self._lambda = Slider(
+            label="λ: weight of the feature score", start=0, end=1, step=0.01, size="small",
+            sizing_mode="stretch_width", margin=(0, 8, 6, 8),
         )  # fmt: skip
         for widget, name in (
             (self._color, "color"),
@@ -59,7 +70,6 @@ class ColorView(Viewer):
             widget.value = getattr(state, name)
             widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
             state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
-        self._lambda._debounce = 5  # Panel waits 50 ms before it passes a change on: a slider should not be felt
         state.param.watch(lambda event: self.refresh(), ["run_id", "map_id"])
         state.param.watch(lambda event: self._fit(), "color")
         self.refresh()
@@ -114,7 +124,7 @@ class SelectionView(Viewer):
         button = {"size": "small", "margin": 0, "sizing_mode": "stretch_width"}
         self._undo = pmui.Button(label="Undo", variant="text", **button)
         self._clear = pmui.Button(label="Clear", variant="text", **button)
-        self._undo.on_click(lambda event: state.undo())
+        self._undo.on_click(lambda event: self._back())
         self._clear.on_click(lambda event: state.clear())
         self._name = pmui.TextInput(
             placeholder="Name this selection", size="small", sizing_mode="stretch_width", margin=0
@@ -139,10 +149,13 @@ class SelectionView(Viewer):
         query["selection"] = self.explore.keep(self.state.selection) if k else ""
         what = f"{k:,} selected" if k else f"all {self._n:,}"
         links = [
-            f'<a href="export?{urlencode(query | {"format": form})}" download>{form.upper() if form == "csv" else "Parquet"}</a>'
-            for form in ("csv", "parquet")
+            f'<a href="export?{urlencode(query | {"format": form})}" download>{title}</a>'
+            for form, title in (("csv", "CSV"), ("parquet", "Parquet"))
         ]
         self._files.object = f"Export {what}: {' · '.join(links)}"
+
+    def _back(self) -> None:
+        self._said.object = "" if self.state.undo() else "nothing to undo"
 
     def refresh(self) -> None:
         """List the kept selections."""
