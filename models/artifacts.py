@@ -291,7 +291,7 @@ def read_latents(directory: Path) -> np.ndarray:
     """
     path = directory / LATENTS
     try:
-        latents = np.load(path, mmap_mode="r", allow_pickle=False)
+        latents: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing; the run is incomplete") from None
     except (ValueError, EOFError, OSError) as error:
