@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,6 +44,7 @@ SPLIT_SCHEMA = pa.schema([("subject_id", pa.int64()), ("split", pa.string()), ("
 
 AUTO_FROM = 16_384  # images from which looking for a faster precision pays
 MIN_SPEARMAN, MIN_OVERLAP, TOP = 0.9999, 0.99, 0.01  # what a lower precision must reach beside float32
+MIN_SPEED_RATIO = 1.2  # below, bfloat16 is not worth the comparison
 
 
 # ----------------------------------------------------------------------------------------------------- checkpoint
@@ -208,41 +209,47 @@ def agreement(reference: np.ndarray, scores: np.ndarray, top: float = TOP) -> tu
     return (1.0 if np.array_equal(a, b) else 0.0) if constant else float(np.corrcoef(a, b)[0, 1]), overlap
 
 
-def choose_precision(model: WGAN, device: torch.device, sample: np.ndarray, batch: int) -> dict[str, Any]:
-    """Whether bfloat16 may stand for float32 on images like `sample`, and whether it pays.
+def choose_precision(model: WGAN, device: torch.device, blocks: Iterable[np.ndarray], batch: int) -> dict[str, Any]:
+    """Whether bfloat16 may stand for float32 on images like those in `blocks`, and whether it pays.
 
     It may where, for the image, feature and anomaly score alike, Spearman ≥ .9999 and the top 1 % overlaps by ≥ 99 %.
 
     Returns
     -------
     dict
-        ``precision``, ``reason``, and where measured ``spearman``, ``top_overlap``, ``speed_ratio``, ``n_checked``.
+        ``precision``, ``reason``, ``speed_ratio``, and where compared ``spearman``, ``top_overlap``, ``n_checked``.
     """
-    single, half = prepare(model, device, "float32"), prepare(model, device, "bfloat16")
-    try_out = sample[:batch]
-    seconds = {}
-    for name, candidate in (("float32", single), ("bfloat16", half)):
-        score_images(candidate, try_out, batch)  # the first call builds kernels
-        started = time.perf_counter()
-        for _ in range(3):
-            score_images(candidate, try_out, batch)
-        seconds[name] = time.perf_counter() - started
-    ratio = seconds["float32"] / seconds["bfloat16"]
-    found: dict[str, Any] = {"precision": "float32", "speed_ratio": round(ratio, 2)}
-    if ratio < 1.2:
-        return found | {"reason": "bfloat16 is no faster on this machine"}
-    _, image, feature = score_images(single, sample, batch)
-    _, image_16, feature_16 = score_images(half, sample, batch)
-    checks = [
-        agreement(image, image_16),
-        agreement(feature, feature_16),
-        agreement(anomaly_score(image, feature), anomaly_score(image_16, feature_16)),
-    ]
+    candidates = {name: prepare(model, device, name) for name in ("float32", "bfloat16")}
+    found: dict[str, Any] = {"precision": "float32"}
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in candidates}
+    for number, block in enumerate(blocks):
+        if number == 0:
+            ratio = speed_ratio(candidates["float32"], candidates["bfloat16"], block[:batch], batch)
+            found["speed_ratio"] = round(ratio, 2)
+            if ratio < MIN_SPEED_RATIO:
+                return found | {"reason": "bfloat16 is no faster on this machine"}
+        for name, candidate in candidates.items():
+            _, image, feature = score_images(candidate, block, batch)
+            scores[name].append(np.stack([image, feature, anomaly_score(image, feature)]))
+    reference, faster = (np.concatenate(scores[name], axis=1) for name in candidates)
+    checks = [agreement(a, b) for a, b in zip(reference, faster, strict=True)]
     spearman, overlap = min(c[0] for c in checks), min(c[1] for c in checks)
-    found |= {"spearman": spearman, "top_overlap": overlap, "n_checked": len(sample)}
+    found |= {"spearman": spearman, "top_overlap": overlap, "n_checked": reference.shape[1]}
     if spearman >= MIN_SPEARMAN and overlap >= MIN_OVERLAP:
         return found | {"precision": "bfloat16", "reason": "bfloat16 ranks as float32 does"}
     return found | {"reason": "bfloat16 ranks differently"}
+
+
+def speed_ratio(slower: WGAN, faster: WGAN, images: np.ndarray, batch: int) -> float:
+    """How many times faster the second scores `images`."""
+    seconds = []
+    for candidate in (slower, faster):
+        score_images(candidate, images, batch)  # the first call builds kernels
+        started = time.perf_counter()
+        for _ in range(3):
+            score_images(candidate, images, batch)
+        seconds.append(time.perf_counter() - started)
+    return seconds[0] / seconds[1]
 
 
 # ---------------------------------------------------------------------------------------------------- the kind
@@ -281,14 +288,12 @@ def read_ahead(images: Any, start: int, stop: int, block: int = BLOCK) -> Iterat
             yield ready
 
 
-def sample_of(images: Any, n: int, run_length: int = 64) -> np.ndarray:
-    """About `n` images from all over the survey, in short stretches (fast to read), always the same ones."""
-    total = len(images)
-    if n >= total:
-        return np.asarray(images[:])
-    run_length = min(run_length, n)
-    starts = np.sort(np.random.default_rng(0).choice(total // run_length, n // run_length, replace=False))
-    return np.concatenate([np.asarray(images[s * run_length : (s + 1) * run_length]) for s in starts])
+def sample_of(images: Any, n: int) -> Iterator[np.ndarray]:
+    """About `n` images in evenly spaced blocks from all over the survey."""
+    n = min(n, len(images))
+    size = min(BLOCK, n)
+    starts = np.linspace(0, len(images) - size, n // size).astype(int)
+    return (np.asarray(images[start : start + size]) for start in starts)
 
 
 def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:
