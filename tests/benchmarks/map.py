@@ -1,8 +1,10 @@
 """The map beside the one that a user writes with plain HoloViews: wheel, pan, and frames while the mouse drags."""
 
+import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -16,12 +18,14 @@ from tests.ui.serving import command, free_port, serve, wait_for_address
 N = int(os.environ.get("VOORWERP_BENCH_POINTS", 1_500_000))
 
 
-def stock(folder: Path) -> Latency:
-    """Latencies of ``rasterize(points)``, its count in histogram-equalised colours."""
+@contextlib.contextmanager
+def stock(folder: Path, plot: tuple[int, int]) -> Iterator[str]:
+    """URL of ``rasterize(points)``, its count in histogram-equalised colors, with a frame of `plot` pixels."""
     port, log = free_port(), folder / "stock.log"
-    with command([sys.executable, "-m", "tests.benchmarks.stock_map", str(N), str(port)], log) as process:
+    numbers = map(str, (N, port, *plot))
+    with command([sys.executable, "-m", "tests.benchmarks.stock_map", *numbers], log) as process:
         wait_for_address(process, log, timeout=120)
-        return visit(f"http://127.0.0.1:{port}/count")
+        yield f"http://127.0.0.1:{port}/count"
 
 
 def ours(folder: Path) -> Latency:
@@ -44,9 +48,11 @@ def visit(url: str) -> Latency:
 def rows() -> list[Row]:
     """Wheel, pan and drag."""
     with tempfile.TemporaryDirectory(prefix="voorwerp-bench-map-") as folder:
-        theirs, mine = stock(Path(folder)), ours(Path(folder))
-    what = f"{N:,} synthetic points"
-    alternative = "HoloViews rasterize(points), eq_hist, on pn.serve"
+        mine = ours(Path(folder))
+        with stock(Path(folder), mine.plot) as url:
+            theirs = visit(url)
+    what = f"{N:,} synthetic points on {mine.plot[0]} × {mine.plot[1]} px"
+    alternative = "HoloViews rasterize(points), eq_hist, the same pixels"
     plot = {"plot_px": mine.plot, "stock_plot_px": theirs.plot}
     return [
         Row(

@@ -1,18 +1,17 @@
 """From the request of the HTML to an idle page, beside the page of a stock HoloViews map."""
 
 import statistics
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.benchmarks.map import N
+from tests.benchmarks.map import N, stock
 from tests.benchmarks.row import Row
 from tests.benchmarks.synthetic import write_survey
 from tests.ui.browser import launch, wait_until_idle
-from tests.ui.serving import command, free_port, serve, wait_for_address
+from tests.ui.serving import serve
 
 ROUNDS = 5
 # Times of the page's own clock, which starts with the navigation; the request is counted from after any redirect.
@@ -50,11 +49,9 @@ def visit(url: str) -> Loads:
 def rows() -> list[Row]:
     """Time to an idle page, and the server's share of it."""
     with tempfile.TemporaryDirectory(prefix="voorwerp-bench-page-") as name:
-        folder, port = Path(name), free_port()
-        stock = [sys.executable, "-m", "tests.benchmarks.stock_map", str(N), str(port)]
-        with command(stock, folder / "stock.log") as process:
-            wait_for_address(process, folder / "stock.log", timeout=120)
-            theirs = visit(f"http://127.0.0.1:{port}/count")
+        folder = Path(name)
+        with stock(folder, (894, 705)) as url:
+            theirs = visit(url)
         write_survey(folder / "synthetic", N)
         with serve(folder / "synthetic", folder / "ours.log", timeout=120) as url:
             mine = visit(url)

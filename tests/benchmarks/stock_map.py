@@ -1,6 +1,7 @@
 """The map that a user writes with plain HoloViews, on the synthetic cloud: what ours is measured against.
 
-``python -m tests.benchmarks.stock_map N PORT`` serves ``/count``, ``/mean`` and ``/datashade``.
+``python -m tests.benchmarks.stock_map N PORT WIDTH HEIGHT`` serves ``/count``, ``/mean`` and ``/datashade``, framed to
+that many pixels.
 """
 
 import sys
@@ -14,12 +15,12 @@ import panel as pn
 from tests.benchmarks.synthetic import cloud
 
 
-def main(n: int, port: int) -> None:
+def main(n: int, port: int, width: int, height: int) -> None:
     """Serve the three stock maps of `n` points until the process ends."""
     hv.extension("bokeh")
     xyz, score = cloud(n)
     points = hv.Points(pd.DataFrame({"x": xyz[:, 0], "y": xyz[:, 1], "score": score}), ["x", "y"], ["score"])
-    size = {"width": 980, "height": 760, "active_tools": ["pan", "wheel_zoom"]}
+    size = {"frame_width": width, "frame_height": height, "active_tools": ["pan", "wheel_zoom"]}
     mean = ds.mean("score")
     maps = {
         "count": lambda: hd.rasterize(points).opts(cnorm="eq_hist", cmap="viridis", **size),
@@ -31,4 +32,4 @@ def main(n: int, port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:]))
