@@ -9,7 +9,7 @@ Two loops, each a generator of `Progress`, one record an epoch:
 import math
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -84,6 +84,8 @@ class Recipe:
         Images a step.
     learning_rate, encoder_learning_rate
         Adam's step size.
+    is_annealed
+        Whether the encoder's step size falls to zero along a cosine; the papers keep it constant.
     """
 
     width: int
@@ -91,6 +93,7 @@ class Recipe:
     encoder_batch: int
     learning_rate: float
     encoder_learning_rate: float
+    is_annealed: bool
     epochs: int = 0
     encoder_epochs: int = 0
     generator_steps: int = 0
@@ -100,7 +103,8 @@ class Recipe:
         """With the values that `config` gives, and epochs for `n_train` images."""
         batch = min(config.batch or self.batch, n_train)
         encoder_batch = min(config.encoder_batch or self.encoder_batch, n_train)
-        return Recipe(
+        return replace(
+            self,
             width=config.width or self.width,
             batch=batch,
             encoder_batch=encoder_batch,
@@ -121,6 +125,7 @@ PRESETS = {
         encoder_batch=32,
         learning_rate=3e-4,
         encoder_learning_rate=1e-3,
+        is_annealed=True,
         generator_steps=1000,
         encoder_steps=1500,
     ),
@@ -131,6 +136,7 @@ PRESETS = {
         encoder_batch=256,
         learning_rate=1e-4,
         encoder_learning_rate=1e-4,
+        is_annealed=False,
         epochs=500,
         encoder_epochs=500,
     ),
@@ -202,7 +208,8 @@ def train_encoder(
             loss = encoder_loss(model, to_tensor(images[batch], device), config.feature_weight)
             take_step(optimizer, loss)
             losses.append(loss.detach())
-        schedule.step()
+        if recipe.is_annealed:
+            schedule.step()
         mean = torch.stack(losses).mean().item()
         stop_unless_finite(mean, "the encoder", epoch)
         metrics = {
