@@ -7,7 +7,6 @@ interruption, the demo goes on where it was.
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from explorer.errors import SurveyError
 from explorer.ingest.cut_outs import CutOutOptions, create_cut_outs
 from explorer.services.jobs import JobService
 from explorer.survey import SURVEY_TOML, Survey
-from models.artifacts import CHECKPOINT, RUN_JSON, Run, fsync_directory, sha256_file
+from models.artifacts import CHECKPOINT, RUN_JSON, Run, fsync_directory, sha256_file, write_bytes
 from models.progress import Progress
 
 CREDIT = "NASA/STScI"
@@ -97,11 +96,12 @@ def place_checkpoint(survey: Survey) -> str:
             "get it again, or train it by `make assets`"
         )
     folder = survey.run_folder(run.run_id)
-    if not folder.exists():
-        arriving = folder.with_name(f".{run.run_id}.tmp")
-        shutil.rmtree(arriving, ignore_errors=True)
-        shutil.copytree(source, arriving)
-        arriving.rename(folder)
+    if not (folder / RUN_JSON).exists():  # it makes the folder a run, so it comes last
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(source.iterdir()):
+            if path.name != RUN_JSON:
+                write_bytes(folder / path.name, path.read_bytes())
+        run.write(folder / RUN_JSON)
         fsync_directory(folder.parent)
     return run.run_id
 
