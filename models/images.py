@@ -292,7 +292,7 @@ def cut(image: Image.Image, left: int, top: int, side: int | None, crop: Crop) -
         what = "the image" if side is None else "the part that the network sees"
         raise ImageError(f"{what} is constant: every value is {lowest:g}")
     nan_fraction = n_missing / pixels.size
-    saturated_fraction = int(np.count_nonzero(pixels == top_of_range)) / pixels.size
+    saturated_fraction = int(np.count_nonzero(pixels == pixels.dtype.type(top_of_range))) / pixels.size
     edge_fraction = 0.0
     if inside != box:
         area = (box[2] - box[0]) * (box[3] - box[1])
@@ -312,18 +312,19 @@ def cut(image: Image.Image, left: int, top: int, side: int | None, crop: Crop) -
     return result, quality
 
 
+@lru_cache(maxsize=16)
+def _frame(size: int) -> np.ndarray:
+    """Flat indices of the pixels in the outer frame, one eighth of the size wide."""
+    is_inner = np.zeros((size, size), bool)
+    width = max(1, size // 8)
+    is_inner[width:-width, width:-width] = True
+    return np.flatnonzero(~is_inner)
+
+
 def background_rms(pixels: np.ndarray) -> float:
-    """1.4826 × median absolute deviation of the band mean in the outer frame of (h, w, bands), in their units."""
-    grey = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels.mean(axis=2)
-    frame = max(1, len(grey) // 8)
-    outer = np.concatenate(
-        [
-            grey[:frame].ravel(),
-            grey[-frame:].ravel(),
-            grey[frame:-frame, :frame].ravel(),
-            grey[frame:-frame, -frame:].ravel(),
-        ]
-    )
+    """1.4826 × median absolute deviation of the band mean in the outer frame of (size, size, bands), in their units."""
+    size, _, n_bands = pixels.shape
+    outer = pixels.reshape(-1, n_bands)[_frame(size)] @ np.full(n_bands, 1 / n_bands, np.float32)
     middle = len(outer) // 2
     median = np.partition(outer, middle)[middle]
     return 1.4826 * float(np.partition(np.abs(outer - median), middle)[middle])
@@ -337,11 +338,12 @@ def thumbnail(image: Image.Image) -> bytes:
     longest = max(image.size)
     if longest > THUMBNAIL_SIDE:
         scale = THUMBNAIL_SIDE / longest
-        target = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        whole = longest // THUMBNAIL_SIDE
-        if whole > 1:
-            image = image.reduce((min(whole, image.width), min(whole, image.height)))
-        image = image.resize(target, Image.Resampling.BOX)
+        width, height = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        # whole pixels are averaged down to twice the size at least, and again at the end: only the step between picks
+        # nearest pixels, which takes half the time of one exact average and looks the same
+        if (factor := longest // (2 * THUMBNAIL_SIDE)) > 1:
+            image = image.reduce((min(factor, image.width), min(factor, image.height)))
+        image = image.resize((2 * width, 2 * height), Image.Resampling.NEAREST).reduce(2)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

@@ -229,7 +229,7 @@ class Build:
             raise IngestError(f"{path} is a file; a survey needs a folder of its own")
         if (path / layout.SURVEY_TOML).exists() and not (self.parts / COMMAND_JSON).exists():
             raise IngestError(f"{path} is a survey already; create the new one in another folder")
-        if path.exists() and not self.parts.is_dir() and any(path.iterdir()):
+        if path.exists() and not (self.parts / COMMAND_JSON).exists() and not _is_untouched(path, self.parts):
             raise IngestError(f"{path} is not empty and is no survey; create the survey in a folder of its own")
         self.parts.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.parts / "lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -299,9 +299,9 @@ class Build:
         if self._shard is not None:
             self._shard.discard()
         if self.plan is None and not self.is_finished:  # nothing that could be taken up again
-            for made in self.path.iterdir():
-                shutil.rmtree(made) if made.is_dir() else made.unlink()
-            self.path.rmdir()
+            shutil.rmtree(self.parts)
+            with contextlib.suppress(OSError):  # not ours alone
+                self.path.rmdir()
         assert self._lock is not None
         os.close(self._lock)
 
@@ -369,8 +369,9 @@ class Build:
         """
         assert self.plan is not None
         n = self.n_accepted
-        grouped = self._group(cut_out_extent)
-        self._join_subjects(grouped)
+        sheet = self._writer.submit(write_contact_sheet, self.path, n, self.crop)
+        subject_ids, grouped = self._group(cut_out_extent)
+        self._join_subjects(subject_ids, grouped)
         self._join_refused()
         image_folder = self.path / layout.IMAGES
         artifacts.write_json(image_folder / "zarr.json", zarr_metadata(n, self.crop))
@@ -384,7 +385,7 @@ class Build:
             created_at=self.created_at,
             notes=(*self.plan.get("notes", ()), *grouped.notes),
         )
-        write_contact_sheet(self.path, n, self.crop)
+        sheet.result()
         info.write(self.path / layout.SURVEY_TOML)
 
     def totals(self) -> dict[str, Any]:
@@ -408,51 +409,68 @@ class Build:
                 file.unlink()
         shutil.rmtree(self.parts)
 
-    def _group(self, cut_out_extent: int | None) -> groups.Groups:
-        digests = [np.empty((0, 2), np.uint64)]
-        for number in range(self.n_shards):
-            column = pq.read_table(self.parts / f"{number:05d}.parquet", columns=["digest"]).column(0).combine_chunks()
-            if len(column):
-                digests.append(np.frombuffer(column.buffers()[1], np.uint64).reshape(-1, 2)[: len(column)])
-        pixels = np.concatenate(digests)
-        with connect(self.parts) as database:
-            where = f"FROM {self._rows_sql()} ORDER BY index"
-            if cut_out_extent is None:
-                at = database.execute(f"SELECT ra, dec {where}").fetchnumpy()
-                return groups.group(pixels, _filled(at["ra"]), _filled(at["dec"]))
-            aliases = {field.name: alias for alias, field in self._own_columns().items()}
-            columns = f"{aliases['x']} AS x, {aliases['y']} AS y, dense_rank() OVER (ORDER BY image) AS image"
-            at = database.execute(f"SELECT {columns} {where}").fetchnumpy()
-            x, y, image = (np.asarray(at[name]) for name in ("x", "y", "image"))
-            return groups.group_cut_outs(pixels, x, y, image, cut_out_extent)
+    def _rows(self) -> Iterator[pa.Table]:
+        """Accepted images in row order, with the listing's columns and the part's; some thousands at a time."""
+        parts = (pq.read_table(self.parts / f"{number:05d}.parquet") for number in range(self.n_shards))
+        waiting = _PART_SCHEMA.empty_table()
+        start = 0
+        with pq.ParquetFile(self.parts / LISTING) as listing:
+            for batch in listing.iter_batches(ROW_GROUP):
+                stop = start + len(batch)
+                while len(waiting) == 0 or waiting.column("index")[-1].as_py() < stop:
+                    part = next(parts, None)
+                    if part is None:
+                        break
+                    waiting = pa.concat_tables([waiting, part.replace_schema_metadata()])
+                index = waiting.column("index").to_numpy()
+                n = int(np.searchsorted(index, stop))
+                rows = pa.Table.from_batches([batch]).take(pa.array(index[:n] - start))
+                for name in _PART_SCHEMA.names[1:]:
+                    rows = rows.append_column(name, waiting.column(name).slice(0, n))
+                yield rows
+                waiting = waiting.slice(n)
+                start = stop
 
-    def _join_subjects(self, grouped: groups.Groups) -> None:
-        """Write subjects.parquet in row order, a row group at a time."""
+    def _group(self, cut_out_extent: int | None) -> tuple[np.ndarray, groups.Groups]:
+        """The subject ids, int64 (n,), and their groups."""
         assert self.plan is not None
+        aliases = {field.name: alias for alias, field in self._own_columns().items()}
+        asked = ["digest", "source_id", "image", "ra", "dec"]
+        asked += [aliases["x"], aliases["y"]] if cut_out_extent is not None else []
+        table = pa.concat_tables([rows.select(asked) for rows in self._rows()]).combine_chunks()
+        digests = np.frombuffer(table.column("digest").combine_chunks().buffers()[1], np.uint64).reshape(-1, 2)
+        n = len(table)
+        ids = np.arange(n)
+        if self.plan["integer_ids"]:
+            ids = table.column("source_id").cast(pa.int64()).to_numpy()
+        if cut_out_extent is None:
+            ra, dec = (table.column(name).to_numpy() for name in ("ra", "dec"))
+            return ids, groups.group(digests[:n], ra, dec)
+        x, y = (table.column(aliases[name]).to_numpy() for name in ("x", "y"))
+        image = table.column("image").combine_chunks().dictionary_encode().indices.to_numpy()
+        return ids, groups.group_cut_outs(digests[:n], x, y, image, cut_out_extent)
+
+    def _join_subjects(self, subject_ids: np.ndarray, grouped: groups.Groups) -> None:
+        """Write subjects.parquet in row order, a row group at a time."""
         own = self._own_columns()
         full = pa.schema([*SUBJECTS_SCHEMA, *own.values()])
-        with connect(self.parts) as database:
-            subject_ids = np.arange(self.n_accepted)
-            if self.plan["integer_ids"]:
-                ids = database.execute(f"SELECT source_id::BIGINT AS id FROM {self._rows_sql()} ORDER BY index")
-                subject_ids = np.asarray(ids.fetchnumpy()["id"], np.int64)
-            group_ids = subject_ids[grouped.first]
-            half = groups.half_of(group_ids)
-            half[~grouped.is_in_a_half] = None
-            made = {"subject_id": subject_ids, "duplicate_group": group_ids, "half": half}
-            rows = database.sql(f"SELECT * FROM {self._rows_sql()} ORDER BY index").to_arrow_reader(ROW_GROUP)
-            with (
-                artifacts.replacing(self.path / layout.SUBJECTS) as file,
-                pq.ParquetWriter(file, full, compression="zstd") as writer,
-            ):
-                start = 0
-                for table in regrouped(rows, ROW_GROUP):
-                    known = {name: table.column(name) for name in table.column_names if name not in own}
-                    known |= {field.name: table.column(alias) for alias, field in own.items()}
-                    known |= {name: pa.array(values[start : start + len(table)]) for name, values in made.items()}
-                    known["inclusion_probability"] = pa.nulls(len(table))  # there is no drawn sample yet
-                    writer.write_table(pa.table([known[f.name].cast(f.type) for f in full], schema=full))
-                    start += len(table)
+        group_ids = subject_ids[grouped.first]
+        half = groups.half_of(group_ids)
+        half[~grouped.is_in_a_half] = None
+        made = {"subject_id": subject_ids, "duplicate_group": group_ids, "half": half}
+        batches = (batch for rows in self._rows() for batch in rows.to_batches())
+        with (
+            artifacts.replacing(self.path / layout.SUBJECTS) as file,
+            pq.ParquetWriter(file, full, compression="zstd") as writer,
+        ):
+            start = 0
+            for table in regrouped(batches, ROW_GROUP):
+                known = {name: table.column(name) for name in table.column_names if name not in own}
+                known |= {field.name: table.column(alias) for alias, field in own.items()}
+                known |= {name: pa.array(values[start : start + len(table)]) for name, values in made.items()}
+                known["inclusion_probability"] = pa.nulls(len(table))  # there is no drawn sample yet
+                writer.write_table(pa.table([known[f.name].cast(f.type) for f in full], schema=full))
+                start += len(table)
 
     def _own_columns(self) -> dict[str, pa.Field]:
         """The user's columns: name in the listing (c0, c1, …: any name may be theirs) → field of subjects.parquet."""
@@ -463,12 +481,6 @@ class Build:
                 name = metadata.pop(b"name").decode()
                 own[field.name] = pa.field(name, field.type, metadata=metadata)
         return own
-
-    def _rows_sql(self) -> str:
-        """Accepted images with their listing's columns."""
-        parts = ", ".join(sql_path(self.parts / f"{i:05d}.parquet") for i in range(self.n_shards))
-        listing = sql_path(self.parts / LISTING)
-        return f"(read_parquet([{parts}]) AS part JOIN read_parquet({listing}) AS listing USING (index))"
 
     def _join_refused(self) -> None:
         with (
@@ -487,6 +499,13 @@ class Build:
         reason, n = max(counts.items(), key=lambda item: item[1])
         self.plan = None
         return IngestError(f"none of {self.n_refused:,} images can become a subject; of {n:,} the reason is: {reason}")
+
+
+def _is_untouched(path: Path, parts: Path) -> bool:
+    """Whether the folder holds nothing but, at most, what a `Build` that was stopped at once has left."""
+    left = [file.name for file in parts.iterdir()] if parts.is_dir() else []
+    started = all(name == "lock" or name.startswith(f".{COMMAND_JSON}.") for name in left)
+    return started and all(file == parts for file in path.iterdir())
 
 
 def sql_path(path: Path) -> str:
@@ -518,11 +537,6 @@ def connect(parts: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect(":memory:", config=settings) as database:
         yield database
     shutil.rmtree(spill, ignore_errors=True)
-
-
-def _filled(values: Any) -> np.ndarray:
-    """float64 with NaN where masked."""
-    return np.ma.filled(np.ma.asarray(values, np.float64), np.nan)
 
 
 def regrouped(batches: Any, n: int) -> Iterator[pa.Table]:
@@ -558,4 +572,4 @@ def write_contact_sheet(path: Path, n: int, crop: Crop) -> None:
         tile = tile.resize((side, side), Image.Resampling.BICUBIC)
         sheet.paste(tile, (gap + place % columns * (side + gap), gap + place // columns * (side + gap)))
     with artifacts.replacing(path / layout.CONTACT_SHEET) as handle:
-        sheet.save(handle, "PNG")
+        sheet.save(handle, "PNG", compress_level=1)

@@ -5,6 +5,7 @@ imports numpy and Pillow only, so that it is at work within 0.2 s.
 """
 
 import contextlib
+import fcntl
 import os
 import resource
 import signal
@@ -131,6 +132,11 @@ def _read(path: str) -> bytes:
     return file.read_bytes()
 
 
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def has_color(path: str) -> bool:
     """Whether the file's header can be read and says that the image is in color."""
     with contextlib.suppress(ImageError, OSError, MemoryError), open_header(Path(path)) as header:
@@ -138,19 +144,19 @@ def has_color(path: str) -> bool:
     return False
 
 
-def serve(connection: Connection) -> None:
+def serve(tasks: Connection, answers: Connection) -> None:
     """The child: call what the parent asks for until it hangs up.
 
     A task is (function, arguments, seconds it may take or 0); the answer is its result, or the `ImageError` it raised.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    connection.send("ready")
+    answers.send("ready")
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
-        memory_limit = connection.recv()
+        memory_limit = tasks.recv()
         with contextlib.suppress(ValueError, OSError):  # a lower limit may be set already
             resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
         while True:
-            function, arguments, seconds = connection.recv()
+            function, arguments, seconds = tasks.recv()
             signal.setitimer(signal.ITIMER_REAL, seconds)
             try:
                 answer = function(*arguments)
@@ -159,7 +165,7 @@ def serve(connection: Connection) -> None:
             except MemoryError:
                 answer = ImageError("needs more memory than one image may take")
             signal.setitimer(signal.ITIMER_REAL, 0)
-            connection.send(answer)
+            answers.send(answer)
 
 
 # ------------------------------------------------------------------------------------------------------- the parent
@@ -167,32 +173,37 @@ class _Child:
     """One decoding process and the pipe to it."""
 
     def __init__(self, memory_limit: int) -> None:
-        self.connection, theirs = Pipe()
+        self.answers, to_parent = Pipe(duplex=False)
+        from_parent, self.tasks = Pipe(duplex=False)
+        with contextlib.suppress(OSError, AttributeError):  # room for a whole block, so that the child goes on at once
+            fcntl.fcntl(to_parent.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
+        theirs = (from_parent.fileno(), to_parent.fileno())
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         # one thread each: the matrix products are small, and every core has a process of its own
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "explorer.ingest.decoder", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-P", "-m", "explorer.ingest.decoder", *map(str, theirs)],
+            pass_fds=theirs,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._stderr,
         )
-        theirs.close()
+        from_parent.close()
+        to_parent.close()
         self.ready = False
         self._memory_limit = memory_limit
         self.task: tuple[_Block, list[int]] | None = None
 
     def greet(self) -> None:
         """Take the "ready" and answer with the limit."""
-        self.connection.recv()
+        self.answers.recv()
         self.ready = True
-        self.connection.send(self._memory_limit)
+        self.tasks.send(self._memory_limit)
 
     def close(self) -> None:
         """Hang up; the process ends by itself, or is ended when it is in the middle of an image."""
-        self.connection.close()
+        self._hang_up()
         try:
             self.process.wait(timeout=0.2)
         except subprocess.TimeoutExpired:
@@ -200,9 +211,13 @@ class _Child:
             self.process.wait()
         self._stderr.close()
 
+    def _hang_up(self) -> None:
+        self.answers.close()
+        self.tasks.close()
+
     def death(self) -> str:
         """Why the process ended, as a reason for the image it was at."""
-        self.connection.close()
+        self._hang_up()
         code = self.process.wait()
         self._stderr.seek(0)
         last = self._stderr.read().decode(errors="replace").strip().splitlines()[-1:]
@@ -262,7 +277,7 @@ class Decoders:
         self.crop = crop
         self._memory_limit = memory_limit
         self._time_limit_s = time_limit_s
-        self._children = [_Child(self._memory_limit) for _ in range(n or len(os.sched_getaffinity(0)))]
+        self._children = [_Child(self._memory_limit) for _ in range(n or n_cores())]
 
     def __enter__(self) -> Self:
         return self
@@ -283,8 +298,8 @@ class Decoders:
         try:
             if not child.ready:
                 child.greet()
-            child.connection.send((function, arguments, seconds))
-            answer = child.connection.recv()
+            child.tasks.send((function, arguments, seconds))
+            answer = child.answers.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             if not child.ready:
                 raise self._cannot_start(child) from None
@@ -344,18 +359,18 @@ class Decoders:
         child.task = (block, positions)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: its pipe says so when it is read
             items = [block.items[i] for i in positions]
-            child.connection.send((decode_block, (items, self.crop, self._time_limit_s), 0))
+            child.tasks.send((decode_block, (items, self.crop, self._time_limit_s), 0))
 
     def _receive(self, retries: deque[tuple[_Block, list[int]]]) -> None:
         """Wait for one or more answers; a process that died is replaced and its block goes on image by image."""
-        waited = {child.connection: child for child in self._children if child.task or not child.ready}
+        waited = {child.answers: child for child in self._children if child.task or not child.ready}
         for connection in wait(list(waited)):
             child = waited[connection]  # type: ignore[index]
             try:
                 if not child.ready:
                     child.greet()
                     continue
-                answer = child.connection.recv()
+                answer = child.answers.recv()
             except (EOFError, ConnectionResetError):
                 self._bury(child, retries)
                 continue
@@ -389,4 +404,4 @@ class Decoders:
 
 
 if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])))
+    serve(Connection(int(sys.argv[1]), writable=False), Connection(int(sys.argv[2]), readable=False))

@@ -389,15 +389,18 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw])
     fields: list[pa.Field] = []
     values: dict[str, str] = {}
     known = {"ra": "NULL::DOUBLE", "dec": "NULL::DOUBLE", "zooniverse_subject_id": "NULL::BIGINT"}
+    seen: set[str] = set()
     for k, name in enumerate(own):
         column = f"c{k}"
-        kind, sql, metadata = _type_of(database, column, n)
+        kind, sql, metadata = _type_of(database, column)
         lower = name.lower()
-        if lower in ("ra", "dec") and kind in (pa.int64(), pa.float64(), pa.float32()):
+        if lower in ("ra", "dec") and lower not in seen and kind in (pa.int64(), pa.float64(), pa.float32()):
             low, high = (0, 360) if lower == "ra" else (-90, 90)
+            seen.add(lower)
             known[lower] = f"CASE WHEN ({sql})::DOUBLE BETWEEN {low} AND {high} THEN ({sql})::DOUBLE END"
             continue
-        if lower == "zooniverse_subject_id" and kind == pa.int64():
+        if lower == "zooniverse_subject_id" and lower not in seen and kind == pa.int64():
+            seen.add(lower)
             known[lower] = sql
             continue
         while name.lower() in taken:
@@ -451,7 +454,7 @@ def _identifier(database: duckdb.DuckDBPyConnection, raws: list[_Raw]) -> str:
     raise IngestError(f'{where} has the id "{twice}" twice{rows}; ids must be unique, so make them so and start again')
 
 
-def _type_of(database: duckdb.DuckDBPyConnection, column: str, n: int) -> tuple[pa.DataType, str, dict[str, str]]:
+def _type_of(database: duckdb.DuckDBPyConnection, column: str) -> tuple[pa.DataType, str, dict[str, str]]:
     """Type of a user's column, the SQL that gives its values, and its metadata, found from every value.
 
     Text becomes integers or floats where all of it reads so; a leading zero keeps it text.

@@ -1,0 +1,140 @@
+"""``voorwerp create`` beside the loop that a user writes with Pillow; and its memory at ten times the images."""
+
+import csv
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from PIL import Image
+
+from explorer.ingest.images import CreateOptions, create
+from explorer.survey import Survey
+from tests.benchmarks.row import Row
+
+GALAXIES = Path(__file__).parents[2] / ".." / "shared" / "data" / "gz1_images"
+ROUNDS = 5
+SIZE, EXTENT = 64, 212
+
+
+def listed() -> list[dict[str, str]]:
+    """The manifest's rows."""
+    if not GALAXIES.is_dir():
+        raise FileNotFoundError(f"the real galaxies are not here ({GALAXIES} does not exist)")
+    with (GALAXIES / "labels.csv").open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def plain(paths: list[Path], target: Path) -> None:
+    """What a user writes: open, cut the center, average, one array, one file. No ids, originals, thumbnails, quality."""
+    crops = np.empty((len(paths), SIZE, SIZE, 3), np.uint8)
+    for i, path in enumerate(paths):
+        with Image.open(path) as image:
+            left, top = (image.width - EXTENT) // 2, (image.height - EXTENT) // 2
+            center = image.convert("RGB").crop((left, top, left + EXTENT, top + EXTENT))
+            crops[i] = np.asarray(center.resize((SIZE, SIZE), Image.Resampling.BOX))
+    np.save(target, crops)
+
+
+def ours(folder: Path) -> None:
+    """The whole of ``voorwerp create``, decoding processes included."""
+    options = CreateOptions(SIZE, "center", EXTENT, path_column="filename", id_column="OBJID")
+    for _ in create(folder, [GALAXIES / "labels.csv"], options):
+        pass
+
+
+def speed() -> Row:
+    """Median seconds of alternating rounds; the first of each warms the file cache and is not counted."""
+    paths = [GALAXIES / row["filename"] for row in listed()]
+    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
+    with tempfile.TemporaryDirectory(prefix="voorwerp-bench-create-") as folder:
+        survey, array = Path(folder) / "survey", Path(folder) / "crops.npy"
+        for _ in range(ROUNDS + 1):
+            start = time.perf_counter()
+            plain(paths, array)
+            seconds["plain"].append(time.perf_counter() - start)
+            shutil.rmtree(survey, ignore_errors=True)
+            start = time.perf_counter()
+            ours(survey)
+            seconds["ours"].append(time.perf_counter() - start)
+        opened = Survey.open(survey)
+        difference = np.abs(opened.images[:].astype(int) - np.load(array)).mean()
+        opened.close()
+    theirs, mine = (statistics.median(seconds[name][1:]) for name in ("plain", "ours"))
+    return Row(
+        "create",
+        f"{len(paths):,} JPEGs of 423 px, central {EXTENT} px averaged to {SIZE}, {len(os.sched_getaffinity(0))} cores, "
+        f"median of {ROUNDS} alternating rounds",
+        mine,
+        theirs,
+        theirs / mine,
+        "s",
+        "one process: PIL open, crop, resize BOX, np.save",
+        target=1.35,
+        note="ours also keeps originals, thumbnails, quality, hashes, and syncs them to disk",
+        extra={**seconds, "mean_difference_of_pixels": float(difference)},
+    )
+
+
+def manifest(path: Path, n: int) -> None:
+    """`n` rows over the same galaxies, each with an id of its own; some are there twice whatever `n`."""
+    rows = listed()
+    with path.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["id", "path", "kind"])
+        for i in range(n):
+            row = rows[i % 3_900]
+            writer.writerow([f"g{i}", (GALAXIES / row["filename"]).resolve(), row["kind"]])
+
+
+def peak_mib(n: int, folder: Path) -> float:
+    """Highest proportional set size of ``voorwerp create`` and its children, MiB, sampled every 50 ms."""
+    manifest(folder / f"{n}.csv", n)
+    arguments = ["create", folder / f"survey_{n}", folder / f"{n}.csv", "--id-column", "id", "--extent", EXTENT]
+    command = [sys.executable, "-m", "explorer.cli", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        highest = 0.0
+        while process.poll() is None:
+            highest = max(highest, sum(held(psutil.Process(process.pid))))
+            time.sleep(0.05)
+        if process.returncode:
+            raise RuntimeError(f"voorwerp create ended with {process.returncode}")
+    shutil.rmtree(folder / f"survey_{n}")
+    return highest
+
+
+def held(process: psutil.Process) -> Iterator[float]:
+    """MiB of a process and each of its children."""
+    try:
+        for member in [process, *process.children(recursive=True)]:
+            information: Any = member.memory_full_info()
+            yield information.pss / 2**20
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return  # it has just ended
+
+
+def memory() -> Row:
+    """Peak memory at 4,000 and 40,000 images."""
+    with tempfile.TemporaryDirectory(prefix="voorwerp-bench-create-") as folder:
+        few, many = (peak_mib(n, Path(folder)) for n in (4_000, 40_000))
+    return Row(
+        "create-memory",
+        "peak memory of all processes at 40,000 images",
+        many,
+        few,
+        few / many,
+        "MiB",
+        "the same at 4,000 images",
+        target=0.95,
+    )
+
+
+ROWS = {"create": speed, "create-memory": memory}
