@@ -3,20 +3,22 @@
 import hashlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
+from explorer import cli
 from explorer.errors import SurveyError
 from explorer.ledger import Ledger
 from explorer.services import demo
 from explorer.services.jobs import JobService, holder
-from explorer.survey import Survey
-from models.artifacts import Run
+from explorer.survey import Survey, check
+from models.artifacts import Run, sha256_file
 from tests.explorer.small_survey import write_survey
 
 ROOT = Path(__file__).parents[2]
@@ -149,3 +151,34 @@ def test_the_ten_highest_pass_the_gates_and_show_each_galaxy_once() -> None:
 
 def test_the_image_ships_with_scikit_image() -> None:
     assert demo.image().stat().st_size > 100_000
+
+
+def test_the_demo_from_image_to_named_selection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served: list[tuple[Path, dict[str, object]]] = []
+    app = ModuleType("explorer.app")  # the browser's part has its own tests
+    app.serve = lambda path, **options: served.append((path, options))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "explorer.app", app)
+    folder = tmp_path / "demo-survey"
+    assert cli.main(["demo", str(folder), "--no-browser"]) == 0
+    assert "credit: NASA/STScI" in capsys.readouterr().out
+    assert check(folder) == []
+
+    survey = Survey.open(folder)
+    assert survey.n >= 400
+    assert survey.info.name == demo.NAME
+    (train,), (score,), (laid_out,) = survey.runs("train"), survey.runs("score"), survey.maps()
+    assert train.checkpoint_sha256 == sha256_file(demo.asset() / "checkpoint.safetensors")
+    assert (score.inputs["train"], laid_out.inputs["score"]) == (train.run_id, score.run_id)
+    with Ledger(folder, survey.info.survey_id) as ledger:
+        ten = ledger.selection(demo.SELECTION, survey.subject_ids)
+        assert sorted(survey.rows_of(ten.subject_ids)) == sorted(demo.highest(survey, score.run_id))
+        assert len(ten.subject_ids) == 10
+        n_entries = len(ledger.entries())
+    survey.close()
+
+    assert cli.main(["demo", str(folder), "--no-browser"]) == 0  # everything is there already
+    with Ledger(folder, survey.info.survey_id) as ledger:
+        assert len(ledger.entries()) == n_entries
+    assert served == [(folder, {"port": 5006, "open_browser": False, "selection": demo.SELECTION})] * 2
