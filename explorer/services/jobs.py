@@ -437,6 +437,7 @@ class JobService:
             state = "interrupted" if state in ("pending", "running") else state
         record = last_progress(folder) or {}
         done, total, rate = record.get("done", 0), record.get("total", 0), record.get("rate")
+        unsaid = "starting" if state == "running" else ""
         return Job(
             run_id=run.run_id,
             kind=run.kind,
@@ -444,7 +445,7 @@ class JobService:
             state=state,
             done=done,
             total=total,
-            message="waiting for its turn" if state == "pending" else record.get("message", "starting"),
+            message="waiting for its turn" if state == "pending" else record.get("message", unsaid),
             metrics=record.get("metrics", {}),
             rate=rate,
             seconds_left=(total - done) / rate if rate and state == "running" else None,

@@ -130,16 +130,9 @@ def test_kinds_are_listed_and_their_flags_come_from_their_dataclass(
         assert ("--parent" in help_) == bool(kind.needs)
 
 
-def test_jobs_are_listed(capsys: pytest.CaptureFixture[str], service: JobService) -> None:
-    survey = service.survey.path
-    assert "has no runs yet" in said(capsys, "jobs", survey)[1]
-    failed, done = (service.start("count", {"end": end}, None, "ada") for end in ("refuse", "done"))
-    service.wait(failed)
-    service.wait(done)
-    lines = said(capsys, "jobs", survey)[1].splitlines()
-    assert sorted(lines) == sorted(
-        [f"{done:{len(done)}}  done", f"{failed:{len(done)}}  failed       these numbers cannot be counted"]
-    )
+def test_a_survey_without_runs_says_how_to_start(capsys: pytest.CaptureFixture[str], survey: Path) -> None:
+    code, out, _ = said(capsys, "jobs", survey)
+    assert (code, out) == (0, f"{survey} has no runs yet; `voorwerp run {survey} train` starts the first\n")
 
 
 def test_following_a_job_shows_progress_and_results(capsys: pytest.CaptureFixture[str], service: JobService) -> None:
@@ -152,11 +145,17 @@ def test_following_a_job_shows_progress_and_results(capsys: pytest.CaptureFixtur
     assert "  n images: 5\n" in out.replace("n_images", "n images")
 
 
-def test_a_failed_job_is_its_sentence(service: JobService) -> None:
+def test_a_job_that_ends_badly_is_a_sentence(service: JobService, capsys: pytest.CaptureFixture[str]) -> None:
+    failed = service.start("count", {"end": "refuse"}, None, "ada")
     with pytest.raises(JobError, match=r"^these numbers cannot be counted$"):
-        cli.follow(service, service.start("count", {"end": "refuse"}, None, "ada"))
+        cli.follow(service, failed)
+    killed = service.start("count", {"end": "crash"}, None, "ada")
     with pytest.raises(JobError, match=r"was interrupted; `voorwerp jobs .* --resume .*` goes on with it"):
-        cli.follow(service, service.start("count", {"end": "crash"}, None, "ada"))
+        cli.follow(service, killed)
+    code, out, _ = said(capsys, "jobs", service.survey.path)
+    assert code == 0
+    assert f"{failed}  failed       these numbers cannot be counted" in [line.rstrip() for line in out.splitlines()]
+    assert f"{killed}  interrupted" in out
 
 
 def test_ctrl_c_interrupts_the_job_and_says_how_to_go_on(

@@ -21,7 +21,7 @@ from explorer.ledger import Ledger
 from explorer.services.inference import Inference
 from explorer.services.jobs import JobService, checked_config, find_run, holder, last_progress, take_lock
 from explorer.survey import Survey
-from models.artifacts import Run
+from models.artifacts import Run, State
 from tests.explorer.small_survey import write_survey
 
 KINDS = tuple(f"tests.explorer.odd_jobs:{name}" for name in ("COUNT", "RECOUNT", "MISSING"))
@@ -97,25 +97,29 @@ def test_a_half_written_last_line_is_not_read(tmp_path: Path) -> None:
     assert last_progress(tmp_path) == {"done": 2}
 
 
+def write_run(service: JobService, run_id: str, state: State) -> str:
+    """A run of the kind "count" that has ended."""
+    folder = service.survey.run_folder(run_id)
+    folder.mkdir(parents=True)
+    Run(run_id, "count", "0", {}, state=state, created_at=f"2026-01-01T00:00:{run_id[-2:]}").write(folder / "run.json")
+    return run_id
+
+
 def test_a_run_builds_on_the_newest_finished_one_unless_told(service: JobService) -> None:
     with pytest.raises(JobError, match=r"recount builds on a finished count run and .* has none; run count first"):
         service.start("recount", {}, None, "ada")
-    first = service.start("count", {}, None, "ada")
-    second = service.start("count", {"steps": 2}, None, "ada")
-    failed = service.start("count", {"end": "refuse"}, None, "ada")
-    for run_id in (first, second, failed):
-        service.wait(run_id)
+    first, second = write_run(service, "count-01", "done"), write_run(service, "count-02", "done")
+    failed = write_run(service, "count-03", "failed")
     newest = service.start("recount", {}, None, "ada")
     told = service.start("recount", {}, {"count": first}, "ada")
     assert service.wait(newest).results["parents"] == [second]
     assert service.wait(told).results["parents"] == [first]
-    assert {run.run_id for run in service.survey.maps()} == {newest, told}
-    assert service.survey.maps()[0].inputs["count"] in (first, second)
+    assert {run.run_id: run.inputs["count"] for run in service.survey.maps()} == {newest: second, told: first}
     with pytest.raises(JobError, match=f"{failed} is failed; recount builds on a finished run"):
         service.start("recount", {}, {"count": failed}, "ada")
     with pytest.raises(JobError, match=f"{newest} is a recount run; recount builds on a count run"):
         service.start("recount", {}, {"count": newest}, "ada")
-    with pytest.raises(JobError, match=f'there is no run "{first}x" in .*; did you mean "{first}'):
+    with pytest.raises(JobError, match=f'there is no run "{first}x" in .*; did you mean "{first}"'):
         service.start("recount", {}, {"count": first + "x"}, "ada")
     with pytest.raises(UsageError, match="count does not build on a train run; it builds on no other run"):
         service.start("count", {}, {"train": first}, "ada")
@@ -314,34 +318,31 @@ def test_every_kinds_defaults_lie_in_their_own_bounds(name: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ inference
-def test_reconstruction_errors_are_sentences_and_a_dead_worker_is_replaced(service: JobService) -> None:
-    inference = Inference(service.survey)
-    try:
-        with pytest.raises(JobError, match="has no"):
-            inference.reconstruct("20260101-000000-train", 0).result(60)
-        assert inference._worker is not None
-        first = inference._worker.pid
-        os.kill(first, signal.SIGKILL)
-        with pytest.raises(JobError, match="has no image for row 99"):
-            inference.reconstruct("20260101-000000-train", 99).result(60)
-        assert inference._worker.pid != first
-    finally:
-        inference.close()
-    with pytest.raises(JobError, match="the server is closing"):
-        inference.reconstruct("20260101-000000-train", 0).result(1)
-
-
 def test_what_the_network_made_comes_back_as_pixels(finished_survey: Path) -> None:
     survey = Survey.open(finished_survey)
     inference = Inference(survey)
     try:
-        run_id = survey.runs("train")[0].run_id
         inference.warm()
+        run_id = survey.runs("train")[0].run_id
         made = [inference.reconstruct(run_id, row) for row in (0, 7, 0)]
         first, seventh, again = (future.result(60) for future in made)
+        assert (first.shape, first.dtype) == ((32, 32, 3), np.uint8)
+        assert first is again  # kept
+        assert not np.array_equal(first, seventh)
+
+        with pytest.raises(JobError, match="20260101-000000-train"):
+            inference.reconstruct("20260101-000000-train", 0).result(60)
+        with pytest.raises(JobError, match="has no image for row 999"):
+            inference.reconstruct(run_id, 999).result(60)
+
+        assert inference._worker is not None
+        dead = inference._worker.pid
+        os.kill(dead, signal.SIGKILL)
+        inference._kept.clear()
+        assert np.array_equal(inference.reconstruct(run_id, 0).result(60), first)  # by a new worker
+        assert inference._worker.pid != dead
     finally:
         inference.close()
         survey.close()
-    assert (first.shape, first.dtype) == ((32, 32, 3), np.uint8)
-    assert first is again  # kept
-    assert not np.array_equal(first, seventh)
+    with pytest.raises(JobError, match="the server is closing"):
+        inference.reconstruct(run_id, 0).result(1)
