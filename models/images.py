@@ -129,9 +129,11 @@ def open_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Ima
         raise ImageError(f"the header promises far more than the {max_pixels:,} pixels that are read") from None
     except UnidentifiedImageError:
         raise ImageError("is not a PNG, JPEG or TIFF image") from None
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # the format readers raise anything on a broken header
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault, not the image's
         raise ImageError(f"the header cannot be read ({_plain(error)})") from None
     width, height = image.size
     if width * height > max_pixels:

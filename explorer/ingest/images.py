@@ -385,7 +385,8 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw])
     integers = "regexp_full_match(id, '0|[1-9][0-9]{0,18}') AND TRY_CAST(id AS BIGINT) IS NOT NULL"
     listed = f"(SELECT * REPLACE ({identifier} AS id) FROM listed)"
     integer_ids = bool(_one(database, f"SELECT bool_and({integers}) FROM {listed}"))
-    taken = {field.name for field in SUBJECTS_SCHEMA} | {"index", "path", "digest"}
+    ours = {field.name for field in SUBJECTS_SCHEMA} | {"index", "path", "digest"}
+    taken: set[str] = set()
     fields: list[pa.Field] = []
     values: dict[str, str] = {}
     known = {"ra": "NULL::DOUBLE", "dec": "NULL::DOUBLE", "zooniverse_subject_id": "NULL::BIGINT"}
@@ -403,9 +404,9 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw])
             seen.add(lower)
             known[lower] = sql
             continue
-        while name.lower() in taken:
+        while name.lower() in ours or name in taken:  # u and U are two magnitudes, but half and Half one name to SQL
             name += "_given"
-        taken.add(name.lower())
+        taken.add(name)
         fields.append(pa.field(column, kind, metadata={**metadata, "name": name}))
         values[column] = sql
     select = ", ".join([f"{sql} AS {column}" for column, sql in {**known, **values}.items()])

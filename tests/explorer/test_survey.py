@@ -1,0 +1,330 @@
+"""`explorer.survey`: reading a survey folder, its runs and maps, and everything that may be wrong with one."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from explorer.errors import SchemaError, SurveyError, UsageError
+from explorer.ingest.images import CreateOptions, create
+from explorer.survey import SUBJECTS_SCHEMA, Pack, Survey, SurveyInfo, check
+from models import artifacts
+from models.artifacts import Run
+from tests.galaxies import write_galaxies
+
+N = 12
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A survey of twelve galaxies with a score run of ten of them and a map of nine."""
+    folder = tmp_path_factory.mktemp("survey")
+    paths = write_galaxies(folder / "images", N)
+    rows = [f"{100 - i},images/{path.name},{'ab'[i % 2]},{i if i else ''}" for i, path in enumerate(paths)]
+    (folder / "m.csv").write_text("id,path,kind,mag\n" + "\n".join(rows) + "\n")
+    for _ in create(folder / "survey", [folder / "m.csv"], CreateOptions(size=32, id_column="id", workers=1)):
+        pass
+    survey = folder / "survey"
+    ids = np.arange(100, 100 - N, -1)[2:][::-1]
+    write_run(survey / "runs" / "20260101-000000-score", "score", "2026-01-01T00:00:00+00:00", n_rows=len(ids))
+    columns = {
+        "subject_id": ids,
+        "split": ["train"] * 5 + ["unseen"] * 5,
+        "image_score": np.linspace(0, 1, 10),
+        "feature_score": np.linspace(1, 2, 10),
+        "anomaly_score": [*np.linspace(0, 1, 9), np.nan],
+        "quality": ["ok"] * 9 + ["edge"],
+        "of_our_own": np.arange(10),
+    }
+    latents = np.arange(40, dtype=np.float32).reshape(10, 4)
+    artifacts.write_scores(survey / "runs" / "20260101-000000-score", latents, columns)
+    write_run(survey / "runs" / "20260102-000000-train", "train", "2026-01-02T00:00:00+00:00")
+    write_run(survey / "runs" / "20260103-000000-train", "train", "2026-01-03T00:00:00+00:00", state="running")
+    (survey / "runs" / "20260104-000000-train").mkdir()
+    (survey / "runs" / "20260104-000000-train" / "run.json").write_text("{")
+    placed = np.arange(27, dtype=np.float32).reshape(9, 3)
+    write_run(survey / "maps" / "20260105-000000-map", "map", "2026-01-05T00:00:00+00:00", "map.json", n_rows=9)
+    artifacts.write_coordinates(survey / "maps" / "20260105-000000-map", ids[:9], placed)
+    return survey
+
+
+def write_run(folder: Path, kind: str, created_at: str, name: str = "run.json", **more: Any) -> None:
+    run = Run(folder.name, kind, "0", {}, created_at=created_at, **{"state": "done", **more})
+    run.write(folder / name)
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """A copy to break, without the broken run."""
+    shutil.copytree(made, tmp_path / "survey")
+    shutil.rmtree(tmp_path / "survey" / "runs" / "20260104-000000-train")
+    return tmp_path / "survey"
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+def test_columns_say_what_they_hold(made: Path) -> None:
+    survey = Survey.open(made)
+    columns = {column.name: (column.dtype, column.unit) for column in survey.columns()}
+    assert list(columns)[:13] == SUBJECTS_SCHEMA.names
+    assert columns["subject_id"] == columns["source_id"] == columns["duplicate_group"] == ("id", None)
+    assert columns["ra"] == ("number", "deg")
+    assert columns["half"] == columns["kind"] == ("category", None)
+    assert columns["mag"] == ("number", None)
+    survey.close()
+
+
+def test_whole_columns_and_categories_are_in_row_order(made: Path) -> None:
+    survey = Survey.open(made)
+    assert np.array_equal(survey.column("mag"), [np.nan, *range(1, N)], equal_nan=True)
+    assert survey.column("mag").dtype == np.float64
+    assert survey.column("kind").tolist() == ["a", "b"] * 6
+    codes, labels = survey.category("kind")
+    assert (codes.tolist(), labels, codes.dtype) == ([0, 1] * 6, ["a", "b"], np.int32)
+    codes, labels = survey.category("mag")
+    assert codes[0] == -1
+    assert labels[codes[5]] == "5"
+    assert survey.column("mag") is survey.column("mag")
+    with pytest.raises(UsageError, match=r'column "knd" is not in subjects.parquet; did you mean "kind"'):
+        survey.column("knd")
+    survey.close()
+
+
+def test_rows_and_ids(made: Path) -> None:
+    survey = Survey.open(made)
+    assert survey.n == N
+    assert survey.rows_of([100, 89, 7, 95, -1]).tolist() == [0, 11, -1, 5, -1]
+    assert survey.rows_of(survey.subject_ids[::-1]).tolist() == list(range(N))[::-1]
+    assert survey.row_of_source("95") == 5
+    assert survey.row_of_source("095") is None
+    assert survey.source_ids([3, 0]) == ["97", "100"]
+    assert survey.subject(0)["mag"] is None
+    assert survey.subject(11)["source_id"] == "89"
+    for row in (-1, N):
+        with pytest.raises(SurveyError, match=f"row {row} is not in"):
+            survey.subject(row)
+        with pytest.raises(SurveyError, match=f"row {row} is not in"):
+            survey.original(row)
+    survey.close()
+
+
+def test_consecutive_ids_are_rows() -> None:
+    table = pa.table({f.name: pa.nulls(3, f.type) for f in SUBJECTS_SCHEMA})
+    survey = Survey(Path(), None, table, np.arange(3))  # type: ignore[arg-type]
+    assert survey.rows_of([2, 0, 3, -5]).tolist() == [2, 0, -1, -1]
+
+
+def test_runs_are_newest_first_and_unreadable_ones_left_out(made: Path) -> None:
+    survey = Survey.open(made)
+    assert [run.run_id for run in survey.runs()] == ["20260102-000000-train", "20260101-000000-score"]
+    assert survey.runs(state=None)[0].run_id == "20260103-000000-train"
+    assert [run.kind for run in survey.runs("score")] == ["score"]
+    assert [run.run_id for run in survey.maps()] == ["20260105-000000-map"]
+    assert survey.maps(state="running") == []
+    assert survey.run_folder("a") == made / "runs" / "a"
+    for name in ("", "..", "a/b", "../../etc"):
+        with pytest.raises(SurveyError, match="is not the name of a folder"):
+            survey.run_folder(name)
+    survey.close()
+
+
+def test_scores_and_coordinates_are_aligned_with_rows(made: Path) -> None:
+    survey = Survey.open(made)
+    scores = survey.scores("20260101-000000-score")
+    assert set(scores) == {"split", "image_score", "feature_score", "anomaly_score", "quality", "of_our_own"}
+    assert np.array_equal(scores["of_our_own"], [np.nan, np.nan, *range(9, -1, -1)], equal_nan=True)
+    assert scores["image_score"].dtype == np.float32
+    assert scores["split"].tolist() == [None, None, *["unseen"] * 5, *["train"] * 5]
+    assert np.isnan(scores["anomaly_score"][2])
+    latents, rows = survey.latents("20260101-000000-score")
+    assert rows.tolist() == list(range(11, 1, -1))
+    assert latents[0].tolist() == [0, 1, 2, 3]
+    assert isinstance(latents, np.memmap)
+    coordinates = survey.coordinates("20260105-000000-map")
+    assert coordinates.dtype == np.float32
+    assert coordinates[11].tolist() == [0, 1, 2]
+    assert np.isnan(coordinates[:3]).all()
+    with pytest.raises(SurveyError, match=r"scores.parquet is missing"):
+        survey.scores("20260102-000000-train")
+    survey.close()
+
+
+def test_opening_needs_neither_torch_nor_zarr_and_is_quick_at_a_million_rows(made: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from explorer.survey import Survey; Survey.open(sys.argv[1]); "
+        "print({'torch', 'zarr'} & set(sys.modules))"
+    )
+    answer = subprocess.run([sys.executable, "-c", script, str(made)], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "set()"
+    n = 1_000_000
+    columns = {f.name: pa.nulls(n, f.type) for f in SUBJECTS_SCHEMA}
+    columns["subject_id"] = pa.array(np.arange(n)[::-1])
+    pq.write_table(pa.table(columns, schema=SUBJECTS_SCHEMA), tmp_path / "subjects.parquet")
+    shutil.copy(made / "survey.toml", tmp_path)
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        Survey.open(tmp_path).close()
+        times.append(time.process_time() - start)
+    assert min(times) < 0.2
+
+
+# ------------------------------------------------------------------------------------------------------- survey.toml
+def test_survey_info_round_trips(tmp_path: Path) -> None:
+    info = SurveyInfo(
+        survey_id="u",
+        name='a "b"\\c\nd \x7f é',
+        size=64,
+        bands=("r", "g"),
+        crop="resize",
+        extent=None,
+        created_at="now",
+        default_run="r1",
+        notes=("one", "two"),
+    )
+    info.write(tmp_path / "survey.toml")
+    assert SurveyInfo.read(tmp_path / "survey.toml") == info
+
+
+def test_another_schema_version_is_one_sentence(copy: Path) -> None:
+    text = (copy / "survey.toml").read_text()
+    (copy / "survey.toml").write_text(text.replace("schema_version = 1", "schema_version = 2"))
+    with pytest.raises(SchemaError, match="has schema version 2; this Voorwerp reads version 1"):
+        Survey.open(copy)
+    assert len(check(copy)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda text: text.replace("size = 32", 'size = "32"'), "lacks size, or it is not of type int"),
+        (lambda text: text.replace("survey_id", "other"), "lacks survey_id"),
+        (lambda text: text + "=", "is not readable TOML"),
+        (lambda text: "", "has schema version None"),
+    ],
+)
+def test_a_broken_survey_toml_is_one_sentence(copy: Path, change: Any, sentence: str) -> None:
+    (copy / "survey.toml").write_text(change((copy / "survey.toml").read_text()))
+    with pytest.raises(SurveyError, match=sentence):
+        Survey.open(copy)
+
+
+def test_what_is_no_survey(tmp_path: Path, copy: Path) -> None:
+    with pytest.raises(SurveyError, match="is not a survey: there is no such folder"):
+        Survey.open(tmp_path / "absent")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(SurveyError, match=r"is not a survey: it has no survey.toml"):
+        Survey.open(tmp_path / "other")
+    (tmp_path / "other" / "parts").mkdir()
+    with pytest.raises(SurveyError, match="is half made; the same `voorwerp create` command again finishes it"):
+        Survey.open(tmp_path / "other")
+    (copy / "subjects.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(SurveyError, match="is not a readable Parquet file"):
+        Survey.open(copy)
+    (copy / "subjects.parquet").unlink()
+    with pytest.raises(SurveyError, match=r"subjects.parquet is missing; the survey is incomplete"):
+        Survey.open(copy)
+
+
+# ---------------------------------------------------------------------------------------------------------------- check
+def test_a_sound_survey_has_no_problem(copy: Path, made: Path) -> None:
+    assert check(copy) == []
+    (problem,) = check(made)
+    assert "run.json is not readable JSON" in problem
+
+
+def test_every_problem_is_said_at_once(copy: Path) -> None:
+    table = pq.read_table(copy / "subjects.parquet")
+    ids = table.column("subject_id").to_pylist()
+    table = table.set_column(0, SUBJECTS_SCHEMA.field(0), pa.array([ids[1], *ids[1:]], pa.int64()))
+    pq.write_table(table, copy / "subjects.parquet")
+    (copy / "images.zarr" / "c" / "0" / "0" / "0" / "0").unlink()
+    (copy / "originals" / "00000.pack").write_bytes(b"short")
+    offsets = np.load(copy / "thumbnails" / "00000.npy")
+    np.save(copy / "thumbnails" / "00000.npy", offsets[:-1])
+    np.save(copy / "runs" / "20260101-000000-score" / "latents.npy", np.zeros((3, 4), np.float32))
+    (copy / "runs" / "20260106-000000-score").mkdir()
+    (copy / "maps" / "20260105-000000-map" / "coordinates.parquet").unlink()
+    problems = check(copy)
+    for sentence in (
+        "has 1 rows whose subject_id is there already",
+        "images.zarr/c/0/0/0/0 is missing: rows 0 to",
+        "00000.pack has 5 bytes, its offsets say",
+        "thumbnails has 11 rows, subjects.parquet 12; they must be aligned",
+        "latents.npy has 3 rows, scores.parquet 10; they must be aligned",
+        "20260106-000000-score is empty: it has no run.json",
+        "coordinates.parquet is missing",
+    ):
+        assert any(sentence in problem for problem in problems), sentence
+    assert all("\n" not in problem for problem in problems)
+
+
+def test_misaligned_runs_are_refused_when_they_are_read(copy: Path) -> None:
+    folder = copy / "runs" / "20260101-000000-score"
+    np.save(folder / "latents.npy", np.zeros((3, 4), np.float32))
+    survey = Survey.open(copy)
+    with pytest.raises(SurveyError, match=r"latents.npy has 3 rows, scores.parquet 10; they must be aligned"):
+        survey.latents(folder.name)
+    table = pq.read_table(folder / "scores.parquet")
+    pq.write_table(table.set_column(0, "subject_id", pa.array(range(10))), folder / "scores.parquet")
+    with pytest.raises(SurveyError, match="has 10 subjects that are not in the survey"):
+        survey.scores(folder.name)
+    survey.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"shape": [11, 32, 32, 3]}, r"holds uint8 \(11, 32, 32, 3\); uint8 \(12, 32, 32, 3\) is expected"),
+        ({"zarr_format": 9}, "is not a readable Zarr array"),
+    ],
+)
+def test_images_of_another_shape_are_refused(copy: Path, change: dict[str, Any], sentence: str) -> None:
+    path = copy / "images.zarr" / "zarr.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    survey = Survey.open(copy)
+    with pytest.raises(SurveyError, match=sentence):
+        _ = survey.images
+    assert any("images.zarr" in problem for problem in check(copy))
+    shutil.rmtree(copy / "images.zarr")
+    without = Survey.open(copy)
+    assert without.images is None
+    survey.close()
+
+
+def test_a_damaged_shard_is_found(copy: Path) -> None:
+    shard = copy / "images.zarr" / "c" / "0" / "0" / "0" / "0"
+    shard.write_bytes(shard.read_bytes()[:-7])
+    assert any("cannot be read" in problem for problem in check(copy))
+
+
+def test_packs(tmp_path: Path) -> None:
+    pieces = [b"a", b"", b"ccc", b"dd", b"e"]
+    for shard, some in enumerate((pieces[:3], pieces[3:])):
+        (tmp_path / f"{shard:05d}.pack").write_bytes(b"".join(some))
+        np.save(tmp_path / f"{shard:05d}.npy", np.cumsum([0, *map(len, some)]))
+    pack = Pack(tmp_path)
+    assert len(pack) == 5
+    assert [pack.read(i) for i in range(5)] == pieces
+    (tmp_path / "00001.pack").write_bytes(b"d")
+    with pytest.raises(SurveyError, match=r"00001.pack ends before row 3"):
+        pack.read(3)
+    (tmp_path / "00001.pack").unlink()
+    with pytest.raises(SurveyError, match=r"00001.pack cannot be read"):
+        pack.read(4)
+    np.save(tmp_path / "00001.npy", np.array([object()]), allow_pickle=True)
+    with pytest.raises(SurveyError, match="is not a readable table of offsets"):
+        Pack(tmp_path)
+    np.save(tmp_path / "00001.npy", np.zeros(3))
+    with pytest.raises(SurveyError, match=r"int64 offsets \(n \+ 1,\) are expected"):
+        Pack(tmp_path)
+    (tmp_path / "00001.npy").rename(tmp_path / "00002.npy")
+    with pytest.raises(SurveyError, match=r"00001.npy is missing"):
+        Pack(tmp_path)

@@ -1,0 +1,277 @@
+"""`models.images`: what is read, what is refused and why, and every promise of the docstrings."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.images import (
+    MAX_PIXELS,
+    QUALITY_COLUMNS,
+    THUMBNAIL_SIDE,
+    Crop,
+    ImageError,
+    area_average,
+    background_rms,
+    corner,
+    cut_out,
+    decode,
+    digest,
+    is_color,
+    media_type,
+    open_header,
+    prepare,
+)
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG", mode: str | None = None) -> bytes:
+    """An image file's bytes."""
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, shape, np.uint8)
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG whose header promises a size that its data does not have."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    )
+
+
+# ------------------------------------------------------------------------------------------------- area averaging
+def slow_area_average(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Every output pixel, one input pixel at a time."""
+    height, width, n_bands = pixels.shape
+    result = np.zeros((size, size, n_bands))
+    for i in range(size):
+        for j in range(size):
+            y0, y1 = i * height / size, (i + 1) * height / size
+            x0, x1 = j * width / size, (j + 1) * width / size
+            area = 0.0
+            for y in range(height):
+                for x in range(width):
+                    a = max(0, min(y1, y + 1) - max(y0, y)) * max(0, min(x1, x + 1) - max(x0, x))
+                    result[i, j] += a * pixels[y, x]
+                    area += a
+            result[i, j] /= area
+    return result
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size", "n_bands"),
+    [(16, 16, 8, 3), (21, 21, 8, 3), (13, 29, 10, 1), (8, 8, 8, 3), (5, 7, 12, 3), (31, 30, 9, 5)],
+)
+def test_area_average_equals_the_slow_obvious_one(height: int, width: int, size: int, n_bands: int) -> None:
+    pixels = noise(height, width, n_bands)
+    assert np.allclose(area_average(pixels, size), slow_area_average(pixels, size), atol=1e-3)
+
+
+def test_area_average_keeps_the_mean_and_the_units_of_16_bits() -> None:
+    pixels = np.random.default_rng(1).integers(0, 65536, (53, 47, 1)).astype(np.uint16)
+    assert area_average(pixels, 11).mean() == pytest.approx(pixels.mean(), rel=1e-5)
+
+
+# --------------------------------------------------------------------------------------------------------- what is read
+def test_the_center_is_cut_and_averaged() -> None:
+    pixels = noise(40, 40, 3)
+    made = prepare(encoded(pixels), Crop(8, "center", 16))
+    expected = np.floor(area_average(pixels[12:28, 12:28], 8) + 0.5)
+    assert np.array_equal(made.crop, expected.astype(np.uint8))
+
+
+def test_without_an_extent_the_pixels_stay_as_they_are() -> None:
+    pixels = noise(40, 41, 3)
+    assert np.array_equal(prepare(encoded(pixels), Crop(16)).crop, pixels[12:28, 12:28])
+
+
+def test_resize_takes_the_whole_image_and_squeezes_it() -> None:
+    pixels = noise(20, 40, 3)
+    made = prepare(encoded(pixels), Crop(10, "resize"))
+    assert np.allclose(made.crop, area_average(pixels, 10), atol=0.51)
+
+
+def test_grey_stays_one_band_or_becomes_three_equal_ones() -> None:
+    grey = encoded(noise(20, 20))
+    one, three = (prepare(grey, Crop(10, "resize", n_bands=n)).crop for n in (1, 3))
+    assert one.shape == (10, 10, 1)
+    assert np.array_equal(three, np.repeat(one, 3, axis=2))
+
+
+def test_16_bits_are_scaled_from_their_full_range() -> None:
+    pixels = np.linspace(0, 65535, 16 * 16).reshape(16, 16).astype(np.uint16)
+    for kind in ("PNG", "TIFF"):
+        made = prepare(encoded(pixels, kind), Crop(16, n_bands=1))
+        assert np.abs(made.crop[:, :, 0] - pixels / 257).max() <= 0.51
+
+
+def test_floats_from_0_to_1_are_read_and_others_refused() -> None:
+    pixels = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    made = prepare(encoded(pixels, "TIFF"), Crop(16, n_bands=1))
+    assert np.abs(made.crop[:, :, 0] - pixels * 255).max() <= 0.51
+    with pytest.raises(ImageError, match="float values from 0 to 3; only 0 to 1 is read"):
+        prepare(encoded(3 * pixels, "TIFF"), Crop(16, n_bands=1))
+
+
+def test_32_bit_integers_outside_16_bits_are_refused() -> None:
+    pixels = np.arange(256, dtype=np.int32).reshape(16, 16) * 1000
+    with pytest.raises(ImageError, match="integer values from 0 to 255000; only 0 to 65535"):
+        prepare(encoded(pixels, "TIFF"), Crop(16, n_bands=1))
+
+
+def test_palettes_are_looked_up_and_transparent_pixels_lie_over_black() -> None:
+    pixels = noise(16, 16, 3)
+    palette = Image.fromarray(pixels).convert("P", palette=Image.Palette.ADAPTIVE)
+    buffer = io.BytesIO()
+    palette.save(buffer, "PNG")
+    assert np.array_equal(prepare(buffer.getvalue(), Crop(16)).crop, np.asarray(palette.convert("RGB")))
+    alpha = np.full((16, 16, 1), 255, np.uint8)
+    alpha[:8] = 0
+    crop = prepare(encoded(np.concatenate([pixels, alpha], axis=2)), Crop(16)).crop
+    assert not crop[:8].any()
+    assert np.array_equal(crop[8:], pixels[8:])
+
+
+def test_a_color_image_in_a_grey_survey_is_refused() -> None:
+    with pytest.raises(ImageError, match="is a color image in a survey of grey images"):
+        prepare(encoded(noise(16, 16, 3)), Crop(16, n_bands=1))
+    with open_header(encoded(noise(16, 16))) as grey, open_header(encoded(noise(16, 16, 3))) as color:
+        assert (is_color(grey), is_color(color)) == (False, True)
+
+
+# --------------------------------------------------------------------------------------------------- what is refused
+def test_a_huge_header_is_refused_before_memory_is_asked_for() -> None:
+    with pytest.raises(ImageError, match="promises"):
+        open_header(png_of_size(100_000, 100_000))
+    with pytest.raises(ImageError, match=f"10,000 × 10,000 pixels; at most {MAX_PIXELS:,}"):
+        open_header(png_of_size(10_000, 10_000))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_truncated_files_are_refused(kind: str, share: float) -> None:
+    content = encoded(noise(64, 64, 3), kind)
+    with pytest.raises(ImageError):
+        prepare(content[: int(len(content) * share)], Crop(32))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"\x00" * 1000, "is not a PNG, JPEG or TIFF image"),
+        (b"<html>not found</html>", "is not a PNG, JPEG or TIFF image"),
+        (encoded(np.full((32, 32, 3), 7, np.uint8)), "constant: every value is 7"),
+        (encoded(np.zeros((32, 32, 3), np.uint8), "JPEG"), "constant: every value is 0"),
+        (encoded(np.full((32, 32), np.nan, np.float32), "TIFF"), "every value is missing"),
+    ],
+)
+def test_what_cannot_be_a_subject_is_refused_with_its_reason(content: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        prepare(content, Crop(16))
+
+
+def test_other_formats_are_not_tried() -> None:
+    with pytest.raises(ImageError, match="is not a PNG, JPEG or TIFF image"):
+        prepare(encoded(noise(16, 16, 3), "GIF"), Crop(16))
+
+
+def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="is not a regular file"):
+        open_header(tmp_path)
+    with pytest.raises(ImageError, match="there is no such file"):
+        open_header(tmp_path / "absent.png")
+
+
+# ------------------------------------------------------------------------------------------------------------ quality
+def test_quality_columns() -> None:
+    assert QUALITY_COLUMNS == ("edge_fraction", "saturated_fraction", "nan_fraction", "background_rms")
+    pixels = noise(20, 20, 3)
+    pixels[5:10, 5:15] = 255  # a quarter of the central 10 × 20, half of the central 10 × 10
+    edge, saturated, missing, _ = prepare(encoded(pixels), Crop(10)).quality
+    assert (edge, missing) == (0, 0)
+    assert saturated == pytest.approx(0.5)
+
+
+def test_outside_the_image_the_median_is_filled_in() -> None:
+    pixels = noise(10, 10, 3)
+    made = prepare(encoded(pixels), Crop(20))
+    assert made.quality[0] == pytest.approx(0.75)
+    assert np.array_equal(made.crop[5:15, 5:15], pixels)
+    assert np.array_equal(made.crop[0, 0], np.median(pixels, axis=(0, 1)).astype(np.uint8))
+
+
+def test_missing_values_are_counted_and_filled_with_the_median() -> None:
+    pixels = np.random.default_rng(0).uniform(0, 1, (16, 16)).astype(np.float32)
+    pixels[:4] = np.nan
+    made = prepare(encoded(pixels, "TIFF"), Crop(16, n_bands=1))
+    assert made.quality[2] == pytest.approx(0.25)
+    assert np.abs(made.crop[:4] / 255 - np.median(pixels[4:])).max() < 0.01
+
+
+def test_background_rms_is_the_noise_of_the_outer_frame() -> None:
+    pixels = np.random.default_rng(0).normal(50, 4, (64, 64, 1)).astype(np.float32)
+    pixels[10:54, 10:54] += 100  # a source, which the frame does not see
+    assert background_rms(pixels) == pytest.approx(4, rel=0.1)
+
+
+# ------------------------------------------------------------------------------------- thumbnail, digest, cut-outs
+@pytest.mark.parametrize(("height", "width"), [(423, 423), (200, 1000), (128, 64), (40, 50), (1300, 3)])
+def test_a_thumbnail_shows_the_whole_image_and_is_never_enlarged(height: int, width: int) -> None:
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2] = 200
+    made = prepare(encoded(pixels), Crop(8, "resize"))
+    image = Image.open(io.BytesIO(made.thumbnail))
+    scale = min(1, THUMBNAIL_SIDE / max(height, width))
+    assert image.format == "JPEG"
+    assert image.size == (max(1, round(width * scale)), max(1, round(height * scale)))
+    shown = np.asarray(image)
+    assert abs(int(shown[1, 0, 0]) - 200) < 12
+    assert shown[-2, 0, 0] < 12
+
+
+def test_digests_are_equal_when_pixels_are() -> None:
+    pixels = noise(16, 16, 3)
+    png, tiff = (prepare(encoded(pixels, kind), Crop(16)) for kind in ("PNG", "TIFF"))
+    assert png.digest == tiff.digest == digest(pixels)
+    pixels[3, 3, 0] ^= 1
+    assert digest(pixels) != png.digest
+
+
+def test_media_types() -> None:
+    pixels = noise(8, 8, 3)
+    for kind in ("PNG", "JPEG", "TIFF"):
+        assert media_type(encoded(pixels, kind)) == f"image/{kind.lower()}"
+    assert media_type(b"GIF89a") == "application/octet-stream"
+
+
+def test_a_cut_out_is_centered_on_its_source_and_keeps_its_surroundings() -> None:
+    pixels = noise(100, 120, 3)
+    with open_header(encoded(pixels)) as header:
+        image = decode(header, 3)
+        made, original = cut_out(image, 60.0, 40.0, 25, Crop(9))
+        assert np.array_equal(made.crop, pixels[36:45, 56:65])
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(original))), pixels[28:53, 48:73])
+        made, original = cut_out(image, 1.0, 40.0, 25, Crop(9))
+    assert made.quality[0] == pytest.approx(3 / 9)
+    assert Image.open(io.BytesIO(original)).size == (14, 25)
+
+
+def test_the_corner_puts_the_middle_next_to_the_center() -> None:
+    assert corner(60.0, 9) == 56
+    for side in (8, 9):
+        for center in np.linspace(20, 21, 11):
+            assert abs(corner(center, side) + (side - 1) / 2 - center) <= 0.5 + 1e-9
