@@ -154,20 +154,39 @@ def test_an_extent_may_be_told_and_several_images_given(tmp_path: Path) -> None:
 
 
 def test_a_crowded_field_is_split_by_sky_tiles_and_says_so(tmp_path: Path) -> None:
-    totals = make(tmp_path / "survey", HUBBLE, extent=128)
+    rng = np.random.default_rng(0)
+    places = [(20 + 20 * i + rng.uniform(-2, 2), 20 + 20 * j, 2.5) for j in range(14) for i in range(14)]
+    totals = make(tmp_path / "survey", sky(tmp_path / "crowded.png", places), extent=24, size=24)
+    assert totals["notes"] == []
+    totals = make(tmp_path / "tiles", tmp_path / "crowded.png", extent=88, size=24)
     (note,) = totals["notes"]
-    assert "groups are sky tiles of 768 px" in note
-    assert totals["n_tune"] + totals["n_test"] < totals["n_subjects"]
-    survey = Survey.open(tmp_path / "survey")
+    assert "groups are sky tiles of 528 px" in note
+    survey = Survey.open(tmp_path / "tiles")
     assert survey.info.notes == (note,)
     codes, labels = survey.category("half")
-    assert set(labels) == {"tune", "test"}
-    straddles = np.zeros(survey.n, bool)
-    for axis in ("x", "y"):
-        center = survey.column(axis) + 0.5
-        straddles |= (center % 768 < 64) | (center % 768 > 704)
+    assert set(labels) <= {"tune", "test"}
+    straddles = (survey.column("x") + 0.5 < 44) | (survey.column("y") + 0.5 < 44)
+    assert 0 < straddles.sum() < survey.n
     assert np.array_equal(codes == -1, straddles)
+    assert totals["n_tune"] + totals["n_test"] == survey.n - straddles.sum()
     survey.close()
+
+
+def test_sky_tiles_share_no_pixel_between_halves() -> None:
+    rng = np.random.default_rng(0)
+    n, extent = 8000, 20
+    x, y = rng.uniform(0, 600, n), rng.uniform(0, 600, n)
+    digests = np.arange(2 * n, dtype=np.uint64).reshape(n, 2)
+    groups = group_cut_outs(digests, x, y, np.zeros(n, int), extent)
+    assert "of 8,000: groups are sky tiles of 120 px" in groups.notes[0]
+    half = half_of(groups.first)
+    inside = groups.is_in_a_half
+    assert 0.5 < inside.mean() < 0.9
+    tune, test = (np.flatnonzero(inside & (half == name)) for name in ("tune", "test"))
+    apart = np.maximum(np.abs(x[tune, None] - x[test]), np.abs(y[tune, None] - y[test]))
+    assert len(tune) > 100
+    assert len(test) > 100
+    assert apart.min() >= extent
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", HUBBLE.read_bytes()[:20_000]])
