@@ -17,7 +17,7 @@ import skimage
 
 IMAGE = Path(skimage.__file__).parent / "data" / "hubble_deep_field.jpg"
 CREATE = ["--size", 32, "--extent", 32, "--name", "Hubble Deep Field"]
-TRAIN = ["--epochs", 130, "--encoder-epochs", 200, "--width", 12, "--device", "cpu"]
+TRAIN = ["--epochs", 130, "--encoder-epochs", 150, "--width", 12, "--device", "cpu"]
 KEPT = ("checkpoint.safetensors", "run.json", "split.parquet")
 
 

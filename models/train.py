@@ -86,6 +86,10 @@ class Recipe:
         Adam's step size.
     is_annealed
         Whether the encoder's step size falls to zero along a cosine; the papers keep it constant.
+    is_turned
+        Whether the encoder sees each batch in one of the eight orientations of a square, at random; the papers have
+        enough images not to. Some hundred images are learned by heart in one orientation, and those held out for
+        validation would then look like anomalies.
     """
 
     width: int
@@ -94,6 +98,7 @@ class Recipe:
     learning_rate: float
     encoder_learning_rate: float
     is_annealed: bool
+    is_turned: bool
     epochs: int = 0
     encoder_epochs: int = 0
     generator_steps: int = 0
@@ -126,6 +131,7 @@ PRESETS = {
         learning_rate=3e-4,
         encoder_learning_rate=1e-3,
         is_annealed=True,
+        is_turned=True,
         generator_steps=1000,
         encoder_steps=1500,
     ),
@@ -137,6 +143,7 @@ PRESETS = {
         learning_rate=1e-4,
         encoder_learning_rate=1e-4,
         is_annealed=False,
+        is_turned=False,
         epochs=500,
         encoder_epochs=500,
     ),
@@ -205,7 +212,10 @@ def train_encoder(
     for epoch in range(1, recipe.encoder_epochs + 1):
         started, losses = time.perf_counter(), []
         for batch in batches(order.permutation(rows), recipe.encoder_batch):
-            loss = encoder_loss(model, to_tensor(images[batch], device), config.feature_weight)
+            x = to_tensor(images[batch], device)
+            if recipe.is_turned:
+                x = turn(x, int(order.integers(8)))
+            loss = encoder_loss(model, x, config.feature_weight)
             take_step(optimizer, loss)
             losses.append(loss.detach())
         if recipe.is_annealed:
@@ -237,6 +247,12 @@ def validation_loss(
 def latent(n: int, size: int, device: torch.device) -> Tensor:
     """z ~ N(0, 1), (n, size)."""
     return torch.randn(n, size, device=device)
+
+
+def turn(x: Tensor, orientation: int) -> Tensor:
+    """(B, C, H, W) in one of eight orientations: quarter turns by `orientation` mod 4, mirrored from 4 on."""
+    x = torch.rot90(x, orientation % 4, (2, 3))
+    return x.flip(3) if orientation >= 4 else x
 
 
 def batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -109,6 +109,14 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, images: Any, messa
         finish(train.run(SMALL, workspace(tmp_path / "train", images)))
 
 
+def test_a_square_has_eight_orientations() -> None:
+    x = torch.arange(9.0).view(1, 1, 3, 3)
+    turned = [train.turn(x, k) for k in range(8)]
+    assert torch.equal(turned[0], x)
+    assert len({tuple(t.flatten().tolist()) for t in turned}) == 8
+    assert all(t[0, 0, 1, 1] == 4 for t in turned)
+
+
 # ----------------------------------------------------------------------------------------------------- the split
 def test_the_split_is_seeded_disjoint_and_of_the_size_asked_for() -> None:
     groups = np.arange(1000)
