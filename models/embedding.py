@@ -113,7 +113,8 @@ def nearest(latents: np.ndarray, index: int, k: int, block: int = 65_536) -> tup
 def neighbors(points: np.ndarray, k: int, seed: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest of every point, itself first: indices (n, k) and distances (n, k) float32.
 
-    Exact up to `EXACT_BELOW` points, by nearest-neighbor descent (seeded) above.
+    Exact up to `EXACT_BELOW` points; above, by nearest-neighbor descent, which finds all but some in a thousand, the same
+    ones for the same seed and number of threads.
     """
     if len(points) <= EXACT_BELOW:
         from sklearn.neighbors import NearestNeighbors
@@ -367,7 +368,9 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         raise ArtifactError("the map's layout ran away to infinity; lower n_epochs or raise min_dist")
 
     yield Progress(1, 1, "measuring the map's quality")
-    results = {"n_subjects": n, "n_left_out": n_left_out, "n_neighbors": k} | quality(points, coordinates)
+    results = {"n_subjects": n, "n_left_out": n_left_out, "n_neighbors": k, "threads": workspace.threads} | quality(
+        points, coordinates
+    )
     if n_left_out:
         write_array(workspace.directory / LATENTS, points)
     else:
