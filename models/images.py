@@ -289,10 +289,10 @@ def cut(image: Image.Image, left: int, top: int, side: int | None, crop: Crop) -
             raise ImageError("every value is missing (NaN or infinite)")
         if n_missing:
             pixels = np.where(missing, np.median(pixels[~missing]), pixels)
-    lowest = pixels.min()
-    if lowest == pixels.max():
+    first = pixels[0, 0]
+    if (pixels[0] == first).all() and (pixels == first).all():
         what = "the image" if side is None else "the part that the network sees"
-        raise ImageError(f"{what} is constant: every value is {lowest:g}")
+        raise ImageError(f"{what} is constant: every pixel is {', '.join(f'{value:g}' for value in first)}")
     nan_fraction = n_missing / pixels.size
     saturated_fraction = int(np.count_nonzero(pixels == pixels.dtype.type(top_of_range))) / pixels.size
     edge_fraction = 0.0

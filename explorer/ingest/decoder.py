@@ -169,6 +169,17 @@ def serve(tasks: Connection, answers: Connection) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- the parent
+_ENVIRONMENT = {
+    # one thread each: the matrix products are small, and every core has a process of its own
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # memory freed after one image is kept for the next: page faults would take a quarter of the time
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
+}
+
+
 class _Child:
     """One decoding process and the pipe to it."""
 
@@ -179,8 +190,7 @@ class _Child:
             fcntl.fcntl(to_parent.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
         theirs = (from_parent.fileno(), to_parent.fileno())
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        # one thread each: the matrix products are small, and every core has a process of its own
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        environment = {**os.environ, **_ENVIRONMENT}
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "explorer.ingest.decoder", *map(str, theirs)],
             pass_fds=theirs,

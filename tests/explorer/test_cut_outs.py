@@ -174,11 +174,11 @@ def test_a_crowded_field_is_split_by_sky_tiles_and_says_so(tmp_path: Path) -> No
 
 def test_sky_tiles_share_no_pixel_between_halves() -> None:
     rng = np.random.default_rng(0)
-    n, extent = 8000, 20
+    n, extent = 16000, 20
     x, y = rng.uniform(0, 600, n), rng.uniform(0, 600, n)
     digests = np.arange(2 * n, dtype=np.uint64).reshape(n, 2)
     groups = group_cut_outs(digests, x, y, np.zeros(n, int), extent)
-    assert "of 8,000: groups are sky tiles of 120 px" in groups.notes[0]
+    assert "of 16,000: groups are sky tiles of 120 px" in groups.notes[0]
     half = half_of(groups.first)
     inside = groups.is_in_a_half
     assert 0.5 < inside.mean() < 0.9

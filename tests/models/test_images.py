@@ -174,8 +174,9 @@ def test_truncated_files_are_refused(kind: str, share: float) -> None:
         (b"", "the file is empty"),
         (b"\x00" * 1000, "is not a PNG, JPEG or TIFF image"),
         (b"<html>not found</html>", "is not a PNG, JPEG or TIFF image"),
-        (encoded(np.full((32, 32, 3), 7, np.uint8)), "constant: every value is 7"),
-        (encoded(np.zeros((32, 32, 3), np.uint8), "JPEG"), "constant: every value is 0"),
+        (encoded(np.full((32, 32, 3), 7, np.uint8)), "constant: every pixel is 7, 7, 7"),
+        (encoded(np.full((32, 32, 3), (10, 20, 30), np.uint8)), "constant: every pixel is 10, 20, 30"),
+        (encoded(np.zeros((32, 32, 3), np.uint8), "JPEG"), "constant: every pixel is 0, 0, 0"),
         (encoded(np.full((32, 32), np.nan, np.float32), "TIFF"), "every value is missing"),
     ],
 )
