@@ -113,8 +113,8 @@ def nearest(latents: np.ndarray, index: int, k: int, block: int = 65_536) -> tup
 def neighbors(points: np.ndarray, k: int, seed: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest of every point, itself first: indices (n, k) and distances (n, k) float32.
 
-    Exact up to `EXACT_BELOW` points; above, by nearest-neighbor descent, which finds all but some in a thousand, the same
-    ones for the same seed and number of threads.
+    Exact up to `EXACT_BELOW` points; above, by nearest-neighbor descent, which finds all but some in a thousand, the
+    same ones for the same seed and number of threads.
     """
     if len(points) <= EXACT_BELOW:
         from sklearn.neighbors import NearestNeighbors
