@@ -18,7 +18,9 @@ from urllib.parse import parse_qs, urlencode
 
 import click
 import panel as pn
+import param
 from bokeh.server.util import bind_sockets
+from panel.util import edit_readonly
 from panel_material_ui import Page  # type: ignore[attr-defined]  # made at import time
 from panel_material_ui.widgets import Select
 
@@ -96,6 +98,15 @@ GALLERY = {
 #: State that a link carries: name in the URL → name in the state.
 IN_URL = {"map": "map_id", "run": "run_id", "color": "color", "aggregate": "aggregate", "norm": "norm", "sort": "sort"}
 POLL_MS = 1000
+
+
+class Idle(param.Parameterized):
+    """What the page's busy flag follows instead of Panel's global one.
+
+    That one is watched by every page for ever, and flips with every callback of every session.
+    """
+
+    busy = param.Boolean(False)
 
 
 class Session:
@@ -197,7 +208,7 @@ class Session:
             **fill,
         )
         right = pn.Column(self.subject, styles=RIGHT, margin=0)
-        return Page(
+        page = Page(
             title="Voorwerp",
             header=[
                 pn.pane.HTML(
@@ -221,6 +232,9 @@ class Session:
             logo=ASSETS / "logo.svg",
             favicon=ASSETS / "logo.svg",
         )
+        with edit_readonly(page):
+            page.busy = Idle().param.busy
+        return page
 
 
 def _title(run: Any) -> str:

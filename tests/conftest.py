@@ -17,6 +17,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("shared cores", deadline=None)
 hypothesis.settings.load_profile("shared cores")
 
+#: An SDSS OBJID: beyond 2⁵³, so a float loses its digits.
+FIRST_ID = 588848901523702001
 SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 
@@ -57,10 +59,19 @@ def voorwerp() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def image_survey(tmp_path_factory: pytest.TempPathFactory, voorwerp: Callable[..., str]) -> Path:
-    """A survey of 200 synthetic galaxies at 32 px, without runs. Shared: copy it to change it."""
+    """A survey of 200 synthetic galaxies at 32 px from a manifest, without runs. Shared: copy it to change it.
+
+    The ids are of SDSS's size, beyond 2⁵³; column ``note`` holds what a spreadsheet would run, ``magnitude`` has a gap.
+    """
     folder = tmp_path_factory.mktemp("image_survey")
-    write_galaxies(folder / "images", 200)
-    voorwerp("create", folder / "survey", folder / "images", "--size", 32, "--crop", "center")
+    paths = write_galaxies(folder / "images", 200)
+    lines = ["OBJID,file,magnitude,shape,note"]
+    for i, path in enumerate(paths):
+        magnitude = "" if i == 3 else f"{17 + i / 50:.2f}"
+        lines.append(f"{FIRST_ID + i},images/{path.name},{magnitude},{('spiral', 'elliptical')[i % 2]},=1+{i}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    columns = ["--path-column", "file", "--id-column", "OBJID"]
+    voorwerp("create", folder / "survey", folder / "manifest.csv", *columns, "--size", 32, "--crop", "center")
     return folder / "survey"
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from explorer.errors import UsageError, no_such_column
 from explorer.raster import Aggregate, Cache, CellIndex, Frame, Norm, Paint, View, commonest, render
 from explorer.state import Selection
-from explorer.survey import Survey
+from explorer.survey import SUBJECTS_SCHEMA, Survey
 from models.artifacts import Run
 from models.embedding import nearest
 
@@ -102,12 +102,17 @@ class Explore:
 
     # ------------------------------------------------------------------------------------------------ columns
     def colors(self, run_id: str) -> dict[str, str]:
-        """Everything the map can be coloured by: reference → what a person reads."""
+        """Everything the map can be coloured by: reference → what a person reads; the survey's own columns first.
+
+        A column of one value, or of none, tells nothing and is left out.
+        """
         found = {"count": "Number of subjects"}
         if run_id:
             found |= {f"scores.{name}": title for name, title in SCORES.items()}
-        for column in self.survey.columns():
-            if column.dtype in ("number", "category"):
+        columns = self.survey.columns()
+        ours = set(SUBJECTS_SCHEMA.names)
+        for column in sorted(columns, key=lambda c: c.name in ours):
+            if column.dtype in ("number", "category") and self.survey.varies(column.name):
                 unit = f" ({column.unit})" if column.unit else ""
                 found[f"subjects.{column.name}"] = column.name.replace("_", " ") + unit
         return found

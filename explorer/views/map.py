@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from typing import Any
 
 import holoviews as hv
@@ -81,21 +82,27 @@ class MapView(Viewer):
             "box": BoxSelectTool(continuous=False),
         }
         index = self.explore.index(self.state.map_id)
-        hooks = {"image": self._attach} | {name: self._keep(name) for name in ("selected", "focus", "names")}
+        hooks = {name: self._hook(name) for name in ("image", "selected", "focus", "names")}
         plot = latent_map(index.bounds, ("UMAP 1", "UMAP 2"), hooks)
         self._body[:] = [pn.pane.HoloViews(plot, sizing_mode="stretch_both", margin=0, backend="bokeh")]
 
-    def _keep(self, name: str) -> Any:
+    def _hook(self, layer: str) -> Any:
+        """A HoloViews hook; weak, for HoloViews keeps options, and so hooks, after the session is gone."""
+        view = weakref.ref(self)
+
         def hook(plot: Any, element: Any) -> None:
-            if name not in self._handles:
-                self._handles[name] = plot.handles["source"]
+            self = view()
+            if self is None or layer in self._handles:  # hooks run again at every refresh
+                return
+            self._handles[layer] = plot.handles["source"]
+            if layer == "image":
+                self._attach(plot)
+            else:
                 self._mark()
 
         return hook
 
-    def _attach(self, plot: Any, element: Any) -> None:
-        if "figure" in self._handles:  # hooks run again at every refresh
-            return
+    def _attach(self, plot: Any) -> None:
         figure, source = plot.state, plot.handles["source"]
         self._handles |= {"figure": figure, "mapper": plot.handles["color_mapper"]}
         figure.name = "map"

@@ -55,6 +55,7 @@ def page(browser: Browser, troubles: list[str]) -> Iterator[Page]:
     context.on("request", on_request)
     context.on("console", on_console)
     context.on("weberror", lambda error: troubles.append(f"page error: {error.error}"))
+    context.set_default_timeout(10_000)
     page = context.new_page()
     page.on("websocket", on_request)
     yield page
