@@ -117,7 +117,7 @@ class MapView(Viewer):
             )  # fmt: skip
         figure.lod_threshold = None
         figure.stylesheets = [FOCUS_RING]
-        self._style_overlays()
+        self._style_overlays(plot.handles["glyph_renderer"])
         self._recolor()
         self._activate()
         given = {"figure": figure, "source": source, "request": self._request, "inbox": self._inbox}
@@ -133,9 +133,9 @@ class MapView(Viewer):
         for name in ("mousemove", "mouseleave", "tap", "selectiongeometry"):
             figure.js_on_event(name, hear)
 
-    def _style_overlays(self) -> None:
+    def _style_overlays(self, image: Any) -> None:
         for tool in (self._tools["lasso"], self._tools["box"]):
-            tool.renderers = []  # the server selects, exactly; the browser has only pixels
+            tool.renderers = [image]  # the server selects, exactly; the browser has only pixels
             tool.overlay.update(
                 fill_color="#6fe3b1", fill_alpha=0.08, line_color="#6fe3b1", line_alpha=0.9, line_width=1.5,
                 line_dash="solid",
