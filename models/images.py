@@ -18,6 +18,7 @@ stands for the top of the range. Pixel (0, 0) is the upper left as stored; orien
 import hashlib
 import io
 import math
+import stat
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,8 @@ from PIL import Image, UnidentifiedImageError
 
 #: An image whose header promises more pixels is refused before memory is asked for.
 MAX_PIXELS = 89_478_485
+#: Larger files are refused unread.
+MAX_FILE_BYTES = 1 << 30
 THUMBNAIL_SIDE = 128
 FORMATS = ("JPEG", "PNG", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
@@ -117,10 +120,7 @@ def open_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Ima
         if not source:
             raise ImageError("the file is empty")
     else:
-        if not source.is_file():  # a pipe or a device would block for ever
-            raise ImageError("is not a regular file" if source.exists() else "there is no such file")
-        if source.stat().st_size == 0:
-            raise ImageError("the file is empty")
+        file_size(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata is no concern; size is checked below, exactly
@@ -139,6 +139,31 @@ def open_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Ima
     if width * height > max_pixels:
         raise ImageError(f"the header promises {width:,} × {height:,} pixels; at most {max_pixels:,} are read")
     return image
+
+
+def file_size(path: Path) -> int:
+    """Bytes of an image file.
+
+    Raises
+    ------
+    ImageError
+        No such file, not a regular file (a pipe or a device would block for ever), empty, or above `MAX_FILE_BYTES`.
+    OSError
+        The file cannot be looked at.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageError("there is no such file") from None
+    except ValueError:
+        raise ImageError("the path has a zero character in it") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise ImageError("is not a regular file")
+    if found.st_size == 0:
+        raise ImageError("the file is empty")
+    if found.st_size > MAX_FILE_BYTES:
+        raise ImageError(f"the file has {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+    return found.st_size
 
 
 def is_color(image: Image.Image) -> bool:
@@ -326,7 +351,7 @@ def _frame(size: int) -> np.ndarray:
 def background_rms(pixels: np.ndarray) -> float:
     """1.4826 × median absolute deviation of the band mean in the outer frame of (size, size, bands), in their units."""
     size, _, n_bands = pixels.shape
-    outer = pixels.reshape(-1, n_bands)[_frame(size)] @ np.full(n_bands, 1 / n_bands, np.float32)
+    outer = np.take(pixels.reshape(-1, n_bands), _frame(size), axis=0) @ np.full(n_bands, 1 / n_bands, np.float32)
     middle = len(outer) // 2
     median = np.partition(outer, middle)[middle]
     return 1.4826 * float(np.partition(np.abs(outer - median), middle)[middle])
@@ -341,11 +366,11 @@ def thumbnail(image: Image.Image) -> bytes:
     if longest > THUMBNAIL_SIDE:
         scale = THUMBNAIL_SIDE / longest
         width, height = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-        # whole pixels are averaged down to twice the size at least, and again at the end: only the step between picks
-        # nearest pixels, which takes half the time of one exact average and looks the same
+        # whole pixels are averaged down to twice the size at least, and pairs at the end: only the step between picks
+        # nearest pixels, which takes a third of the time of one exact average and looks the same
         if (factor := longest // (2 * THUMBNAIL_SIDE)) > 1:
             image = image.reduce((min(factor, image.width), min(factor, image.height)))
-        image = image.resize((2 * width, 2 * height), Image.Resampling.NEAREST).reduce(2)
+        image = image.resize((width, 2 * height), Image.Resampling.NEAREST).reduce((1, 2))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

@@ -41,6 +41,7 @@ from models.images import QUALITY_COLUMNS, Crop
 CHUNK = 64  # images that are read from disk at once
 SHARD = 4096
 SHARD_BYTES = 64 << 20
+SYNC = 512  # images between two syncs of the growing shard
 
 COMMAND_JSON = "command.json"
 PLAN_JSON = "plan.json"
@@ -180,6 +181,11 @@ class _Shard:
         artifacts.write_table(build.parts / f"{number:05d}.refused", refused)
         part = pa.table(self._rows, schema=_PART_SCHEMA.with_metadata({"next_index": str(self.next_index)}))
         artifacts.write_table(build.parts / f"{number:05d}.parquet", part)
+
+    def sync(self) -> None:
+        """Bring to disk what is written so far, so that little is left to wait for at the end."""
+        for file in self._files.values():
+            os.fdatasync(file.fileno())
 
     def _end_images(self) -> None:
         """Fill the last chunk and append the index: offset and length of each chunk, then its checksum."""
@@ -338,6 +344,9 @@ class Build:
             self._shard.next_index = self.next_index = row["index"] + 1
             if self._shard.n == images_per_shard(self.crop):
                 self._finish_shard()
+            elif self._shard.n % SYNC == 0 and (self._writing is None or self._writing.done()):
+                self._await_writing()
+                self._writing = self._writer.submit(self._shard.sync)
 
     def _finish_shard(self) -> None:
         """Hand the shard to the writing thread: syncing to disk must not keep the decoders waiting."""

@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from explorer.errors import IngestError, UsageError, no_such_column
-from explorer.ingest.build import CHUNK, LISTING, LISTING_SCHEMA, Build, connect, full_disk_said, regrouped, sql_path
+from explorer.ingest.build import LISTING, LISTING_SCHEMA, Build, connect, full_disk_said, regrouped, sql_path
 from explorer.ingest.decoder import Decoders
 from explorer.survey import ROW_GROUP, SUBJECTS_SCHEMA
 from models import artifacts
@@ -32,6 +32,7 @@ PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path")
 #: A text column with at most this many values, each there twice on average, is a category.
 CATEGORIES = 100
 
+BLOCK = 32  # images handed to a process at once
 _PROBED = 64
 _EXACT = 2**53
 
@@ -146,14 +147,13 @@ def _blocks(listing: Path, start: int) -> Iterator[tuple[list[dict[str, Any]], l
     with pq.ParquetFile(listing) as file:
         first = 0
         for group in range(file.num_row_groups):
-            first += file.metadata.row_group(group).num_rows
-            if first <= start:
-                continue
-            columns = ["index", "source_id", "image", "path"]
-            for batch in file.iter_batches(CHUNK, row_groups=[group], columns=columns):
-                rows = [row for row in batch.to_pylist() if row["index"] >= start]
-                if rows:
+            n = file.metadata.row_group(group).num_rows
+            if first + n > start:
+                table = file.read_row_group(group, ["index", "source_id", "image", "path"])
+                for offset in range(max(start - first, 0), n, BLOCK):
+                    rows = table.slice(offset, BLOCK).to_pylist()
                     yield rows, [row["path"] for row in rows]
+            first += n
 
 
 def _probed(listing: Path, n: int) -> list[str]:
