@@ -6,19 +6,20 @@
 
   const HOVER_REACH = 14; // pixels
   const controllers = new WeakMap();
-  const held = {shift: false, alt: false};
+  const held = {shift: false, alt: false, button: false};
 
   const typing = event => event.composedPath().some(e => /^(input|textarea|select)$/i.test(e.tagName ?? "") || e.isContentEditable);
   for (const kind of ["keydown", "keyup"]) {
     window.addEventListener(kind, e => { held.shift = e.shiftKey; held.alt = e.altKey; }, true);
   }
 
+  window.addEventListener("pointerdown", () => { held.button = true; }, true);
+  for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, () => { held.button = false; }, true);
+
   class Controller {
     constructor(figure, source, request, inbox) {
       Object.assign(this, {figure, source, request, inbox});
-      this.busy = false;
-      this.dirty = false;
-      this.queued = false;
+      this.busy = this.dirty = this.queued = false;
       this.card = document.createElement("div");
       this.card.className = "voorwerp-card";
       this.card.setAttribute("role", "tooltip");
@@ -38,41 +39,41 @@
 
     // -------------------------------------------------------------------------------------------------- frames
     refresh() {
-      // several range properties change in one gesture: one request a task; one in flight, the latest wins
+      // several range properties change in one gesture: one request a task
       this.dirty = true;
-      if (this.busy || this.queued) return;
+      if (this.queued) return;
       this.queued = true;
       queueMicrotask(() => { this.queued = false; this.fetch(); });
     }
 
     async fetch() {
+      // one in flight, the latest wins (two were measured: no faster on two cores, and fewer frames in a drag)
       if (this.busy || !this.dirty) return;
       const {figure} = this;
-      const {map, ...colouring} = this.settings();
+      const {map, ...coloring} = this.settings();
       const density = Math.min(window.devicePixelRatio || 1, 2);
       const w = Math.round(figure.inner_width * density), h = Math.round(figure.inner_height * density);
       const [x0, x1] = [figure.x_range.start, figure.x_range.end];
       const [y0, y1] = [figure.y_range.start, figure.y_range.end];
-      if (!map || !(w > 0) || !(h > 0) || !(x0 < x1) || !(y0 < y1)) { this.dirty = false; return; }
-      this.busy = true;
       this.dirty = false;
+      if (!map || !(w > 0) || !(h > 0) || !(x0 < x1) || !(y0 < y1)) return;
+      this.busy = true;
       try {
-        const query = new URLSearchParams({map, ...colouring, x0, x1, y0, y1, w, h, density});
+        const query = new URLSearchParams({map, ...coloring, x0, x1, y0, y1, w, h, density});
         const answer = await fetch(`frame?${query}`, {credentials: "same-origin"});
         if (!answer.ok) throw new Error((await answer.json()).error);
         const legend = JSON.parse(answer.headers.get("X-Legend"));
         const pixels = new Uint8Array(await answer.arrayBuffer());
-        const old = this.source.data.image ?? this.source.data.get("image");
-        const image = new old[0].constructor(pixels, [h, w], "uint8");
+        const image = new this.source.data.image[0].constructor(pixels, [h, w], "uint8");
         this.source.setv({data: {image: [image], x: [x0], y: [y0], dw: [x1 - x0], dh: [y1 - y0]}}, {sync: false});
-        window.voorwerp.legend = {...legend, settings: colouring};
+        window.voorwerp.legend = {...legend, settings: coloring};
         window.dispatchEvent(new CustomEvent("voorwerp-legend"));
         this.lost(null);
       } catch (error) {
         this.lost(error);
       } finally {
         this.busy = false;
-        if (this.dirty) this.fetch();
+        this.fetch();
       }
     }
 
@@ -82,6 +83,7 @@
 
     // --------------------------------------------------------------------------------------------------- hover
     async hover(event) {
+      if (held.button) { this.hide(); return; }  // dragging: the map comes first
       this.at = event;
       if (this.asking) return;
       this.asking = true;
