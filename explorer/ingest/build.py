@@ -41,7 +41,6 @@ from models.images import QUALITY_COLUMNS, Crop
 CHUNK = 64  # images that are read from disk at once
 SHARD = 4096
 SHARD_BYTES = 64 << 20
-SYNC = 512  # images between two syncs of the growing shard
 
 COMMAND_JSON = "command.json"
 PLAN_JSON = "plan.json"
@@ -182,11 +181,6 @@ class _Shard:
         part = pa.table(self._rows, schema=_PART_SCHEMA.with_metadata({"next_index": str(self.next_index)}))
         artifacts.write_table(build.parts / f"{number:05d}.parquet", part)
 
-    def sync(self) -> None:
-        """Bring to disk what is written so far, so that little is left to wait for at the end."""
-        for file in self._files.values():
-            os.fdatasync(file.fileno())
-
     def _end_images(self) -> None:
         """Fill the last chunk and append the index: offset and length of each chunk, then its checksum."""
         crop = self._build.crop
@@ -274,6 +268,7 @@ class Build:
         if not self.is_finished:
             self._read_shards()
             self._remove_strays()
+        self._pool = pa.default_memory_pool()
         self._shard: _Shard | None = None
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
@@ -298,9 +293,12 @@ class Build:
             stray.unlink()
 
     def __enter__(self) -> Self:
+        self._pool = pa.default_memory_pool()
+        pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool keeps what was freed, and memory would grow
         return self
 
     def __exit__(self, *_: object) -> None:
+        pa.set_memory_pool(self._pool)
         self._writer.shutdown(wait=True)
         if self._shard is not None:
             self._shard.discard()
@@ -344,9 +342,6 @@ class Build:
             self._shard.next_index = self.next_index = row["index"] + 1
             if self._shard.n == images_per_shard(self.crop):
                 self._finish_shard()
-            elif self._shard.n % SYNC == 0 and (self._writing is None or self._writing.done()):
-                self._await_writing()
-                self._writing = self._writer.submit(self._shard.sync)
 
     def _finish_shard(self) -> None:
         """Hand the shard to the writing thread: syncing to disk must not keep the decoders waiting."""
@@ -424,7 +419,7 @@ class Build:
         waiting = _PART_SCHEMA.empty_table()
         start = 0
         with pq.ParquetFile(self.parts / LISTING) as listing:
-            for batch in listing.iter_batches(ROW_GROUP):
+            for batch in listing.iter_batches(SHARD):
                 stop = start + len(batch)
                 while len(waiting) == 0 or waiting.column("index")[-1].as_py() < stop:
                     part = next(parts, None)
@@ -444,20 +439,25 @@ class Build:
         """The subject ids, int64 (n,), and their groups."""
         assert self.plan is not None
         aliases = {field.name: alias for alias, field in self._own_columns().items()}
-        asked = ["digest", "source_id", "image", "ra", "dec"]
-        asked += [aliases["x"], aliases["y"]] if cut_out_extent is not None else []
-        table = pa.concat_tables([rows.select(asked) for rows in self._rows()]).combine_chunks()
-        digests = np.frombuffer(table.column("digest").combine_chunks().buffers()[1], np.uint64).reshape(-1, 2)
-        n = len(table)
-        ids = np.arange(n)
-        if self.plan["integer_ids"]:
-            ids = table.column("source_id").cast(pa.int64()).to_numpy()
+        first, second = ("ra", "dec") if cut_out_extent is None else (aliases["x"], aliases["y"])
+        ids, digests, at, images = [], [], [], []
+        for rows in self._rows():
+            if self.plan["integer_ids"]:
+                ids.append(rows.column("source_id").cast(pa.int64()).to_numpy())
+            digest = rows.column("digest").combine_chunks()
+            digests.append(
+                np.frombuffer(digest.buffers()[1], np.uint64).reshape(-1, 2)[digest.offset :][: len(rows)].copy()
+            )
+            at.append(np.stack([rows.column(name).to_numpy() for name in (first, second)]))
+            if cut_out_extent is not None:
+                images.append(rows.column("image"))
+        pixels, places = np.concatenate(digests), np.concatenate(at, axis=1)
+        subject_ids = np.concatenate(ids) if ids else np.arange(len(pixels))
         if cut_out_extent is None:
-            ra, dec = (table.column(name).to_numpy() for name in ("ra", "dec"))
-            return ids, groups.group(digests[:n], ra, dec)
-        x, y = (table.column(aliases[name]).to_numpy() for name in ("x", "y"))
-        image = table.column("image").combine_chunks().dictionary_encode().indices.to_numpy()
-        return ids, groups.group_cut_outs(digests[:n], x, y, image, cut_out_extent)
+            return subject_ids, groups.group(pixels, places[0], places[1])
+        names = pa.chunked_array([chunk for column in images for chunk in column.chunks])
+        image = names.combine_chunks().dictionary_encode().indices.to_numpy()
+        return subject_ids, groups.group_cut_outs(pixels, places[0], places[1], image, cut_out_extent)
 
     def _join_subjects(self, subject_ids: np.ndarray, grouped: groups.Groups) -> None:
         """Write subjects.parquet in row order, a row group at a time."""
@@ -542,7 +542,7 @@ def full_disk_said(path: Path) -> Iterator[None]:
 def connect(parts: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in memory that spills into `parts`; one thread, so that the order of rows is the order of files."""
     spill = parts / "spill"
-    settings: dict[str, Any] = {"threads": 1, "memory_limit": "512MB", "temp_directory": str(spill)}
+    settings: dict[str, Any] = {"threads": 1, "memory_limit": "128MB", "temp_directory": str(spill)}
     with duckdb.connect(":memory:", config=settings) as database:
         yield database
     shutil.rmtree(spill, ignore_errors=True)

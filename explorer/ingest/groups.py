@@ -44,16 +44,25 @@ def identical_pairs(digests: np.ndarray) -> np.ndarray:
 
 
 def sky_pairs(ra: np.ndarray, dec: np.ndarray, radius_arcsec: float = SAME_SKY_ARCSEC) -> np.ndarray:
-    """Pairs (m, 2) of rows closer than `radius_arcsec` on the sky; `ra`, `dec` in degrees, NaN where unknown."""
+    """Pairs (m, 2) that connect rows closer than `radius_arcsec`; `ra`, `dec` in degrees, NaN where unknown.
+
+    Of rows at the very same place each is paired with the next one only, and the first one with other places.
+    """
     known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
     if len(known) < 2:
         return np.empty((0, 2), np.int64)
     from scipy.spatial import cKDTree  # takes 0.2 s, and most manifests have no coordinates
 
-    a, d = np.radians(ra[known]), np.radians(dec[known])
+    # each place once: ten thousand rows at (0, 0) would be fifty million pairs
+    places, place_of = np.unique(np.stack([ra[known], dec[known]], axis=1), axis=0, return_inverse=True)
+    order = np.argsort(place_of, kind="stable")
+    same = np.flatnonzero(place_of[order[1:]] == place_of[order[:-1]])
+    first = known[order[np.searchsorted(place_of[order], np.arange(len(places)))]]
+    a, d = np.radians(places.T)
     vectors = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=1)
     chord = 2 * np.sin(np.radians(radius_arcsec / 3600) / 2)
-    return known[cKDTree(vectors).query_pairs(chord, output_type="ndarray").reshape(-1, 2)]
+    near = first[cKDTree(vectors).query_pairs(chord, output_type="ndarray").reshape(-1, 2)]
+    return np.concatenate([near, known[np.stack([order[same], order[same + 1]], axis=1)]])
 
 
 def overlap_pairs(x: np.ndarray, y: np.ndarray, image: np.ndarray, extent: int) -> np.ndarray:
