@@ -1,7 +1,7 @@
 """The run folder: file names, columns, dtypes, schema version; how its files are written, read and checked.
 
 ``runs/<run_id>/``
-    run.json                what ran: kind, config, seed, preprocessing, hashes, row count, state. "done" is written last.
+    run.json                what ran: kind, config, seed, preprocessing, hashes, rows, state. "done" is written last.
     checkpoint.safetensors  the weights, where the kind trains
     progress.jsonl          one `Progress` a line
     latents.npy             float32 (n, latent_size)
@@ -14,6 +14,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,6 +111,17 @@ def write_table(path: Path, table: pa.Table) -> None:
     """Write `table` as Parquet, whole or not at all."""
     with replacing(path) as handle:
         pq.write_table(table, handle, compression="zstd")
+
+
+def scratch_array(directory: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A writable array on the disk that holds `directory`, in a file without a name: it goes with the process.
+
+    Its space is taken at once: a full disk is an OSError here, and not the end of the process at some later write.
+    """
+    with tempfile.TemporaryFile(dir=directory) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * np.dtype(dtype).itemsize)
+        return np.memmap(file, dtype, "r+" if hasattr(os, "posix_fallocate") else "w+", shape=shape)
 
 
 def sha256_file(path: Path) -> str:
@@ -315,8 +327,10 @@ def check_run(directory: Path, subject_ids: np.ndarray | None = None) -> list[st
         run = Run.read(directory / (MAP_JSON if is_map else RUN_JSON))
     except ArtifactError as error:
         return [str(error)]
+    if run.run_id != directory.name:
+        problems.append(f"{directory} says that it is {run.run_id}; give the folder that name")
     if run.state != "done":
-        return []
+        return problems
     checkpoint = directory / CHECKPOINT
     if run.checkpoint_sha256 is not None and run.kind == "train":
         if not checkpoint.exists():

@@ -29,6 +29,7 @@ from models.artifacts import (
     Workspace,
     read_columns,
     replacing,
+    scratch_array,
     write_bytes,
     write_json,
     write_scores,
@@ -190,7 +191,7 @@ def prepare(model: WGAN, device: torch.device, precision: str) -> WGAN:
 
 def score_images(model: WGAN, images: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `score_batch`, for any number of images, `batch` at a time."""
-    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         parts = [score_batch(model, images[i : i + batch]) for i in range(0, len(images), batch)]
     latents, image, feature = (np.concatenate(part) for part in zip(*parts, strict=True))
     return latents, image, feature
@@ -417,7 +418,6 @@ def join(workspace: Workspace, parts: list[Path], feature_weight: float) -> dict
         Subjects and median scores per split; how many were not scored, and why.
     """
     n = len(workspace.subject_ids)
-    scratch = parts[0].parent / "latents.scratch"
     latents, columns, at = None, [], 0
     for path in parts:
         with np.load(path, allow_pickle=False) as part:
@@ -428,7 +428,7 @@ def join(workspace: Workspace, parts: list[Path], feature_weight: float) -> dict
         missing = quality != "ok"
         block[missing], image[missing], feature[missing] = np.nan, np.nan, np.nan
         if latents is None:
-            latents = np.memmap(scratch, np.float32, "w+", shape=(n, block.shape[1]))
+            latents = scratch_array(workspace.directory, np.float32, (n, block.shape[1]))
         latents[at : at + len(block)] = block
         at += len(block)
         columns.append((split, image, feature, quality))

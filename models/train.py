@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from models.artifacts import CHECKPOINT, ArtifactError, Workspace, write_table
+from models.artifacts import CHECKPOINT, ArtifactError, Workspace, scratch_array, write_table
 from models.progress import Progress
 from models.scoring import SPLIT, SPLIT_SCHEMA, pick_device, pixel_hashes, save, to_tensor
 from models.wgan import WGAN, Architecture, EncoderActivation, build, critic_loss, encoder_loss, generator_loss
@@ -328,7 +328,7 @@ def gather(images: Any, directory: Path) -> np.ndarray:
     n_bytes = math.prod(images.shape)
     if n_bytes <= MEMORY_SHARE * free_memory():
         return np.asarray(images[:])
-    scratch = np.memmap(directory / "images.scratch", np.uint8, "w+", shape=tuple(images.shape))
+    scratch = scratch_array(directory, np.uint8, tuple(images.shape))
     for i in range(0, len(images), 4096):
         scratch[i : i + 4096] = images[i : i + 4096]
     return scratch
@@ -395,7 +395,6 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
                 saved = time.perf_counter()
             yield Progress(offset + progress.done, total, progress.message, progress.metrics)
     save(checkpoint, model, workspace.preprocessing)
-    (workspace.directory / "images.scratch").unlink(missing_ok=True)
     last.pop("images_per_second")
     return last | {
         "n_train": len(rows),

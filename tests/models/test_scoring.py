@@ -274,3 +274,15 @@ def test_a_sample_comes_from_all_over_the_survey() -> None:
     assert len(sample) == len(set(sample.tolist())) == 9 * scoring.BLOCK
     assert sample.min() == 0
     assert sample.max() == 49_999
+
+
+def test_scoring_leaves_cudnn_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def batch(model: WGAN, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+        return (np.zeros((len(images), 1), np.float32),) * 3
+
+    monkeypatch.setattr(scoring, "score_batch", batch)
+    scoring.score_images(tiny(), blobs(2), batch=2)
+    assert seen == [(True, False)]

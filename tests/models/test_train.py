@@ -12,7 +12,7 @@ import torch
 from explorer.kinds.score import ScoreConfig
 from explorer.kinds.train import TrainConfig
 from models import scoring, train
-from models.artifacts import CHECKPOINT, ArtifactError
+from models.artifacts import CHECKPOINT, ArtifactError, scratch_array
 from tests.models.networks import PREPROCESSING, blobs, finish, tiny, workspace
 
 SMALL = TrainConfig(epochs=1, encoder_epochs=2, batch=8, encoder_batch=8, width=4, latent_size=8, device="cpu", seed=7)
@@ -77,7 +77,16 @@ def test_images_too_many_for_memory_train_alike_from_a_scratch_file(
     monkeypatch.setattr(train, "free_memory", lambda: 1000)
     finish(train.run(SMALL, workspace(tmp_path / "file", images)))
     assert (tmp_path / "file" / CHECKPOINT).read_bytes() == (tmp_path / "memory" / CHECKPOINT).read_bytes()
-    assert not (tmp_path / "file" / "images.scratch").exists()
+    assert {p.name for p in (tmp_path / "file").iterdir()} == {p.name for p in (tmp_path / "memory").iterdir()}
+
+
+def test_a_disk_too_full_for_the_scratch_file_is_an_error_at_once(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"No space left|File too large"):
+        scratch_array(tmp_path, np.uint8, (2**50,))
+    scratch = scratch_array(tmp_path, np.float32, (3, 2))
+    scratch[2, 1] = 5
+    assert scratch.tolist() == [[0, 0], [0, 0], [0, 5]]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_checkpoints_are_written_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
