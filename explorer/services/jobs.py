@@ -315,11 +315,11 @@ class JobService:
             No such run, it is at work, or it is done.
         """
         path = find_run(self.survey, run_id)
-        if Run.read(path).state == "done":
-            raise JobError(f"{run_id} is done; start a new run instead")
         lock = take_lock(path.parent)
         try:
             run = Run.read(path)
+            if run.state == "done":  # while we waited for its worker to let go
+                raise JobError(f"{run_id} is done; start a new run instead")
             if run.kind not in self._kinds:
                 raise JobError(f'{run_id} is of the kind "{run.kind}", which this Voorwerp does not have')
             (path.parent / CANCEL).unlink(missing_ok=True)

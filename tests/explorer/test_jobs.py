@@ -188,6 +188,21 @@ def test_a_worker_killed_in_the_middle_reads_as_interrupted_and_can_be_resumed(s
     assert [e.payload["action"] for e in service.ledger.entries("job")] == ["start", "resume"]
 
 
+def test_a_run_that_ends_while_resume_waits_for_it_stays_done(
+    service: JobService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = start_slow(service, steps=2, pause=0.2)
+
+    def wait_and_take(folder: Path) -> int:
+        service.wait(run_id)
+        return take_lock(folder)
+
+    monkeypatch.setattr("explorer.services.jobs.take_lock", wait_and_take)
+    with pytest.raises(JobError, match=f"{run_id} is done; start a new run instead"):
+        service.resume(run_id, "bo")
+    assert service.job(run_id).state == "done"
+
+
 def test_a_worker_that_kills_itself_is_never_done(service: JobService) -> None:
     assert service.wait(service.start("count", {"end": "crash"}, None, "ada")).state == "interrupted"
 
