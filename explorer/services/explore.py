@@ -298,6 +298,6 @@ def _text(value: object) -> str | None:
     """A table's value as exact text; None where missing."""
     if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
         return None
-    if isinstance(value, float | np.floating):
-        return f"{value:.6g}"
+    if isinstance(value, float) and abs(value) < 3e38 and float(np.float32(value)) == value:
+        return str(np.float32(value))  # its own digits, not those it got by becoming a double
     return str(value)

@@ -16,7 +16,7 @@ from explorer.state import Selection
 from models.artifacts import now
 
 #: A cell that begins so is taken for a formula by spreadsheets.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def selection_table(
@@ -70,15 +70,19 @@ def selection_table(
 
 
 def csv_bytes(table: pa.Table) -> bytes:
-    """UTF-8 CSV with exact ids. A text cell that a spreadsheet would run as a formula gets a leading apostrophe."""
+    """UTF-8 CSV with exact ids. A text or name that a spreadsheet would run as a formula gets a leading apostrophe."""
     for i, column in enumerate(table.schema):
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             texts = table.column(i).to_pylist()
-            safe = [f"'{t}" if t is not None and t.startswith(FORMULA_STARTS) else t for t in texts]
-            table = table.set_column(i, column.name, pa.array(safe, pa.string()))
+            table = table.set_column(i, column.name, pa.array([t and _defused(t) for t in texts], pa.string()))
+    table = table.rename_columns([_defused(name) for name in table.column_names])
     out = io.BytesIO()
     pyarrow.csv.write_csv(table, out)
     return out.getvalue()
+
+
+def _defused(text: str) -> str:
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
