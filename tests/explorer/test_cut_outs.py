@@ -232,6 +232,13 @@ def test_one_arcsecond_is_measured_on_the_sphere() -> None:
     assert len(sky_pairs(ra[:1], dec[:1])) == 0
 
 
+def test_many_at_one_place_are_connected_by_few_pairs() -> None:
+    ra, dec = np.array([5.0, *[0.0] * 20_000, 0.0001, 7.0]), np.zeros(20_003)
+    pairs = sky_pairs(ra, dec)
+    assert len(pairs) == 20_000
+    assert connected(len(ra), pairs).tolist() == [0, *[1] * 20_001, 20_002]
+
+
 def test_groups_go_on_through_common_members() -> None:
     pairs = np.array([[5, 3], [3, 1], [8, 7]])
     assert connected(10, pairs).tolist() == [0, 1, 2, 1, 4, 1, 6, 7, 7, 9]
