@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import queue
+import re
 import sqlite3
 import threading
 import time
@@ -489,7 +490,9 @@ def file_system_of(path: Path, mountinfo: str) -> tuple[str, str]:
     best = ("", "")
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
-        mount = left.split(" ")[4].encode().decode("unicode_escape")  # blanks are written \040
+        mount = re.sub(
+            r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), left.split(" ")[4]
+        )  # a blank is \040
         if path.is_relative_to(mount) and len(mount) >= len(best[0]):
             best = (mount, right.split(" ")[0])
     return best

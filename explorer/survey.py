@@ -475,7 +475,7 @@ class Survey:
                 run = Run.read(directory / name)
             except (ArtifactError, OSError):
                 continue
-            if state is None or run.state == state:
+            if run.run_id == directory.name and state in (None, run.state):
                 found.append(run)
         return sorted(found, key=lambda run: (run.created_at, run.run_id), reverse=True)
 

@@ -389,6 +389,7 @@ MOUNTS = """\
 41 40 0:36 / /home/local\\040disk rw - ext4 /dev/vdb rw
 42 22 0:37 / /data rw - ext4 /dev/vdc rw
 43 42 0:38 / /data rw - fuse.sshfs me@host: rw
+44 22 0:39 / /größe rw - cifs //host/share rw
 """
 
 
@@ -399,6 +400,7 @@ MOUNTS = """\
         ("/home/x", ("/home", "nfs4")),
         ("/home/local disk/x", ("/home/local disk", "ext4")),
         ("/data/survey", ("/data", "fuse.sshfs")),
+        ("/größe/survey", ("/größe", "cifs")),
     ],
 )
 def test_the_file_system_is_that_of_the_nearest_mount(path: str, expected: tuple[str, str]) -> None:

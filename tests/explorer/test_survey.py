@@ -135,6 +135,15 @@ def test_runs_are_newest_first_and_unreadable_ones_left_out(made: Path) -> None:
     survey.close()
 
 
+def test_a_run_in_a_folder_of_another_name_is_left_out(copy: Path) -> None:
+    write_run(copy / "runs" / "copied", "score", "2026-01-08T00:00:00+00:00")
+    record = copy / "runs" / "copied" / "run.json"
+    record.write_text(record.read_text().replace('"copied"', '"../../elsewhere"'))
+    survey = Survey.open(copy)
+    assert [run.run_id for run in survey.runs("score")] == ["20260101-000000-score"]
+    survey.close()
+
+
 def test_scores_and_coordinates_are_aligned_with_rows(made: Path) -> None:
     survey = Survey.open(made)
     scores = survey.scores("20260101-000000-score")
@@ -251,6 +260,8 @@ def test_every_problem_is_said_at_once(copy: Path) -> None:
     np.save(copy / "thumbnails" / "00000.npy", offsets[:-1])
     np.save(copy / "runs" / "20260101-000000-score" / "latents.npy", np.zeros((3, 4), np.float32))
     (copy / "runs" / "20260106-000000-score").mkdir()
+    write_run(copy / "runs" / "20260107-000000-train", "train", "2026-01-07T00:00:00+00:00")
+    (copy / "runs" / "20260107-000000-train").rename(copy / "runs" / "another")
     (copy / "maps" / "20260105-000000-map" / "coordinates.parquet").unlink()
     problems = check(copy)
     for sentence in (
@@ -260,6 +271,7 @@ def test_every_problem_is_said_at_once(copy: Path) -> None:
         "thumbnails has 11 rows, subjects.parquet 12; they must be aligned",
         "latents.npy has 3 rows, scores.parquet 10; they must be aligned",
         "20260106-000000-score is empty: it has no run.json",
+        "another says that it is 20260107-000000-train; give the folder that name",
         "coordinates.parquet is missing",
     ):
         assert any(sentence in problem for problem in problems), sentence
