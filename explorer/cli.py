@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import click
 
-from explorer.errors import AccessError, JobError, UsageError, VoorwerpError
+from explorer.errors import AccessError, JobError, SurveyError, UsageError, VoorwerpError
 
 if TYPE_CHECKING:
     from explorer.kinds import Kind
@@ -140,14 +140,17 @@ def show_making(making: "Generator[Progress, None, dict[str, Any]]") -> dict[str
 @click.argument("survey", type=SURVEY)
 def check(survey: Path) -> None:
     """Say every problem of SURVEY at once; exit 1 if there is one."""
+    from explorer.ledger import check as check_ledger
     from explorer.survey import Survey, check
 
     problems = check(survey)
+    with contextlib.suppress(SurveyError):  # said already
+        opened = Survey.open(survey)
+        problems += check_ledger(survey, opened.info.survey_id, opened.subject_ids)
     for problem in problems:
         click.secho(problem, fg="red", err=True)
     if problems:
         raise click.exceptions.Exit(1)
-    opened = Survey.open(survey)
     click.echo(f"{survey} is sound: {opened.n:,} subjects, {len(opened.runs())} runs, {len(opened.maps())} maps")
     opened.close()
 

@@ -445,6 +445,29 @@ class Ledger:
         self.close()
 
 
+def check(survey_path: Path, survey_id: str, subject_ids: np.ndarray) -> list[str]:
+    """Every problem of a survey's ledger, one sentence each; [] when it is sound, or not there yet.
+
+    Looks at: the database's own structure, its schema and survey, and every selection there is now.
+    """
+    file = survey_path / LEDGER
+    if not file.exists():
+        return []
+    try:
+        with Ledger(survey_path, survey_id) as ledger:
+            problems = ledger._dialect.problems()
+            for name in ledger.selection_names():
+                try:
+                    ledger.selection(name, subject_ids)
+                except LedgerError as error:
+                    problems.append(str(error))
+    except LedgerError as error:
+        return [str(error)]
+    except sa.exc.DBAPIError as error:
+        return [f"{file} cannot be read ({error.orig}); put back a copy"]
+    return problems
+
+
 def _undone(connection: sa.Connection, until: str | None) -> set[int]:
     """Ids of entries taken back. An undo has a greater id than what it undoes, so one pass from the end decides all."""
     query = sa.select(ENTRIES.c.id, ENTRIES.c.undoes).where(ENTRIES.c.undoes.is_not(None)).order_by(ENTRIES.c.id.desc())
@@ -490,9 +513,7 @@ def file_system_of(path: Path, mountinfo: str) -> tuple[str, str]:
     best = ("", "")
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
-        mount = re.sub(
-            r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), left.split(" ")[4]
-        )  # a blank is \040
+        mount = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), left.split(" ")[4])  # a blank is \040
         if path.is_relative_to(mount) and len(mount) >= len(best[0]):
             best = (mount, right.split(" ")[0])
     return best
@@ -598,6 +619,12 @@ class _SQLite:
     def read(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """A transaction that sees one moment of the log."""
         return self._begin("BEGIN")
+
+    def problems(self) -> list[str]:
+        """What SQLite itself finds wrong with the file, one sentence each."""
+        with self.read() as connection:
+            found = connection.exec_driver_sql("PRAGMA quick_check(5)").scalars().all()
+        return [f"{self.file} is damaged ({' '.join(text.split())}); put back a copy" for text in found if text != "ok"]
 
     def refusal(self, error: BaseException) -> LedgerError:
         """The sentence for whoever waits for an entry that could not be kept."""

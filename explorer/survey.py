@@ -564,7 +564,7 @@ def check(path: Path | str) -> list[str]:
     """Every problem of a survey folder at once, one sentence each; [] when sound.
 
     Looks at: survey.toml, subjects.parquet (columns, unique ids), images.zarr (shape, every shard there), the packs of
-    originals and thumbnails (offsets, lengths), and every run and map. The ledger is checked by its own module.
+    originals and thumbnails (offsets, lengths), and every run and map. For the ledger see `explorer.ledger.check`.
     """
     path = Path(path)
     try:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from explorer import code_version
 from explorer.errors import LedgerError
-from explorer.ledger import MAX_LISTED, Ledger, file_system_of
+from explorer.ledger import MAX_LISTED, Ledger, check, file_system_of
 
 SURVEY_ID = "0b6e1f5e-0000-4000-8000-000000000001"
 IDS = np.arange(30_000, dtype=np.int64) * 3 + 588848901523702001
@@ -373,6 +373,27 @@ def test_another_surveys_ledger_is_refused(ledger: Ledger) -> None:
     ledger.append("vote", {}, who="ada")
     with pytest.raises(LedgerError, match=f"belongs to the survey {SURVEY_ID}, not to other"):
         Ledger(ledger.path, "other")
+
+
+def test_check_says_every_problem_of_a_ledger(tmp_path: Path) -> None:
+    assert check(tmp_path, SURVEY_ID, IDS) == []
+    assert not (tmp_path / "ledger.db").exists()
+    with Ledger(tmp_path, SURVEY_ID) as ledger:
+        ledger.save_selection("many", np.arange(MAX_LISTED + 1), IDS, who="ada")
+        ledger.save_selection("few", np.arange(3), IDS, who="ada")
+        for i in range(200):
+            ledger.append("tag", {"tag": f"{i} " * 200}, who="ada")
+    assert check(tmp_path, SURVEY_ID, IDS) == []
+    next((tmp_path / "selections").iterdir()).unlink()
+    missing, short = check(tmp_path, SURVEY_ID, IDS[1:])
+    assert "is missing; the selection cannot be read" in missing
+    assert 'the selection "few" has 3 subjects, only 2 are in the survey' in short
+    (other,) = check(tmp_path, "another", IDS)
+    assert "belongs to the survey" in other
+    content = bytearray((tmp_path / "ledger.db").read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    (tmp_path / "ledger.db").write_bytes(content)
+    assert any("damaged" in problem or "cannot be read" in problem for problem in check(tmp_path, SURVEY_ID, IDS))
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
