@@ -357,11 +357,16 @@ def background_rms(pixels: np.ndarray) -> float:
     return 1.4826 * float(np.partition(np.abs(outer - median), middle)[middle])
 
 
+def _shown(pixels: np.ndarray) -> np.ndarray:
+    """Missing values as middle grey: they are not 0."""
+    return pixels if pixels.dtype.kind != "f" else np.where(np.isfinite(pixels), pixels, np.float32(0.5))
+
+
 def thumbnail(image: Image.Image) -> bytes:
     """JPEG (quality 85) of a decoded image, longest side at most `THUMBNAIL_SIDE` px; never enlarged."""
     if image.mode not in ("L", "RGB"):
         pixels, top_of_range = _pixels(image, (0, 0, *image.size))
-        image = Image.fromarray(np.rint(np.nan_to_num(pixels[:, :, 0]) * (255 / top_of_range)).astype(np.uint8))
+        image = Image.fromarray(np.rint(_shown(pixels[:, :, 0]) * (255 / top_of_range)).astype(np.uint8))
     longest = max(image.size)
     if longest > THUMBNAIL_SIDE:
         scale = THUMBNAIL_SIDE / longest

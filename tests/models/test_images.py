@@ -244,6 +244,17 @@ def test_a_thumbnail_shows_the_whole_image_and_is_never_enlarged(height: int, wi
     assert shown[-2, 0, 0] < 12
 
 
+def test_what_is_missing_is_grey_on_a_thumbnail() -> None:
+    pixels = np.zeros((32, 32), np.float32)
+    pixels[:16] = 0.8
+    pixels[8:24, 8:24] = np.nan
+    pixels[10:20, 10:20] = np.inf
+    shown = np.asarray(Image.open(io.BytesIO(prepare(encoded(pixels, "TIFF"), Crop(8, "resize", n_bands=1)).thumbnail)))
+    assert (abs(shown[11:21, 11:21].astype(int) - 128) < 12).all()
+    assert shown[2, 2] > 190
+    assert shown[30, 2] < 12
+
+
 def test_digests_are_equal_when_pixels_are() -> None:
     pixels = noise(16, 16, 3)
     png, tiff = (prepare(encoded(pixels, kind), Crop(16)) for kind in ("PNG", "TIFF"))
