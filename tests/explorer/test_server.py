@@ -1,0 +1,103 @@
+"""Who may come in: asked of the real server, with and without its token."""
+
+import http.client
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.explorer.small_survey import write_survey
+from tests.ui.serving import serve
+
+ROUTES = (
+    "/",
+    "/autoload.js?bokeh-autoload-element=1",
+    "/ws",
+    "/frame?map=m&x0=0&x1=1&y0=0&y1=1&w=8&h=8",
+    "/nearest?map=m&x=0&y=0&rx=1&ry=1",
+    "/thumbs?start=0&count=5",
+    "/thumbnails/0",
+    "/originals/0",
+    "/crops/0",
+    "/reconstructions/0",
+    "/residuals/0",
+    "/subject/0",
+    "/export",
+)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("served")
+    with serve(write_survey(folder / "survey"), folder / "log") as url:
+        yield url
+
+
+def ask(url: str, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers (lower case) and body; redirects are not followed."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    found = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+    connection.close()
+    return found
+
+
+def cookie(url: str) -> str:
+    """What the printed URL's token is exchanged for."""
+    status, headers, _ = ask(url, f"/login?next=%2F%3F{urlsplit(url).query}")
+    assert (status, headers["location"]) == (302, "/")  # the token is not in the address any more
+    assert "HttpOnly" in headers["set-cookie"]
+    assert "SameSite=Strict" in headers["set-cookie"]
+    return headers["set-cookie"].split(";")[0]
+
+
+WEBSOCKET = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AA==",
+}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_nobody_comes_in_without_the_cookie(url: str, route: str) -> None:
+    name = cookie(url).split("=")[0]
+    for sent in ({}, {"Cookie": f"{name}=wrong"}):
+        status, headers, body = ask(url, route, **sent, **(WEBSOCKET if route == "/ws" else {}))
+        assert status == 403 or (status == 302 and "/login?next=" in headers["location"])
+        assert b"588848901523702001" not in body
+
+
+def test_a_wrong_token_gets_no_cookie(url: str) -> None:
+    for token in ("", "token=", "token=wrong"):
+        status, headers, body = ask(url, f"/login?next=%2F%3F{token}")
+        assert (status, headers.get("set-cookie")) == (403, None)
+        assert b"Open the URL that `voorwerp serve` printed" in body
+
+
+@pytest.mark.parametrize("route", ["/", "/subject/0", "/export", "/login"])
+def test_another_host_or_origin_is_refused_even_with_the_cookie(url: str, route: str) -> None:
+    held = cookie(url)
+    for sent in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+        assert ask(url, route, Cookie=held, **sent)[0] == 403
+
+
+def test_with_the_cookie_rows_come_out_exactly_and_nonsense_is_a_sentence(url: str) -> None:
+    held = cookie(url)
+    status, headers, body = ask(url, "/export", Cookie=held)
+    assert status == 200
+    assert b"588848901523702001" in body
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    for route, code, sentence in (
+        ("/crops/5", 404, b"there is no subject in row 5"),
+        ("/frame?map=../..&x0=0&x1=1&y0=0&y1=1&w=8&h=8", 404, b"there is no such map"),
+        ("/subject/0?run=..%2F..", 404, b"there is no such score run"),
+        ("/frame?x0=1&x1=0&y0=0&y1=1", 400, b"the view is empty"),
+        ("/frame?x0=nan&x1=0&y0=0&y1=1", 400, b"x0 must be a number"),
+        ("/thumbs?start=-1&count=5", 400, b"start must be a whole number"),
+        ("/thumbs?start=0&count=5&sort=subjects.edge_fractio", 400, b"did you mean"),
+        ("/export?selection=abc", 400, b"this selection is not known to the server any more"),
+    ):
+        status, _, body = ask(url, route, Cookie=held)
+        assert (status, sentence in body) == (code, True), (route, body)
