@@ -359,6 +359,7 @@ def _listen(
         start=False,
         verbose=False,
         threaded=False,
+        warm=True,  # one session before the port opens: the first of a process takes a second more
         auth_provider=Login(access),
         extra_patterns=routes(access, explore, inference, pool),
         static_dirs={"assets": str(ASSETS)},

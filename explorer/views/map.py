@@ -22,7 +22,7 @@ from panel.viewable import Viewer
 
 from explorer.services.explore import Explore
 from explorer.state import ExplorerState
-from explorer.views.plots import LINE, QUIET, latent_map, palette
+from explorer.views.plots import LINE, QUIET, add_markers, latent_map, palette
 
 #: Up to this many selected subjects are ringed, and up to this many named, on the map.
 RINGED, NAMED = 40, 12
@@ -82,29 +82,23 @@ class MapView(Viewer):
             "box": BoxSelectTool(continuous=False),
         }
         index = self.explore.index(self.state.map_id)
-        hooks = {name: self._hook(name) for name in ("image", "selected", "focus", "names")}
-        plot = latent_map(index.bounds, ("UMAP 1", "UMAP 2"), hooks)
+        plot = latent_map(index.bounds, ("UMAP 1", "UMAP 2"), self._hook())
         self._body[:] = [pn.pane.HoloViews(plot, sizing_mode="stretch_both", margin=0, backend="bokeh")]
 
-    def _hook(self, layer: str) -> Any:
+    def _hook(self) -> Any:
         """A HoloViews hook; weak, for HoloViews keeps options, and so hooks, after the session is gone."""
         view = weakref.ref(self)
 
         def hook(plot: Any, element: Any) -> None:
             self = view()
-            if self is None or layer in self._handles:  # hooks run again at every refresh
-                return
-            self._handles[layer] = plot.handles["source"]
-            if layer == "image":
+            if self is not None and not self._handles:  # hooks run again at every refresh
                 self._attach(plot)
-            else:
-                self._mark()
 
         return hook
 
     def _attach(self, plot: Any) -> None:
         figure, source = plot.state, plot.handles["source"]
-        self._handles |= {"figure": figure, "mapper": plot.handles["color_mapper"]}
+        self._handles |= add_markers(figure) | {"figure": figure, "mapper": plot.handles["color_mapper"]}
         figure.name = "map"
         wheel = WheelZoomTool(zoom_on_axis=False)
         figure.tools = [*self._tools.values(), wheel, ResetTool()]
@@ -120,6 +114,7 @@ class MapView(Viewer):
         self._style_overlays(plot.handles["glyph_renderer"])
         self._recolor()
         self._activate()
+        self._mark()
         given = {"figure": figure, "source": source, "request": self._request, "inbox": self._inbox}
         ask = CustomJS(args=given, code="window.voorwerp.map(figure, source, request, inbox)")
         for model, names in (

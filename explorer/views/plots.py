@@ -7,6 +7,7 @@ from typing import Any
 
 import holoviews as hv
 import numpy as np
+from bokeh.models import ColumnDataSource, Scatter, Text
 from bokeh.palettes import Cividis256, Inferno256, Viridis256
 
 from explorer.raster import DIM, FULL, LEVELS, MISSING, MISSING_DIM, View
@@ -55,51 +56,50 @@ def palette(color_by: str, n_labels: int = 0) -> list[str]:
     return colors
 
 
-def latent_map(bounds: View, labels: tuple[str, str], hooks: dict[str, Callable[[Any, Any], None]]) -> hv.Overlay:
-    """The map as composed once: axes, the image that /frame fills, and the markers above it.
+def latent_map(bounds: View, labels: tuple[str, str], hook: Callable[[Any, Any], None]) -> hv.Image:
+    """The map as composed once: axes, ranges, and the image that /frame fills.
 
     Parameters
     ----------
     bounds
         Of all placed subjects, data coordinates; 4 % of margin is added.
-    hooks
-        By layer: "image", "selected", "focus", "names".
+    hook
+        Gets the rendered plot: tools and markers are added there.
     """
-    kdims = [hv.Dimension("x", label=labels[0]), hv.Dimension("y", label=labels[1])]
     x0, x1, y0, y1 = bounds
     mx, my = 0.04 * (x1 - x0), 0.04 * (y1 - y0)
-    image = hv.Image(np.zeros((2, 2), np.uint8), bounds=(x0, y0, x1, y1), kdims=kdims, vdims="level").opts(
-        cmap=palette("count"), clim=(0, 255), hooks=[hooks["image"]], nodata=None
+    kdims = [hv.Dimension("x", label=labels[0]), hv.Dimension("y", label=labels[1])]
+    return hv.Image(np.zeros((2, 2), np.uint8), bounds=(x0, y0, x1, y1), kdims=kdims, vdims="level").opts(
+        cmap=palette("count"),
+        clim=(0, 255),
+        hooks=[hook],
+        nodata=None,
+        responsive=True,
+        xlim=(x0 - mx, x1 + mx),
+        ylim=(y0 - my, y1 + my),
+        default_tools=[],
+        toolbar=None,
+        bgcolor=GROUND,
+        apply_ranges=False,
+        backend_opts={
+            "plot.border_fill_color": GROUND,
+            "plot.outline_line_color": None,
+            "plot.min_border": 6,
+            "plot.xgrid.grid_line_color": None,
+            "plot.ygrid.grid_line_color": None,
+        },
     )
-    markers = {"selected": (15, "#ffffffb0", 1.2), "focus": (20, ACCENT, 2.0)}
-    layers = [
-        hv.Points(([], []), kdims=kdims).opts(
-            hooks=[hooks[name]], marker="circle", size=size, fill_alpha=0, line_color=color, line_width=width
-        )
-        for name, (size, color, width) in markers.items()
-    ]
-    names = hv.Labels(([], [], []), kdims=kdims, vdims="name").opts(
-        hooks=[hooks["names"]], text_color="#ffffffd0", text_font_size="10px", text_align="left",
-        text_baseline="middle", xoffset=0, yoffset=0, backend_opts={"glyph.x_offset": 12},
-    )  # fmt: skip
-    return hv.Overlay([image, *layers, names]).opts(
-        hv.opts.Overlay(
-            responsive=True,
-            xlim=(x0 - mx, x1 + mx),
-            ylim=(y0 - my, y1 + my),
-            default_tools=[],
-            toolbar=None,
-            bgcolor=GROUND,
-            show_legend=False,
-            apply_ranges=False,
-            backend_opts={
-                "plot.border_fill_color": GROUND,
-                "plot.outline_line_color": None,
-                "plot.min_border": 6,
-                "plot.xaxis.axis_line_color": LINE,
-                "plot.yaxis.axis_line_color": LINE,
-                "plot.xgrid.grid_line_color": None,
-                "plot.ygrid.grid_line_color": None,
-            },
-        )
+
+
+def add_markers(figure: Any) -> dict[str, ColumnDataSource]:
+    """Draw above the map: rings of a small selection, the ring of the focus, names. Returns each one's source."""
+    sources = {name: ColumnDataSource({"x": [], "y": []}) for name in ("selected", "focus")}
+    sources["names"] = ColumnDataSource({"x": [], "y": [], "name": []})
+    for name, size, color, width in (("selected", 15, "#ffffffb0", 1.2), ("focus", 20, ACCENT, 2.0)):
+        ring = Scatter(x="x", y="y", marker="circle", size=size, fill_alpha=0, line_color=color, line_width=width)
+        figure.add_glyph(sources[name], ring)
+    text = Text(
+        x="x", y="y", text="name", x_offset=12, text_baseline="middle", text_color="#ffffffd0", text_font_size="10px"
     )
+    figure.add_glyph(sources["names"], text)
+    return sources
