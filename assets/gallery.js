@@ -18,6 +18,7 @@ export function render({model, el}) {
   let packs = new Map();     // pack number → {rows, urls} or a promise
   let tiles = new Map();     // place in the order → element
   const across = () => Math.max(1, Math.floor((view.clientWidth - 8) / (model.size + 8)));
+  const TALLEST = 8_000_000;  // px: browsers cap the height of an element
   const cell = () => Math.max(24, Math.floor((view.clientWidth - 8) / across()));  // tiles fill the line
 
   const forget = () => {
@@ -61,11 +62,16 @@ export function render({model, el}) {
   const draw = () => {
     const columns = across(), step = cell();
     const lines = Math.ceil(model.total / columns);
-    floor.style.height = `${lines * step + 8}px`;
+    const whole = lines * step + 8, height = Math.min(whole, TALLEST);
+    floor.style.height = `${height}px`;
+    // beyond the cap the scroll bar moves in larger steps; tiles are placed around where it stands
+    const slack = Math.max(1, height - view.clientHeight);
+    const top = height === whole ? view.scrollTop : view.scrollTop / slack * (whole - view.clientHeight);
+    const shift = view.scrollTop - top;
     empty.hidden = model.total > 0;
     if (!model.total) empty.textContent = model.message;
-    const first = Math.max(0, Math.floor(view.scrollTop / step) - 1) * columns;
-    const last = Math.min(model.total, (Math.ceil((view.scrollTop + view.clientHeight) / step) + 1) * columns);
+    const first = Math.max(0, Math.floor(top / step) - 1) * columns;
+    const last = Math.min(model.total, (Math.ceil((top + view.clientHeight) / step) + 1) * columns);
     for (const [place, tile] of tiles) if (place < first || place >= last) { tile.remove(); tiles.delete(place); }
     for (let place = first; place < last; place++) {
       const number = Math.floor(place / PACK), pack = packs.get(number);
@@ -79,7 +85,7 @@ export function render({model, el}) {
         floor.append(tile);
         tiles.set(place, tile);
       }
-      tile.style.transform = `translate(${8 + (place % columns) * step}px, ${8 + Math.floor(place / columns) * step}px)`;
+      tile.style.transform = `translate(${8 + (place % columns) * step}px, ${8 + Math.floor(place / columns) * step + shift}px)`;
       tile.style.width = tile.style.height = `${step - 8}px`;
       const row = pack?.rows?.[place - number * PACK];
       if (row !== undefined && tile.dataset.row !== String(row)) {
@@ -115,7 +121,7 @@ export function render({model, el}) {
     if (!(e.key in steps)) return;
     e.preventDefault();
     const from = place_of_focus();
-    const to = steps[e.key] === -Infinity ? 0 : steps[e.key] === Infinity ? model.total - 1 : from < 0 ? 0 : from + steps[e.key];
+    const to = steps[e.key] === -Infinity ? 0 : steps[e.key] === Infinity ? model.total - 1 : from < 0 ? Math.min(...tiles.keys()) : from + steps[e.key];
     go(Math.max(0, Math.min(model.total - 1, to)));
   });
   view.addEventListener("scroll", () => requestAnimationFrame(draw), {passive: true});

@@ -36,11 +36,19 @@ export function render({model, el}) {
 
   const draw = () => {
     const legend = window.voorwerp?.legend;
+    if (window.voorwerp?.trouble) {
+      const lost = document.createElement("div");
+      lost.className = "lost";
+      lost.setAttribute("role", "alert");
+      lost.textContent = `The map is not up to date: ${window.voorwerp.trouble}.`;
+      root.replaceChildren(lost);
+      return;
+    }
     if (!legend) return;
     const note = document.createElement("div");
     note.className = "note";
     const about = [];
-    if (legend.settings.color === "count") about.push(legend.radius ? `subjects within ${legend.radius} px` : "subjects per pixel");
+    if (legend.settings.color === "count") about.push(legend.radius ? `subjects per pixel, drawn as discs of ${legend.radius} px` : "subjects per pixel");
     else if (!legend.labels.length) about.push(legend.settings.aggregate === "max" ? "highest of a pixel" : "mean of a pixel");
     else about.push("commonest of a pixel");
     if (legend.clipped) about.push("ends at 0.5 and 99.5 %");

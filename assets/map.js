@@ -5,6 +5,7 @@
   if (window.voorwerp) return;
 
   const HOVER_REACH = 14; // pixels
+  const MOST_PIXELS = 4096; // of a side: what /frame renders
   const controllers = new WeakMap();
   const held = {shift: false, alt: false, button: false};
 
@@ -13,6 +14,7 @@
     window.addEventListener(kind, e => { held.shift = e.shiftKey; held.alt = e.altKey; }, true);
   }
 
+  window.addEventListener("blur", () => { held.shift = held.alt = held.button = false; });
   window.addEventListener("pointerdown", () => { held.button = true; }, true);
   for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, () => { held.button = false; }, true);
 
@@ -25,8 +27,13 @@
       this.card.setAttribute("role", "tooltip");
       this.card.hidden = true;
       document.body.append(this.card);
-      window.addEventListener("keydown", e => this.key(e));
-      request.properties.tags.change.connect(() => { this.hide(); this.refresh(); });
+      window.addEventListener("keydown", e => { if (this.alive()) this.key(e); });
+      request.properties.tags.change.connect(() => { this.hide(); if (this.alive()) this.refresh(); });
+    }
+
+    alive() {
+      // a figure is replaced when the session turns to another map
+      return Bokeh.documents.some(d => d._all_models.has(this.figure.id));
     }
 
     settings() {
@@ -51,7 +58,7 @@
       if (this.busy || !this.dirty) return;
       const {figure} = this;
       const {map, ...coloring} = this.settings();
-      const density = Math.min(window.devicePixelRatio || 1, 2);
+      const density = Math.min(window.devicePixelRatio || 1, 2, MOST_PIXELS / figure.inner_width, MOST_PIXELS / figure.inner_height);
       const w = Math.round(figure.inner_width * density), h = Math.round(figure.inner_height * density);
       const [x0, x1] = [figure.x_range.start, figure.x_range.end];
       const [y0, y1] = [figure.y_range.start, figure.y_range.end];
@@ -67,8 +74,8 @@
         const image = new this.source.data.image[0].constructor(pixels, [h, w], "uint8");
         this.source.setv({data: {image: [image], x: [x0], y: [y0], dw: [x1 - x0], dh: [y1 - y0]}}, {sync: false});
         window.voorwerp.legend = {...legend, settings: coloring};
-        window.dispatchEvent(new CustomEvent("voorwerp-legend"));
         this.lost(null);
+        window.dispatchEvent(new CustomEvent("voorwerp-legend"));
       } catch (error) {
         this.lost(error);
       } finally {
@@ -78,7 +85,10 @@
     }
 
     lost(error) {
-      window.dispatchEvent(new CustomEvent("voorwerp-error", {detail: error ? error.message : ""}));
+      const trouble = !error ? "" : error instanceof TypeError ? "the server does not answer; is it still running" : error.message;
+      if (trouble === window.voorwerp.trouble) return;
+      window.voorwerp.trouble = trouble;
+      window.dispatchEvent(new CustomEvent("voorwerp-legend"));
     }
 
     // --------------------------------------------------------------------------------------------------- hover
@@ -157,7 +167,8 @@
     }
 
     key(event) {
-      if (typing(event) || event.ctrlKey || event.metaKey) return;
+      if (typing(event) || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+      if (event.composedPath().some(e => e.classList?.contains("MuiPopover-root"))) return;  // an open menu has the keys
       const key = event.key.toLowerCase();
       if ("plbuc".includes(key) && key.length === 1 || key === "escape") this.tell({kind: "key", key});
     }
@@ -167,6 +178,7 @@
 
   window.voorwerp = {
     legend: null,
+    trouble: "",
     format,
     map(figure, source, request, inbox) {
       let controller = controllers.get(figure);

@@ -25,10 +25,13 @@ export function render({model, el}) {
   const outline = (box, image, subject) => {
     // the key of the network's crop, in the original's own pixels (science: the input and what people see are two things)
     const w = image.naturalWidth, h = image.naturalHeight;
-    const side = subject.crop === "resize" ? null : Math.min(subject.extent ?? Math.min(w, h), Math.max(w, h));
-    const cw = side ?? w, ch = side ?? h;
-    if (cw >= w && ch >= h) { box.hidden = true; return; }
-    Object.assign(box.style, {left: `${50 - 50 * cw / w}%`, top: `${50 - 50 * ch / h}%`, width: `${100 * cw / w}%`, height: `${100 * ch / h}%`});
+    const {side, left, top} = subject.crop;
+    if (side === null || side >= w && side >= h) { box.hidden = true; return; }
+    const scale = 100 / Math.max(w, h);  // the frame is square, the image is fitted into it
+    Object.assign(box.style, {
+      left: `${50 + scale * ((left ?? (w - side) / 2) - w / 2)}%`, top: `${50 + scale * ((top ?? (h - side) / 2) - h / 2)}%`,
+      width: `${scale * side}%`, height: `${scale * side}%`,
+    });
   };
 
   const draw = async () => {
@@ -37,7 +40,7 @@ export function render({model, el}) {
       root.replaceChildren(make("p", "hint", model.hint));
       return;
     }
-    const query = new URLSearchParams({run: model.run_id, lambda: model.lambda_});
+    const query = new URLSearchParams({run: model.run_id, lambda: model.lambda_}), of_run = `run=${encodeURIComponent(model.run_id)}`;
     let subject;
     try {
       const answer = await fetch(`subject/${model.row}?${query}`, {credentials: "same-origin"});
@@ -68,8 +71,8 @@ export function render({model, el}) {
       three.append(picture(`crops/${model.row}`, `Network's crop, ${subject.size} px`, "Crop that the network sees")[0]);
       if (model.reconstructs) {
         three.append(
-          picture(`reconstructions/${model.row}?${query}`, "Reconstruction", "What the model makes of it")[0],
-          picture(`residuals/${model.row}?${query}`, "Residual", "Absolute difference of crop and reconstruction")[0]);
+          picture(`reconstructions/${model.row}?${of_run}`, "Reconstruction", "What the model makes of it")[0],
+          picture(`residuals/${model.row}?${of_run}`, "Residual", "Absolute difference of crop and reconstruction")[0]);
       }
       parts.push(three);
     }

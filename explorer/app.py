@@ -20,7 +20,7 @@ import click
 import panel as pn
 import param
 from bokeh.server.util import bind_sockets
-from panel.util import edit_readonly
+from panel.util.parameters import edit_readonly
 from panel_material_ui import Page  # type: ignore[attr-defined]  # made at import time
 from panel_material_ui.widgets import Select
 
@@ -178,7 +178,7 @@ class Session:
         state = self.state
         runs, maps = self.explore.runs(), self.explore.maps()
         for widget, found, current in ((self._run, runs, state.run_id), (self._map, maps, state.map_id)):
-            options = {_title(run): run_id for run_id, run in found.items()}
+            options = {_title(run): run_id for run_id, run in found.items()}  # ids differ, so titles do
             if widget.options != options:
                 widget.options = options
                 widget.value = current or None
@@ -240,7 +240,7 @@ class Session:
 def _title(run: Any) -> str:
     """A run as a person tells it from others: when, and what."""
     when = run.created_at[:16].replace("T", " ")
-    return f"{when} · {run.kind}"
+    return f"{when} · {run.run_id[9:]}"
 
 
 @contextmanager
@@ -272,7 +272,6 @@ def serve(
     address: str = "127.0.0.1",
     port: int = 5006,
     open_browser: bool = True,
-    insecure: bool = False,
     selection: str | None = None,
 ) -> None:
     """Serve a survey until interrupted.

@@ -184,7 +184,7 @@ def serve(survey: Path, address: str, port: int, no_browser: bool, insecure: boo
     Survey.open(survey).close()  # a wrong folder is one sentence now, not a page that fails
     from explorer.app import serve
 
-    serve(survey, address=address, port=port, open_browser=not no_browser, insecure=insecure)
+    serve(survey, address=address, port=port, open_browser=not no_browser)
 
 
 # -------------------------------------------------------------------------------------------------- run and jobs

@@ -263,14 +263,16 @@ class Scale:
 
     @classmethod
     def of(cls, values: np.ndarray, norm: Norm) -> Scale:
-        """The scale of a column: all its finite values, or an even stride through them above 200,000."""
-        finite = np.asarray(values)[:: max(1, len(values) // 200_000)]
+        """The scale of a column. Its ends are of all values; quantiles above 200,000 of an even stride through them."""
+        finite = np.asarray(values)
         finite = finite[np.isfinite(finite)].astype(np.float64)
         if not finite.size:
             return cls("linear", 0.0, 1.0, np.linspace(0, 1, LEVELS + 1)[1:-1])
+        lowest, highest = float(finite.min()), float(finite.max())
+        finite = finite[:: max(1, finite.size // 200_000)]
         if norm == "equalised":
             edges = np.quantile(finite, np.linspace(0, 1, LEVELS + 1)[1:-1])
-            return cls(norm, float(finite.min()), float(finite.max()), edges)
+            return cls(norm, lowest, highest, edges)
         low, high = (float(v) for v in np.quantile(finite, [0.005, 0.995]))
         if norm == "log":
             positive = finite[finite > 0]
@@ -282,7 +284,7 @@ class Scale:
         else:
             high = high if high > low else low + 1.0
             edges = np.linspace(low, high, LEVELS + 1)[1:-1]
-        return cls(norm, low, high, edges, bool(finite.min() < low or finite.max() > high))
+        return cls(norm, low, high, edges, lowest < low or highest > high)
 
     def ticks(self, n: int = 5) -> list[tuple[float, float]]:
         """(position 0–1 along the ramp, value there) at n even positions."""
@@ -603,9 +605,7 @@ def render(
             seen = _sums(*place, paint.values, total, known, count, some)
             _codes_of_means(total, known, count, paint.scale.edges, codes)
         elif paint.aggregate == "dominant":
-            per = np.zeros((*shape, len(paint.labels) + 1), np.uint16)
-            seen = _per_category(*place, paint.codes, per, some)
-            _codes_of_categories(per, codes)
+            seen = _commonest_codes(index, view, paint, words, some, codes)
         else:
             seen = _highest(*place, paint.codes, codes, some)
         _bytes_of_codes(codes, out)
@@ -616,6 +616,26 @@ def render(
         _grow(out, _disc(radius), grown)
         out = grown
     return Frame(out, seen, radius, ticks)
+
+
+def _commonest_codes(
+    index: CellIndex, view: View, paint: Paint, words: np.ndarray, some: bool, codes: np.ndarray
+) -> int:
+    """Fill `codes` band by band, for one count a pixel and category is much memory; return the subjects in view."""
+    x0, x1, y0, y1 = view
+    height, width = codes.shape[1:]
+    sx, sy = width / (x1 - x0), height / (y1 - y0)
+    band = max(1, 2_000_000 // (width * (len(paint.labels) + 1)))
+    seen = 0
+    for top in range(0, height, band):
+        rows = min(band, height - top)
+        per = np.zeros((2, rows, width, len(paint.labels) + 1), np.uint32)
+        low = y0 + top / sy
+        box = index._box((x0, x1, low, low + rows / sy))
+        place = (index.x, index.y, index.rows, words, index.start, index.grid, *box, x0, low, sx, sy)
+        seen += _per_category(*place, paint.codes, per, some)
+        _codes_of_categories(per, codes[:, top : top + rows])
+    return seen
 
 
 def _count_scale(counts: np.ndarray, norm: Norm) -> tuple[np.ndarray, int, list[tuple[float, float]]]:

@@ -39,16 +39,17 @@ from bokeh.server.auth_provider import AuthProvider
 from PIL import Image
 from tornado.web import HTTPError, RequestHandler
 
-from explorer.errors import VoorwerpError
+from explorer.errors import SurveyError, VoorwerpError
 from explorer.services.explore import Color, Explore
 from explorer.services.export import csv_bytes, parquet_bytes, selection_table
 from explorer.services.inference import Inference
+from models.images import ImageError, decode, eight_bit, is_color, open_header
 
 #: Panel and Bokeh compile templates and callbacks in the page, hence 'unsafe-inline' and 'unsafe-eval'; nothing may
 #: come from, or go to, another host.
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; connect-src 'self' ws: wss: blob:; font-src 'self' data:; worker-src blob:; "
+    "img-src 'self' data: blob:; connect-src 'self' blob:; font-src 'self' data:; worker-src blob:; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 MAX_PIXELS = 4096
@@ -83,10 +84,10 @@ class Access:
         handler.set_header("X-Content-Type-Options", "nosniff")
         handler.set_header("Referrer-Policy", "no-referrer")
         handler.set_header("X-Frame-Options", "DENY")
-        if handler.request.host not in self.hosts:
+        if handler.request.host.lower() not in self.hosts:
             raise HTTPError(403, "this host name is not ours")
         origin = handler.request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc not in self.hosts:
+        if origin is not None and urlsplit(origin).netloc.lower() not in self.hosts:
             raise HTTPError(403, "this origin is not ours")
         given = handler.get_cookie(self.cookie) or ""
         return "local" if hmac.compare_digest(given.encode(), self.session.encode()) else None
@@ -104,7 +105,8 @@ def hosts_of(address: str, port: int) -> frozenset[str]:
     elif address in ("0.0.0.0", "::", ""):
         names |= {"127.0.0.1", "localhost", "::1", socket.gethostname(), socket.getfqdn()}
         names |= {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
-    return frozenset(f"[{n}]:{port}" if _is_ipv6(n) else f"{n}:{port}" for n in names if n)
+    shown = [f"[{n}]" if _is_ipv6(n) else n.lower() for n in names if n]
+    return frozenset([f"{n}:{port}" for n in shown] + (shown if port == 80 else []))
 
 
 def _is_ipv6(name: str) -> bool:
@@ -323,7 +325,7 @@ class ThumbsRoute(Route):
 class ThumbnailRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         rows = np.array([self.row(path[0])])
-        self.set_header("Cache-Control", "private, max-age=86400")
+        self.set_header("Cache-Control", "private, no-cache")
         return (await self.off(self.explore.survey.thumbnails, rows))[0], "image/jpeg"
 
 
@@ -331,15 +333,15 @@ class OriginalRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         body, kind = await self.off(self.explore.survey.original, self.row(path[0]))
         if kind not in ("image/jpeg", "image/png"):
-            body, kind = await self.off(_as_png, body), "image/png"
-        self.set_header("Cache-Control", "private, max-age=86400")
+            body, kind = await self.off(shown_as_png, body), "image/png"
+        self.set_header("Cache-Control", "private, no-cache")
         return body, kind
 
 
 class CropRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         row = self.row(path[0])
-        self.set_header("Cache-Control", "private, max-age=86400")
+        self.set_header("Cache-Control", "private, no-cache")
         return await self.off(lambda: png(self.explore.survey.images[row])), "image/png"
 
 
@@ -358,7 +360,7 @@ class ReconstructionRoute(Route):
         if self.residual:
             crop = np.asarray(self.explore.survey.images[row])
             made = np.abs(crop.astype(np.int16) - made).clip(0, 255).astype(np.uint8)
-        self.set_header("Cache-Control", "private, max-age=86400")
+        self.set_header("Cache-Control", "private, no-cache")
         return png(made), "image/png"
 
 
@@ -378,7 +380,7 @@ class ExportRoute(Route):
         selection = self.explore.selection(self.get_query_argument("selection", ""))
         map_id = self.get_query_argument("map", "") and self.map_id()
         table = await self.off(selection_table, self.explore, selection, self.run_id(), map_id, self.lambda_())
-        name = re.sub(r"[^\w-]+", "_", self.explore.survey.info.name) or "survey"
+        name = re.sub(r"[^A-Za-z0-9-]+", "_", self.explore.survey.info.name).strip("_") or "survey"
         self.set_header("Content-Disposition", f'attachment; filename="{name}_{table.num_rows}_subjects.{form}"')
         self.set_header("Cache-Control", "no-store")
         if form == "csv":
@@ -394,11 +396,14 @@ def png(pixels: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def _as_png(source: bytes) -> bytes:
-    with Image.open(io.BytesIO(source)) as image:
-        out = io.BytesIO()
-        image.convert("RGB").save(out, "png", compress_level=1)
-        return out.getvalue()
+def shown_as_png(source: bytes) -> bytes:
+    """A source that browsers do not show (TIFF), as PNG."""
+    try:
+        image = open_header(source)
+        pixels = np.asarray(eight_bit(decode(image, 3 if is_color(image) else 1)))
+        return png(pixels.reshape(*pixels.shape[:2], -1))
+    except ImageError as error:
+        raise SurveyError(f"this original cannot be shown: {error}") from None
 
 
 def routes(access: Access, explore: Explore, inference: Inference, pool: ThreadPoolExecutor) -> list[tuple[Any, ...]]:

@@ -362,11 +362,17 @@ def _shown(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.dtype.kind != "f" else np.where(np.isfinite(pixels), pixels, np.float32(0.5))
 
 
+def eight_bit(image: Image.Image) -> Image.Image:
+    """A decoded image as 8-bit grey or RGB: its whole range to 0 … 255, missing pixels grey."""
+    if image.mode in ("L", "RGB"):
+        return image
+    pixels, top_of_range = _pixels(image, (0, 0, *image.size))
+    return Image.fromarray(np.rint(_shown(pixels[:, :, 0]) * (255 / top_of_range)).astype(np.uint8))
+
+
 def thumbnail(image: Image.Image) -> bytes:
     """JPEG (quality 85) of a decoded image, longest side at most `THUMBNAIL_SIDE` px; never enlarged."""
-    if image.mode not in ("L", "RGB"):
-        pixels, top_of_range = _pixels(image, (0, 0, *image.size))
-        image = Image.fromarray(np.rint(_shown(pixels[:, :, 0]) * (255 / top_of_range)).astype(np.uint8))
+    image = eight_bit(image)
     longest = max(image.size)
     if longest > THUMBNAIL_SIDE:
         scale = THUMBNAIL_SIDE / longest

@@ -8,19 +8,20 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
-from explorer.errors import UsageError, no_such_column
+from explorer.errors import UsageError, VoorwerpError, no_such_column
 from explorer.raster import Aggregate, Cache, CellIndex, Frame, Norm, Paint, View, commonest, render
 from explorer.state import Selection
 from explorer.survey import SUBJECTS_SCHEMA, Survey
-from models.artifacts import Run
+from models.artifacts import ArtifactError, Run
 from models.embedding import nearest
+from models.images import corner
 
 #: The scores every run has, and what a person reads.
 SCORES = {"anomaly_score": "Anomaly score", "feature_score": "Feature score", "image_score": "Image score"}
@@ -115,7 +116,8 @@ class Explore:
             if column.dtype in ("number", "category") and self.survey.varies(column.name):
                 unit = f" ({column.unit})" if column.unit else ""
                 found[f"subjects.{column.name}"] = column.name.replace("_", " ") + unit
-        return found
+        titles = Counter(found.values())
+        return {reference: t if titles[t] == 1 else f"{t} [{reference}]" for reference, t in found.items()}
 
     def labels(self, reference: str) -> list[str]:
         """Category names of a colouring, in legend order; [] for numbers."""
@@ -159,6 +161,13 @@ class Explore:
             return CellIndex(xyz[:, 0], xyz[:, 1])
 
         return self._indices.get(map_id, make)
+
+    def n_placed(self, map_id: str) -> int:
+        """Subjects on a map; 0 where it cannot be read."""
+        try:
+            return len(self.index(map_id)) if map_id else 0
+        except (VoorwerpError, ArtifactError):
+            return 0
 
     def paint(self, map_id: str, color: Color) -> Paint:
         """The colour of every subject of a map."""
@@ -281,9 +290,19 @@ class Explore:
                 {"row": r, "distance": d, "source_id": s} for (r, d), s in zip(neighbours, names, strict=True)
             ],
             "size": self.survey.info.size,
-            "crop": self.survey.info.crop,
-            "extent": self.survey.info.extent,
+            "crop": self._crop_of(record),
         }
+
+    def _crop_of(self, record: dict[str, object]) -> dict[str, Any]:
+        """Where the network's crop lies in the original, px: left and top are null where it is centered."""
+        info = self.survey.info
+        place: dict[str, Any] = {"side": info.extent if info.crop == "center" else None, "left": None, "top": None}
+        if info.extent and {"x", "y", "original_x", "original_y"} <= record.keys():
+            for name, axis in (("left", "x"), ("top", "y")):
+                center, start = record[axis], record[f"original_{axis}"]
+                if isinstance(center, float) and isinstance(start, float):
+                    place[name] = corner(center, info.extent) - start
+        return place
 
     def hover(self, row: int, run_id: str, lambda_: float) -> dict[str, Any]:
         """What the card under the mouse says of a subject."""

@@ -257,6 +257,7 @@ class JobService:
         self.survey = survey
         self.ledger = ledger
         self._outside = {kind_at(path).name: path for path in more_kinds}
+        self._recent: tuple[float, Sequence[Job]] = (-math.inf, [])
         self._kinds = {**kinds(), **{name: kind_at(path) for name, path in self._outside.items()}}
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
         self._mutex = threading.Lock()
@@ -393,6 +394,14 @@ class JobService:
         sign_lock(lock, worker.pid, run.attempt)
 
     # -------------------------------------------------------------------------------------------------- follow
+    def recent(self, max_age_s: float = 1.0) -> Sequence[Job]:
+        """`list`, read at most once in `max_age_s`: for the many sessions of a server that all watch."""
+        at, found = self._recent
+        if time.monotonic() - at > max_age_s:
+            found = self.list()
+            self._recent = (time.monotonic(), found)
+        return found
+
     def list(self) -> Sequence[Job]:
         """Every run and map of the survey, newest first."""
         self._reap()

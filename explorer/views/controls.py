@@ -81,8 +81,7 @@ class ColorView(Viewer):
             self.state.color = "count"
         self._color.options = {title: reference for reference, title in colors.items()}
         self._color.value = self.state.color
-        if self.state.map_id:
-            self.legend.n_placed = len(self.explore.index(self.state.map_id))
+        self.legend.n_placed = self.explore.n_placed(self.state.map_id)
         self._fit()
 
     def _fit(self) -> None:

@@ -42,7 +42,7 @@ class JobsView(Viewer):
 
     def refresh(self) -> None:
         """Read the run folders."""
-        going = [job for job in self.jobs.list() if job.state in ("running", "pending")]
+        going = [job for job in self.jobs.recent() if job.state in ("running", "pending")]
         text = line(going[0]) if going else ""
         if len(going) > 1:
             text += f" · {len(going) - 1} more waiting"

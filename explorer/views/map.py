@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import weakref
 from typing import Any
@@ -20,9 +21,11 @@ from bokeh.models import (
 )
 from panel.viewable import Viewer
 
+from explorer.errors import VoorwerpError
 from explorer.services.explore import Explore
 from explorer.state import ExplorerState
 from explorer.views.plots import LINE, QUIET, add_markers, latent_map, palette
+from models.artifacts import ArtifactError
 
 #: Up to this many selected subjects are ringed, and up to this many named, on the map.
 RINGED, NAMED = 40, 12
@@ -75,13 +78,18 @@ class MapView(Viewer):
             text = EMPTY.format(path=self.explore.survey.path.name)
             self._body[:] = [pn.pane.Markdown(text, css_classes=["empty-map"], sizing_mode="stretch_both")]
             return
+        try:
+            index = self.explore.index(self.state.map_id)
+        except (VoorwerpError, ArtifactError) as error:
+            said = f"<p><b>This map cannot be shown.</b></p><p>{html.escape(str(error))}</p>"
+            self._body[:] = [pn.pane.HTML(said, styles={"padding": "20vh 12%"}, sizing_mode="stretch_both")]
+            return
         self._ask()
         self._tools = {
             "pan": PanTool(),
             "lasso": LassoSelectTool(continuous=False),
             "box": BoxSelectTool(continuous=False),
         }
-        index = self.explore.index(self.state.map_id)
         plot = latent_map(index.bounds, ("UMAP 1", "UMAP 2"), self._hook())
         self._body[:] = [pn.pane.HoloViews(plot, sizing_mode="stretch_both", margin=0, backend="bokeh")]
 
@@ -163,7 +171,7 @@ class MapView(Viewer):
 
     def _mark(self) -> None:
         """Ring the focus, and each of a small selection."""
-        if not self.state.map_id:
+        if "figure" not in self._handles:
             return
         xyz = self.explore.survey.coordinates(self.state.map_id)
         few = self.state.selection.rows() if self.state.selection.count <= RINGED else np.empty(0, int)

@@ -124,7 +124,7 @@ def test_colouring_by_another_column_paints_another_picture_and_another_bar(surv
     choose(survey_page, "Colour by", "shape")
     expect(survey_page.locator(".legend .swatches")).to_contain_text("elliptical")
     choose(survey_page, "Colour by", "Number of subjects")
-    expect(survey_page.locator(".legend .note")).to_contain_text("subjects within")
+    expect(survey_page.locator(".legend .note")).to_contain_text("subjects per pixel, drawn as discs")
 
 
 def test_lambda_moves_the_colours_the_scores_and_the_link(survey_page: Page):
