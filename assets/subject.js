@@ -68,7 +68,7 @@ export function render({model, el}) {
       big.querySelector("figcaption").textContent = "Original; the outline is what the network sees";
       parts.push(big);
       const three = make("div", "three");
-      three.append(picture(`crops/${model.row}`, `Network's crop, ${subject.size} px`, "Crop that the network sees")[0]);
+      three.append(picture(`crops/${model.row}`, `Crop, ${subject.size} px`, "Crop that the network sees")[0]);
       if (model.reconstructs) {
         three.append(
           picture(`reconstructions/${model.row}?${of_run}`, "Reconstruction", "What the model makes of it")[0],

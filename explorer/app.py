@@ -83,7 +83,7 @@ FRAME = {
 }
 COLUMN = {"flex": "none", "background": "#10141b", "height": "100%"}
 LEFT = COLUMN | {
-    "width": "clamp(212px, 19vw, 276px)",
+    "width": "clamp(232px, 19vw, 276px)",
     "padding": "10px 14px",
     "border-right": f"1px solid {LINE}",
     "overflow": "hidden auto",
@@ -122,13 +122,15 @@ class Session:
         self.gallery = GalleryView(state, explore)
         self.subject = SubjectView(state, explore)
         self.jobs = JobsView(jobs)
-        self._run = Select(label="Scores", width=190, size="small", margin=(0, 6))
-        self._map = Select(label="Map", width=190, size="small", margin=(0, 6))
+        self._run = Select(label="Scores", width=216, size="small", margin=(0, 6))
+        self._map = Select(label="Map", width=216, size="small", margin=(0, 6))
         for widget, name in ((self._run, "run_id"), (self._map, "map_id")):
             widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
             state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
         if selection is not None:
             self.selection.select(selection)
+            if state.focus is None:
+                state.focus = self.gallery.first()
         self._offer()
         state.param.watch(lambda event: self._write_url(), [*IN_URL.values(), "lambda_", "focus"])
 
@@ -239,8 +241,9 @@ class Session:
 
 def _title(run: Any) -> str:
     """A run as a person tells it from others: when, and what."""
-    when = run.created_at[:16].replace("T", " ")
-    return f"{when} · {run.run_id[9:]}"
+    when = run.created_at[:19].replace("T", " ")
+    twin = run.run_id.rpartition(run.kind)[2]  # "-2" for the second of one second
+    return f"{when} {run.kind}{twin}"
 
 
 @contextmanager
@@ -264,6 +267,18 @@ def only_server(survey: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def setup() -> None:
+    """Once a process: how Panel and HoloViews draw."""
+    map_view.setup()
+    pn.config.respect_explicit_sizing = True
+    pn.config.raw_css = [
+        *pn.config.raw_css,
+        (ASSETS / "voorwerp.css").read_text(),
+        (ASSETS / "page.css").read_text(),
+    ]
+    pn.config.js_files = {"voorwerp": "assets/map.js"}
 
 
 def serve(
@@ -298,14 +313,7 @@ def serve(
         pool.submit(warm)
         for map_id in list(explore.maps())[:1]:
             pool.submit(explore.index, map_id)
-        map_view.setup()
-        pn.config.respect_explicit_sizing = True
-        pn.config.raw_css = [
-            *pn.config.raw_css,
-            (ASSETS / "voorwerp.css").read_text(),
-            (ASSETS / "page.css").read_text(),
-        ]
-        pn.config.js_files = {"voorwerp": "assets/map.js"}
+        setup()
 
         def session() -> Page:
             return Session(explore, ledger, jobs, selection).page()

@@ -53,12 +53,12 @@ class ColorView(Viewer):
         self.state, self.explore = state, explore
         self.legend = ColorKey(sizing_mode="stretch_width", height=78, margin=(2, 0, 6, 0))
         self._color = pmui.Select(label="Colour by", **SMALL)
-        self._aggregate = pmui.Select(label="Of a pixel", options={"highest": "max", "mean": "mean"}, **SMALL)
+        self._aggregate = pmui.Select(label="Of a pixel", options={"max": "max", "mean": "mean"}, **SMALL)
         self._norm = pmui.Select(
-            label="Scale", options={"equalised": "equalised", "linear": "linear", "logarithmic": "log"}, **SMALL
+            label="Scale", options={"equalised": "equalised", "linear": "linear", "log": "log"}, **SMALL
         )
         self._lambda = Slider(
-            label="λ: weight of the feature score", start=0, end=1, step=0.01, size="small",
+            label="λ, weight of feature score", start=0, end=1, step=0.01, size="small",
             sizing_mode="stretch_width", margin=(0, 8, 6, 8),
         )  # fmt: skip
         for widget, name in (
@@ -94,6 +94,10 @@ class ColorView(Viewer):
         self.legend.colors = CATEGORIES[: len(labels)] if labels else ramp(self.state.color)
 
     def __panel__(self) -> pn.viewable.Viewable:
+        self._aggregate.styles, self._norm.styles = (
+            {"flex": "5 1 0", "min-width": "0"},
+            {"flex": "6 1 0", "min-width": "0"},
+        )
         pair = pn.Row(self._aggregate, self._norm, sizing_mode="stretch_width", margin=0, styles={"gap": "8px"})
         return pn.Column(
             heading("Map"), self._color, pair, self._lambda, self.legend, sizing_mode="stretch_width", margin=0
@@ -130,7 +134,7 @@ class SelectionView(Viewer):
         )
         self._save = pmui.Button(label="Keep", variant="outlined", size="small", margin=0, width=64)
         self._save.on_click(lambda event: self.save())
-        self._kept = pmui.Select(label="Kept selections", **SMALL)
+        self._kept = pmui.Select(label="Kept selections", **SMALL | {"margin": (8, 0, 8, 0)})
         self._kept.param.watch(lambda event: self._open(event.new), "value")
         self._said = pn.pane.HTML("", sizing_mode="stretch_width", margin=0, css_classes=["said"])
         self._files = pn.pane.HTML("", sizing_mode="stretch_width", margin=(4, 0, 0, 0), css_classes=["files"])

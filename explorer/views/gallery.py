@@ -21,23 +21,23 @@ class GalleryView(Viewer):
         self.state, self.explore = state, explore
         self.grid = Thumbnails(sizing_mode="stretch_both", margin=0, focus=state.focus)
         small = {"size": "small", "margin": (0, 10, 0, 0)}
-        self._sort = pmui.Select(label="Sort by", width=190, **small)
+        self._sort = pmui.Select(label="Sort by", width=150, **small)
         self._descending = pmui.Select(
             label="Order",
             options={"highest first": True, "lowest first": False},
             value=state.descending,
-            width=130,
+            width=122,
             **small,
         )
         self._size = pmui.Select(
             label="Pictures",
             options={"small": 64, "medium": 96, "large": 144, "huge": 224},
             value=96,
-            width=104,
+            width=96,
             **small,
         )
         self._size.param.watch(lambda event: setattr(self.grid, "size", event.new), "value")
-        self._count = pn.pane.HTML("", margin=(6, 0, 0, 0))
+        self._count = pn.pane.HTML("", margin=(6, 0, 0, 0), styles={"white-space": "nowrap"})
         for widget, name in ((self._sort, "sort"), (self._descending, "descending")):
             widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
             state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
@@ -55,6 +55,13 @@ class GalleryView(Viewer):
         self._sort.options = ({} if self.state.sort else {"Order of the survey": ""}) | orders
         self._sort.value = self.state.sort
         self._show()
+
+    def first(self) -> int | None:
+        """Row of the first picture."""
+        state = self.state
+        selection_id = self.explore.keep(state.selection) if state.selection.count else ""
+        rows = self.explore.ordered(selection_id, state.sort, state.run_id, state.lambda_, state.descending)
+        return int(rows[0]) if len(rows) else None
 
     def _show(self) -> None:
         state = self.state

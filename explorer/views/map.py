@@ -45,6 +45,11 @@ It appears here by itself. Until then the gallery below shows every subject.
 """
 
 
+def short(name: str) -> str:
+    """A source id that fits beside its point: the end of a long one, which is where ids differ."""
+    return name if len(name) <= 9 else f"…{name[-5:]}"
+
+
 class MapView(Viewer):
     """HoloViews composes axes, tools and markers once; the pixels come from ``/frame``, asked by the page itself.
 
@@ -182,7 +187,7 @@ class MapView(Viewer):
                 self._handles[name].data = {"x": at[:, 0], "y": at[:, 1]}
         if "names" in self._handles:
             few = few if len(few) <= NAMED else few[:0]
-            at, names = xyz[few], self.explore.survey.source_ids(few)
+            at, names = xyz[few], [short(name) for name in self.explore.survey.source_ids(few)]
             self._handles["names"].data = {"x": at[:, 0], "y": at[:, 1], "name": names}
 
     # ----------------------------------------------------------------------------------- page → session

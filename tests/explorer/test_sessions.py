@@ -11,12 +11,11 @@ from bokeh.document import Document
 from panel.io.document import _cleanup_doc
 from panel.io.state import set_curdoc
 
-from explorer.app import Session
+from explorer.app import Session, setup
 from explorer.ledger import Ledger
 from explorer.services.explore import Explore
 from explorer.services.jobs import JobService
 from explorer.survey import Survey
-from explorer.views import map as map_view
 
 
 def n_watchers() -> int:
@@ -36,7 +35,7 @@ def services(finished_survey: Path):
 
 def test_closed_sessions_leave_no_watcher_and_no_session_behind(services):
     explore, ledger, jobs = services
-    map_view.setup()
+    setup()
 
     def open_and_close() -> weakref.ref:
         document = Document()

@@ -1,6 +1,6 @@
 """``python -m tests.ui.screenshots``: pictures of the demo for the README, into ``assets/screenshots``.
 
-The map as it opens, at 1440 × 900 and at 1024 × 768.
+The map as it opens, a subject beside it, at 1440 × 900 and at 1024 × 768.
 """
 
 import tempfile
@@ -13,6 +13,10 @@ from tests.ui.browser import launch, wait_until_idle
 from tests.ui.serving import VOORWERP, command, free_port, wait_for_address
 
 FOLDER = Path(__file__).parents[2] / "assets" / "screenshots"
+# reconstruction and residual are there
+PICTURES = """() => { const found = []; const walk = e => { if (e.matches?.('.three img')) found.push(e);
+  [...(e.shadowRoot?.children ?? []), ...e.children].forEach(walk); }; walk(document.body);
+  return found.length === 3 && found.every(i => i.naturalWidth > 0); }"""
 SETTLED_S = 3  # thumbnails and frames come by themselves after the page is idle
 
 
@@ -21,7 +25,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="voorwerp-screenshots-") as folder, sync_playwright() as playwright:
         log = Path(folder) / "log"
-        demo = [VOORWERP, "demo", "--no-browser", "--port", str(free_port())]
+        demo = [VOORWERP, "demo", Path(folder) / "demo", "--no-browser", "--port", str(free_port())]
         browser = launch(playwright)
         with command(demo, log) as process:
             url = wait_for_address(process, log, timeout=600)
@@ -31,6 +35,9 @@ def main() -> None:
                 wait_until_idle(page)
                 time.sleep(SETTLED_S)
                 path = FOLDER / f"map-{width}x{height}.png"
+                page.locator(".gallery .tile").nth(1).click()
+                page.wait_for_function(PICTURES)
+                time.sleep(1)
                 page.screenshot(path=path)
                 print(f"{path} written", flush=True)
                 page.close()

@@ -210,7 +210,7 @@ def test_a_click_on_the_map_opens_the_subject_with_its_reconstruction(survey_pag
     expect(panel.locator("h2")).to_have_text(wanted)
     for title in (
         "Original; the outline is what the network sees",
-        "Network's crop, 32 px",
+        "Crop, 32 px",
         "Reconstruction",
         "Residual",
     ):
@@ -340,6 +340,7 @@ def test_a_selection_is_kept_and_found_again_after_a_restart(
         wait_for_frame(page)
         choose(page, "Kept selections", "odd <b>ones</b>")
         expect(page.locator(f"text={count} of 200 selected")).to_be_visible()
+        page.goto("about:blank")
 
 
 def test_letters_typed_into_a_field_are_no_commands(survey_page: Page):
@@ -366,6 +367,7 @@ def test_a_survey_without_a_map_says_what_to_do_and_shows_the_map_when_it_comes(
         shutil.copytree(finished_survey / "maps", survey / "maps", dirs_exist_ok=True)
         wait_for_frame(page)
         expect(page.get_by_text("200 of 200 placed subjects in view")).to_be_visible()
+        page.goto("about:blank")
 
 
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (1024, 768)])
