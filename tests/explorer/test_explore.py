@@ -1,0 +1,124 @@
+"""What the screens ask of the data, against slow obvious answers."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from explorer.errors import UsageError
+from explorer.services.explore import Color, Explore
+from explorer.state import Selection
+from explorer.survey import Survey
+from tests.conftest import FIRST_ID
+
+
+@pytest.fixture(scope="module")
+def explore(finished_survey: Path):
+    survey = Survey.open(finished_survey)
+    yield Explore(survey)
+    survey.close()
+
+
+@pytest.fixture(scope="module")
+def run_id(explore: Explore) -> str:
+    return next(iter(explore.runs()))
+
+
+def test_lambda_mixes_image_and_feature_score(explore: Explore, run_id: str):
+    image, feature = (explore.values(f"scores.{name}", run_id) for name in ("image_score", "feature_score"))
+    np.testing.assert_array_equal(explore.values("scores.anomaly_score", run_id, 0.0), image)
+    np.testing.assert_array_equal(explore.values("scores.anomaly_score", run_id, 1.0), feature)
+    np.testing.assert_allclose(
+        explore.values("scores.anomaly_score", run_id, 0.3), 0.7 * image + 0.3 * feature, rtol=1e-6
+    )
+
+
+def test_the_stored_anomaly_score_is_that_of_the_default_lambda(explore: Explore, run_id: str):
+    stored = explore.survey.scores(run_id)["anomaly_score"]
+    np.testing.assert_allclose(explore.values("scores.anomaly_score", run_id, 0.2), stored, rtol=1e-5)
+
+
+def test_an_unknown_column_is_refused_with_the_near_miss(explore: Explore, run_id: str):
+    with pytest.raises(UsageError, match='did you mean "magnitude"'):
+        explore.values("subjects.magnitud", run_id)
+    with pytest.raises(UsageError, match='did you mean "feature_score"'):
+        explore.values("scores.feature_scor", run_id)
+
+
+def test_columns_that_tell_nothing_are_not_offered(explore: Explore, run_id: str):
+    offered = explore.colors(run_id)
+    assert {"count", "scores.feature_score", "subjects.magnitude", "subjects.shape"} <= offered.keys()
+    assert not {"subjects.ra", "subjects.inclusion_probability", "subjects.nan_fraction"} & offered.keys()
+
+
+@pytest.mark.parametrize("descending", [True, False])
+def test_an_order_is_sorted_with_the_missing_last_and_a_selection_keeps_it(
+    explore: Explore, run_id: str, descending: bool
+):
+    magnitude = explore.survey.column("magnitude")
+    order = explore.order("subjects.magnitude", run_id, 0.2, descending)
+    assert sorted(order.tolist()) == list(range(explore.survey.n))
+    assert np.isnan(magnitude[order[-1]])
+    steps = np.diff(magnitude[order[:-1]])
+    assert (steps <= 0).all() if descending else (steps >= 0).all()
+    selection = Selection.of_rows([7, 3, 11], explore.survey.n)
+    kept = explore.ordered(explore.keep(selection), "subjects.magnitude", run_id, 0.2, descending)
+    assert kept.tolist() == [row for row in order.tolist() if row in (7, 3, 11)]
+
+
+def test_categories_are_ordered_by_their_names(explore: Explore, run_id: str):
+    order = explore.order("subjects.shape", run_id, 0.2, False)
+    codes, labels = explore.survey.category("shape")
+    names = [labels[c] for c in codes[order]]
+    assert names == sorted(names)
+
+
+def test_a_selection_that_the_server_forgot_is_a_sentence(explore: Explore):
+    with pytest.raises(UsageError, match="draw it again"):
+        explore.selection("0" * 64)
+    assert explore.selection("") is None
+
+
+def test_a_subject_stands_where_counting_puts_it(explore: Explore, run_id: str):
+    values = explore.values("scores.feature_score", run_id)
+    for row in (0, 17, 199):
+        found = explore.standing("scores.feature_score", row, run_id, 0.2)
+        assert found == {"value": float(values[row]), "below": int((values < values[row]).sum()), "of": 200}
+
+
+def test_neighbours_are_the_nearest_latent_vectors(explore: Explore, run_id: str):
+    latents, rows = explore.survey.latents(run_id)
+    distance = np.linalg.norm(np.asarray(latents) - np.asarray(latents[5]), axis=1)
+    expected = [int(rows[i]) for i in np.argsort(distance, kind="stable") if i != 5][:12]
+    assert [row for row, _ in explore.neighbours(int(rows[5]), run_id)] == expected
+
+
+def test_a_subject_in_full_has_exact_ids_as_text(explore: Explore, run_id: str):
+    row = explore.survey.row_of_source(str(FIRST_ID))
+    assert row is not None
+    subject = explore.subject(row, run_id, 0.2)
+    assert subject["source_id"] == subject["subject_id"] == str(FIRST_ID)
+    assert [s["name"] for s in subject["scores"]] == ["anomaly_score", "feature_score", "image_score"]
+    assert {c["name"]: c["value"] for c in subject["columns"]}["note"] == "=1+0"
+
+
+def test_a_pack_holds_the_thumbnails_of_its_rows_in_order(explore: Explore):
+    rows = np.array([9, 2, 150])
+    pack = explore.thumbnail_pack(rows)
+    (n,) = struct.unpack_from("<I", pack)
+    assert n == 3
+    assert np.frombuffer(pack, "<u4", 3, 4).tolist() == rows.tolist()
+    lengths = np.frombuffer(pack, "<u4", 3, 16)
+    at = 28
+    for row, length in zip(rows, lengths.tolist(), strict=True):
+        assert pack[at : at + length] == explore.survey.thumbnails([row])[0]
+        at += length
+    assert at == len(pack)
+
+
+def test_a_paint_is_made_once_for_one_colour_and_again_for_another(explore: Explore, run_id: str):
+    map_id = next(iter(explore.maps()))
+    first = explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.2))
+    assert explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.2)) is first
+    assert explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.3)) is not first
