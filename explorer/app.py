@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import html
 import logging
 import os
@@ -322,6 +323,7 @@ def serve(
         url = server.url
         click.echo(f"{survey.info.name}: {survey.n:,} subjects\n\n  {url}\n\nCtrl-C stops it.")
         sys.stdout.flush()
+        gc.freeze()  # what a start leaves stays: no collection walks it while a page is made
         inference.warm()
         if open_browser:
             server.bokeh.io_loop.call_later(0.2, webbrowser.open, url)

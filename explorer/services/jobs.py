@@ -308,7 +308,7 @@ class JobService:
         return run_id
 
     def resume(self, run_id: str, who: str) -> None:
-        """Go on with a run that was interrupted, cancelled or failed: what it has finished so far is kept.
+        """Go on with a run that was interrupted, cancelled or failed: finished shards stay, a training starts anew.
 
         Raises
         ------

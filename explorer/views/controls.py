@@ -15,7 +15,7 @@ from explorer.ledger import Ledger
 from explorer.services.explore import Explore
 from explorer.state import ExplorerState, Selection
 from explorer.views.components import ColorKey
-from explorer.views.plots import CATEGORIES, ramp
+from explorer.views.plots import CATEGORIES, QUIET, ramp
 
 WIDE = {"sizing_mode": "stretch_width", "margin": (0, 0, 10, 0)}
 SMALL = WIDE | {"size": "small"}
@@ -42,7 +42,8 @@ class Slider(pmui.FloatSlider):
 
 def heading(text: str) -> pn.viewable.Viewable:
     """A section's title."""
-    return pmui.Typography(text, variant="overline", margin=(6, 0, 2, 0), sx={"color": "text.secondary"})
+    styles = {"color": QUIET, "font-size": "11px", "letter-spacing": ".06em"}
+    return pn.pane.HTML(text, margin=(6, 0, 8, 0), styles=styles)
 
 
 class ColorView(Viewer):

@@ -95,7 +95,7 @@ def add_markers(figure: Any) -> dict[str, ColumnDataSource]:
     """Draw above the map: rings of a small selection, the ring of the focus, names. Returns each one's source."""
     sources = {name: ColumnDataSource({"x": [], "y": []}) for name in ("selected", "focus")}
     sources["names"] = ColumnDataSource({"x": [], "y": [], "name": []})
-    for name, size, color, width in (("selected", 15, "#ffffffb0", 1.2), ("focus", 20, ACCENT, 2.0)):
+    for name, size, color, width in (("selected", 15, "#ffffffb0", 1.2), ("focus", 20, ACCENT, 2.5)):
         ring = Scatter(x="x", y="y", marker="circle", size=size, fill_alpha=0, line_color=color, line_width=width)
         figure.add_glyph(sources[name], ring)
     text = Text(
