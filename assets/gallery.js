@@ -124,12 +124,20 @@ export function render({model, el}) {
     const to = steps[e.key] === -Infinity ? 0 : steps[e.key] === Infinity ? model.total - 1 : from < 0 ? Math.min(...tiles.keys()) : from + steps[e.key];
     go(Math.max(0, Math.min(model.total - 1, to)));
   });
+  const walk = e => {  // ← and → walk wherever the keys are, but in a field, a slider or a menu
+    if (e.defaultPrevented || e.ctrlKey || e.altKey || e.metaKey || !["ArrowLeft", "ArrowRight"].includes(e.key)) return;
+    if (e.composedPath().some(x => x === view || /^(input|textarea|select)$/i.test(x.tagName ?? "")
+        || ["slider", "listbox", "menu", "combobox", "radiogroup", "group"].includes(x.getAttribute?.("role")))) return;
+    const from = place_of_focus(), step = e.key === "ArrowLeft" ? -1 : 1;
+    go(Math.max(0, Math.min(model.total - 1, from < 0 ? Math.min(...tiles.keys()) : from + step)));
+  };
+  window.addEventListener("keydown", walk);
   view.addEventListener("scroll", () => requestAnimationFrame(draw), {passive: true});
   new ResizeObserver(() => requestAnimationFrame(draw)).observe(view);
   model.on(["selection_id", "sort", "descending", "run_id", "total"], () => { forget(); view.scrollTop = 0; draw(); });
   model.on("lambda_", () => { if (model.sort === "scores.anomaly_score") { forget(); draw(); } });
   model.on(["focus", "message"], draw);
   model.on("size", () => { tiles.forEach(t => t.remove()); tiles = new Map(); draw(); });
-  model.on("remove", forget);
+  model.on("remove", () => { window.removeEventListener("keydown", walk); forget(); });
   requestAnimationFrame(draw);
 }

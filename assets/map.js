@@ -75,6 +75,12 @@
         this.source.setv({data: {image: [image], x: [x0], y: [y0], dw: [x1 - x0], dh: [y1 - y0]}}, {sync: false});
         window.voorwerp.legend = {...legend, settings: coloring};
         this.lost(null);
+        clearTimeout(this.settling);
+        this.settling = setTimeout(() => {  // the link holds the view once it rests
+          const view = [x0, x1, y0, y1].join();
+          if (this.told && this.told !== view) this.tell({kind: "view", view: [x0, x1, y0, y1]});
+          this.told = view;
+        }, 400);
         window.dispatchEvent(new CustomEvent("voorwerp-legend"));
       } catch (error) {
         this.lost(error);
@@ -170,11 +176,11 @@
       if (typing(event) || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
       if (event.composedPath().some(e => e.classList?.contains("MuiPopover-root"))) return;  // an open menu has the keys
       const key = event.key.toLowerCase();
-      if ("plbuc".includes(key) && key.length === 1 || key === "escape") this.tell({kind: "key", key});
+      if ("plbucf".includes(key) && key.length === 1 || key === "escape") this.tell({kind: "key", key});
     }
   }
 
-  const format = v => Math.abs(v) >= 1000 || (v !== 0 && Math.abs(v) < 0.01) ? v.toExponential(2) : Number(v.toPrecision(4)).toString();
+  const format = v => Math.abs(v) >= 1e6 || (v !== 0 && Math.abs(v) < 0.001) ? v.toExponential(2) : Number(v.toPrecision(4)).toLocaleString("en", {maximumFractionDigits: 6});
 
   window.voorwerp = {
     legend: null,

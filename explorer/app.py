@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import html
@@ -18,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import click
+import numpy as np
 import panel as pn
 import param
 from bokeh.server.util import bind_sockets
@@ -133,7 +135,7 @@ class Session:
             if state.focus is None:
                 state.focus = self.gallery.first()
         self._offer()
-        state.param.watch(lambda event: self._write_url(), [*IN_URL.values(), "lambda_", "focus"])
+        state.param.watch(lambda event: self._write_url(), [*IN_URL.values(), "lambda_", "focus", "descending", "view"])
 
     # ------------------------------------------------------------------------------------------------- the URL
     def _restore(self) -> None:
@@ -161,6 +163,11 @@ class Session:
             state.lambda_ = min(1.0, max(0.0, float(given.get("lambda", 0.2))))
         except ValueError:
             state.lambda_ = 0.2
+        state.descending = given.get("order") != "lowest"
+        with contextlib.suppress(ValueError):
+            x0, x1, y0, y1 = (float(v) for v in given.get("view", "").split(","))
+            if np.isfinite([x0, x1, y0, y1]).all() and x0 < x1 and y0 < y1:
+                state.view = (x0, x1, y0, y1)
         if "subject" in given:
             state.focus = explore.survey.row_of_source(given["subject"])
 
@@ -171,6 +178,9 @@ class Session:
         state = self.state
         view = {key: getattr(state, name) for key, name in IN_URL.items() if getattr(state, name)}
         view["lambda"] = f"{state.lambda_:.3g}"
+        view["order"] = "highest" if state.descending else "lowest"
+        if state.view is not None:
+            view["view"] = ",".join(f"{v:.6g}" for v in state.view)
         if state.focus is not None:
             view["subject"] = self.explore.survey.source_ids([state.focus])[0]
         location.search = f"?{urlencode(view)}"

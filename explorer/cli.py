@@ -102,10 +102,14 @@ def create(
     if refused:
         click.echo(f"{refused:,} of {n + refused:,} could not be used: {survey / 'quarantine.parquet'} says why")
     tune, test, groups = totals["n_tune"], totals["n_test"], totals["n_groups"]
-    click.echo(f"tune half {tune:,}, test half {test:,}; {groups:,} duplicate groups")
+    click.echo(f"tune half {tune:,}, test half {test:,}; {n - groups:,} duplicates of another")
     for note in totals["notes"]:
         click.echo(f"note: {note}")
-    click.echo(f"25 of them as the network sees them: {totals['contact_sheet']}")
+    if crop == "center" and extent is None and not cut_outs:
+        click.echo(
+            f"the network sees the central {size} × {size} px of each; --extent PX or --crop resize shows it more"
+        )
+    click.echo(f"{min(n, 25)} of them as the network sees them: {totals['contact_sheet']}")
 
 
 def show_making(making: "Generator[Progress, None, dict[str, Any]]") -> dict[str, Any]:

@@ -117,6 +117,8 @@ class ExplorerState(param.Parameterized):
     tool: str = param.Selector(default="pan", objects=["pan", "lasso", "box"], doc="What dragging on the map does.")  # type: ignore[assignment]
     selection: Selection = param.ClassSelector(class_=Selection, allow_None=False, doc="The selected subjects.")  # type: ignore[assignment]
     focus = param.Integer(None, allow_None=True, doc="Row of the subject in detail.")
+    view = param.Tuple(None, length=4, allow_None=True, doc="x0, x1, y0, y1 on screen; None for the whole map.")
+    fit = param.Event(doc="Show the whole map again.")  # type: ignore[no-untyped-call]
     sort = param.String("", doc="Reference of the column that orders the gallery; empty for row order.")
     descending = param.Boolean(True, doc="Highest first.")
 
@@ -136,6 +138,11 @@ class ExplorerState(param.Parameterized):
     def clear(self) -> None:
         """Select nothing."""
         self.select(Selection.empty(self.selection.n), "replace")
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a selection to go back to."""
+        return bool(self._before)
 
     def undo(self) -> bool:
         """Go back to the selection before; False when there is none."""

@@ -27,7 +27,7 @@ div.keys { color: #8a94a6; font-size: 11px; line-height: 1.9; }
 kbd { font: inherit; color: #dfe5ee; border: 1px solid #2c3442; border-radius: 3px; padding: 0 4px; }
 </style>
 <div class="keys">
-<kbd>P</kbd> pan <kbd>L</kbd> lasso <kbd>B</kbd> box<br>
+<kbd>P</kbd> pan <kbd>L</kbd> lasso <kbd>B</kbd> box <kbd>F</kbd> fit<br>
 while drawing <kbd>Shift</kbd> adds, <kbd>Alt</kbd> subtracts<br>
 <kbd>U</kbd> undo <kbd>Esc</kbd> clear <kbd>←</kbd> <kbd>→</kbd> walk the gallery
 </div>
@@ -126,6 +126,8 @@ class SelectionView(Viewer):
             state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
         self._count = pn.pane.HTML("", sizing_mode="stretch_width", margin=(0, 0, 6, 0), css_classes=["count"])
         button = {"size": "small", "margin": 0, "sizing_mode": "stretch_width"}
+        self._fit = pmui.Button(label="Fit", variant="text", **button)
+        self._fit.on_click(lambda event: state.param.trigger("fit"))
         self._undo = pmui.Button(label="Undo", variant="text", **button)
         self._clear = pmui.Button(label="Clear", variant="text", **button)
         self._undo.on_click(lambda event: self._back())
@@ -135,6 +137,8 @@ class SelectionView(Viewer):
         )
         self._save = pmui.Button(label="Keep", variant="outlined", size="small", margin=0, width=64)
         self._save.on_click(lambda event: self.save())
+        self._name.param.watch(lambda event: self.save(), "enter_pressed")
+        self._kept_id = ""
         self._kept = pmui.Select(label="Kept selections", **SMALL | {"margin": (8, 0, 8, 0)})
         self._kept.param.watch(lambda event: self._open(event.new), "value")
         self._said = pn.pane.HTML("", sizing_mode="stretch_width", margin=0, css_classes=["said"])
@@ -148,6 +152,9 @@ class SelectionView(Viewer):
         share = f"{100 * k / self._n:.2g} %" if self._n else ""
         self._count.object = f"<b>{k:,}</b> of {self._n:,} selected, {share}" if k else "Nothing selected"
         self._clear.disabled = not k
+        self._undo.disabled = not self.state.can_undo
+        if self._kept.value and self.state.selection.id != self._kept_id:
+            self._kept.value, self._said.object = "", ""
         self._save.disabled = self._name.disabled = not k
         query = {"run": self.state.run_id, "map": self.state.map_id, "lambda": round(self.state.lambda_, 3)}
         query["selection"] = self.explore.keep(self.state.selection) if k else ""
@@ -159,7 +166,7 @@ class SelectionView(Viewer):
         self._files.object = f"Export {what}: {' · '.join(links)}"
 
     def _back(self) -> None:
-        self._said.object = "" if self.state.undo() else "nothing to undo"
+        self.state.undo()
 
     def refresh(self) -> None:
         """List the kept selections."""
@@ -171,6 +178,9 @@ class SelectionView(Viewer):
         """Keep the selection under the name typed; it is on disk before the screen says so."""
         name = self._name.value.strip()
         survey = self.explore.survey
+        if name in self.ledger.selection_names():
+            self._said.object = html.escape(f"there is a “{name}” already; choose another name")
+            return
         try:
             self.ledger.save_selection(name, self.state.selection.rows(), survey.subject_ids, who="local")
         except VoorwerpError as error:
@@ -178,6 +188,7 @@ class SelectionView(Viewer):
             return
         self._said.object = html.escape(f"kept as “{name}”")
         self._name.value = ""
+        self._kept_id = self.state.selection.id
         self.refresh()
         self._kept.value = name
 
@@ -193,7 +204,9 @@ class SelectionView(Viewer):
         """Select a kept selection by name."""
         survey = self.explore.survey
         kept = self.ledger.selection(name, survey.subject_ids)
-        self.state.select(Selection.of_rows(survey.rows_of(kept.subject_ids), survey.n), "replace")
+        selection = Selection.of_rows(survey.rows_of(kept.subject_ids), survey.n)
+        self._kept_id = selection.id
+        self.state.select(selection, "replace")
         self._kept.value = name
 
     def __panel__(self) -> pn.viewable.Viewable:
@@ -203,7 +216,7 @@ class SelectionView(Viewer):
             self._tool,
             self._mode,
             self._count,
-            pn.Row(self._undo, self._clear, sizing_mode="stretch_width", margin=(0, 0, 8, 0), styles=gap),
+            pn.Row(self._undo, self._clear, self._fit, sizing_mode="stretch_width", margin=(0, 0, 8, 0), styles=gap),
             pn.Row(self._name, self._save, sizing_mode="stretch_width", margin=(0, 0, 4, 0), styles=gap),
             self._said,
             self._kept,

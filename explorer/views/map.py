@@ -24,7 +24,7 @@ from panel.viewable import Viewer
 from explorer.errors import VoorwerpError
 from explorer.services.explore import Explore
 from explorer.state import ExplorerState
-from explorer.views.plots import LINE, QUIET, add_markers, latent_map, palette
+from explorer.views.plots import LINE, QUIET, add_markers, latent_map, palette, with_margin
 from models.artifacts import ArtifactError
 
 #: Up to this many selected subjects are ringed, and up to this many named, on the map.
@@ -71,6 +71,7 @@ class MapView(Viewer):
         state.param.watch(lambda event: self._recolor(), ["color"])
         state.param.watch(lambda event: self._mark(), ["focus", "selection"])
         state.param.watch(lambda event: self._activate(), ["tool"])
+        state.param.watch(lambda event: self._fit(), ["fit"])
         self._compose()
 
     def __panel__(self) -> pn.viewable.Viewable:
@@ -95,7 +96,8 @@ class MapView(Viewer):
             "lasso": LassoSelectTool(continuous=False),
             "box": BoxSelectTool(continuous=False),
         }
-        plot = latent_map(index.bounds, ("UMAP 1", "UMAP 2"), self._hook())
+        view = self.state.view or with_margin(index.bounds)
+        plot = latent_map(view, ("UMAP 1", "UMAP 2"), self._hook())
         self._body[:] = [pn.pane.HoloViews(plot, sizing_mode="stretch_both", margin=0, backend="bokeh")]
 
     def _hook(self) -> Any:
@@ -170,6 +172,13 @@ class MapView(Viewer):
             labels = self.explore.labels(self.state.color)
             self._handles["mapper"].palette = palette(self.state.color, len(labels))
 
+    def _fit(self) -> None:
+        """Show every placed subject."""
+        if "figure" in self._handles:
+            x0, x1, y0, y1 = with_margin(self.explore.index(self.state.map_id).bounds)
+            self._handles["figure"].x_range.update(start=x0, end=x1)
+            self._handles["figure"].y_range.update(start=y0, end=y1)
+
     def _activate(self) -> None:
         if "figure" in self._handles:
             self._handles["figure"].toolbar.active_drag = self._tools[self.state.tool]
@@ -201,11 +210,15 @@ class MapView(Viewer):
             polygon = np.column_stack([message["x"], message["y"]]).astype(float)
             region = self.explore.index(state.map_id).inside(polygon)
             state.select(region, message["mode"])
+        elif message["kind"] == "view":
+            state.view = tuple(float(v) for v in message["view"])
         elif message["kind"] == "key":
             key = message["key"]
             tools = {"p": "pan", "l": "lasso", "b": "box"}
             if key in tools:
                 state.tool = tools[key]
+            elif key == "f":
+                state.param.trigger("fit")
             elif key == "u":
                 state.undo()
             elif key in ("c", "escape") and state.selection.count:

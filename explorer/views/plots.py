@@ -56,18 +56,24 @@ def palette(color_by: str, n_labels: int = 0) -> list[str]:
     return colors
 
 
-def latent_map(bounds: View, labels: tuple[str, str], hook: Callable[[Any, Any], None]) -> hv.Image:
+def with_margin(bounds: View) -> View:
+    """4 % more on every side."""
+    x0, x1, y0, y1 = bounds
+    mx, my = 0.04 * (x1 - x0), 0.04 * (y1 - y0)
+    return x0 - mx, x1 + mx, y0 - my, y1 + my
+
+
+def latent_map(view: View, labels: tuple[str, str], hook: Callable[[Any, Any], None]) -> hv.Image:
     """The map as composed once: axes, ranges, and the image that /frame fills.
 
     Parameters
     ----------
-    bounds
-        Of all placed subjects, data coordinates; 4 % of margin is added.
+    view
+        x0, x1, y0, y1 to open with, data coordinates.
     hook
         Gets the rendered plot: tools and markers are added there.
     """
-    x0, x1, y0, y1 = bounds
-    mx, my = 0.04 * (x1 - x0), 0.04 * (y1 - y0)
+    x0, x1, y0, y1 = view
     kdims = [hv.Dimension("x", label=labels[0]), hv.Dimension("y", label=labels[1])]
     return hv.Image(np.zeros((2, 2), np.uint8), bounds=(x0, y0, x1, y1), kdims=kdims, vdims="level").opts(
         cmap=palette("count"),
@@ -75,8 +81,8 @@ def latent_map(bounds: View, labels: tuple[str, str], hook: Callable[[Any, Any],
         hooks=[hook],
         nodata=None,
         responsive=True,
-        xlim=(x0 - mx, x1 + mx),
-        ylim=(y0 - my, y1 + my),
+        xlim=(x0, x1),
+        ylim=(y0, y1),
         default_tools=[],
         toolbar=None,
         bgcolor=GROUND,
