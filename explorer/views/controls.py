@@ -53,7 +53,7 @@ class ColorView(Viewer):
         super().__init__(**params)
         self.state, self.explore = state, explore
         self.legend = ColorKey(sizing_mode="stretch_width", height=78, margin=(2, 0, 6, 0))
-        self._color = pmui.Select(label="Colour by", **SMALL)
+        self._color = pmui.Select(label="Color by", **SMALL)
         self._aggregate = pmui.Select(label="Of a pixel", options={"max": "max", "mean": "mean"}, **SMALL)
         self._norm = pmui.Select(
             label="Scale", options={"equalised": "equalised", "linear": "linear", "log": "log"}, **SMALL

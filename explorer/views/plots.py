@@ -52,7 +52,7 @@ def palette(color_by: str, n_labels: int = 0) -> list[str]:
     colors[MISSING], colors[MISSING_DIM] = GREY, _blend(GREY, GROUND, 0.35)
     for level, color in enumerate(levels):
         colors[FULL + level] = color
-        colors[DIM + level] = _blend(_blend(color, GREY, 0.35), GROUND, 0.38)
+        colors[DIM + level] = _blend(_blend(color, GREY, 0.45), GROUND, 0.46)
     return colors
 
 

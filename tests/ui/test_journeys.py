@@ -118,12 +118,12 @@ def test_the_token_leaves_the_address_bar(survey_page: Page):
 
 def test_colouring_by_another_column_paints_another_picture_and_another_bar(survey_page: Page):
     before, ticks = bytes_of(survey_page), survey_page.locator(".legend .ticks").inner_text()
-    choose(survey_page, "Colour by", "magnitude")
+    choose(survey_page, "Color by", "magnitude")
     assert 1 in wait_for_other(survey_page, before)  # the subject without a magnitude is grey
     assert survey_page.locator(".legend .ticks").inner_text() != ticks
-    choose(survey_page, "Colour by", "shape")
+    choose(survey_page, "Color by", "shape")
     expect(survey_page.locator(".legend .swatches")).to_contain_text("elliptical")
-    choose(survey_page, "Colour by", "Number of subjects")
+    choose(survey_page, "Color by", "Number of subjects")
     expect(survey_page.locator(".legend .note")).to_contain_text("subjects per pixel, drawn as discs")
 
 
