@@ -294,20 +294,25 @@ class Scale:
 
 
 @_jit
+def _level(v, edges):
+    low, high = 0, edges.size
+    while low < high:
+        middle = (low + high) >> 1
+        if edges[middle] <= v:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@_jit
 def _levels(values, edges, order, out):
     for i in range(order.size):
         v = values[order[i]]
         if not np.isfinite(v):
             out[i] = NO_VALUE
             continue
-        low, high = 0, edges.size
-        while low < high:
-            middle = (low + high) >> 1
-            if edges[middle] <= v:
-                low = middle + 1
-            else:
-                high = middle
-        out[i] = low
+        out[i] = _level(v, edges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,15 +481,7 @@ def _codes_of_means(total, known, count, edges, out):
                 if not known[s, y, x]:
                     out[s, y, x] = 1
                     continue
-                v = total[s, y, x] / known[s, y, x]
-                low, high = 0, edges.size
-                while low < high:
-                    middle = (low + high) >> 1
-                    if edges[middle] <= v:
-                        low = middle + 1
-                    else:
-                        high = middle
-                out[s, y, x] = low + 2
+                out[s, y, x] = _level(total[s, y, x] / known[s, y, x], edges) + 2
 
 
 @_jit
