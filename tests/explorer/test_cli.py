@@ -14,6 +14,7 @@ import click
 import pytest
 
 from explorer import __version__, cli
+from explorer.commands import running, serving
 from explorer.errors import JobError, LedgerError, UsageError
 from explorer.kinds import kinds
 from explorer.ledger import Ledger
@@ -112,7 +113,7 @@ def test_another_address_is_refused_before_a_port_is_opened(
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_addresses_of_this_machine_only(address: str) -> None:
-    assert cli.is_loopback(address)
+    assert serving.is_loopback(address)
 
 
 def test_kinds_are_listed_and_their_flags_come_from_their_dataclass(
@@ -137,7 +138,7 @@ def test_a_survey_without_runs_says_how_to_start(capsys: pytest.CaptureFixture[s
 
 def test_following_a_job_shows_progress_and_results(capsys: pytest.CaptureFixture[str], service: JobService) -> None:
     run_id = service.start("count", {"steps": 5, "pause": 0.1}, None, "ada")
-    cli.follow(service, run_id)
+    running.follow(service, run_id)
     out, err = capsys.readouterr()
     assert err.splitlines()[0] == "Count: waiting for its turn"
     assert "5/5" in err
@@ -148,10 +149,10 @@ def test_following_a_job_shows_progress_and_results(capsys: pytest.CaptureFixtur
 def test_a_job_that_ends_badly_is_a_sentence(service: JobService, capsys: pytest.CaptureFixture[str]) -> None:
     failed = service.start("count", {"end": "refuse"}, None, "ada")
     with pytest.raises(JobError, match=r"^these numbers cannot be counted$"):
-        cli.follow(service, failed)
+        running.follow(service, failed)
     killed = service.start("count", {"end": "crash"}, None, "ada")
     with pytest.raises(JobError, match=r"was interrupted; `voorwerp jobs .* --resume .*` goes on with it"):
-        cli.follow(service, killed)
+        running.follow(service, killed)
     code, out, _ = said(capsys, "jobs", service.survey.path)
     assert code == 0
     assert [failed, "failed", "these numbers cannot be counted"] in [
@@ -168,9 +169,9 @@ def test_ctrl_c_interrupts_the_job_and_says_how_to_go_on(
     def pressed(jobs: Iterator[Job]) -> Job:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "show_progress", pressed)
+    monkeypatch.setattr(running, "show_progress", pressed)
     with pytest.raises(click.exceptions.Exit) as ended:
-        cli.follow(service, run_id)
+        running.follow(service, run_id)
     assert ended.value.exit_code == 130
     assert f"{run_id} is interrupted; `voorwerp jobs" in capsys.readouterr().err
     assert service.job(run_id).state == "interrupted"
