@@ -5,7 +5,6 @@ blocks by `explorer.ingest.decoder` while one writer fills shards, and the parts
 `explorer.ingest.build`.
 """
 
-import csv
 import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,11 +14,11 @@ from typing import Any, Literal
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from explorer.errors import IngestError, UsageError, no_such_column
 from explorer.ingest.build import LISTING, LISTING_SCHEMA, Build, connect, full_disk_said, regrouped, sql_path
+from explorer.ingest.catalogues import one, read_parquet, read_text, type_of
 from explorer.ingest.decoder import Decoders
 from explorer.survey import ROW_GROUP, SUBJECTS_SCHEMA
 from models import artifacts
@@ -29,12 +28,8 @@ from models.progress import Progress
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 #: Names by which a manifest's column of paths is known when it is not told.
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path")
-#: A text column with at most this many values, each there twice on average, is a category.
-CATEGORIES = 100
-
 BLOCK = 32  # images handed to a process at once
 _PROBED = 64
-_EXACT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +249,7 @@ def _list_files(file: Path, folder: Path, names: Iterator[str]) -> _Raw:
 
 def _list_manifest(file: Path, manifest: Path, options: CreateOptions, notes: list[str]) -> _Raw:
     is_text = manifest.suffix.lower() != ".parquet"
-    names, batches = _read_text(manifest) if is_text else _read_parquet(manifest, notes)
+    names, batches = read_text(manifest) if is_text else read_parquet(manifest, notes)
     path_column = _path_column(manifest, names, options.path_column)
     if options.id_column is not None and options.id_column not in names:
         raise no_such_column(options.id_column, str(manifest), names)
@@ -292,67 +287,6 @@ def _list_manifest(file: Path, manifest: Path, options: CreateOptions, notes: li
     return _Raw(file, manifest, own, types, is_text, options.id_column is not None)
 
 
-def _read_text(manifest: Path) -> tuple[list[str], Iterator[pa.RecordBatch]]:
-    """Column names, and the rows with every value as text (empty: null)."""
-    delimiter = "\t" if manifest.suffix.lower() == ".tsv" else ","
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as handle:
-            names = next(csv.reader(handle, delimiter=delimiter), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise IngestError(f"{manifest} cannot be read as {manifest.suffix[1:].upper()} in UTF-8 ({error})") from None
-    if not names:
-        raise IngestError(f"{manifest} is empty; its first line must name the columns")
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise IngestError(f'{manifest} has the column "{doubled[0]}" twice')
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        convert = pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()),
-            strings_can_be_null=True,
-            null_values=[""],
-            quoted_strings_can_be_null=True,
-        )
-        parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-        read = pyarrow.csv.ReadOptions(use_threads=False, block_size=1 << 20)
-        with pyarrow.csv.open_csv(manifest, read, parse, convert) as reader:
-            for batch in reader:
-                yield batch.rename_columns(names)  # a byte order mark is not part of the first name
-
-    return names, batches()
-
-
-def _read_parquet(manifest: Path, notes: list[str]) -> tuple[list[str], Iterator[pa.RecordBatch]]:
-    """Column names, and the rows with numbers, booleans and text as they are and dates as text."""
-    try:
-        file = pq.ParquetFile(manifest)
-    except (pa.ArrowException, OSError) as error:
-        raise IngestError(f"{manifest} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
-    names = []
-    for field in file.schema_arrow:
-        if pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
-            notes.append(f'column "{field.name}" of {manifest.name} holds {field.type} and was left out')
-        else:
-            names.append(field.name)
-
-    def plain(array: pa.Array) -> pa.Array:
-        if pa.types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        if pa.types.is_decimal(array.type):
-            return array.cast(pa.float64())
-        if pa.types.is_integer(array.type):
-            return array.cast(pa.int64()) if array.type != pa.uint64() else array
-        if pa.types.is_float32(array.type) or pa.types.is_float64(array.type) or pa.types.is_boolean(array.type):
-            return array
-        return array.cast(pa.float32()) if pa.types.is_floating(array.type) else array.cast(pa.string())
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        with file:
-            for batch in file.iter_batches(4096, columns=names):
-                yield pa.record_batch([plain(batch.column(name)) for name in names], names=names)
-
-    return names, batches()
-
-
 def _path_column(manifest: Path, names: list[str], told: str | None) -> str:
     if told is not None:
         if told not in names:
@@ -378,13 +312,13 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw])
         listed = ", ".join([f"{i} AS source", "n", "given", "folder", "id", *columns])
         selects.append(f"SELECT {listed} FROM read_parquet({sql_path(raw.file)})")
     database.execute(f"CREATE TABLE listed AS {' UNION ALL '.join(selects)}")
-    n = _one(database, "SELECT count(*) FROM listed")
+    n = one(database, "SELECT count(*) FROM listed")
     if n == 0:
         raise IngestError(f"{' and '.join(str(r.source) for r in raws)} has no image ({', '.join(SUFFIXES)})")
     identifier = _identifier(database, raws)
     integers = "regexp_full_match(id, '0|[1-9][0-9]{0,18}') AND TRY_CAST(id AS BIGINT) IS NOT NULL"
     listed = f"(SELECT * REPLACE ({identifier} AS id) FROM listed)"
-    integer_ids = bool(_one(database, f"SELECT bool_and({integers}) FROM {listed}"))
+    integer_ids = bool(one(database, f"SELECT bool_and({integers}) FROM {listed}"))
     ours = {field.name for field in SUBJECTS_SCHEMA} | {"index", "path", "digest"}
     taken: set[str] = set()
     fields: list[pa.Field] = []
@@ -393,7 +327,7 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw])
     seen: set[str] = set()
     for k, name in enumerate(own):
         column = f"c{k}"
-        kind, sql, metadata = _type_of(database, column)
+        kind, sql, metadata = type_of(database, column)
         lower = name.lower()
         if lower in ("ra", "dec") and lower not in seen and kind in (pa.int64(), pa.float64(), pa.float32()):
             low, high = (0, 360) if lower == "ra" else (-90, 90)
@@ -422,10 +356,6 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw])
     return {"n": n, "integer_ids": integer_ids}
 
 
-def _one(database: duckdb.DuckDBPyConnection, query: str) -> Any:
-    return database.execute(query).fetchall()[0][0]
-
-
 def _identifier(database: duckdb.DuckDBPyConnection, raws: list[_Raw]) -> str:
     """SQL for the id: as given, else the shortest form of the path that tells all images apart.
 
@@ -437,7 +367,7 @@ def _identifier(database: duckdb.DuckDBPyConnection, raws: list[_Raw]) -> str:
     for i, raw in enumerate(raws):
         if (
             raw.has_ids
-            and (missing := _one(database, f"SELECT min(n) FROM listed WHERE source = {i} AND id IS NULL")) is not None
+            and (missing := one(database, f"SELECT min(n) FROM listed WHERE source = {i} AND id IS NULL")) is not None
         ):
             raise IngestError(f"{raw.source} has no id in row {missing + 1:,}; every image needs one")
     name = "regexp_replace(given, '^.*/', '')"
@@ -453,35 +383,3 @@ def _identifier(database: duckdb.DuckDBPyConnection, raws: list[_Raw]) -> str:
     rows = f" (rows {first + 1:,} and {second + 1:,})" if first is not None and first != second else ""
     where = " and ".join(str(raw.source) for raw in raws)
     raise IngestError(f'{where} has the id "{twice}" twice{rows}; ids must be unique, so make them so and start again')
-
-
-def _type_of(database: duckdb.DuckDBPyConnection, column: str) -> tuple[pa.DataType, str, dict[str, str]]:
-    """Type of a user's column, the SQL that gives its values, and its metadata, found from every value.
-
-    Text becomes integers or floats where all of it reads so; a leading zero keeps it text.
-    """
-    held = _one(database, f"SELECT typeof({column}) FROM listed LIMIT 1")
-    if held == "VARCHAR":
-        given, integers, floats, long = database.execute(
-            f"""SELECT count({column}),
-                count(*) FILTER (TRY_CAST({column} AS BIGINT) IS NOT NULL
-                                 AND regexp_full_match({column}, '[+-]?(0|[1-9][0-9]*)')),
-                count(*) FILTER (TRY_CAST({column} AS DOUBLE) IS NOT NULL
-                                 AND NOT regexp_matches({column}, '^[+-]?0[0-9]|^[+-]?[0-9]{{17,}}$')),
-                max(abs(TRY_CAST({column} AS BIGINT)))
-            FROM listed"""
-        ).fetchall()[0]
-        if given and integers == given:
-            return pa.int64(), f"{column}::BIGINT", {"kind": "id" if long > _EXACT else "number"}
-        if given and floats == given:
-            return pa.float64(), f"{column}::DOUBLE", {"kind": "number"}
-        distinct = _one(database, f"SELECT count(DISTINCT {column}) FROM listed")
-        return pa.string(), column, {"kind": "category" if distinct <= CATEGORIES and 2 * distinct <= given else "text"}
-    if held in ("BIGINT", "UBIGINT"):
-        long = _one(database, f"SELECT max(abs({column}::HUGEINT)) FROM listed") or 0
-        if long >= 2**63:
-            return pa.string(), f"{column}::VARCHAR", {"kind": "id"}
-        return pa.int64(), f"{column}::BIGINT", {"kind": "id" if long > _EXACT else "number"}
-    if held == "BOOLEAN":
-        return pa.bool_(), column, {"kind": "category"}
-    return (pa.float32() if held == "FLOAT" else pa.float64()), column, {"kind": "number"}
