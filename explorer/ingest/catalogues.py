@@ -261,6 +261,7 @@ def read_parquet(manifest: Path, notes: list[str]) -> tuple[list[str], Iterator[
     except (pa.ArrowException, OSError) as error:
         raise IngestError(f"{manifest} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
     names = []
+    told = {field.name: field.metadata for field in file.schema_arrow}
     for field in file.schema_arrow:
         if pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
             notes.append(f'column "{field.name}" of {manifest.name} holds {field.type} and was left out')
@@ -281,7 +282,9 @@ def read_parquet(manifest: Path, notes: list[str]) -> tuple[list[str], Iterator[
     def batches() -> Iterator[pa.RecordBatch]:
         with file:
             for batch in file.iter_batches(4096, columns=names):
-                yield pa.record_batch([plain(batch.column(name)) for name in names], names=names)
+                arrays = [plain(batch.column(name)) for name in names]
+                fields = [pa.field(name, a.type, metadata=told[name]) for name, a in zip(names, arrays, strict=True)]
+                yield pa.record_batch(arrays, schema=pa.schema(fields))
 
     return names, batches()
 
