@@ -2,20 +2,29 @@
 
 ::
 
-    survey.toml               what the survey is; written last, so a folder without it is no survey
-    subjects.parquet          one row per subject, in row order
+    survey.toml               what the survey is; `create` writes it last, so a folder without it is no survey
+    subjects.parquet          one row per subject, in row order; `add` writes it last: its rows are those that count
     images.zarr               the network's crops, (N, H, W, C) uint8
-    originals/NNNNN.pack      source bytes one after another, with NNNNN.npy: int64 offsets, one more than subjects
+    originals/NNNNN.pack      source bytes one after another, with NNNNN.npy: int64 offsets, one more than subjects;
+                              of a survey whose originals are linked, a `Link` as JSON in place of the bytes
     thumbnails/NNNNN.pack     JPEGs of the whole originals, likewise
-    quarantine.parquet        what was refused on the way in
+    digests.npy               uint64 (N, 2): equal where two crops' pixels are
+    quarantine.parquet        what was refused on the way in; quarantine.html shows it
     runs/, maps/              see `models.artifacts`
-    parts/                    only while `voorwerp create` is at work
+    parts/                    only while `voorwerp create` or `add` is at work
+    write.lock                held by the one command that writes
+
+A survey without images has neither images.zarr, nor originals, thumbnails and digests. After an `add` that was stopped,
+all but subjects.parquet may be longer than the survey; what is beyond its rows does not count.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -29,20 +38,23 @@ import pyarrow.parquet as pq
 from explorer.errors import SchemaError, SurveyError, no_such_column
 from models import artifacts
 from models.artifacts import ArtifactError, Run
-from models.images import media_type
+from models.images import Crop, Stretch, media_type, rgb_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SURVEY_TOML = "survey.toml"
 SUBJECTS = "subjects.parquet"
 IMAGES = "images.zarr"
 ORIGINALS = "originals"
 THUMBNAILS = "thumbnails"
+DIGESTS = "digests.npy"
 QUARANTINE = "quarantine.parquet"
+REPORT = "quarantine.html"
 RUNS = "runs"
 MAPS = "maps"
 PARTS = "parts"
 CONTACT_SHEET = "contact_sheet.png"
+WRITE_LOCK = "write.lock"
 
 #: Columns that every subjects.parquet has, in this order; the user's own come after them.
 SUBJECTS_SCHEMA = pa.schema(
@@ -60,6 +72,13 @@ SUBJECTS_SCHEMA = pa.schema(
         pa.field("saturated_fraction", pa.float32()),
         pa.field("nan_fraction", pa.float32()),
         pa.field("background_rms", pa.float32()),
+        pa.field("pixel_scale_arcsec", pa.float32(), metadata={"unit": "arcsec"}),
+        # the network's square in pixels of the original; null: unknown, or the whole image
+        pa.field("crop_left", pa.int32(), metadata={"unit": "px"}),
+        pa.field("crop_top", pa.int32(), metadata={"unit": "px"}),
+        pa.field("crop_side", pa.int32(), metadata={"unit": "px"}),
+        pa.field("is_known", pa.bool_(), metadata={"kind": "category"}),  # null: no
+        pa.field("is_withdrawn", pa.bool_(), metadata={"kind": "category"}),  # null: no
     ]
 )
 
@@ -67,6 +86,8 @@ SUBJECTS_SCHEMA = pa.schema(
 ROW_GROUP = 16_384
 
 _EXACT = 2**53
+#: What is kept of runs and maps: it does not change with the columns.
+_OF_RUNS = ("scores", "latents", "coordinates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,26 +99,53 @@ class SurveyInfo:
     survey_id
         A uuid; the ledger's rows carry it.
     size
-        Side of the network's crop, px.
+        Side of the network's crop, px; 0 in a survey without images.
     bands
-        Names in channel order: ["r", "g", "b"] or ["grey"].
+        Names in channel order: ("r", "g", "b"), ("grey",), up to five; () in a survey without images.
     crop, extent
-        How the crop is cut: see `models.images.Crop`. `extent` is in source px, None for the whole image.
+        How the crop is cut: see `models.images.Crop`; "none" in a survey without images. `extent` is in source px, None
+        for the whole image and where `extent_arcsec` says it.
     notes
         Sentences about how the survey was made that reports must repeat.
+    stretch
+        How values become 0–1, for every image and at every later `add`.
+    originals
+        "keep": what people look at lies in the survey. "link": it stays where it was, and may go.
+    pixel_scale_arcsec
+        Arcsec per px of every original; None where it is unknown or differs from image to image.
+    extent_arcsec
+        Side of the crop on the sky, arcsec, where it was asked for in arcsec.
+    reading
+        What `create` was told about where in a file the image is (HDU, dataset); `add` reads likewise.
     """
 
     survey_id: str
     name: str
     size: int
     bands: tuple[str, ...]
-    crop: Literal["center", "resize"]
+    crop: Literal["center", "resize", "none"]
     extent: int | None
     created_at: str
     default_run: str | None = None
     default_map: str | None = None
     notes: tuple[str, ...] = ()
+    stretch: Stretch = field(default_factory=Stretch)
+    originals: Literal["keep", "link", "none"] = "keep"
+    pixel_scale_arcsec: float | None = None
+    extent_arcsec: float | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """The bands shown as red, green and blue."""
+        return rgb_of(self.bands)
+
+    @property
+    def cut(self) -> Crop:
+        """How the network's input is cut; of a survey with images."""
+        mode: Any = self.crop
+        return Crop(self.size, mode, self.extent, len(self.bands))
 
     def write(self, path: Path) -> None:
         """Write to `path` (``…/survey.toml``), whole or not at all."""
@@ -123,20 +171,105 @@ class SurveyInfo:
             raise SurveyError(f"{path} is not readable TOML ({error}); the survey cannot be opened") from None
         found = content.get("schema_version")
         if found != SCHEMA_VERSION:
-            raise SchemaError(f"{path} has schema version {found}; this Voorwerp reads version {SCHEMA_VERSION}")
+            older = isinstance(found, int) and 0 < found < SCHEMA_VERSION
+            cure = f"`voorwerp migrate {path.parent}` brings it up to date" if older else "a newer one may read it"
+            raise SchemaError(
+                f"{path} has schema version {found}; this Voorwerp reads version {SCHEMA_VERSION}; {cure}"
+            )
         needed = {"survey_id": str, "name": str, "size": int, "bands": list, "crop": str, "created_at": str}
+        needed |= {"stretch": dict, "originals": str}
         for name, kind in needed.items():
             if not isinstance(content.get(name), kind):
                 raise SurveyError(f"{path} lacks {name}, or it is not of type {kind.__name__}")
         known = {name: content[name] for name in cls.__slots__ if name in content}
         known["bands"] = tuple(known["bands"])
         known["notes"] = tuple(known.get("notes", ()))
+        try:
+            known["stretch"] = Stretch.from_dict(known["stretch"])
+        except (TypeError, ValueError) as error:
+            raise SurveyError(f"{path} has a stretch that is not possible ({error})") from None
         return cls(**{"extent": None, **known})
 
 
 def _toml(value: Any) -> str:
-    """A str, int or tuple of str as TOML: JSON's strings are TOML's, but for DEL."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    """A str, number, list or table as TOML: JSON's strings and numbers are TOML's, but for DEL."""
+    if isinstance(value, Stretch):
+        value = value.to_dict()
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_toml(k)} = {_toml(v)}' for k, v in value.items() if v is not None)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007F")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where the original of a subject lies outside of the survey.
+
+    Attributes
+    ----------
+    paths
+        The file, or one per band.
+    size, mtime_ns
+        Bytes and time of change of the first, as they were when it became a subject.
+    member
+        Its place in a stack; None where a file is one image.
+    x, y, context
+        For a cut-out its center and the side of what people look at, px; None for the whole image.
+    """
+
+    paths: tuple[str, ...]
+    size: int
+    mtime_ns: int
+    member: int | None = None
+    x: float | None = None
+    y: float | None = None
+    context: int | None = None
+
+    @classmethod
+    def to(cls, paths: Iterable[str], **where: Any) -> Self:
+        """A link to files as they are now.
+
+        Raises
+        ------
+        OSError
+            One cannot be looked at.
+        """
+        paths = tuple(paths)
+        found = [Path(path).stat() for path in paths]
+        return cls(paths, found[0].st_size, found[0].st_mtime_ns, **where)
+
+    def to_bytes(self) -> bytes:
+        """What stands in the pack: JSON."""
+        record = {"link": self.paths, "member": self.member, "x": self.x, "y": self.y, "context": self.context}
+        return json.dumps({**record, "size": self.size, "mtime_ns": self.mtime_ns}).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """What `to_bytes` made.
+
+        Raises
+        ------
+        SurveyError
+            It is something else.
+        """
+        try:
+            record = json.loads(content)
+            where = {name: record[name] for name in ("size", "mtime_ns", "member", "x", "y", "context")}
+            return cls(tuple(record["link"]), **where)
+        except (ValueError, KeyError, TypeError) as error:
+            raise SurveyError(f"a link to an original cannot be read ({type(error).__name__}: {error})") from None
+
+    def problem(self) -> str | None:
+        """Why the original is not there any more as it was, in one sentence; None where it is."""
+        for path in self.paths:
+            try:
+                found = Path(path).stat()
+            except OSError as error:
+                return f"{path} is gone ({error.strerror})"
+            if path == self.paths[0] and (found.st_size, found.st_mtime_ns) != (self.size, self.mtime_ns):
+                return f"{path} has changed"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +343,70 @@ class Pack:
         return content
 
 
+class _First:
+    """The first `n` images of an array that is longer: what an `add` that was stopped has left beyond is not there."""
+
+    def __init__(self, array: Any, n: int) -> None:
+        self._array = array
+        self.shape = (n, *array.shape[1:])
+        self.dtype, self.chunks, self.shards, self.ndim = array.dtype, array.chunks, array.shards, array.ndim
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, key: Any) -> Any:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if first is Ellipsis:
+            first, rest = slice(None), [Ellipsis, *rest]
+        if isinstance(first, slice):
+            first = slice(*first.indices(len(self)))
+        else:
+            rows = np.asarray(first)
+            if rows.dtype == np.bool_ or ((rows < -len(self)) | (rows >= len(self))).any():
+                raise IndexError(f"rows {first!r} are not among {len(self):,} images")
+            rows = np.where(rows < 0, rows + len(self), rows)
+            first = rows if rows.ndim else int(rows)
+        return self._array[(first, *rest)]
+
+
+@contextlib.contextmanager
+def write_lock(path: Path) -> Iterator[None]:
+    """See `Survey.lock`; for a folder that cannot be opened yet."""
+    handle = os.open(path / WRITE_LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SurveyError(f"another command is writing to {path}; wait for it or stop it") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from the one that took its place."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _open_subjects(path: Path) -> tuple[pq.ParquetFile, np.ndarray]:
+    """subjects.parquet, open, and its subject_ids."""
+    try:
+        subjects = pq.ParquetFile(path)
+        for column in SUBJECTS_SCHEMA:
+            if column.name not in subjects.schema_arrow.names:
+                raise SurveyError(f"{path} lacks the column {column.name!r}")
+        ids = subjects.read(["subject_id"]).column(0).to_numpy()
+    except FileNotFoundError:
+        raise SurveyError(f"{path} is missing; the survey is incomplete") from None
+    except (pa.ArrowException, OSError) as error:
+        raise SurveyError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
+    return subjects, np.ascontiguousarray(ids, np.int64)
+
+
 class Survey:
     """A survey folder, open for reading.
 
@@ -221,9 +418,13 @@ class Survey:
         self.info = info
         self.subject_ids = subject_ids
         self.n = len(subject_ids)
+        #: Grows at every `refresh` that found something new: part of the key of whatever is made from columns.
+        self.generation = 0
         self._subjects = subjects
         self._lock = Lock()
+        self._refreshing = Lock()
         self._cache: dict[tuple[str, str], Any] = {}
+        self._stamp = _stamp(path / SUBJECTS)
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -244,23 +445,51 @@ class Survey:
                 raise SurveyError(f"{path} is half made; the same `voorwerp create` command again finishes it")
             raise SurveyError(f"{path} is not a survey: it has no {SURVEY_TOML}")
         info = SurveyInfo.read(path / SURVEY_TOML)
-        try:
-            subjects = pq.ParquetFile(path / SUBJECTS)
-            for field in SUBJECTS_SCHEMA:
-                if field.name not in subjects.schema_arrow.names:
-                    raise SurveyError(f"{path / SUBJECTS} lacks the column {field.name!r}")
-            ids = subjects.read(["subject_id"]).column(0).to_numpy()
-        except FileNotFoundError:
-            raise SurveyError(f"{path / SUBJECTS} is missing; the survey is incomplete") from None
-        except (pa.ArrowException, OSError) as error:
-            sentence = str(error).splitlines()[0]
-            raise SurveyError(f"{path / SUBJECTS} is not a readable Parquet file ({sentence})") from None
-        return cls(path, info, subjects, np.ascontiguousarray(ids, np.int64))
+        return cls(path, info, *_open_subjects(path / SUBJECTS))
 
     def close(self) -> None:
         """Give file handles and caches back."""
         self._subjects.close()
         self._cache.clear()
+
+    def refresh(self) -> bool:
+        """Read subjects.parquet anew where it was replaced by one of the same subjects; whether it was.
+
+        Thread-safe. Where subjects were added, the survey stays as it was opened: open it again to see them.
+
+        Raises
+        ------
+        SurveyError
+            The new file cannot be read.
+        """
+        with self._refreshing:
+            stamp = _stamp(self.path / SUBJECTS)
+            if stamp == self._stamp:
+                return False
+            subjects, ids = _open_subjects(self.path / SUBJECTS)
+            self._stamp = stamp
+            if not np.array_equal(ids, self.subject_ids):
+                subjects.close()
+                return False
+            with self._lock:
+                before, self._subjects = self._subjects, subjects
+            # the file first, its cache second: whoever finds the new cache reads the new file
+            self._cache = {key: value for key, value in self._cache.copy().items() if key[0] in _OF_RUNS}
+            self.generation += 1
+            before.close()
+            return True
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the one command that writes into the survey folder; a server that reads does not mind.
+
+        Raises
+        ------
+        SurveyError
+            Another command is at work.
+        """
+        with write_lock(self.path):
+            yield
 
     # --------------------------------------------------------------------------------------------------- subjects
     @cached_property
@@ -295,8 +524,9 @@ class Survey:
 
     def varies(self, name: str) -> bool:
         """Whether a column has two values or more to tell subjects apart, by the file's own statistics."""
-        metadata = self._subjects.metadata
-        at = self._subjects.schema_arrow.names.index(self._field(name).name)
+        self._field(name)
+        subjects = self._subjects
+        metadata, at = subjects.metadata, subjects.schema_arrow.names.index(name)
         columns = [metadata.row_group(i).column(at) for i in range(metadata.num_row_groups)]
         known = [c.statistics for c in columns if c.statistics is not None and c.statistics.has_min_max]
         if len(known) < sum(1 for c in columns if c.statistics is None or c.statistics.null_count != c.num_values):
@@ -319,15 +549,17 @@ class Survey:
     def _read(self, names: list[str]) -> pa.Table:
         try:
             with self._lock:  # one ParquetFile is not to be read by two threads at once
+                for name in names:
+                    self._field(name)  # a refresh may have come between
                 return self._subjects.read(names)
         except (pa.ArrowException, OSError) as error:
             raise SurveyError(f"{self.path / SUBJECTS} cannot be read ({str(error).splitlines()[0]})") from None
 
     def _cached(self, kind: str, name: str, make: Any) -> Any:
-        key = (kind, name)
-        if key not in self._cache:
-            self._cache[key] = make()
-        return self._cache[key]
+        key, cache = (kind, name), self._cache
+        if key not in cache:
+            cache[key] = make()
+        return cache[key]
 
     def _field(self, name: str) -> pa.Field:
         schema = self._subjects.schema_arrow
@@ -383,28 +615,29 @@ class Survey:
     def subject(self, row: int) -> dict[str, object]:
         """Every column of one subject, as Python values; None where missing."""
         self._check_row(row)
-        starts = self._cached("groups", "", self._group_starts)
-        group = int(np.searchsorted(starts, row, side="right")) - 1
         with self._lock:
-            table = self._subjects.read_row_group(group).slice(row - int(starts[group]), 1)
+            metadata, first, group = self._subjects.metadata, 0, 0
+            while row >= first + (n := metadata.row_group(group).num_rows):
+                first, group = first + n, group + 1
+            table = self._subjects.read_row_group(group).slice(row - first, 1)
         values: dict[str, object] = table.to_pylist()[0]
         return {k: None if isinstance(v, float) and v != v else v for k, v in values.items()}
-
-    def _group_starts(self) -> np.ndarray:
-        metadata = self._subjects.metadata
-        counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-        return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])[:-1]
 
     def _check_row(self, row: int) -> None:
         if not 0 <= row < self.n:
             raise SurveyError(f"row {row} is not in {self.path}, which has {self.n:,} subjects")
 
     # ----------------------------------------------------------------------------------------------------- images
+    @property
+    def has_images(self) -> bool:
+        """Whether there are images at all; else the survey is a table."""
+        return (self.path / IMAGES).exists()
+
     @cached_property
     def images(self) -> Any:
         """The network's crops: zarr array (N, H, W, C) uint8, read by slices; None for a survey without images."""
         path = self.path / IMAGES
-        if not path.exists():
+        if not self.has_images:
             return None
         import zarr  # takes half a second, and many commands need no image
 
@@ -413,9 +646,10 @@ class Survey:
         except Exception as error:  # zarr raises many kinds on broken metadata
             raise SurveyError(f"{path} is not a readable Zarr array ({str(error).splitlines()[0]})") from None
         expected = (self.n, self.info.size, self.info.size, len(self.info.bands))
-        if array.shape != expected or array.dtype != np.uint8:
+        longer = array.shape[:1] > expected[:1] and array.shape[1:] == expected[1:]
+        if not (array.shape == expected or longer) or array.dtype != np.uint8:
             raise SurveyError(f"{path} holds {array.dtype} {array.shape}; uint8 {expected} is expected")
-        return array
+        return _First(array, self.n) if longer else array
 
     @cached_property
     def _originals(self) -> Pack:
@@ -426,10 +660,18 @@ class Survey:
         return Pack(self.path / THUMBNAILS)
 
     def original(self, row: int) -> tuple[bytes, str]:
-        """The source's bytes as they are, and their media type."""
+        """What people look at, and its media type: a file's bytes as they were, or a linear cut.
+
+        Where originals are linked, it is the bytes of a `Link`: see `link`.
+        """
         self._check_row(row)
         content = self._originals.read(row)
         return content, media_type(content)
+
+    def link(self, row: int) -> Link | None:
+        """Where the original of a subject lies outside; None where its bytes are in the survey: see `original`."""
+        self._check_row(row)
+        return Link.from_bytes(self._originals.read(row)) if self.info.originals == "link" else None
 
     def thumbnails(self, rows: Any) -> list[bytes]:
         """JPEG bytes of each row's whole original, longest side at most 128 px."""
@@ -438,13 +680,18 @@ class Survey:
     @property
     def preprocessing(self) -> dict[str, Any]:
         """How the network's input was cut from the image; a checkpoint applies only to equal preprocessing."""
-        return {
+        found: dict[str, Any] = {
             "size": self.info.size,
             "crop": self.info.crop,
             "extent": self.info.extent,
             "bands": list(self.info.bands),
             "range": [0, 1],
         }
+        if self.info.stretch.mode != "range":
+            found["stretch"] = self.info.stretch.to_dict()
+        if self.info.extent_arcsec is not None:
+            found["extent_arcsec"] = self.info.extent_arcsec
+        return found
 
     # ------------------------------------------------------------------------------------------------ runs and maps
     def run_folder(self, run_id: str) -> Path:
@@ -627,7 +874,7 @@ def _check_pack(folder: Path, n: int) -> list[str]:
     except SurveyError as error:
         return [str(error)]
     problems = []
-    if len(pack) != n:
+    if len(pack) < n:  # beyond may be what an `add` that was stopped has left
         problems.append(f"{folder} has {len(pack):,} rows, {SUBJECTS} {n:,}; they must be aligned")
     for path in sorted(folder.glob("*.npy")):
         offsets = Pack._load(path)

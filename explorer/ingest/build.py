@@ -3,7 +3,7 @@
 ::
 
     parts/command.json    what is being made, and under which survey_id: the same command goes on, another is refused
-    parts/listing.parquet every image in order: index, source_id, image, path, the user's columns
+    parts/listing.parquet every image in order: index, source_id, image, its files, the user's columns
     parts/plan.json       what the listing holds; written when the listing is whole
     parts/NNNNN.parquet   one row per accepted image of shard NNNNN; written last, when its other files are in place
     parts/NNNNN.refused   likewise, the refused ones (Parquet)
@@ -21,12 +21,14 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Literal, Self
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -34,9 +36,9 @@ from explorer import survey as layout
 from explorer.errors import IngestError
 from explorer.ingest import groups
 from explorer.ingest.decoder import Decoded
-from explorer.survey import ROW_GROUP, SUBJECTS_SCHEMA, SurveyInfo
+from explorer.survey import ROW_GROUP, SUBJECTS_SCHEMA, Link, SurveyInfo
 from models import artifacts
-from models.images import QUALITY_COLUMNS, Crop
+from models.images import PLACE_COLUMNS, QUALITY_COLUMNS, Crop, Stretch, rgb_of
 
 CHUNK = 64  # images that are read from disk at once
 SHARD = 4096
@@ -44,6 +46,8 @@ SHARD_BYTES = 64 << 20
 
 COMMAND_JSON = "command.json"
 PLAN_JSON = "plan.json"
+#: Columns of a block's rows that a `Link` has, too.
+_LINKED = ("member", "x", "y", "context")
 LISTING = "listing.parquet"
 
 #: The listing's first columns; the user's own follow as c0, c1, … with their name in the field's metadata.
@@ -52,17 +56,34 @@ LISTING_SCHEMA = pa.schema(
         ("index", pa.int64()),
         ("source_id", pa.string()),
         ("image", pa.string()),
-        ("path", pa.string()),
+        ("paths", pa.list_(pa.string())),  # the file, or one per band
+        ("member", pa.int64()),  # its place in a stack; null: the file itself
         ("ra", pa.float64()),
         ("dec", pa.float64()),
         ("zooniverse_subject_id", pa.int64()),
     ]
 )
 
+#: What the image itself says of its place: `models.images.PLACE_COLUMNS`, which the listing may know better.
+_PLACES = [f"image_{name}" for name in PLACE_COLUMNS]
 _PART_SCHEMA = pa.schema(
-    [("index", pa.int64()), ("digest", pa.binary(16)), *((name, pa.float32()) for name in QUALITY_COLUMNS)]
+    [
+        ("index", pa.int64()),
+        ("digest", pa.binary(16)),
+        *((name, pa.float32()) for name in QUALITY_COLUMNS),
+        *((name, pa.float64()) for name in _PLACES),
+    ]
 )
-_REFUSED_SCHEMA = pa.schema([("source", pa.string()), ("source_id", pa.string()), ("reason", pa.string())])
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("source_id", pa.string()),
+        ("reason", pa.string()),
+        ("thumbnail", pa.binary()),  # JPEG; null where it could not be decoded at all
+    ]
+)
+#: Pixel scales that differ by less, relatively, are one.
+_SAME_SCALE = 1e-4
 
 
 # -------------------------------------------------------------------------------------------------------- one shard
@@ -114,39 +135,46 @@ class _Shard:
         self.number = number
         self.n = 0
         self.next_index = 0
+        self.capacity = build.per_shard
         self._working: dict[str, Path] = {
             name: build.parts / f"{number:05d}.{name}.working" for name in ("images", "originals", "thumbnails")
         }
         self._files: dict[str, BinaryIO] = {name: path.open("wb") for name, path in self._working.items()}
         self._offsets: dict[str, list[int]] = {"originals": [0], "thumbnails": [0]}
         self._rows: dict[str, list[Any]] = {name: [] for name in _PART_SCHEMA.names}
-        self._refused: dict[str, list[str]] = {name: [] for name in _REFUSED_SCHEMA.names}
+        self._refused: dict[str, list[Any]] = {name: [] for name in QUARANTINE_SCHEMA.names}
 
-    def accept(self, index: int, path: str, decoded: Decoded, k: int) -> str | None:
+    def accept(self, row: Mapping[str, Any], decoded: Decoded, k: int) -> str | None:
         """Append a block's k-th good image; where its file is not what was decoded, nothing: the reason comes back."""
         content = decoded.originals[k]
-        if isinstance(content, int):
-            n_bytes = content
-            try:
-                with open(path, "rb", buffering=0) as source:  # noqa: PTH123 - pathlib takes longer than the read
+        try:
+            if self._build.originals == "link":
+                content = Link.to(row["paths"], **{name: row.get(name) for name in _LINKED}).to_bytes()
+            elif isinstance(content, int):
+                n_bytes = content
+                with open(row["paths"][0], "rb", buffering=0) as source:  # noqa: PTH123 - pathlib takes longer than the read
                     content = source.read(n_bytes + 1)
-            except OSError as error:
-                return f"cannot be read ({error.strerror or error})"
-            if len(content) != n_bytes:
-                return "the file changed while it was read"
+                if len(content) != n_bytes:
+                    return "the file changed while it was read"
+        except OSError as error:
+            return f"cannot be read ({error.strerror or error})"
         thumbnail = decoded.thumbnails[k]
         self._files["images"].write(np.ascontiguousarray(decoded.crops[k]).data)
         for name, piece in (("originals", content), ("thumbnails", thumbnail)):
             self._files[name].write(piece)
             self._offsets[name].append(self._offsets[name][-1] + len(piece))
-        for name, value in zip(_PART_SCHEMA.names, (index, decoded.digests[k], *decoded.quality[k]), strict=True):
+        places = getattr(decoded, "places", None)
+        place = [np.nan] * len(_PLACES) if places is None else places[k]
+        values = (row["index"], decoded.digests[k], *decoded.quality[k], *place)
+        for name, value in zip(_PART_SCHEMA.names, values, strict=True):
             self._rows[name].append(value)
         self.n += 1
         return None
 
-    def refuse(self, source: str, source_id: str, reason: str) -> None:
+    def refuse(self, row: Mapping[str, Any], reason: str, thumbnail: bytes | None) -> None:
         """Note an image that cannot become a subject."""
-        for name, value in zip(_REFUSED_SCHEMA.names, (source, source_id, reason), strict=True):
+        values = (row["image"], row["source_id"], reason, thumbnail)
+        for name, value in zip(QUARANTINE_SCHEMA.names, values, strict=True):
             self._refused[name].append(value)
 
     def finish(self) -> None:
@@ -176,7 +204,7 @@ class _Shard:
                 artifacts.fsync_directory(places[name].parent)
         else:
             self.discard()
-        refused = pa.table(self._refused, schema=_REFUSED_SCHEMA)
+        refused = pa.table(self._refused, schema=QUARANTINE_SCHEMA)
         artifacts.write_table(build.parts / f"{number:05d}.refused", refused)
         part = pa.table(self._rows, schema=_PART_SCHEMA.with_metadata({"next_index": str(self.next_index)}))
         artifacts.write_table(build.parts / f"{number:05d}.parquet", part)
@@ -188,7 +216,7 @@ class _Shard:
         n_chunks = -(-self.n // CHUNK)
         image_bytes = crop.size**2 * crop.n_bands
         file.write(bytes((n_chunks * CHUNK - self.n) * image_bytes))
-        index = np.full((images_per_shard(crop) // CHUNK, 2), 2**64 - 1, "<u8")  # "no such chunk"
+        index = np.full((self._build.per_shard // CHUNK, 2), 2**64 - 1, "<u8")  # "no such chunk"
         index[:n_chunks, 0] = np.arange(n_chunks) * (CHUNK * image_bytes)
         index[:n_chunks, 1] = CHUNK * image_bytes
         file.write(index.tobytes() + crc32c(index.tobytes()).to_bytes(4, "little"))
@@ -213,6 +241,8 @@ class Build:
         JSON that identifies what is being made (sources, options).
     crop
         How the network's input is cut; its bands may still be changed by the plan.
+    originals
+        Whether what people look at is kept in the survey, or linked.
 
     Raises
     ------
@@ -220,10 +250,13 @@ class Build:
         There is a survey already, the folder holds other things, another command began it, or a process is at work.
     """
 
-    def __init__(self, path: Path, command: Mapping[str, Any], crop: Crop) -> None:
+    def __init__(
+        self, path: Path, command: Mapping[str, Any], crop: Crop, originals: Literal["keep", "link"] = "keep"
+    ) -> None:
         self.path = path
         self.parts = path / layout.PARTS
         self.crop = crop
+        self.originals = originals
         self._lock: int | None = None
         if path.exists() and not path.is_dir():
             raise IngestError(f"{path} is a file; a survey needs a folder of its own")
@@ -310,12 +343,24 @@ class Build:
         os.close(self._lock)
 
     @property
+    def per_shard(self) -> int:
+        """Images in one file of images.zarr."""
+        return images_per_shard(self.crop)
+
+    @property
     def is_finished(self) -> bool:
         """Only the removal of parts/ is left to do."""
         return (self.path / layout.SURVEY_TOML).exists()
 
     def write_plan(self, plan: dict[str, Any]) -> None:
-        """Note that the listing is whole. `plan` must hold ``n`` (rows) and ``bands``."""
+        """Note that the listing is whole.
+
+        Parameters
+        ----------
+        plan
+            ``n`` (rows of the listing), ``integer_ids``, ``bands``; where they apply ``notes``, ``stretch``,
+            ``pixel_scale_arcsec``, ``extent_arcsec`` and ``reading``, as in `SurveyInfo`.
+        """
         artifacts.write_json(self.parts / PLAN_JSON, plan)
         self.plan = plan
 
@@ -326,21 +371,25 @@ class Build:
         Parameters
         ----------
         rows
-            The block's rows of the listing: index, source_id, image, path.
+            The block's rows of the listing: index, source_id, image, paths; where originals are linked also member, x,
+            y and context as in `Link`.
         """
-        reasons = dict(decoded.bad)
+        refused: dict[int, tuple[Any, Any]] = {
+            position: (why[0], why[1] if len(why) > 1 else None) for position, *why in decoded.bad
+        }
         place = {position: k for k, position in enumerate(decoded.good)}
         for position, row in enumerate(rows):
             if self._shard is None:
                 self._shard = _Shard(self, self.n_shards)
-            reason = reasons.get(position) or self._shard.accept(row["index"], row["path"], decoded, place[position])
+            reason, thumbnail = refused.get(position, (None, None))
+            reason = reason or self._shard.accept(row, decoded, place[position])
             if reason:
-                self._shard.refuse(row["image"], row["source_id"], reason)
+                self._shard.refuse(row, reason, thumbnail)
                 self.n_refused += 1
             else:
                 self.n_accepted += 1
             self._shard.next_index = self.next_index = row["index"] + 1
-            if self._shard.n == images_per_shard(self.crop):
+            if self._shard.n == self._shard.capacity:
                 self._finish_shard()
 
     def _finish_shard(self) -> None:
@@ -372,28 +421,37 @@ class Build:
             For cut-outs: side of the cut, px; the listing then has x and y.
         """
         assert self.plan is not None
-        n = self.n_accepted
-        sheet = self._writer.submit(write_contact_sheet, self.path, n, self.crop)
-        subject_ids, grouped = self._group(cut_out_extent)
-        self._join_subjects(subject_ids, grouped)
+        n, plan = self.n_accepted, self.plan
+        sheet = self._writer.submit(write_contact_sheet, self.path, n, self.crop, plan["bands"])
+        joined = self._gather(cut_out_extent)
+        grouped = joined.grouped(cut_out_extent)
+        self._join_subjects(joined.subject_ids, grouped)
         self._join_refused()
+        artifacts.write_array(self.path / layout.DIGESTS, joined.digests)
         image_folder = self.path / layout.IMAGES
         artifacts.write_json(image_folder / "zarr.json", zarr_metadata(n, self.crop))
+        whole = self.crop.mode == "resize"
         info = SurveyInfo(
             survey_id=self.survey_id,
             name=name,
             size=self.crop.size,
-            bands=tuple(self.plan["bands"]),
+            bands=tuple(plan["bands"]),
             crop=self.crop.mode,
-            extent=None if self.crop.mode == "resize" else (self.crop.extent or self.crop.size),
+            extent=None if whole or "extent_arcsec" in plan else (self.crop.extent or self.crop.size),
             created_at=self.created_at,
-            notes=(*self.plan.get("notes", ()), *grouped.notes),
+            notes=(*plan.get("notes", ()), *grouped.notes),
+            stretch=Stretch.from_dict(plan.get("stretch") or {}),
+            originals=self.originals,
+            pixel_scale_arcsec=plan.get("pixel_scale_arcsec") or joined.pixel_scale,
+            extent_arcsec=plan.get("extent_arcsec"),
+            reading=plan.get("reading") or {},
         )
         sheet.result()
         info.write(self.path / layout.SURVEY_TOML)
 
     def totals(self) -> dict[str, Any]:
-        """What the finished survey holds: n_subjects, n_quarantined, n_groups, n_tune, n_test, contact_sheet, notes."""
+        """What the finished survey holds: n_subjects, n_quarantined, n_groups, n_tune, n_test, contact_sheet, info."""
+        info = SurveyInfo.read(self.path / layout.SURVEY_TOML)
         table = pq.read_table(self.path / layout.SUBJECTS, columns=["half", "duplicate_group"])
         counts = {item["values"]: item["counts"] for item in table.column("half").value_counts().to_pylist()}
         return {
@@ -403,7 +461,8 @@ class Build:
             "n_tune": counts.get("tune", 0),
             "n_test": counts.get("test", 0),
             "contact_sheet": str(self.path / layout.CONTACT_SHEET),
-            "notes": list(SurveyInfo.read(self.path / layout.SURVEY_TOML).notes),
+            "notes": list(info.notes),
+            "info": info,
         }
 
     def remove_parts(self) -> None:
@@ -435,12 +494,11 @@ class Build:
                 waiting = waiting.slice(n)
                 start = stop
 
-    def _group(self, cut_out_extent: int | None) -> tuple[np.ndarray, groups.Groups]:
-        """The subject ids, int64 (n,), and their groups."""
+    def _gather(self, cut_out_extent: int | None) -> "_Joined":
+        """What must be known of all accepted images at once."""
         assert self.plan is not None
         aliases = {field.name: alias for alias, field in self._own_columns().items()}
-        first, second = ("ra", "dec") if cut_out_extent is None else (aliases["x"], aliases["y"])
-        ids, digests, at, images = [], [], [], []
+        ids, digests, at, images, scales = [], [], [], [], [(np.inf, -np.inf)]
         for rows in self._rows():
             if self.plan["integer_ids"]:
                 ids.append(rows.column("source_id").cast(pa.int64()).to_numpy())
@@ -448,19 +506,30 @@ class Build:
             digests.append(
                 np.frombuffer(digest.buffers()[1], np.uint64).reshape(-1, 2)[digest.offset :][: len(rows)].copy()
             )
-            at.append(np.stack([rows.column(name).to_numpy() for name in (first, second)]))
-            if cut_out_extent is not None:
+            scale = rows.column("image_pixel_scale_arcsec").to_numpy()
+            scales.append((scale.min(), scale.max()) if len(scale) else scales[0])  # NaN stays NaN
+            if cut_out_extent is None:
+                at.append(np.stack([_coordinate(rows, name).to_numpy() for name in ("ra", "dec")]))
+            else:
+                at.append(np.stack([rows.column(aliases[name]).to_numpy() for name in ("x", "y")]))
                 images.append(rows.column("image"))
-        pixels, places = np.concatenate(digests), np.concatenate(at, axis=1)
-        subject_ids = np.concatenate(ids) if ids else np.arange(len(pixels))
-        if cut_out_extent is None:
-            return subject_ids, groups.group(pixels, places[0], places[1])
-        names = pa.chunked_array([chunk for column in images for chunk in column.chunks])
-        image = names.combine_chunks().dictionary_encode().indices.to_numpy()
-        return subject_ids, groups.group_cut_outs(pixels, places[0], places[1], image, cut_out_extent)
+        pixels = np.concatenate(digests)
+        image = None
+        if images:
+            names = pa.chunked_array([chunk for column in images for chunk in column.chunks])
+            image = names.combine_chunks().dictionary_encode().indices.to_numpy()
+        low, high = (float(function([s[i] for s in scales])) for i, function in enumerate((np.min, np.max)))
+        return _Joined(
+            subject_ids=np.concatenate(ids) if ids else np.arange(len(pixels)),
+            digests=pixels,
+            places=np.concatenate(at, axis=1),
+            image=image,
+            pixel_scale=(low + high) / 2 if high - low <= _SAME_SCALE * low else None,
+        )
 
     def _join_subjects(self, subject_ids: np.ndarray, grouped: groups.Groups) -> None:
         """Write subjects.parquet in row order, a row group at a time."""
+        assert self.plan is not None
         own = self._own_columns()
         full = pa.schema([*SUBJECTS_SCHEMA, *own.values()])
         group_ids = subject_ids[grouped.first]
@@ -475,10 +544,17 @@ class Build:
             start = 0
             for table in regrouped(batches, ROW_GROUP):
                 known = {name: table.column(name) for name in table.column_names if name not in own}
+                known |= {name: _coordinate(table, name) for name in ("ra", "dec")}
+                known |= {name: _present(table.column(f"image_{name}")) for name in PLACE_COLUMNS[2:]}
+                if scale := self.plan.get("pixel_scale_arcsec"):
+                    known["pixel_scale_arcsec"] = known["pixel_scale_arcsec"].fill_null(scale)
                 known |= {field.name: table.column(alias) for alias, field in own.items()}
                 known |= {name: pa.array(values[start : start + len(table)]) for name, values in made.items()}
-                known["inclusion_probability"] = pa.nulls(len(table))  # there is no drawn sample yet
-                writer.write_table(pa.table([known[f.name].cast(f.type) for f in full], schema=full))
+                # the others are given later: by a drawn sample, a joined table, a person
+                columns = [
+                    known[f.name].cast(f.type) if f.name in known else pa.nulls(len(table), f.type) for f in full
+                ]
+                writer.write_table(pa.table(columns, schema=full))
                 start += len(table)
 
     def _own_columns(self) -> dict[str, pa.Field]:
@@ -494,7 +570,7 @@ class Build:
     def _join_refused(self) -> None:
         with (
             artifacts.replacing(self.path / layout.QUARANTINE) as file,
-            pq.ParquetWriter(file, _REFUSED_SCHEMA, compression="zstd") as writer,
+            pq.ParquetWriter(file, QUARANTINE_SCHEMA, compression="zstd") as writer,
         ):
             for number in range(self.n_shards):
                 writer.write_table(pq.read_table(self.parts / f"{number:05d}.refused"))
@@ -508,6 +584,123 @@ class Build:
         reason, n = max(counts.items(), key=lambda item: item[1])
         self.plan = None
         return IngestError(f"none of {self.n_refused:,} images can become a subject; of {n:,} the reason is: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """What is known of all accepted images, in row order.
+
+    Attributes
+    ----------
+    subject_ids
+        int64 (n,).
+    digests
+        uint64 (n, 2).
+    places
+        float64 (2, n): RA and Dec, deg; for cut-outs x and y, px.
+    image
+        Code of the image that each cut-out is from; None where they are no cut-outs.
+    pixel_scale
+        Arcsec per px where all agree, else None.
+    """
+
+    subject_ids: np.ndarray
+    digests: np.ndarray
+    places: np.ndarray
+    image: np.ndarray | None
+    pixel_scale: float | None
+
+    def grouped(self, extent: int | None) -> groups.Groups:
+        """Their duplicate groups; `extent` is that of cut-outs, px."""
+        if self.image is None or extent is None:
+            return groups.group(self.digests, self.places[0], self.places[1])
+        return groups.group_cut_outs(self.digests, self.places[0], self.places[1], self.image, extent)
+
+
+def _present(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Null where a float is missing."""
+    return pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+
+
+def _coordinate(rows: pa.Table, name: str) -> pa.ChunkedArray:
+    """RA or Dec, deg, as the table gave it, else as the image's WCS has it."""
+    return pc.coalesce(rows.column(name), _present(rows.column(f"image_{name}")))
+
+
+def create_table_only(path: Path, table: pa.Table, name: str, notes: Sequence[str] = ()) -> SurveyInfo:
+    """Make a survey without images, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The survey folder: absent or empty.
+    table
+        A row per subject: ``source_id`` (text, unique), ``ra``, ``dec`` (deg) and ``zooniverse_subject_id`` where they
+        are known; every other column is the user's own, with `kind` and `unit` in its field's metadata.
+
+    Raises
+    ------
+    IngestError
+        The folder is in use; no row; an id that is missing or there twice.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise IngestError(f"{path} is there already; create the survey in a folder of its own")
+    ids = table.column("source_id").cast(pa.string()).combine_chunks()
+    if len(ids) == 0:
+        raise IngestError("the table has no row; a survey needs one subject at least")
+    if ids.null_count:
+        raise IngestError(f"the table has {ids.null_count:,} rows without an id; every subject needs one")
+    if len(pc.unique(ids)) != len(ids):
+        counted = ids.value_counts()
+        twice = counted.field("values").filter(pc.greater(counted.field("counts"), 1))[0].as_py()
+        raise IngestError(f'the table has the id "{twice}" twice; ids must be unique')
+    n = len(ids)
+    subject_ids = integers_of(ids)
+    subject_ids = np.arange(n) if subject_ids is None else subject_ids
+    known: dict[str, Any] = {"source_id": ids, "subject_id": pa.array(subject_ids)}
+    known |= {k: table.column(k) for k in ("ra", "dec", "zooniverse_subject_id") if k in table.column_names}
+    ra, dec = (known[k].cast(pa.float64()).to_numpy() if k in known else np.full(n, np.nan) for k in ("ra", "dec"))
+    group_ids = subject_ids[groups.connected(n, groups.sky_pairs(ra, dec))]
+    known |= {"duplicate_group": pa.array(group_ids), "half": pa.array(groups.half_of(group_ids), pa.string())}
+    ours, taken = {field.name for field in SUBJECTS_SCHEMA}, set(known)
+    fields = list(SUBJECTS_SCHEMA)
+    arrays = [known[f.name].cast(f.type) if f.name in known else pa.nulls(n, f.type) for f in fields]
+    for field in table.schema:
+        if field.name not in known:
+            own = field.name
+            while own.lower() in ours or own in taken:
+                own += "_given"
+            taken.add(own)
+            fields.append(field.with_name(own))
+            arrays.append(table.column(field.name))
+    info = SurveyInfo(
+        survey_id=str(uuid.uuid4()),
+        name=name,
+        size=0,
+        bands=(),
+        crop="none",
+        extent=None,
+        created_at=artifacts.now(),
+        notes=tuple(notes),
+        originals="none",
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with artifacts.replacing_folder(path) as working:
+        with artifacts.replacing(working / layout.SUBJECTS) as file:
+            pq.write_table(pa.table(arrays, pa.schema(fields)), file, compression="zstd", row_group_size=ROW_GROUP)
+        artifacts.write_table(working / layout.QUARANTINE, QUARANTINE_SCHEMA.empty_table())
+        info.write(working / layout.SURVEY_TOML)
+    return info
+
+
+def integers_of(ids: pa.Array) -> np.ndarray | None:
+    """Ids as the integers they are, int64; None where one is not an integer from 0 to 2⁶³ − 1 as usually written."""
+    if not pc.all(pc.match_substring_regex(ids, "^(0|[1-9][0-9]{0,18})$")).as_py():
+        return None
+    try:
+        return np.asarray(ids.cast(pa.int64()).to_numpy())
+    except pa.ArrowInvalid:  # 2⁶³ and more
+        return None
 
 
 def _is_untouched(path: Path, parts: Path) -> bool:
@@ -564,8 +757,9 @@ def regrouped(batches: Any, n: int) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held)
 
 
-def write_contact_sheet(path: Path, n: int, crop: Crop) -> None:
+def write_contact_sheet(path: Path, n: int, crop: Crop, bands: Sequence[str]) -> None:
     """Write ``contact_sheet.png``: 25 crops at even distances through the survey, as the network sees them."""
+    shown = [0, 1, 2] if crop.n_bands == 3 else [0, 0, 0] if crop.n_bands == 1 else list(rgb_of(bands))
     rows = np.unique(np.linspace(0, n - 1, 25).round().astype(int))
     side, gap = 128, 4
     columns = min(5, len(rows))
@@ -577,7 +771,7 @@ def write_contact_sheet(path: Path, n: int, crop: Crop) -> None:
         with (path / layout.IMAGES / "c" / str(shard) / "0" / "0" / "0").open("rb") as file:
             file.seek(within * image_bytes)
             pixels = np.frombuffer(file.read(image_bytes), np.uint8).reshape(crop.size, crop.size, crop.n_bands)
-        tile = Image.fromarray(pixels[:, :, 0] if crop.n_bands == 1 else pixels).convert("RGB")
+        tile = Image.fromarray(np.ascontiguousarray(pixels[:, :, shown]))
         tile = tile.resize((side, side), Image.Resampling.BICUBIC)
         sheet.paste(tile, (gap + place % columns * (side + gap), gap + place // columns * (side + gap)))
     with artifacts.replacing(path / layout.CONTACT_SHEET) as handle:

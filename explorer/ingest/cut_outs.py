@@ -129,7 +129,7 @@ def _find(parts: Path, images: list[Path], options: CutOutOptions, decoders: Dec
             f"{image.stem}_{i:05d}" for image, count in zip(images, counts, strict=True) for i in range(count)
         ],
         "image": [image.name for image, count in zip(images, counts, strict=True) for _ in range(count)],
-        "path": [str(image) for image, count in zip(images, counts, strict=True) for _ in range(count)],
+        "paths": [[str(image)] for image, count in zip(images, counts, strict=True) for _ in range(count)],
     }
     units = {**COLUMNS, "original_x": "px", "original_y": "px"}
     fields = list(LISTING_SCHEMA)
@@ -148,7 +148,7 @@ def _blocks(listing: Path, start: int, context: int) -> Iterator[tuple[list[dict
         schema = file.schema_arrow
         alias = {f.metadata[b"name"]: f.name for f in schema if f.metadata and b"name" in f.metadata}
         x, y = alias[b"x"], alias[b"y"]
-        for batch in file.iter_batches(CHUNK, columns=["index", "source_id", "image", "path", x, y]):
+        for batch in file.iter_batches(CHUNK, columns=["index", "source_id", "image", "paths", "member", x, y]):
             rows = [row for row in batch.to_pylist() if row["index"] >= start]
             if rows:
-                yield rows, [CutOut(row["path"], row[x], row[y], context) for row in rows]
+                yield rows, [CutOut(row["paths"][0], row[x], row[y], context) for row in rows]

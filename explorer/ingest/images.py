@@ -144,10 +144,10 @@ def _blocks(listing: Path, start: int) -> Iterator[tuple[list[dict[str, Any]], l
         for group in range(file.num_row_groups):
             n = file.metadata.row_group(group).num_rows
             if first + n > start:
-                table = file.read_row_group(group, ["index", "source_id", "image", "path"])
+                table = file.read_row_group(group, ["index", "source_id", "image", "paths", "member"])
                 for offset in range(max(start - first, 0), n, BLOCK):
                     rows = table.slice(offset, BLOCK).to_pylist()
-                    yield rows, [row["path"] for row in rows]
+                    yield rows, [row["paths"][0] for row in rows]
             first += n
 
 
@@ -157,9 +157,9 @@ def _probed(listing: Path, n: int) -> list[str]:
     paths: list[str] = []
     with pq.ParquetFile(listing) as file:
         first = 0
-        for batch in file.iter_batches(ROW_GROUP, columns=["path"]):
+        for batch in file.iter_batches(ROW_GROUP, columns=["paths"]):
             here = [i - first for i in sorted(wanted) if first <= i < first + len(batch)]
-            paths += batch.column(0).take(pa.array(here, pa.int64())).to_pylist()
+            paths += [found[0] for found in batch.column(0).take(pa.array(here, pa.int64())).to_pylist()]
             first += len(batch)
     return paths
 
@@ -319,7 +319,7 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw])
     integers = "regexp_full_match(id, '0|[1-9][0-9]{0,18}') AND TRY_CAST(id AS BIGINT) IS NOT NULL"
     listed = f"(SELECT * REPLACE ({identifier} AS id) FROM listed)"
     integer_ids = bool(one(database, f"SELECT bool_and({integers}) FROM {listed}"))
-    ours = {field.name for field in SUBJECTS_SCHEMA} | {"index", "path", "digest"}
+    ours = {field.name for field in SUBJECTS_SCHEMA} | {"index", "paths", "member", "digest"}
     taken: set[str] = set()
     fields: list[pa.Field] = []
     values: dict[str, str] = {}
@@ -345,7 +345,8 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw])
         values[column] = sql
     select = ", ".join([f"{sql} AS {column}" for column, sql in {**known, **values}.items()])
     path = "CASE WHEN given LIKE '/%' THEN given WHEN given IS NULL THEN '' ELSE folder || '/' || given END"
-    query = f"SELECT id, coalesce(given, '') AS given, {path} AS path, {select} FROM {listed} ORDER BY source, n, given"
+    files = f"[{path}] AS paths, NULL::BIGINT AS member"
+    query = f"SELECT id, coalesce(given, '') AS given, {files}, {select} FROM {listed} ORDER BY source, n, given"
     schema = pa.schema([*LISTING_SCHEMA, *fields])
     with artifacts.replacing(parts / LISTING) as file, pq.ParquetWriter(file, schema) as writer:
         start = 0

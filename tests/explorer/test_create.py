@@ -28,7 +28,7 @@ from explorer.errors import IngestError, UsageError
 from explorer.ingest import build
 from explorer.ingest.decoder import Decoders, decode_block
 from explorer.ingest.images import CreateOptions, create
-from explorer.survey import Survey, check
+from explorer.survey import SUBJECTS_SCHEMA, Survey, check
 from models.images import Crop, prepare
 from tests.galaxies import write_galaxies
 
@@ -96,6 +96,7 @@ def test_a_survey_is_sound_and_leaves_nothing_behind(survey: Path) -> None:
     assert check(survey) == []
     assert sorted(path.name for path in survey.iterdir()) == [
         "contact_sheet.png",
+        "digests.npy",
         "images.zarr",
         "originals",
         "quarantine.parquet",
@@ -131,7 +132,7 @@ def test_ids_beyond_two_to_the_53_are_exact(survey: Path) -> None:
 
 def test_the_users_columns_are_kept_with_their_types(survey: Path) -> None:
     opened = Survey.open(survey)
-    own = {column.name: column.dtype for column in opened.columns()[13:]}
+    own = {column.name: column.dtype for column in opened.columns()[len(SUBJECTS_SCHEMA) :]}
     assert own == {
         "kind": "category",
         "mag": "number",

@@ -18,9 +18,11 @@ from explorer.ingest.images import CreateOptions, create
 from explorer.survey import SUBJECTS_SCHEMA, Pack, Survey, SurveyInfo, check
 from models import artifacts
 from models.artifacts import Run
+from models.images import Stretch
 from tests.galaxies import write_galaxies
 
 N = 12
+FROZEN = Path(__file__).parent / "frozen" / "survey_v1"
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def copy(made: Path, tmp_path: Path) -> Path:
 def test_columns_say_what_they_hold(made: Path) -> None:
     survey = Survey.open(made)
     columns = {column.name: (column.dtype, column.unit) for column in survey.columns()}
-    assert list(columns)[:13] == SUBJECTS_SCHEMA.names
+    assert list(columns)[: len(SUBJECTS_SCHEMA)] == SUBJECTS_SCHEMA.names
     assert columns["subject_id"] == columns["source_id"] == columns["duplicate_group"] == ("id", None)
     assert columns["ra"] == ("number", "deg")
     assert columns["half"] == columns["kind"] == ("category", None)
@@ -197,6 +199,11 @@ def test_survey_info_round_trips(tmp_path: Path) -> None:
         created_at="now",
         default_run="r1",
         notes=("one", "two"),
+        stretch=Stretch("percentile", (-1e-12, 0.5), (1e16, 3.0), (0.5, 99.5)),
+        originals="link",
+        pixel_scale_arcsec=0.396,
+        extent_arcsec=30.0,
+        reading={"hdu": "SCI", "n": 2},
     )
     info.write(tmp_path / "survey.toml")
     assert SurveyInfo.read(tmp_path / "survey.toml") == info
@@ -204,10 +211,19 @@ def test_survey_info_round_trips(tmp_path: Path) -> None:
 
 def test_another_schema_version_is_one_sentence(copy: Path) -> None:
     text = (copy / "survey.toml").read_text()
-    (copy / "survey.toml").write_text(text.replace("schema_version = 1", "schema_version = 2"))
-    with pytest.raises(SchemaError, match="has schema version 2; this Voorwerp reads version 1"):
+    (copy / "survey.toml").write_text(text.replace("schema_version = 2", "schema_version = 3"))
+    with pytest.raises(
+        SchemaError, match="has schema version 3; this Voorwerp reads version 2; a newer one may read it"
+    ):
         Survey.open(copy)
     assert len(check(copy)) == 1
+
+
+def test_an_older_schema_version_says_how_it_is_brought_up_to_date() -> None:
+    with pytest.raises(
+        SchemaError, match=r"has schema version 1.* `voorwerp migrate .*survey_v1` brings it up to date"
+    ):
+        Survey.open(FROZEN)
 
 
 @pytest.mark.parametrize(
