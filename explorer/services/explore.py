@@ -17,14 +17,17 @@ import numpy as np
 
 from explorer.errors import UsageError, VoorwerpError, no_such_column
 from explorer.raster import Aggregate, Cache, CellIndex, Frame, Norm, Paint, View, commonest, render
+from explorer.services.links import hms, links
 from explorer.state import Selection
 from explorer.survey import SUBJECTS_SCHEMA, Survey
 from models.artifacts import ArtifactError, Run
 from models.embedding import nearest
-from models.images import corner
 
 #: The scores every run has, and what a person reads.
 SCORES = {"anomaly_score": "Anomaly score", "feature_score": "Feature score", "image_score": "Image score"}
+
+#: Columns that the subject panel shows in other ways than as a line of a table.
+SHOWN_APART = ("crop_left", "crop_top", "crop_side", "is_known", "is_withdrawn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +226,12 @@ class Explore:
         return self._orders.get((selection_id, reference, run_id, round(lambda_, 4), descending), make)
 
     def thumbnail_pack(self, rows: np.ndarray) -> bytes:
-        """Thumbnails of rows in one answer: uint32 n, uint32 row × n, uint32 length × n, then the JPEGs in order."""
-        images = self.survey.thumbnails(rows)
+        """Thumbnails of rows in one answer: uint32 n, uint32 row × n, uint32 length × n, then the JPEGs in order.
+
+        Of a survey without images the ids come in their place, as UTF-8.
+        """
+        survey = self.survey
+        images = survey.thumbnails(rows) if survey.has_images else [s.encode() for s in survey.source_ids(rows)]
         lengths = np.array([len(i) for i in images], np.uint32)
         head = struct.pack("<I", len(images)) + np.asarray(rows, "<u4").tobytes() + lengths.astype("<u4").tobytes()
         return head + b"".join(images)
@@ -270,7 +277,7 @@ class Explore:
         record = self.survey.subject(row)
         source_id = str(record.pop("source_id"))
         subject_id = str(record.pop("subject_id"))
-        units = {c.name: c.unit for c in self.survey.columns() if c.unit}
+        columns = {c.name: c for c in self.survey.columns()}
         neighbours = self.neighbours(row, run_id)
         names = self.survey.source_ids([r for r, _ in neighbours])
         quality = self._values.get(("scores", run_id), lambda: self.survey.scores(run_id)) if run_id else {}
@@ -282,27 +289,27 @@ class Explore:
             "split": _text(quality["split"][row]) if "split" in quality else None,
             "quality": _text(quality["quality"][row]) if "quality" in quality else None,
             "columns": [
-                {"name": name, "value": _text(value), "unit": units.get(name)}
+                {"name": name, "value": _text(value), "unit": columns[name].unit, "kind": columns[name].dtype}
                 for name, value in record.items()
-                if _text(value) is not None
+                if name not in SHOWN_APART and _text(value) is not None
             ],
+            "sky": self._sky_of(record),
+            "is_known": record.get("is_known") is True,
+            "is_withdrawn": record.get("is_withdrawn") is True,
             "neighbours": [
                 {"row": r, "distance": d, "source_id": s} for (r, d), s in zip(neighbours, names, strict=True)
             ],
             "size": self.survey.info.size,
-            "crop": self._crop_of(record),
         }
 
-    def _crop_of(self, record: dict[str, object]) -> dict[str, Any]:
-        """Where the network's crop lies in the original, px: left and top are null where it is centered."""
-        info = self.survey.info
-        place: dict[str, Any] = {"side": info.extent if info.crop == "center" else None, "left": None, "top": None}
-        if info.extent and {"x", "y", "original_x", "original_y"} <= record.keys():
-            for name, axis in (("left", "x"), ("top", "y")):
-                center, start = record[axis], record[f"original_{axis}"]
-                if isinstance(center, float) and isinstance(start, float):
-                    place[name] = corner(center, info.extent) - start
-        return place
+    def _sky_of(self, record: dict[str, object]) -> dict[str, Any] | None:
+        """Where a subject is, for people and for other archives; None where that is not known."""
+        ra, dec = record.get("ra"), record.get("dec")
+        if not isinstance(ra, float) or not isinstance(dec, float):
+            return None
+        side, scale = record.get("crop_side"), record.get("pixel_scale_arcsec") or self.survey.info.pixel_scale_arcsec
+        fov = 3 * side * scale if isinstance(side, int) and isinstance(scale, float) else 60.0
+        return {"ra": ra, "dec": dec, "text": f"{hms(ra, dec)}   ({ra:.5f}, {dec:+.5f})", "links": links(ra, dec, fov)}
 
     def hover(self, row: int, run_id: str, lambda_: float) -> dict[str, Any]:
         """What the card under the mouse says of a subject."""
