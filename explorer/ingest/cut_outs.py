@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from explorer.errors import IngestError, UsageError
 from explorer.ingest.build import CHUNK, LISTING, LISTING_SCHEMA, Build, full_disk_said
-from explorer.ingest.decoder import CutOut, Decoders, has_color
+from explorer.ingest.decoder import Decoders, Item, has_color
 from explorer.ingest.detection import COLUMNS, detect
 from explorer.ingest.images import CreateOptions
 from models import artifacts
@@ -142,7 +142,7 @@ def _find(parts: Path, images: list[Path], options: CutOutOptions, decoders: Dec
     return {"n": n, "integer_ids": False, "bands": ["r", "g", "b"] if color else ["grey"], "extent": extent}
 
 
-def _blocks(listing: Path, start: int, context: int) -> Iterator[tuple[list[dict[str, Any]], list[CutOut]]]:
+def _blocks(listing: Path, start: int, context: int) -> Iterator[tuple[list[dict[str, Any]], list[Item]]]:
     """Blocks of listed sources from index `start` on."""
     with pq.ParquetFile(listing) as file:
         schema = file.schema_arrow
@@ -151,4 +151,4 @@ def _blocks(listing: Path, start: int, context: int) -> Iterator[tuple[list[dict
         for batch in file.iter_batches(CHUNK, columns=["index", "source_id", "image", "paths", "member", x, y]):
             rows = [row for row in batch.to_pylist() if row["index"] >= start]
             if rows:
-                yield rows, [CutOut(row["paths"][0], row[x], row[y], context) for row in rows]
+                yield rows, [Item((row["paths"][0],), None, row[x], row[y], context) for row in rows]

@@ -324,8 +324,8 @@ def test_a_file_that_kills_its_decoder_does_not_stop_the_rest(tmp_path: Path, mo
         (_, killed), *_ = decoders.decode([("third", paths[:2])])
         assert killed.good == []
         assert killed.bad == [
-            (0, "decoding took longer than one image may"),
-            (1, "decoding took longer than one image may"),
+            (0, "decoding took longer than one image may", None),
+            (1, "decoding took longer than one image may", None),
         ]
         decoders._time_limit_s = 30
         (_, after), *_ = decoders.decode([("fourth", paths[:2])])
@@ -568,7 +568,7 @@ def test_the_command_says_how_many_of_how_many(tmp_path: Path, capsys: pytest.Ca
     assert main(["create", str(path), str(tmp_path / "images"), "--size", "32", "--name", "three"]) == 0
     said = capsys.readouterr().out
     assert f"3 of 4 images are subjects of {path}" in said
-    assert f"1 of 4 could not be used: {path / 'quarantine.parquet'} says why" in said
+    assert f"1 of 4 could not be used: {path / 'quarantine.html'} shows which and why" in said
     assert str(path / "contact_sheet.png") in said
     assert main(["check", str(path)]) == 0
     assert "is sound: 3 subjects" in capsys.readouterr().out
