@@ -1,8 +1,9 @@
 """``voorwerp create`` and ``check``: a survey folder is made and looked over."""
 
 import contextlib
+import re
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,24 +12,120 @@ import click
 from explorer.errors import SurveyError, UsageError
 
 if TYPE_CHECKING:
+    from explorer.survey import SurveyInfo
+    from models.images import Stretch
     from models.progress import Progress
 
-SURVEY = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path)
+
+
+class Words(click.ParamType):
+    """``g,r,i`` as ("g", "r", "i")."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The words without the blanks around them."""
+        if isinstance(value, tuple):
+            return value
+        words = tuple(word.strip() for word in value.split(","))
+        if not all(words):
+            self.fail(f'"{value}" has an empty place between its commas', param, ctx)
+        return words
+
+
+class Numbers(Words):
+    """``0.5,99.5`` as (0.5, 99.5)."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """The numbers."""
+        words = super().convert(value, param, ctx)
+        try:
+            return tuple(float(word) for word in words)
+        except ValueError:
+            self.fail(f'"{value}" is not a list of numbers like 0.5,99.5', param, ctx)
+
+
+class Extent(click.ParamType):
+    """``212``, ``212px`` or ``30arcsec`` as {"extent": 212} or {"extent_arcsec": 30.0}."""
+
+    name = "extent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
+        """The extent under the name of its option."""
+        if isinstance(value, dict):
+            return value
+        found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(px|arcsec|\"|)", value.strip())
+        if found is None or (found[2] in ("", "px") and not found[1].isdigit()):
+            self.fail(f'"{value}" is neither pixels (212, 212px) nor an angle (30arcsec)', param, ctx)
+        return {"extent": int(found[1])} if found[2] in ("", "px") else {"extent_arcsec": float(found[1])}
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several options as one decorator, in the order of ``--help``."""
+
+    def decorate(command: Any) -> Any:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+#: Where the images and the values in them are: for `create` and `add`.
+reading_options = options(
+    click.option("--path-column", metavar="NAME", help="The manifest's column of image paths."),
+    click.option(
+        "--id-column", metavar="NAME", help="The manifest's column of ids, kept as text.  [default: file names]"
+    ),
+    click.option(
+        "--bands",
+        type=Words(),
+        metavar="g,r,i",
+        help="Names of the bands, in channel order; name=INDEX or name=HDU picks one from a cube or a file.",
+    ),
+    click.option("--hdu", metavar="NAME|N", help="The extension of FITS files that holds the image."),
+    click.option("--dataset", metavar="PATH", help="The array in HDF5 files or Zarr groups that holds the images."),
+)
+
+stretch_options = options(
+    click.option(
+        "--stretch",
+        type=click.Choice(["linear", "percentile", "lupton"]),
+        help="How values become 0–1, for the whole survey.  [default: the range of 8- and 16-bit files; percentile]",
+    ),
+    click.option("--stretch-low", type=Numbers(), metavar="LIST", help="Value shown as 0: one, or one per band."),
+    click.option("--stretch-high", type=Numbers(), metavar="LIST", help="Value shown as 1: one, or one per band."),
+    click.option(
+        "--percentiles", type=Numbers(), metavar="LOW,HIGH", help="Of the survey's values.  [default: 0.5,99.5]"
+    ),
+    click.option("--per-image", is_flag=True, help="Percentiles of each image by itself: they cannot be compared."),
+    click.option("--lupton-q", type=float, metavar="Q", help="Softening of the Lupton stretch.  [default: 8]"),
+    click.option("--lupton-stretch", type=float, metavar="VALUE", help="Its linear scale.  [default: from the noise]"),
+    click.option("--lupton-minimum", type=float, metavar="VALUE", help="Value shown as 0.  [default: from the noise]"),
+    click.option("--stretch-from", type=PATH, metavar="SURVEY", help="The stretch of another survey, as it is."),
+)
 
 
 @click.command()
-@click.argument("survey", type=SURVEY)
-@click.argument("sources", nargs=-1, metavar="SOURCE...", type=click.Path(path_type=Path))
+@click.argument("survey", type=PATH)
+@click.argument("sources", nargs=-1, metavar="SOURCE...", type=PATH)
 @click.option(
     "--cut-out",
     "cut_outs",
     multiple=True,
-    metavar="IMAGE",
-    type=click.Path(path_type=Path),
+    metavar="MOSAIC",
+    type=PATH,
     help="A large image, in which sources are found and cut out (instead of SOURCE).",
 )
-@click.option("--path-column", metavar="NAME", help="The manifest's column of image paths.")
-@click.option("--id-column", metavar="NAME", help="The manifest's column of ids, kept as text.  [default: file names]")
+@click.option(
+    "--catalogue",
+    type=PATH,
+    metavar="TABLE",
+    help="Cut at the RA and Dec of this table instead: CSV, Parquet, FITS table or VOTable.",
+)
+@click.option("--no-images", is_flag=True, help="The table SOURCE is the whole survey.")
+@reading_options
 @click.option("--size", default=64, show_default=True, help="Side of the network's input, px.")
 @click.option(
     "--crop",
@@ -39,57 +136,202 @@ SURVEY = click.Path(path_type=Path)
 )
 @click.option(
     "--extent",
-    type=int,
-    metavar="PX",
-    help="Cut this much around the center, then area-average to --size.  "
+    type=Extent(),
+    metavar="PX|ARCSEC",
+    help="Cut this much (212, 30arcsec) around the center, then area-average to --size.  "
     "[default: --size; for cut-outs, from the sources' sizes]",
+)
+@click.option(
+    "--pixel-scale", type=click.FloatRange(0, min_open=True), metavar="ARCSEC", help="Of images that do not say it."
+)
+@stretch_options
+@click.option(
+    "--originals",
+    type=click.Choice(["keep", "link"]),
+    default="keep",
+    show_default=True,
+    help="Copy what people look at into the survey, or leave it where it is.",
 )
 @click.option("--name", help="What the survey is called.  [default: the folder's name]")
 def create(
     survey: Path,
     sources: tuple[Path, ...],
     cut_outs: tuple[Path, ...],
-    path_column: str | None,
-    id_column: str | None,
+    catalogue: Path | None,
+    no_images: bool,
     size: int,
     crop: Literal["center", "resize"],
-    extent: int | None,
+    extent: dict[str, Any] | None,
+    pixel_scale: float | None,
+    originals: Literal["keep", "link"],
     name: str | None,
+    path_column: str | None,
+    id_column: str | None,
+    bands: tuple[str, ...] | None,
+    hdu: str | None,
+    dataset: str | None,
+    **stretch: Any,
 ) -> None:
-    """Make the folder SURVEY from images: folders, manifests (CSV, TSV, Parquet), or one large image.
+    """Make the folder SURVEY from images: folders, manifests (CSV, TSV, Parquet), stacks, or large images.
 
-    PNG, JPEG and TIFF are read. Stopped at any moment, the same command goes on where it was.
+    PNG, JPEG, TIFF, FITS, npy, HDF5 and Zarr are read; a manifest may name one file per band (path_g, path_r, …).
+    Stopped at any moment, the same command goes on where it was.
     """
     if bool(sources) == bool(cut_outs):
         raise UsageError(
             "name folders, manifests or images as SOURCE, or one large image with --cut-out; one of the two"
         )
+    started = time.monotonic()
+    if no_images:
+        beside = [cut_outs, catalogue, path_column, bands, hdu, dataset, extent, pixel_scale, *stretch.values()]
+        if any(beside):
+            raise UsageError("with --no-images a table is the whole survey; only --id-column and --name go with it")
+        from explorer.ingest.tables import create_from_table
+        from explorer.survey import Survey
+
+        info = create_from_table(survey, sources, name, id_column)
+        n = Survey.open(survey).n
+        click.echo(f"{n:,} rows are subjects of {survey}, which has no images ({time.monotonic() - started:,.0f} s)")
+        for note in info.notes:
+            click.echo(f"note: {note}")
+        return
+    told = {
+        "size": size,
+        **(extent or {}),
+        "name": name,
+        "bands": bands,
+        "stretch": stretch_of(**stretch),
+        "pixel_scale_arcsec": pixel_scale,
+        "originals": originals if originals != "keep" else None,
+        "hdu": hdu,
+    }
     if cut_outs:
-        if path_column or id_column or crop != "center":
-            raise UsageError("--path-column, --id-column and --crop do not go with --cut-out")
+        if path_column or crop != "center" or dataset:
+            raise UsageError("--path-column, --crop and --dataset do not go with --cut-out")
+        if id_column and catalogue is None:
+            raise UsageError("--id-column and --cut-out do not go together without the table that --catalogue names")
         from explorer.ingest.cut_outs import CutOutOptions, create_cut_outs
 
-        making = create_cut_outs(survey, cut_outs, CutOutOptions(size=size, extent=extent, name=name))
+        told |= {"catalogue": catalogue, "id_column": id_column}
+        making = create_cut_outs(survey, cut_outs, CutOutOptions(**_given(told)))
     else:
+        if catalogue is not None:
+            raise UsageError("--catalogue says where to cut; name the large image with --cut-out")
         from explorer.ingest.images import CreateOptions, create
 
-        making = create(survey, sources, CreateOptions(size, crop, extent, name, path_column, id_column))
-    started = time.monotonic()
+        told |= {"crop": crop, "path_column": path_column, "id_column": id_column, "dataset": dataset}
+        making = create(survey, sources, CreateOptions(**_given(told)))
     totals = show_making(making)
-    seconds = time.monotonic() - started
-    n, refused = totals["n_subjects"], totals["n_quarantined"]
-    click.echo(f"{n:,} of {n + refused:,} images are subjects of {survey} ({seconds:,.0f} s)")
-    if refused:
-        click.echo(f"{refused:,} of {n + refused:,} could not be used: {survey / 'quarantine.parquet'} says why")
-    tune, test, groups = totals["n_tune"], totals["n_test"], totals["n_groups"]
-    click.echo(f"tune half {tune:,}, test half {test:,}; {n - groups:,} duplicates of another")
-    for note in totals["notes"]:
-        click.echo(f"note: {note}")
+    say_totals(survey, totals, time.monotonic() - started)
     if crop == "center" and extent is None and not cut_outs:
         click.echo(
             f"the network sees the central {size} × {size} px of each; --extent PX or --crop resize shows it more"
         )
-    click.echo(f"{min(n, 25)} of them as the network sees them: {totals['contact_sheet']}")
+    click.echo(f"{min(totals['n_subjects'], 25)} of them as the network sees them: {totals['contact_sheet']}")
+
+
+def _given(told: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def stretch_of(
+    *,
+    stretch: Literal["linear", "percentile", "lupton"] | None,
+    stretch_low: tuple[float, ...] | None,
+    stretch_high: tuple[float, ...] | None,
+    percentiles: tuple[float, ...] | None,
+    per_image: bool,
+    lupton_q: float | None,
+    lupton_stretch: float | None,
+    lupton_minimum: float | None,
+    stretch_from: Path | None,
+) -> "Stretch | None":
+    """The stretch that these options ask for; None where they say nothing. What they leave open is derived later.
+
+    Raises
+    ------
+    UsageError
+        Options that do not go together.
+    """
+    from models.images import Stretch
+
+    groups: dict[str, dict[str, Any]] = {
+        "linear": {"--stretch-low": stretch_low, "--stretch-high": stretch_high},
+        "percentile": {"--percentiles": percentiles, "--per-image": per_image or None},
+        "lupton": {
+            "--lupton-q": lupton_q,
+            "--lupton-stretch": lupton_stretch,
+            "--lupton-minimum": lupton_minimum,
+        },
+    }
+    told = {name: mode for mode, group in groups.items() for name, value in group.items() if value is not None}
+    if stretch_from is not None:
+        if told or stretch:
+            raise UsageError(
+                f"--stretch-from takes another survey's stretch as it is; leave out {next(iter(told), '--stretch')}"
+            )
+        from explorer.survey import SURVEY_TOML, SurveyInfo
+
+        return SurveyInfo.read(stretch_from / SURVEY_TOML).stretch
+    modes = sorted(set(told.values()))
+    if len(modes) > 1 or (stretch and modes and modes != [stretch]):
+        odd = next(name for name, mode in told.items() if mode != (stretch or modes[0]))
+        raise UsageError(f"{odd} is of the stretch {told[odd]}, not of {stretch or modes[0]}; leave one of them out")
+    mode: Any = stretch or (modes[0] if modes else None)
+    if mode is None:
+        return None
+    if (stretch_low is None) != (stretch_high is None):
+        raise UsageError("--stretch-low and --stretch-high are given together, or neither")
+    if percentiles is not None and len(percentiles) != 2:
+        raise UsageError("--percentiles takes two, like 0.5,99.5")
+    try:
+        return Stretch(
+            mode,
+            low=stretch_low or (),
+            high=stretch_high or (),
+            percentiles=(percentiles[0], percentiles[1]) if percentiles else None,
+            per_image=per_image,
+            q=lupton_q,
+            stretch=lupton_stretch,
+            minimum=lupton_minimum,
+        )
+    except ValueError as error:
+        raise UsageError(f"this stretch is not possible: {error}") from None
+
+
+def say_totals(survey: Path, totals: dict[str, Any], seconds: float) -> None:
+    """Print what became of the images, and how they were read."""
+    n, refused = totals["n_subjects"], totals["n_quarantined"]
+    click.echo(f"{n:,} of {n + refused:,} images are subjects of {survey} ({seconds:,.0f} s)")
+    if refused:
+        click.echo(f"{refused:,} of {n + refused:,} could not be used: {totals['report']} shows which and why")
+    click.echo(made_how(totals["info"]))
+    tune, test, groups = totals["n_tune"], totals["n_test"], totals["n_groups"]
+    click.echo(f"tune half {tune:,}, test half {test:,}; {n - groups:,} duplicates of another")
+    for note in totals["notes"]:
+        click.echo(f"note: {note}")
+
+
+def made_how(info: "SurveyInfo") -> str:
+    """Bands, stretch and pixel scale of a survey, in words."""
+    stretch = info.stretch
+    limits = ", ".join(
+        f"{band} {low:.4g} to {high:.4g}"
+        for band, low, high in zip(
+            info.bands if len(stretch.low) > 1 else ["values"], stretch.low, stretch.high, strict=False
+        )
+    )
+    words = {
+        "range": "the file type's own range",
+        "linear": f"linear, {limits}",
+        "percentile": f"percentiles {' to '.join(f'{p:g}' for p in stretch.percentiles or ())} of "
+        + ("each image by itself: images cannot be compared" if stretch.per_image else f"the survey, {limits}"),
+        "lupton": f"Lupton, Q {stretch.q or 0:.4g}, stretch {stretch.stretch or 0:.4g}, "
+        f"minimum {stretch.minimum or 0:.4g}",
+    }[stretch.mode]
+    scale = info.pixel_scale_arcsec
+    pixels = f"{scale:.4g} arcsec per px" if scale else "pixel scale unknown or not the same for all"
+    return f"bands {', '.join(info.bands)}; stretch: {words}; {pixels}"
 
 
 def show_making(making: "Generator[Progress, None, dict[str, Any]]") -> dict[str, Any]:
@@ -121,7 +363,7 @@ def show_making(making: "Generator[Progress, None, dict[str, Any]]") -> dict[str
 
 
 @click.command()
-@click.argument("survey", type=SURVEY)
+@click.argument("survey", type=PATH)
 def check(survey: Path) -> None:
     """Say every problem of SURVEY at once; exit 1 if there is one."""
     from explorer.ledger import check as check_ledger

@@ -36,6 +36,7 @@ from explorer import survey as layout
 from explorer.errors import IngestError
 from explorer.ingest import groups
 from explorer.ingest.decoder import Decoded
+from explorer.ingest.report import write_report
 from explorer.survey import ROW_GROUP, SUBJECTS_SCHEMA, Link, SurveyInfo
 from models import artifacts
 from models.images import PLACE_COLUMNS, QUALITY_COLUMNS, Crop, Stretch, rgb_of
@@ -446,11 +447,12 @@ class Build:
             extent_arcsec=plan.get("extent_arcsec"),
             reading=plan.get("reading") or {},
         )
+        write_report(self.path, name)
         sheet.result()
         info.write(self.path / layout.SURVEY_TOML)
 
     def totals(self) -> dict[str, Any]:
-        """What the finished survey holds: n_subjects, n_quarantined, n_groups, n_tune, n_test, contact_sheet, info."""
+        """n_subjects, n_quarantined, n_groups, n_tune, n_test, contact_sheet, report, notes, info."""
         info = SurveyInfo.read(self.path / layout.SURVEY_TOML)
         table = pq.read_table(self.path / layout.SUBJECTS, columns=["half", "duplicate_group"])
         counts = {item["values"]: item["counts"] for item in table.column("half").value_counts().to_pylist()}
@@ -461,6 +463,7 @@ class Build:
             "n_tune": counts.get("tune", 0),
             "n_test": counts.get("test", 0),
             "contact_sheet": str(self.path / layout.CONTACT_SHEET),
+            "report": str(self.path / layout.REPORT),
             "notes": list(info.notes),
             "info": info,
         }

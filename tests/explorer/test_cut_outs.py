@@ -203,7 +203,7 @@ def test_what_is_not_possible(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     with pytest.raises(UsageError, match="two of the images have the same name"):
         make(tmp_path / "survey", tmp_path / "a.png", tmp_path / "a.jpg")
     assert main(["create", str(tmp_path / "survey"), "--cut-out", str(HUBBLE), "--id-column", "x"]) == 2
-    assert "do not go with --cut-out" in capsys.readouterr().err
+    assert "do not go together without the table that --catalogue names" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------ groups and halves
