@@ -56,6 +56,7 @@ _MEDIA_TYPES = (
     (b"\x89PNG", "image/png"),
     (b"II", "image/tiff"),
     (b"MM", "image/tiff"),
+    (b"\x1f\x8b", "application/gzip"),  # a linear original: FITS, compressed
 )
 
 
@@ -342,7 +343,7 @@ def rgb_of(bands: Sequence[str]) -> tuple[int, int, int]:
 
 # -------------------------------------------------------------------------------------------------------- decode
 def media_type(content: bytes) -> str:
-    """The media type of an image file's bytes: ``image/jpeg``, ``image/png``, ``image/tiff``, else octet-stream."""
+    """The media type of an image file's bytes: ``image/jpeg``, ``image/png``, ``image/tiff``, ``application/gzip``."""
     return next((name for magic, name in _MEDIA_TYPES if content.startswith(magic)), "application/octet-stream")
 
 
