@@ -184,7 +184,7 @@ class Explore:
             values = self.values(color.by, color.run_id, color.lambda_)
             return Paint.of_values(index, values, color.aggregate, color.norm)
 
-        return self._paints.get((map_id, color), make)
+        return self._paints.get((self.survey.generation, map_id, color), make)
 
     def frame(
         self, map_id: str, view: View, width: int, height: int, color: Color, selection_id: str, density: float
@@ -213,7 +213,7 @@ class Explore:
             keys = np.where(missing, np.inf, -keys if descending else keys)
             return np.argsort(keys, kind="stable").astype(np.uint32)
 
-        return self._orders.get((reference, run_id, round(lambda_, 4), descending), make)
+        return self._orders.get((self.survey.generation, reference, run_id, round(lambda_, 4), descending), make)
 
     def ordered(self, selection_id: str, reference: str, run_id: str, lambda_: float, descending: bool) -> np.ndarray:
         """The rows of a selection (all rows for the empty id) by a column: uint32."""
@@ -223,7 +223,9 @@ class Explore:
             selection = self.selection(selection_id)
             return order if selection is None else order[selection.mask()[order]]
 
-        return self._orders.get((selection_id, reference, run_id, round(lambda_, 4), descending), make)
+        return self._orders.get(
+            (self.survey.generation, selection_id, reference, run_id, round(lambda_, 4), descending), make
+        )
 
     def thumbnail_pack(self, rows: np.ndarray) -> bytes:
         """Thumbnails of rows in one answer: uint32 n, uint32 row × n, uint32 length × n, then the JPEGs in order.
@@ -257,7 +259,7 @@ class Explore:
             values = self.values(reference, run_id, lambda_)
             return np.sort(values[np.isfinite(values)])
 
-        ordered = self._values.get(("sorted", reference, run_id, round(lambda_, 4)), make)
+        ordered = self._values.get(("sorted", self.survey.generation, reference, run_id, round(lambda_, 4)), make)
         value = float(self.values(reference, run_id, lambda_)[row])
         if not np.isfinite(value):
             return {"value": None, "below": None, "of": len(ordered)}
