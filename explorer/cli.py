@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from explorer.commands import making, running, serving, tables
+from explorer.commands import exporting, making, running, serving, tables
 from explorer.errors import UsageError, VoorwerpError
 
 
@@ -22,7 +22,18 @@ def cli() -> None:
     """Find scientifically interesting unknowns in more galaxy images than anyone can look at."""
 
 
-for command in (making.create, making.check, running.run, running.jobs, tables.join, serving.serve, serving.demo):
+for command in (
+    making.create,
+    making.check,
+    making.migrate,
+    running.run,
+    running.jobs,
+    tables.join,
+    exporting.find,
+    exporting.export,
+    serving.serve,
+    serving.demo,
+):
     cli.add_command(command)
 
 

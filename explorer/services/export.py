@@ -21,6 +21,7 @@ from explorer import __version__
 from explorer.errors import UsageError
 from explorer.services.explore import SCORES, Explore
 from explorer.state import Selection
+from explorer.survey import SUBJECTS
 from models.artifacts import now
 
 #: A cell that begins so is taken for a formula by spreadsheets.
@@ -41,7 +42,10 @@ def selection_table(
     """
     survey = explore.survey
     rows = np.arange(survey.n) if selection is None else selection.rows()
-    table = pq.read_table(survey.path / "subjects.parquet").take(pa.array(rows))
+    table = pq.read_table(survey.path / SUBJECTS).take(pa.array(rows))
+    for name in ("is_known", "is_withdrawn"):  # null is false
+        i = table.schema.get_field_index(name)
+        table = table.set_column(i, table.schema.field(i), pc.fill_null(table.column(i), False))
 
     def add(name: str, values: pa.Array) -> None:
         nonlocal table
@@ -136,8 +140,9 @@ def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _unit(field: pa.Field) -> str:
+    """A column's unit as FITS and VOTable spell it."""
     unit: str = (field.metadata or {}).get(b"unit", b"").decode()
-    return unit
+    return "pix" if unit == "px" else unit
 
 
 def _rows_of(columns: list[pa.ChunkedArray], *marks: str) -> bytes:
@@ -184,7 +189,8 @@ def votable_bytes(table: pa.Table) -> bytes:
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">\n<RESOURCE type="results">\n'
         + "".join(f"<INFO{_attributes({'name': name, 'value': value})}/>\n" for name, value in given.items())
-        + f'<COOSYS ID="sky" system="ICRS"/>\n<TABLE{_attributes({"name": given.get("survey", "subjects")})}>\n'
+        + '<COOSYS ID="sky" system="ICRS"/>\n'
+        + f'<TABLE ID="subjects"{_attributes({"name": given.get("survey", "subjects")})}>\n'
         + "".join(fields)
         + "<DATA><TABLEDATA>\n"
     )
@@ -292,9 +298,10 @@ def _fits_column(column: pa.ChunkedArray) -> tuple[np.ndarray, str, int | None]:
     """A column's big-endian values, its TFORM, and its TNULL where an integer is missing."""
     if column.type == pa.string():
         is_plain = pc.all(pc.invert(pc.match_substring_regex(column, _NOT_PRINTABLE))).as_py() is not False
-        texts = pc.fill_null(column, "").to_numpy()
-        encoded = np.array(texts if is_plain else [_ascii(text) for text in texts], "S")
-        return encoded, f"{encoded.dtype.itemsize}A", None
+        column = pc.fill_null(column, "")
+        texts = column.to_pylist() if is_plain else [_ascii(text) for text in column.to_pylist()]
+        width = max(map(len, texts), default=0) or 1
+        return np.array(texts, f"S{width}"), f"{width}A", None
     tform, dtype = _TFORMS[column.type]
     if tform == "L":  # a zero byte is neither T nor F: FITS Standard 4.0, section 7.3.3.1
         return pc.fill_null(pc.if_else(column, "T", "F"), "").to_numpy().astype("S1"), tform, None

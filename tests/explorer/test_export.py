@@ -1,12 +1,36 @@
-"""The export: what a spreadsheet may not run, and exact values."""
+"""The export: every format read back by the library its readers use; what a spreadsheet may not run; exact values."""
 
 import csv
 import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits, votable
+from astropy.table import Table
 
-from explorer.services.explore import _text
-from explorer.services.export import csv_bytes
+from explorer.errors import UsageError
+from explorer.ledger import Ledger
+from explorer.services import export
+from explorer.services.explore import Explore, _text
+from explorer.services.export import (
+    EXPORTS,
+    csv_bytes,
+    fits_bytes,
+    parquet_bytes,
+    regions_bytes,
+    selection_table,
+    votable_bytes,
+)
+from explorer.state import Selection
+from explorer.survey import Survey
+from tests.conftest import FIRST_ID
 
 
 def test_nothing_in_a_csv_is_a_formula() -> None:
@@ -23,3 +47,245 @@ def test_values_are_shown_with_all_their_digits() -> None:
     values = [588848901523702001, 149.123456789, single, 17.0, 1e300, True, "x", None, float("nan")]
     shown = ["588848901523702001", "149.123456789", "0.1", "17.0", "1e+300", "True", "x", None, None]
     assert [_text(value) for value in values] == shown
+
+
+# ----------------------------------------------------------------------------------------------- formats, read back
+@pytest.fixture(scope="module")
+def odd() -> pa.Table:
+    """Every type and every kind of text that a user's columns may have, with gaps."""
+    columns = {
+        "subject_id": pa.array([FIRST_ID, FIRST_ID + 1, FIRST_ID + 2]),
+        "source_id": pa.array([str(FIRST_ID), "a<b> & \"c\" 'd' }{", "λ\u0007"]),
+        "ra": pa.array([1.25, None, float("nan")]),
+        "dec": pa.array([-0.1, 2.0, 3.0]),
+        "crop_side": pa.array([64, None, None], pa.int32()),
+        "pixel_scale_arcsec": pa.array([0.5, None, None], pa.float32()),
+        "score": pa.array([0.1, None, float("-inf")], pa.float32()),
+        "SCORE": pa.array([1e300, float("inf"), 5e-324]),
+        "tiny": pa.array([-128, None, 127], pa.int8()),
+        "lowest": pa.array([-(2**63), None, 2**63 - 1]),
+        "huge": pa.array([2**64 - 1, None, 0], pa.uint64()),
+        "flag": pa.array([True, None, False]),
+        "note": pa.array(["two\r\nlines", "", None]),
+        "day": pa.array([0, None, 1], pa.date32()),
+        "list": pa.array([[1, 2], None, []]),
+        "nothing": pa.nulls(3),
+    }
+    provenance = {"survey": "<Five> & 'λ'", "selection": "f" * 64, "run_id": "", "lambda": 0.2}
+    table = pa.table(columns).replace_schema_metadata({"voorwerp": json.dumps(provenance)})
+    field = table.schema.field("ra").with_metadata({"unit": "deg"})
+    return table.set_column(2, field, table.column("ra"))
+
+
+def test_a_votable_holds_every_value_as_it_was(odd: pa.Table):
+    content = votable_bytes(odd)
+    file = votable.parse(io.BytesIO(content), verify="exception")
+    table = file.get_first_table().to_table()
+    assert file.version == "1.4"
+    assert table.colnames == odd.column_names
+    assert table["subject_id"].tolist() == [FIRST_ID, FIRST_ID + 1, FIRST_ID + 2]
+    assert table["source_id"].tolist() == [str(FIRST_ID), "a<b> & \"c\" 'd' }{", "λ\ufffd"]
+    assert table["note"].tolist() == ["two\r\nlines", "", ""]
+    assert table["score"].dtype == np.float32
+    assert table["score"][0] == np.float32(0.1) and table["score"][2] == -np.inf
+    assert table["SCORE"].tolist() == [1e300, float("inf"), 5e-324]
+    assert table["lowest"].tolist() == [-(2**63), None, 2**63 - 1]
+    assert table["huge"].tolist() == [str(2**64 - 1), "", "0"]
+    assert table["flag"].tolist() == [True, None, False]
+    assert table["tiny"].tolist() == [-128, None, 127]
+    assert table["day"].tolist() == ["1970-01-01", "", "1970-01-02"]
+    assert table["list"].tolist() == ["[1, 2]", "", "[]"]
+    assert (str(table["ra"].unit), np.isnan(np.ma.filled(table["ra"], np.nan)).tolist()) == ("deg", [False, True, True])
+
+
+def test_a_votable_says_where_it_came_from_and_what_its_columns_mean(odd: pa.Table):
+    resource = votable.parse(io.BytesIO(votable_bytes(odd)), verify="exception").resources[0]
+    assert {info.name: info.value for info in resource.infos} == {
+        "survey": "<Five> & 'λ'",
+        "selection": "f" * 64,
+        "lambda": "0.2",
+    }
+    ucds = {field.name: field.ucd for field in resource.tables[0].fields if field.ucd}
+    assert ucds == {
+        "subject_id": "meta.id",
+        "source_id": "meta.id;meta.main",
+        "ra": "pos.eq.ra;meta.main",
+        "dec": "pos.eq.dec;meta.main",
+    }
+    assert resource.coordinate_systems[0].system == "ICRS"
+
+
+def test_a_fits_table_holds_every_value_as_it_was(odd: pa.Table):
+    content = fits_bytes(odd)
+    assert len(content) % 2880 == 0
+    with fits.open(io.BytesIO(content), logical_as_bytes=True) as file:
+        file.verify("exception")
+        header, rows = file[1].header, file[1].data
+        assert rows["subject_id"].tolist() == [FIRST_ID, FIRST_ID + 1, FIRST_ID + 2]
+        assert rows["source_id"].tolist() == [str(FIRST_ID), "a<b> & \"c\" 'd' }{", "\\u03bb\\x07"]
+        assert rows["note"].tolist() == ["two\\r\\nlines", "", ""]
+        assert rows["flag"].tolist() == [b"T", b"", b"F"]
+        assert rows["huge"].tolist() == [str(2**64 - 1), "", "0"]
+        assert rows["SCORE_"].tolist() == [1e300, float("inf"), 5e-324]
+        assert np.isnan(rows["ra"]).tolist() == [False, True, True]
+    assert header["TUNIT3"] == "deg"
+    assert (header["SURVEY"], header["SELECTIO"], header["LAMBDA"]) == (r"<Five> & '\u03bb'", "f" * 64, "0.2")
+    table = Table.read(io.BytesIO(fits_bytes(odd.drop_columns(["flag"]))))
+    assert table["lowest"].tolist() == [-(2**63), None, 2**63 - 1]
+    assert table["tiny"].tolist() == [-128, None, 127]
+    assert table["crop_side"].tolist() == [64, None, None]
+
+
+def test_too_wide_or_too_large_for_fits_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(UsageError, match=r"1,000 columns, FITS takes 999; export Parquet"):
+        fits_bytes(pa.table({str(i): [1] for i in range(1000)}))
+    monkeypatch.setattr(export, "MAX_FITS", 1000)
+    with pytest.raises(UsageError, match=r'the longest text of "b" has 600 characters'):
+        fits_bytes(pa.table({"a": [1, 2], "b": ["x" * 600, ""]}))
+
+
+def test_an_empty_selection_is_a_file_without_rows(odd: pa.Table):
+    none = odd.slice(0, 0)
+    assert len(Table.read(io.BytesIO(votable_bytes(none)), format="votable")) == 0
+    assert len(Table.read(io.BytesIO(fits_bytes(none)))) == 0
+    assert regions_bytes(none).decode().splitlines()[-1] == "fk5"
+
+
+def test_rows_in_many_batches_are_all_there_and_in_order(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(export, "BATCH", 7)
+    table = pa.table({"subject_id": np.arange(100), "source_id": [f"é{i}" for i in range(100)]})
+    read = Table.read(
+        io.BytesIO(votable_bytes(pa.concat_tables([table.slice(0, 33), table.slice(33)]))), format="votable"
+    )
+    assert read["subject_id"].tolist() == list(range(100))
+    assert read["source_id"].tolist() == [f"é{i}" for i in range(100)]
+
+
+# --------------------------------------------------------------------------------------------------------- regions
+def test_a_region_is_the_crop_where_its_size_is_known_and_else_a_point():
+    table = pa.table(
+        {
+            "source_id": ["a", "b", "c", "d"],
+            "ra": [1.25, 2.5, None, 4.0],
+            "dec": [-0.5, 1e-7, 3.0, float("nan")],
+            "crop_side": pa.array([64, None, 64, 64], pa.int32()),
+            "pixel_scale_arcsec": pa.array([0.5, 0.5, 0.5, 0.5], pa.float32()),
+        }
+    )
+    assert regions_bytes(table).decode().splitlines() == [
+        "# Region file format: DS9 version 4.1",
+        "# 2 of 4 subjects have no RA and Dec and are left out",
+        "fk5",
+        'box(1.25,-0.5,32",32",0) # text={a}',
+        "point(2.5,1e-7) # point=circle text={b}",
+    ]
+
+
+def test_the_surveys_pixel_scale_stands_in_for_that_of_a_subject(odd: pa.Table):
+    table = odd.set_column(5, "pixel_scale_arcsec", pa.nulls(3, pa.float32())).slice(0, 1)
+    table = table.replace_schema_metadata({"voorwerp": json.dumps({"pixel_scale_arcsec": 0.25})})
+    assert regions_bytes(table).decode().splitlines()[-1] == f'box(1.25,-0.1,16",16",0) # text={{{FIRST_ID}}}'
+
+
+def test_an_id_cannot_break_out_of_its_label():
+    evil = "x}\nimage; circle(1,1,1) # text={ \x00\u2028y\\"
+    columns = {"source_id": [evil], "ra": [1.0], "dec": [2.0]}
+    columns |= {"crop_side": pa.nulls(1, pa.int32()), "pixel_scale_arcsec": pa.nulls(1, pa.float32())}
+    lines = regions_bytes(pa.table(columns)).decode().split("fk5\n")[1]
+    assert lines == "point(1,2) # point=circle text={x) image; circle(1,1,1) # text=( y\\}\n"
+
+
+# ------------------------------------------------------------------------------------------- a survey's own subjects
+def test_every_format_holds_the_same_subjects_with_scores_and_map(finished_survey: Path):
+    survey = Survey.open(finished_survey)
+    explore = Explore(survey)
+    run_id, map_id = next(iter(explore.runs())), next(iter(explore.maps()))
+    rows = [3, 5, 70]
+    table = selection_table(explore, Selection.of_rows(rows, survey.n), run_id, map_id, 0.2)
+    ids = [str(FIRST_ID + row) for row in rows]
+    read = {
+        "csv": list(csv.DictReader(io.StringIO(csv_bytes(table).decode(), newline=""))),
+        "parquet": pq.read_table(io.BytesIO(parquet_bytes(table))).to_pylist(),
+        "votable": list(Table.read(io.BytesIO(votable_bytes(table)), format="votable")),
+        "fits": list(Table.read(io.BytesIO(fits_bytes(table)))),
+    }
+    assert read.keys() | {"regions"} == EXPORTS.keys()
+    for records in read.values():
+        assert [str(record["source_id"]) for record in records] == ids
+        assert [int(record["subject_id"]) for record in records] == [FIRST_ID + row for row in rows]
+        for name in ("anomaly_score", "umap_1"):
+            found = np.array([float(record[name]) for record in records], np.float32)
+            np.testing.assert_array_equal(found, table.column(name).to_numpy())
+        assert {str(record["run_id"]) for record in records} == {run_id}
+        assert not any(str(record["is_withdrawn"]).lower() == "true" for record in records)
+    survey.close()
+
+
+def test_withdrawn_subjects_are_exported_and_flagged(image_survey: Path, tmp_path: Path):
+    shutil.copytree(image_survey, tmp_path / "survey")
+    path = tmp_path / "survey" / "subjects.parquet"
+    table = pq.read_table(path)
+    i = table.schema.get_field_index("is_withdrawn")
+    flags = pc.equal(table.column("subject_id"), FIRST_ID + 7)
+    pq.write_table(table.set_column(i, table.schema.field(i), flags), path)
+    survey = Survey.open(tmp_path / "survey")
+    exported = selection_table(Explore(survey), None, "", "", 0.2)
+    assert exported.num_rows == 200
+    assert exported.filter(exported.column("is_withdrawn")).column("source_id").to_pylist() == [str(FIRST_ID + 7)]
+    survey.close()
+
+
+# ---------------------------------------------------------------------------------------------------- command line
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.vot", "a.xml", "a.FITS", "a.reg"])
+def test_the_command_writes_what_the_suffix_says(
+    name: str, finished_survey: Path, tmp_path: Path, voorwerp: Callable[..., str]
+):
+    said = voorwerp("export", finished_survey, tmp_path / name)
+    assert said == f"200 of 200 subjects are in {tmp_path / name}\n"
+    start = (tmp_path / name).read_bytes()[:4]
+    expected = {
+        ".csv": b'"sub',
+        ".parquet": b"PAR1",
+        ".vot": b"<?xm",
+        ".xml": b"<?xm",
+        ".FITS": b"SIMP",
+        ".reg": b"# Re",
+    }
+    assert start == expected[Path(name).suffix]
+
+
+def test_the_command_exports_a_named_selection_with_the_newest_run(
+    finished_survey: Path, tmp_path: Path, voorwerp: Callable[..., str]
+):
+    shutil.copytree(finished_survey, tmp_path / "survey")
+    survey = Survey.open(tmp_path / "survey")
+    with Ledger(survey.path, survey.info.survey_id) as ledger:
+        ledger.save_selection("two odd ones", np.array([4, 9]), survey.subject_ids, who="a")
+    voorwerp("export", tmp_path / "survey", tmp_path / "two.parquet", "--selection", "two odd ones")
+    table = pq.read_table(tmp_path / "two.parquet")
+    assert table.column("source_id").to_pylist() == [str(FIRST_ID + 4), str(FIRST_ID + 9)]
+    assert table.column("run_id").to_pylist() == [survey.runs("score")[0].run_id] * 2
+    survey.close()
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["a.txt"], "has none of the suffixes .csv"),
+        (["a.csv", "--run", "no"], 'there is no finished run "no"; there are: [0-9-]+score'),
+        (["a.csv", "--selection", "no"], '"no"'),
+    ],
+)
+def test_a_wrong_command_writes_nothing_and_says_why(
+    arguments: list[str], sentence: str, finished_survey: Path, tmp_path: Path, voorwerp: Callable[..., str]
+):
+    with pytest.raises(AssertionError, match=sentence.replace(".", r"\.")):
+        voorwerp("export", finished_survey, tmp_path / arguments[0], *arguments[1:])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_finds_subjects(image_survey: Path, voorwerp: Callable[..., str]):
+    said = voorwerp("find", image_survey, FIRST_ID + 3, "no", FIRST_ID)
+    assert said.splitlines() == [str(FIRST_ID + 3), str(FIRST_ID), "2 of 3 found; 1 is not in this survey: no"]
+    with pytest.raises(AssertionError, match=r"ended with 1:\s+no subject of this survey has RA and Dec"):
+        voorwerp("find", image_survey, "150.1", "-2.2")
