@@ -67,13 +67,15 @@ SKY_COLUMNS = (
 _EXACT = 2**53
 
 
-def read_catalogue(path: Path | str, as_text: Sequence[str] = ()) -> pa.Table:
+def read_catalogue(path: Path | str, as_text: Sequence[str] = (), needed: bool = True) -> pa.Table:
     """A table from a file, its format told by the suffix.
 
     Parameters
     ----------
     as_text
         Columns that stay text as they are written, whatever they look like: ids that something is matched by.
+    needed
+        Whether the columns of `as_text` must be there.
 
     Returns
     -------
@@ -107,7 +109,7 @@ def read_catalogue(path: Path | str, as_text: Sequence[str] = ()) -> pa.Table:
         if not names:
             raise IngestError(f"{path} has no column that can be kept{_because(notes)}")
         for wanted in as_text:
-            if wanted not in names:
+            if needed and wanted not in names:
                 raise no_such_column(wanted, str(path), names)
         try:
             with connect(folder) as database:

@@ -98,8 +98,8 @@ def look(path: str, dataset: str | None, bands: Sequence[str], picks: Sequence[s
     OSError
         It cannot be read.
     """
-    with _refusing(path):
-        arrays = _arrays(path)
+    with refusing(path):
+        arrays = arrays_of(path)
         array = _chosen(arrays, dataset)
         names = _band_names(arrays, array)
         axes = _axes(array, 0 if picks else len(bands or names))
@@ -136,7 +136,7 @@ def open_member(
     OSError
         The file cannot be read.
     """
-    with _refusing(path):
+    with refusing(path):
         array, names, axes = _opened(path, Path(path).stat().st_mtime_ns, dataset, 0 if picks else len(bands))
         if (member is None) == (axes[0] == "N"):
             if member is None:
@@ -174,7 +174,7 @@ def open_member(
 
 @lru_cache(maxsize=4)
 def _opened(path: str, changed: int, dataset: str | None, n_bands: int) -> tuple[Array, tuple[str, ...], str]:
-    arrays = _arrays(path)
+    arrays = arrays_of(path)
     array = _chosen(arrays, dataset)
     names = _band_names(arrays, array)
     return array, names, _axes(array, n_bands or len(names))
@@ -271,7 +271,7 @@ def _sizes(shape: Sequence[int]) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------ files
-def _arrays(path: str) -> dict[str, Array]:
+def arrays_of(path: str) -> dict[str, Array]:
     """Every array of a file by its name."""
     lower = path.lower()
     if lower.endswith(".npy"):
@@ -477,7 +477,7 @@ def read_tiff(path: Path) -> Held:
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is said by the refusal
     file_size(path)
-    with _refusing(str(path), "TIFF"), tifffile.TiffFile(path) as file:
+    with refusing(str(path), "TIFF"), tifffile.TiffFile(path) as file:
         page = file.pages[0]  # series may lead to other files
         shape = tuple(page.shape)
         if math.prod(shape) > MAX_PIXELS:
@@ -499,7 +499,7 @@ def read_tiff(path: Path) -> Held:
 
 
 @contextmanager
-def _refusing(path: str, kind: str = "") -> Any:
+def refusing(path: str, kind: str = "") -> Any:
     """Whatever a library raises on a broken file becomes an `ImageError`."""
     try:
         with warnings.catch_warnings():

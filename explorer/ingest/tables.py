@@ -56,20 +56,27 @@ def subjects_of(sources: Sequence[Path | str], id_column: str | None) -> pa.Tabl
         id_column = next((lower[name] for name in ID_COLUMNS if name in lower), None)
         if id_column is not None:
             table = read_catalogue(source, as_text=[id_column])
-    ids = pa.array([str(i) for i in range(len(table))]) if id_column is None else table.column(id_column)
+    if id_column is None:
+        return with_ids(table, pa.array([str(i) for i in range(len(table))]))
+    ids = table.column(id_column)
     if ids.null_count:
         raise IngestError(f'{source} has {ids.null_count:,} rows without an id in its column "{id_column}"')
+    return with_ids(table.drop_columns([id_column]), ids)
+
+
+def with_ids(table: pa.Table, ids: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """A table with `ids` as ``source_id`` and its positions, where it has any, as ``ra`` and ``dec`` (deg)."""
     try:
         ra, dec = sky_positions(table)
         replaced = {name for name in sky_columns(table) if name.lower() in ("ra", "dec")}
     except UsageError:  # no positions
-        ra = dec = np.full(len(table), np.nan)
+        ra = dec = np.full(len(ids), np.nan)
         replaced = set()
     columns = {"source_id": ids, "ra": pa.array(ra, from_pandas=True), "dec": pa.array(dec, from_pandas=True)}
     fields = [pa.field(name, column.type) for name, column in columns.items()]
     arrays = list(columns.values())
     for field in table.schema:
-        if field.name not in replaced and field.name != id_column:
+        if field.name not in replaced:
             fields.append(field.with_name(field.name + "_given") if field.name in columns else field)
             arrays.append(table.column(field.name))
     return pa.table(arrays, pa.schema(fields, metadata=table.schema.metadata))
