@@ -29,6 +29,7 @@ for command in (
     running.run,
     running.jobs,
     tables.join,
+    tables.import_run,
     exporting.find,
     exporting.export,
     serving.serve,

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from explorer.commands.running import who
+
 SURVEY = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path)
 
@@ -44,3 +46,39 @@ def join(
     options = JoinOptions(on, sky, wanted, prefix, replace, known, name_column, name, strict)
     for sentence in join_table(survey, table, options).sentences():
         click.echo(sentence)
+
+
+@click.command("import-run")
+@click.argument("survey", type=SURVEY)
+@click.option("--latents", metavar="FILE[:KEY]", help="Vectors: npy, npz:ARRAY, HDF5:DATASET, Parquet, CSV.")
+@click.option("--scores", type=FILE, metavar="TABLE", help="A table whose numeric columns are scores.")
+@click.option("--id-column", metavar="COLUMN", help="The ids in both  [default: the order of rows]")
+@click.option("--score-column", metavar="COLUMN", help="Of TABLE: becomes the anomaly score.")
+@click.option("--ascending", is_flag=True, help="Low values of the score column are the anomalous ones.")
+@click.option("--name", help="A word for the run's name.")
+def import_run(
+    survey: Path,
+    latents: str | None,
+    scores: Path | None,
+    id_column: str | None,
+    score_column: str | None,
+    ascending: bool,
+    name: str | None,
+) -> None:
+    """Make a run of vectors or scores that were computed elsewhere.
+
+    Where SURVEY does not exist it is made first, without images, of the ids and the table's other columns.
+    """
+    from explorer.ingest import imported
+    from explorer.ledger import Ledger
+    from explorer.survey import Survey
+
+    options = imported.ImportOptions(latents, scores, id_column, score_column, ascending, name)
+    made = imported.import_run(survey, options)
+    opened = Survey.open(survey)
+    with Ledger(opened.path, opened.info.survey_id) as ledger:
+        ledger.append("job", {"action": "import", "kind": "score"}, who=who(), run_id=made.run_id)
+    opened.close()
+    for sentence in made.sentences:
+        click.echo(sentence)
+    click.echo(f"{made.run_id} has {made.n_rows:,} subjects")
