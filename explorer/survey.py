@@ -149,7 +149,8 @@ class SurveyInfo:
 
     def write(self, path: Path) -> None:
         """Write to `path` (``…/survey.toml``), whole or not at all."""
-        lines = [f"{name} = {_toml(getattr(self, name))}" for name in self.__slots__ if getattr(self, name) is not None]
+        told = {name: getattr(self, name) for name in self.__slots__}
+        lines = [f"{name} = {_toml(value)}" for name, value in told.items() if value is not None and value != {}]
         artifacts.write_bytes(path, ("\n".join(lines) + "\n").encode())
 
     @classmethod
@@ -196,7 +197,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, Stretch):
         value = value.to_dict()
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{_toml(k)} = {_toml(v)}' for k, v in value.items() if v is not None)}}}"
+        return f"{{ {', '.join(f'{k} = {_toml(v)}' for k, v in value.items() if v is not None)} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007F")

@@ -1,4 +1,4 @@
-"""``voorwerp create`` and ``check``: a survey folder is made and looked over."""
+"""``voorwerp create``, ``check`` and ``migrate``: a survey folder is made, looked over, brought up to date."""
 
 import contextlib
 import re
@@ -379,3 +379,23 @@ def check(survey: Path) -> None:
         raise click.exceptions.Exit(1)
     click.echo(f"{survey} is sound: {opened.n:,} subjects, {len(opened.runs())} runs, {len(opened.maps())} maps")
     opened.close()
+
+
+@click.command()
+@click.argument("survey", type=PATH)
+@click.option("--discard-old", is_flag=True, help="Remove the folder as it was, instead of keeping it beside.")
+def migrate(survey: Path, discard_old: bool) -> None:
+    """Bring SURVEY, made by an older Voorwerp, up to date: copy, check, swap.
+
+    Stopped at any moment, it is either the old or the new one, whole, and the same command finishes.
+    """
+    from explorer.ingest.migrate import migrate
+
+    totals = show_making(migrate(survey, discard_old))
+    click.echo(f"{survey} is {'now up to date' if totals['migrated'] else 'up to date already'}")
+    if totals["old"]:
+        click.echo(f"the folder as it was is kept as {totals['old']}; remove it when you have looked")
+    for problem in totals["problems"]:
+        click.secho(problem, fg="red", err=True)
+    if totals["problems"]:
+        raise click.exceptions.Exit(1)

@@ -164,9 +164,7 @@ class _Shard:
         for name, piece in (("originals", content), ("thumbnails", thumbnail)):
             self._files[name].write(piece)
             self._offsets[name].append(self._offsets[name][-1] + len(piece))
-        places = getattr(decoded, "places", None)
-        place = [np.nan] * len(_PLACES) if places is None else places[k]
-        values = (row["index"], decoded.digests[k], *decoded.quality[k], *place)
+        values = (row["index"], decoded.digests[k], *decoded.quality[k], *decoded.places[k])
         for name, value in zip(_PART_SCHEMA.names, values, strict=True):
             self._rows[name].append(value)
         self.n += 1
@@ -375,9 +373,7 @@ class Build:
             The block's rows of the listing: index, source_id, image, paths; where originals are linked also member, x,
             y and context as in `Link`.
         """
-        refused: dict[int, tuple[Any, Any]] = {
-            position: (why[0], why[1] if len(why) > 1 else None) for position, *why in decoded.bad
-        }
+        refused = {position: (reason, thumbnail) for position, reason, thumbnail in decoded.bad}
         place = {position: k for k, position in enumerate(decoded.good)}
         for position, row in enumerate(rows):
             if self._shard is None:
