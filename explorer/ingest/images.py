@@ -1,35 +1,39 @@
-"""Subjects from PNG, JPEG and TIFF files: folders, or manifests (CSV, TSV, Parquet) that name them.
+"""Subjects from image files: folders, manifests (CSV, TSV, Parquet) that name them, stacks of many images in a file.
 
-The work is done in three steps, each resumable: every image is listed (streamed, sorted, ids checked), decoded in
-blocks by `explorer.ingest.decoder` while one writer fills shards, and the parts are joined into a survey by
-`explorer.ingest.build`.
+The work is done in three steps, each resumable: every image is listed (streamed, sorted, ids checked) and bands and
+stretch of the survey are chosen, the images are decoded in blocks by `explorer.ingest.decoder` while one writer fills
+shards, and the parts are joined into a survey by `explorer.ingest.build`.
 """
 
 import os
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from explorer.errors import IngestError, UsageError, no_such_column
 from explorer.ingest.build import LISTING, LISTING_SCHEMA, Build, connect, full_disk_said, regrouped, sql_path
+from explorer.ingest.calibration import bands_and_picks, how_read, survey_wide
 from explorer.ingest.catalogues import one, read_parquet, read_text, type_of
-from explorer.ingest.decoder import Decoders
+from explorer.ingest.decoder import ARRAY_SUFFIXES, FITS_SUFFIXES, Decoders, Item, Reading
+from explorer.ingest.stacks import Stack, look
 from explorer.survey import ROW_GROUP, SUBJECTS_SCHEMA
 from models import artifacts
-from models.images import SUFFIXES, Crop
+from models.images import MAX_BANDS, SUFFIXES, Crop, ImageError, Stretch
 from models.progress import Progress
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
-#: Names by which a manifest's column of paths is known when it is not told.
+#: What a folder is searched for. Files of many images are named one by one.
+IMAGE_SUFFIXES = (*SUFFIXES, *FITS_SUFFIXES, ".npy")
+#: Names by which a manifest's column of paths is known when it is not told; with a band (path_g) for one file per band.
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path")
 BLOCK = 32  # images handed to a process at once
-_PROBED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,26 @@ class CreateOptions:
         Side of the network's crop, px.
     crop, extent
         See `models.images.Crop`.
+    extent_arcsec
+        The extent on the sky, in place of `extent`; each image's pixel scale makes px of it.
     name
         The survey's name; None takes the folder's.
     path_column, id_column
-        Columns of the manifest; None looks for a usual name, and takes file names as ids.
+        Columns of the manifest; None looks for a usual name, and takes file names as ids. With one file per band, the
+        name of the path columns without the band (path: path_g, path_r).
     workers
         Decoding processes; None takes one per core. The survey is the same for any number.
+    bands
+        Names in channel order; ``name=PICK`` takes a plane (from 0) of a cube, or an HDU, by its name. () leaves it to
+        the files.
+    hdu, dataset
+        See `explorer.ingest.decoder.Reading`.
+    stretch
+        How values become 0–1; what it leaves open is derived from a sample. None: see `explorer.ingest.calibration`.
+    pixel_scale_arcsec
+        arcsec per px of every image, whatever the files say.
+    originals
+        "keep" copies what people look at into the survey, "link" leaves it where it is.
     """
 
     size: int = 64
@@ -57,6 +75,13 @@ class CreateOptions:
     path_column: str | None = None
     id_column: str | None = None
     workers: int | None = None
+    extent_arcsec: float | None = None
+    bands: tuple[str, ...] = ()
+    hdu: str | None = None
+    dataset: str | None = None
+    stretch: Stretch | None = None
+    pixel_scale_arcsec: float | None = None
+    originals: Literal["keep", "link"] = "keep"
 
     def check(self) -> Crop:
         """The crop these options ask for (three bands, until the images are known).
@@ -64,17 +89,35 @@ class CreateOptions:
         Raises
         ------
         UsageError
-            A size or extent outside what is possible, or an extent where the whole image is taken.
+            A value outside what is possible, or an extent where the whole image is taken.
         """
         if not 8 <= self.size <= 1024:
             raise UsageError(f"a size of {self.size} px is not possible; choose 8 to 1,024")
         if self.crop not in ("center", "resize"):
             raise UsageError(f'there is no crop "{self.crop}"; there are center, resize')
-        if self.extent is not None and self.crop == "resize":
+        if (self.extent is not None or self.extent_arcsec is not None) and self.crop == "resize":
             raise UsageError("an extent is cut around the center; leave it out, or use the crop center")
+        if self.extent is not None and self.extent_arcsec is not None:
+            raise UsageError("an extent is in px or in arcsec; leave one of them out")
         if self.extent is not None and not 1 <= self.extent <= 65_535:
             raise UsageError(f"an extent of {self.extent} px is not possible; choose 1 to 65,535")
+        for value, what in ((self.extent_arcsec, "an extent"), (self.pixel_scale_arcsec, "a pixel scale")):
+            if value is not None and not 0 < value < 360_000:
+                raise UsageError(f"{what} of {value:g} arcsec is not possible; it is above 0")
+        if self.extent_arcsec and self.pixel_scale_arcsec and self.extent_arcsec > 65_535 * self.pixel_scale_arcsec:
+            raise UsageError(f"an extent of {self.extent_arcsec:g} arcsec is more than 65,535 px; choose less")
+        bands_and_picks(self.bands)
         return Crop(self.size, self.crop, self.extent)
+
+    def reading(self) -> Reading:
+        """How the files are read, as far as these options say it."""
+        names, picks = bands_and_picks(self.bands)
+        return Reading(self.hdu, self.dataset, names, picks, self.pixel_scale_arcsec, self.extent_arcsec)
+
+    def told(self) -> dict[str, Any]:
+        """JSON that tells one command from another."""
+        told = {k: v for k, v in asdict(self).items() if k != "workers"}
+        return {**told, "bands": list(self.bands), "stretch": self.stretch and self.stretch.to_dict()}
 
 
 def create(
@@ -112,19 +155,31 @@ def create(
     places = [Path(source).absolute() for source in sources]
     if not places:
         raise UsageError("there is nothing to create a survey from; name a folder, a manifest or images")
-    told = {k: v for k, v in asdict(options).items() if k != "workers"}
-    with full_disk_said(path), Build(path, {"sources": [str(p) for p in places], **told}, crop) as build:
+    command = {"sources": [str(p) for p in places], **options.told()}
+    with full_disk_said(path), Build(path, command, crop, options.originals) as build:
         if not build.is_finished:
             with Decoders(crop, options.workers) as decoders:
                 if build.plan is None:
                     yield Progress(0, 0, "listing images")
-                    plan = _list(build.parts, places, options)
-                    color = decoders.any_color(_probed(build.parts / LISTING, plan["n"]))
-                    build.write_plan({**plan, "bands": ["r", "g", "b"] if color else ["grey"]})
+                    plan = list_images(build.parts, places, options, decoders)
+                    listing, n, reading = build.parts / LISTING, plan["n"], options.reading()
+                    yield Progress(0, 0, "looking at some of the images")
+                    found = survey_wide(
+                        decoders,
+                        n,
+                        lambda rows: listed_items(listing, rows),
+                        crop,
+                        reading,
+                        options.stretch,
+                        plan.pop("bands"),
+                    )
+                    build.write_plan({**plan, **found, "notes": [*plan["notes"], *found["notes"]]})
                 assert build.plan is not None
                 n = build.plan["n"]
-                build.crop = decoders.crop = replace(crop, n_bands=len(build.plan["bands"]))
-                for block, decoded in decoders.decode(_blocks(build.parts / LISTING, build.next_index)):
+                roots = [str(p) for p in places if p.is_dir()]
+                build.crop, decoders.reading = how_read(build.plan, crop, options.originals, roots)
+                decoders.crop = build.crop
+                for block, decoded in decoders.decode(blocks(build.parts / LISTING, build.next_index)):
                     build.keep(block, decoded)
                     metrics = {"accepted": float(build.n_accepted), "quarantined": float(build.n_refused)}
                     yield Progress(build.next_index, n, "decoding", metrics)
@@ -137,8 +192,8 @@ def create(
     return build.totals()
 
 
-def _blocks(listing: Path, start: int) -> Iterator[tuple[list[dict[str, Any]], list[str]]]:
-    """Blocks of listed images from index `start` on: (rows, paths)."""
+def blocks(listing: Path, start: int) -> Iterator[tuple[list[dict[str, Any]], list[str | Item]]]:
+    """Blocks of listed images from index `start` on: (rows, items)."""
     with pq.ParquetFile(listing) as file:
         first = 0
         for group in range(file.num_row_groups):
@@ -147,27 +202,30 @@ def _blocks(listing: Path, start: int) -> Iterator[tuple[list[dict[str, Any]], l
                 table = file.read_row_group(group, ["index", "source_id", "image", "paths", "member"])
                 for offset in range(max(start - first, 0), n, BLOCK):
                     rows = table.slice(offset, BLOCK).to_pylist()
-                    yield rows, [row["paths"][0] for row in rows]
+                    yield rows, [_item(row["paths"], row["member"]) for row in rows]
             first += n
 
 
-def _probed(listing: Path, n: int) -> list[str]:
-    """Paths of up to 64 images at even distances: they tell whether the survey is in color."""
-    wanted = set(np.linspace(0, n - 1, min(n, _PROBED)).round().astype(int).tolist())
-    paths: list[str] = []
+def _item(paths: list[str], member: int | None) -> str | Item:
+    return paths[0] if len(paths) == 1 and member is None else Item(tuple(paths), member)
+
+
+def listed_items(listing: Path, rows: Sequence[int]) -> list[Item]:
+    """The images at some places of the listing, rising."""
+    items: list[Item] = []
     with pq.ParquetFile(listing) as file:
         first = 0
-        for batch in file.iter_batches(ROW_GROUP, columns=["paths"]):
-            here = [i - first for i in sorted(wanted) if first <= i < first + len(batch)]
-            paths += [found[0] for found in batch.column(0).take(pa.array(here, pa.int64())).to_pylist()]
+        for batch in file.iter_batches(ROW_GROUP, columns=["paths", "member"]):
+            here = [i - first for i in rows if first <= i < first + len(batch)]
+            items += [Item(tuple(row["paths"]), row["member"]) for row in batch.take(pa.array(here)).to_pylist()]
             first += len(batch)
-    return paths
+    return items
 
 
 # ---------------------------------------------------------------------------------------------------------- listing
 @dataclass(frozen=True, slots=True)
 class _Raw:
-    """A source as listed: Parquet with n, given, folder, id (null: none given), and the user's columns as c0, c1, …"""
+    """A source as listed: Parquet of `_RAW_SCHEMA` (a null id: none given), and the user's columns as c0, c1, …"""
 
     file: Path
     source: Path
@@ -175,27 +233,40 @@ class _Raw:
     types: list[pa.DataType]
     is_text: bool  # CSV: types are still to be found
     has_ids: bool
+    bands: tuple[str, ...] = ()  # one file for each; (): one file for all
 
 
-def _list(parts: Path, sources: list[Path], options: CreateOptions) -> dict[str, Any]:
-    """Write the listing of every image; returns the plan: n, integer_ids, notes."""
+def list_images(parts: Path, sources: list[Path], options: CreateOptions, decoders: Decoders) -> dict[str, Any]:
+    """Write the listing of every image; returns the plan: n, integer_ids, notes, bands (where each has its own file).
+
+    Raises
+    ------
+    UsageError, IngestError
+        See `create`.
+    """
     raws: list[_Raw] = []
     notes: list[str] = []
     loose: list[Path] = []
     for source in sources:
         file = parts / f"raw_{len(raws):05d}"
-        if source.is_dir():
+        if source.suffix.lower() in ARRAY_SUFFIXES and source.exists():
+            stack = _list_stack(file, source, options, decoders, notes)
+            if stack is None:
+                loose.append(source)
+            else:
+                raws.append(stack)
+        elif source.is_dir():
             raws.append(_list_files(file, source, _images_below(source)))
         elif not source.exists():
             raise IngestError(f"{source} does not exist; name a folder, a manifest or images")
-        elif source.suffix.lower() in SUFFIXES:
+        elif source.name.lower().endswith(IMAGE_SUFFIXES):
             loose.append(source)
         elif source.suffix.lower() in MANIFEST_SUFFIXES:
             raws.append(_list_manifest(file, source, options, notes))
         else:
             raise IngestError(
                 f"{source} is neither a folder, nor a manifest ({', '.join(MANIFEST_SUFFIXES)}), "
-                f"nor an image ({', '.join(SUFFIXES)})"
+                f"nor an image ({', '.join(SUFFIXES)}, .fits …), nor a stack ({', '.join(ARRAY_SUFFIXES)})"
             )
     if loose:
         raws.append(_list_files(parts / f"raw_{len(raws):05d}", Path("/"), (str(p)[1:] for p in loose)))
@@ -203,7 +274,11 @@ def _list(parts: Path, sources: list[Path], options: CreateOptions) -> dict[str,
         plan = _combine(database, parts, raws)
     for raw in raws:
         raw.file.unlink()
-    return {**plan, "notes": notes}
+    named = {raw.bands for raw in raws}
+    if len(named) > 1:
+        said = " and ".join(", ".join(bands) or "one file for all bands" for bands in sorted(named))
+        raise IngestError(f"the sources have unlike bands: {said}; make a survey of each")
+    return {**plan, "notes": notes, "bands": named.pop()}
 
 
 def _images_below(folder: Path) -> Iterator[str]:
@@ -218,14 +293,24 @@ def _images_below(folder: Path) -> Iterator[str]:
                         continue
                     name = f"{below}/{entry.name}" if below else entry.name
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(name)
-                    elif entry.name.lower().endswith(SUFFIXES):
+                        if not entry.name.lower().endswith(ARRAY_SUFFIXES):
+                            waiting.append(name)
+                    elif entry.name.lower().endswith(IMAGE_SUFFIXES):
                         yield name.encode("utf-8", "replace").decode()
         except OSError as error:
             raise IngestError(f"{folder / below} cannot be searched ({error.strerror})") from None
 
 
-_RAW_SCHEMA = pa.schema([("n", pa.int64()), ("given", pa.string()), ("folder", pa.string()), ("id", pa.string())])
+_RAW_SCHEMA = pa.schema(
+    [
+        ("n", pa.int64()),
+        ("given", pa.string()),  # what the source calls the image
+        ("folder", pa.string()),  # what paths are relative to
+        ("id", pa.string()),
+        ("paths", pa.list_(pa.string())),  # null: given is the path
+        ("member", pa.int64()),
+    ]
+)
 
 
 def _list_files(file: Path, folder: Path, names: Iterator[str]) -> _Raw:
@@ -234,7 +319,8 @@ def _list_files(file: Path, folder: Path, names: Iterator[str]) -> _Raw:
 
         def write() -> None:
             n = len(held)
-            columns = [pa.nulls(n, pa.int64()), pa.array(held), pa.array([str(folder)] * n), pa.nulls(n, pa.string())]
+            known = {"given": pa.array(held), "folder": pa.array([str(folder)] * n)}
+            columns = [known.get(field.name, pa.nulls(n, field.type)) for field in _RAW_SCHEMA]
             writer.write_table(pa.table(columns, schema=_RAW_SCHEMA))
             held.clear()
 
@@ -250,10 +336,10 @@ def _list_files(file: Path, folder: Path, names: Iterator[str]) -> _Raw:
 def _list_manifest(file: Path, manifest: Path, options: CreateOptions, notes: list[str]) -> _Raw:
     is_text = manifest.suffix.lower() != ".parquet"
     names, batches = read_text(manifest) if is_text else read_parquet(manifest, notes)
-    path_column = _path_column(manifest, names, options.path_column)
+    paths = _path_columns(manifest, names, options)
     if options.id_column is not None and options.id_column not in names:
         raise no_such_column(options.id_column, str(manifest), names)
-    own = [name for name in names if name not in (path_column, options.id_column)]
+    own = [name for name in names if name not in (*paths.values(), options.id_column)]
     writer: pq.ParquetWriter | None = None
     types: list[pa.DataType] = []
     n = 0
@@ -263,14 +349,13 @@ def _list_manifest(file: Path, manifest: Path, options: CreateOptions, notes: li
             if options.id_column is not None:
                 ids = batch.column(options.id_column)
                 if pa.types.is_floating(ids.type):
-                    raise IngestError(
-                        f'column "{options.id_column}" of {manifest} holds {ids.type}, which loses the last digits '
-                        "of long ids; write it as integer or text"
-                    )
+                    raise IngestError(_loses_digits(options.id_column, manifest, ids.type))
                 ids = ids.cast(pa.string())
-            columns = [pa.array(np.arange(n, n + len(batch))), batch.column(path_column).cast(pa.string())]
+            files = [batch.column(column).cast(pa.string()) for column in paths.values()]
+            columns = [pa.array(np.arange(n, n + len(batch))), pc.coalesce(*files)]
             columns += [pa.array([str(manifest.parent)] * len(batch), pa.string()), ids]
-            columns += [batch.column(name) for name in own]
+            columns += [pa.nulls(len(batch), pa.list_(pa.string())) if len(files) == 1 else _in_rows(files)]
+            columns += [pa.nulls(len(batch), pa.int64()), *(batch.column(name) for name in own)]
             table = pa.table(columns, names=[*_RAW_SCHEMA.names, *(f"c{i}" for i in range(len(own)))])
             if writer is None:
                 types = [table.schema.field(f"c{i}").type for i in range(len(own))]
@@ -284,19 +369,91 @@ def _list_manifest(file: Path, manifest: Path, options: CreateOptions, notes: li
             writer.close()
     if n == 0:
         raise IngestError(f"{manifest} has no rows")
-    return _Raw(file, manifest, own, types, is_text, options.id_column is not None)
+    bands = tuple(paths) if len(paths) > 1 else ()
+    return _Raw(file, manifest, own, types, is_text, options.id_column is not None, bands)
 
 
-def _path_column(manifest: Path, names: list[str], told: str | None) -> str:
+def _in_rows(columns: list[pa.Array]) -> pa.ListArray:
+    """Several columns of text as one of lists."""
+    n, k = len(columns[0]), len(columns)
+    flat = pa.concat_arrays(columns).take(pa.array(np.arange(n * k).reshape(k, n).T.ravel()))
+    return pa.ListArray.from_arrays(pa.array(np.arange(0, n * k + 1, k), pa.int32()), flat)
+
+
+def _list_stack(file: Path, source: Path, options: CreateOptions, decoders: Decoders, notes: list[str]) -> _Raw | None:
+    """List the images of a file of arrays; None where it is one image."""
+    names, picks = bands_and_picks(options.bands)
+    try:
+        stack: Stack = decoders.call(look, str(source), options.dataset, names, picks)
+    except ImageError as error:
+        raise IngestError(f"{source} {error}") from None
+    except OSError as error:
+        raise IngestError(f"{source} cannot be read ({error.strerror or error})") from None
+    notes.append(stack.note)
+    if stack.n is None:
+        return None
+    columns = {name: pa.array(values) for name, values in stack.columns.items()}
+    ids: pa.Array | None = None
+    if options.id_column is not None:
+        if options.id_column not in columns:
+            raise no_such_column(options.id_column, str(source), columns)
+        ids = columns.pop(options.id_column)
+        if pa.types.is_floating(ids.type):
+            raise IngestError(_loses_digits(options.id_column, source, ids.type))
+    schema = pa.schema([*_RAW_SCHEMA, *((f"c{i}", column.type) for i, column in enumerate(columns.values()))])
+    digits = len(str(stack.n - 1))
+    with pq.ParquetWriter(file, schema) as writer:
+        for start in range(0, stack.n, ROW_GROUP):
+            here = np.arange(start, min(start + ROW_GROUP, stack.n))
+            n = len(here)
+            given = pa.array([f"{source.name}[{i}]" for i in here])
+            named = pa.array([f"{source.stem}_{i:0{digits}d}" for i in here])
+            known = [pa.array(here), given, pa.array([str(source.parent)] * n)]
+            known += [named if ids is None else ids.slice(start, n).cast(pa.string())]
+            known += [pa.array([[source.name]] * n), pa.array(here)]
+            writer.write_table(pa.table([*known, *(c.slice(start, n) for c in columns.values())], schema=schema))
+    types = [column.type for column in columns.values()]
+    return _Raw(file, source, list(columns), types, False, True)
+
+
+def _loses_digits(column: str, source: Path, kind: pa.DataType) -> str:
+    said = f'column "{column}" of {source} holds {kind}'
+    return f"{said}, which loses the last digits of long ids; write it as integer or text"
+
+
+def _path_columns(manifest: Path, names: list[str], options: CreateOptions) -> dict[str, str]:
+    """The columns of paths: band → column, in channel order; one without a band where a file has them all."""
+    told = options.path_column
+    if told is not None and told in names:
+        return {"": told}
+    bands, picks = bands_and_picks(options.bands)
+    bases = (told,) if told is not None else PATH_COLUMNS
+    found = [columns for base in bases if (columns := _band_columns(names, base, bands))]
+    single = [] if told is not None else [name for name in names if name.lower() in PATH_COLUMNS]
+    if len(found) == 1 and not single:
+        if picks:
+            raise UsageError(f"{manifest} has a file for each band; --bands then takes names only, without =")
+        if len(found[0]) > MAX_BANDS:
+            raise UsageError(f"{manifest} has paths of {len(found[0])} bands; choose up to {MAX_BANDS} with --bands")
+        return found[0]
     if told is not None:
-        if told not in names:
-            raise no_such_column(told, str(manifest), names)
-        return told
-    likely = [name for name in names if name.lower() in PATH_COLUMNS]
-    if len(likely) != 1:
-        found = f"columns {' and '.join(likely)} could be it" if likely else f"it has {', '.join(names)}"
-        raise UsageError(f"{manifest} does not say which column holds the paths ({found}); name it with --path-column")
-    return likely[0]
+        raise no_such_column(told, str(manifest), names)
+    if len(single) == 1 and not found:
+        return {"": single[0]}
+    likely = [*single, *(column for columns in found for column in columns.values())]
+    said = f"columns {' and '.join(likely)} could be it" if likely else f"it has {', '.join(names)}"
+    raise UsageError(f"{manifest} does not say which column holds the paths ({said}); name it with --path-column")
+
+
+def _band_columns(names: list[str], base: str, bands: Sequence[str]) -> dict[str, str]:
+    """Band → column of its paths, for columns named ``base_band``."""
+    start = f"{base.lower()}_"
+    found = {name[len(start) :]: name for name in names if name.lower().startswith(start) and len(name) > len(start)}
+    found = {band: name for band, name in found.items() if name.lower() not in PATH_COLUMNS}
+    if not bands:
+        return found
+    exact = {band.lower(): name for band, name in found.items()}
+    return {band: exact[band.lower()] for band in bands} if all(band.lower() in exact for band in bands) else {}
 
 
 def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw]) -> dict[str, Any]:
@@ -309,12 +466,12 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw])
             types = {str(r.types[r.names.index(name)]) for r in raws if name in r.names}
             have = f"c{raw.names.index(name)}" if name in raw.names else "NULL"
             columns.append(f"{have}{'::VARCHAR' if len(types) > 1 else ''} AS c{k}")
-        listed = ", ".join([f"{i} AS source", "n", "given", "folder", "id", *columns])
+        listed = ", ".join([f"{i} AS source", *_RAW_SCHEMA.names, *columns])
         selects.append(f"SELECT {listed} FROM read_parquet({sql_path(raw.file)})")
     database.execute(f"CREATE TABLE listed AS {' UNION ALL '.join(selects)}")
     n = one(database, "SELECT count(*) FROM listed")
     if n == 0:
-        raise IngestError(f"{' and '.join(str(r.source) for r in raws)} has no image ({', '.join(SUFFIXES)})")
+        raise IngestError(f"{' and '.join(str(r.source) for r in raws)} has no image ({', '.join(IMAGE_SUFFIXES)})")
     identifier = _identifier(database, raws)
     integers = "regexp_full_match(id, '0|[1-9][0-9]{0,18}') AND TRY_CAST(id AS BIGINT) IS NOT NULL"
     listed = f"(SELECT * REPLACE ({identifier} AS id) FROM listed)"
@@ -344,8 +501,8 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw])
         fields.append(pa.field(column, kind, metadata={**metadata, "name": name}))
         values[column] = sql
     select = ", ".join([f"{sql} AS {column}" for column, sql in {**known, **values}.items()])
-    path = "CASE WHEN given LIKE '/%' THEN given WHEN given IS NULL THEN '' ELSE folder || '/' || given END"
-    files = f"[{path}] AS paths, NULL::BIGINT AS member"
+    path = "CASE WHEN p LIKE '/%' THEN p WHEN p IS NULL THEN '' ELSE folder || '/' || p END"
+    files = f"[{path} FOR p IN coalesce(paths, [given])] AS paths, member"
     query = f"SELECT id, coalesce(given, '') AS given, {files}, {select} FROM {listed} ORDER BY source, n, given"
     schema = pa.schema([*LISTING_SCHEMA, *fields])
     with artifacts.replacing(parts / LISTING) as file, pq.ParquetWriter(file, schema) as writer:
@@ -372,7 +529,8 @@ def _identifier(database: duckdb.DuckDBPyConnection, raws: list[_Raw]) -> str:
         ):
             raise IngestError(f"{raw.source} has no id in row {missing + 1:,}; every image needs one")
     name = "regexp_replace(given, '^.*/', '')"
-    candidates = [f"regexp_replace({name}, '[.][^.]*$', '')", "regexp_replace(given, '[.][^./]*$', '')", "given"]
+    suffix = "([.](fits|fit|fts)[.](gz|fz)|[.][^./]*)$"
+    candidates = [f"regexp_replace({text}, '{suffix}', '', 'i')" for text in (name, "given")] + ["given"]
     candidates.append("folder || '/' || given")
     for candidate in ["NULL"] if all(raw.has_ids for raw in raws) else candidates:
         identifier = f"coalesce(id, {candidate}, '')"
