@@ -9,6 +9,7 @@
     │   └── IngestError     a source that cannot become subjects
     ├── LedgerError         a decision could not be kept
     ├── JobError            a run cannot start, or failed
+    ├── SampError           no other application on the desktop can be reached
     └── AccessError         not allowed: another address, host or token
 """
 
@@ -46,6 +47,10 @@ class LedgerError(VoorwerpError):
 
 class JobError(VoorwerpError):
     """A run cannot start, or failed."""
+
+
+class SampError(VoorwerpError):
+    """No other application on the desktop can be reached."""
 
 
 class AccessError(VoorwerpError):
