@@ -174,7 +174,7 @@
 
     key(event) {
       if (typing(event) || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-      if (event.composedPath().some(e => e.classList?.contains("MuiPopover-root"))) return;  // an open menu has the keys
+      if (event.composedPath().some(e => e.classList?.contains("MuiPopover-root") || e.tagName === "DIALOG")) return;  // an open menu or dialog has the keys
       const key = event.key.toLowerCase();
       if ("plbucf".includes(key) && key.length === 1 || key === "escape") this.tell({kind: "key", key});
     }

@@ -1,17 +1,43 @@
-// One subject in full: as the source shows it, as the network saw it, what the model made of it, where it stands.
+// One subject in full: as its source shows it, as the network saw it, what the model made of it, where it stands.
 export function render({model, el}) {
-  const root = document.createElement("div");
-  root.className = "subject";
-  root.setAttribute("aria-live", "polite");
-  el.append(root);
-  let latest = 0;
-
   const make = (tag, name, text) => {
     const e = document.createElement(tag);
     if (name) e.className = name;
     if (text !== undefined) e.textContent = text;
     return e;
   };
+  const root = make("div", "subject"), hint = make("p", "hint"), head = make("div", "title"), home = make("div", "home"), rest = make("div");
+  root.setAttribute("aria-live", "polite");
+  root.append(hint, head, home, rest);
+
+  // the enlarged view: the same viewer, moved to a dialog that follows the focus
+  const dialog = make("dialog", "enlarged");
+  dialog.tabIndex = -1;
+  const side = make("div", "beside");
+  const close = make("button", "close", "✕");
+  close.type = "button";
+  close.title = "Close (Esc)";
+  close.setAttribute("aria-label", "Close");
+  close.addEventListener("click", () => dialog.close());
+  const enlarge = () => {
+    if (!model.has_images || model.row === null || model.row === undefined) return;
+    if (dialog.open) { dialog.close(); return; }
+    dialog.prepend(viewer.root);
+    viewer.root.classList.add("large");
+    dialog.showModal();
+    dialog.focus();  // not its first control: arrow keys walk on
+    viewer.refresh();
+  };
+  const viewer = window.voorwerpViewer(make("div"), {enlarge});
+  dialog.append(side, close);
+  dialog.addEventListener("close", () => {
+    home.append(viewer.root);
+    viewer.root.classList.remove("large");
+    viewer.refresh();
+  });
+  home.append(viewer.root);
+  el.append(root, dialog);
+  let latest = 0;
 
   const picture = (src, title, alt) => {
     const figure = make("figure"), image = new Image(), caption = make("figcaption", "", title);
@@ -19,110 +45,139 @@ export function render({model, el}) {
     image.addEventListener("error", () => { figure.classList.add("gone"); caption.textContent = `${title}: not available`; });
     image.src = src;
     figure.append(image, caption);
-    return [figure, image];
+    return figure;
   };
 
-  const outline = (box, image, subject) => {
-    // the key of the network's crop, in the original's own pixels (science: the input and what people see are two things)
-    const w = image.naturalWidth, h = image.naturalHeight;
-    const {side, left, top} = subject.crop;
-    if (side === null || side >= w && side >= h) { box.hidden = true; return; }
-    const scale = 100 / Math.max(w, h);  // the frame is square, the image is fitted into it
-    Object.assign(box.style, {
-      left: `${50 + scale * ((left ?? (w - side) / 2) - w / 2)}%`, top: `${50 + scale * ((top ?? (h - side) / 2) - h / 2)}%`,
-      width: `${scale * side}%`, height: `${scale * side}%`,
-    });
+  const scores_of = subject => {
+    const table = make("div", "scores");
+    for (const s of subject.scores) {
+      const line = make("div", "score");
+      line.append(make("span", "name", s.mixed ? `${s.title} (λ ${model.lambda_})` : s.title));
+      line.append(make("span", "value", s.value === null ? "missing" : window.voorwerp.format(s.value)));
+      const track = make("span", "track"), fill = make("i");
+      fill.style.width = s.of && s.value !== null ? `${100 * s.below / s.of}%` : "0";
+      track.append(fill);
+      line.append(track, make("span", "quiet", s.value === null ? "" : `above ${s.below.toLocaleString("en")} of ${s.of.toLocaleString("en")}`));
+      table.append(line);
+    }
+    const seen = {train: "The model was trained on this subject", validation: "Held out for validation", unseen: "Not seen in training"}[subject.split] ?? subject.split;
+    const quality = subject.quality && subject.quality !== "ok" ? subject.quality : "";
+    if (seen || quality) table.append(make("div", "quiet", [seen, quality].filter(Boolean).join(" · ")));
+    return table;
+  };
+
+  const sky_of = subject => {
+    const sky = make("div", "sky");
+    if (!subject.sky) return sky;
+    sky.append(make("div", "place", subject.sky.text));
+    const links = make("div", "links");
+    for (const {title, url} of subject.sky.links) {
+      const a = make("a", "", title);
+      Object.assign(a, {href: url, target: "_blank", rel: "noopener noreferrer"});
+      links.append(a);
+    }
+    const point = make("button", "", "SAMP");
+    point.type = "button";
+    point.title = "Point Aladin, TOPCAT or DS9 on this machine here";
+    point.addEventListener("click", () => model.send_msg({point: true}));
+    links.append(point);
+    sky.append(links, make("div", "quiet said"));
+    return sky;
+  };
+
+  const heading = subject => {
+    const parts = [make("h2", "", subject.source_id)];
+    if (subject.subject_id !== subject.source_id) parts.push(make("span", "quiet", `subject ${subject.subject_id}`));
+    if (subject.is_known) parts.push(make("span", "badge", "known object"));
+    if (subject.is_withdrawn) parts.push(make("span", "badge", "withdrawn"));
+    return parts;
+  };
+
+  const nothing = text => {
+    hint.textContent = text;
+    hint.hidden = false;
+    head.hidden = home.hidden = rest.hidden = true;
+    if (dialog.open) dialog.close();
   };
 
   const draw = async () => {
     const mine = ++latest;
-    if (model.row === null || model.row === undefined) {
-      root.replaceChildren(make("p", "hint", model.hint));
-      return;
-    }
+    if (model.row === null || model.row === undefined) { nothing(model.hint); return; }
     const query = new URLSearchParams({run: model.run_id, lambda: model.lambda_}), of_run = `run=${encodeURIComponent(model.run_id)}`;
     let subject;
     try {
+      if (model.has_images) viewer.show(model.row, "Original image of the subject");
       const answer = await fetch(`subject/${model.row}?${query}`, {credentials: "same-origin"});
       subject = await answer.json();
       if (!answer.ok) throw new Error(subject.error);
     } catch (error) {
-      if (mine === latest) root.replaceChildren(make("p", "hint", `This subject could not be read: ${error.message}.`));
+      if (mine === latest) nothing(`This subject could not be read: ${error.message}.`);
       return;
     }
     if (mine !== latest) return;
+    hint.hidden = true;
+    head.hidden = rest.hidden = false;
+    home.hidden = !model.has_images;
+    head.replaceChildren(...heading(subject));
+    side.replaceChildren(...heading(subject), sky_of(subject), scores_of(subject), make("p", "quiet keys", "← → walk the gallery · wheel zooms, drag moves · I inverts, O outlines the crop · Esc closes"));
     const parts = [];
-
-    const title = make("div", "title");
-    title.append(make("h2", "", subject.source_id));
-    if (subject.subject_id !== subject.source_id) title.append(make("span", "quiet", `subject ${subject.subject_id}`));
-    parts.push(title);
-
     if (model.has_images) {
-      const [big, image] = picture(`originals/${model.row}`, "Original", `Original image of ${subject.source_id}`);
-      big.className = "original";
-      const frame = make("div", "frame"), box = make("div", "crop");
-      image.replaceWith(frame);
-      frame.append(image, box);
-      image.addEventListener("load", () => outline(box, image, subject));
-      big.querySelector("figcaption").textContent = "Original; the outline is what the network sees";
-      parts.push(big);
+      viewer.show(model.row, `Original image of ${subject.source_id}`);
       const three = make("div", "three");
-      three.append(picture(`crops/${model.row}`, `Crop, ${subject.size} px`, "Crop that the network sees")[0]);
+      three.append(picture(`crops/${model.row}`, `Crop, ${subject.size} px`, "Crop that the network sees"));
       if (model.reconstructs) {
         three.append(
-          picture(`reconstructions/${model.row}?${of_run}`, "Reconstruction", "What the model makes of it")[0],
-          picture(`residuals/${model.row}?${of_run}`, "Residual", "Absolute difference of crop and reconstruction")[0]);
+          picture(`reconstructions/${model.row}?${of_run}`, "Reconstruction", "What the model makes of it"),
+          picture(`residuals/${model.row}?${of_run}`, "Residual", "Absolute difference of crop and reconstruction"));
       }
       parts.push(three);
     }
-
-    if (subject.scores.length) {
-      const table = make("div", "scores");
-      for (const s of subject.scores) {
-        const line = make("div", "score");
-        line.append(make("span", "name", s.name === "anomaly_score" ? `${s.title} (λ ${model.lambda_})` : s.title));
-        line.append(make("span", "value", s.value === null ? "missing" : window.voorwerp.format(s.value)));
-        const track = make("span", "track"), fill = make("i");
-        fill.style.width = s.of && s.value !== null ? `${100 * s.below / s.of}%` : "0";
-        track.append(fill);
-        line.append(track, make("span", "quiet", s.value === null ? "" : `above ${s.below.toLocaleString("en")} of ${s.of.toLocaleString("en")}`));
-        table.append(line);
-      }
-      if (subject.split) table.append(make("div", "quiet", `${{train: "The model was trained on this subject", validation: "Held out for validation", unseen: "Not seen in training"}[subject.split] ?? subject.split}${subject.quality && subject.quality !== "ok" ? ` · ${subject.quality}` : ""}`));
-      parts.push(table);
-    }
-
+    if (subject.sky) parts.push(sky_of(subject));
+    if (subject.scores.length) parts.push(scores_of(subject));
     if (subject.neighbours.length) {
       parts.push(make("h3", "", "Nearest in latent space"));
-      const strip = make("div", "neighbours");
+      const strip = make("div", model.has_images ? "neighbours" : "neighbours named");
       for (const n of subject.neighbours) {
         const button = make("button", "tile");
         button.type = "button";
         button.title = `${n.source_id} · distance ${window.voorwerp.format(n.distance)}`;
-        const image = new Image();
-        image.alt = n.source_id;
-        image.src = `thumbnails/${n.row}`;
-        button.append(image);
+        if (model.has_images) {
+          const image = new Image();
+          image.alt = n.source_id;
+          image.src = `thumbnails/${n.row}`;
+          button.append(image);
+        } else button.append(n.source_id);
         button.addEventListener("click", () => { model.row = n.row; });
         strip.append(button);
       }
       parts.push(strip);
     }
-
     if (subject.columns.length) {
       parts.push(make("h3", "", "Columns"));
       const list = make("dl", "columns");
       for (const c of subject.columns) {
-        list.append(make("dt", "", c.unit ? `${c.name} (${c.unit})` : c.name), make("dd", "", c.value));
+        const value = make("dd", "", c.kind === "number" ? String(Number(Number(c.value).toPrecision(8))) : c.value);
+        value.title = c.value;
+        list.append(make("dt", "", c.unit ? `${c.name} (${c.unit})` : c.name), value);
       }
       parts.push(list);
     }
-    root.replaceChildren(...parts);
+    rest.replaceChildren(...parts);
   };
 
+  const key = e => {
+    if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return;
+    if (e.composedPath().some(x => /^(input|textarea|select)$/i.test(x.tagName ?? "") && x.type !== "range" || x.isContentEditable || x.classList?.contains("MuiPopover-root"))) return;
+    const act = {z: enlarge, i: () => viewer.toggle("invert"), o: () => viewer.toggle("outline")}[e.key.toLowerCase()];
+    if (act && model.has_images) { e.preventDefault(); act(); }
+  };
+  window.addEventListener("keydown", key);
+  const asked = () => enlarge();
+  window.addEventListener("voorwerp-enlarge", asked);
   let waiting = 0;
-  model.on(["row", "run_id", "reconstructs", "hint"], draw);
+  model.on(["row", "run_id", "reconstructs", "hint", "read"], draw);
+  model.on("answered", () => { for (const said of el.querySelectorAll(".said")) said.textContent = model.said; });
   model.on("lambda_", () => { clearTimeout(waiting); waiting = setTimeout(draw, 120); });
+  model.on("remove", () => { window.removeEventListener("keydown", key); window.removeEventListener("voorwerp-enlarge", asked); viewer.remove(); });
   draw();
 }

@@ -35,10 +35,13 @@ from explorer.server import Access, Login, hosts_of, routes
 from explorer.services.explore import Explore
 from explorer.services.inference import Inference
 from explorer.services.jobs import JobService
+from explorer.services.originals import Originals
+from explorer.services.samp import Samp
 from explorer.state import ExplorerState
 from explorer.survey import Survey
 from explorer.views import map as map_view
 from explorer.views.controls import ColorView, SelectionView
+from explorer.views.find import FindView
 from explorer.views.gallery import GalleryView
 from explorer.views.jobs import JobsView
 from explorer.views.map import MapView
@@ -115,16 +118,19 @@ class Idle(param.Parameterized):
 class Session:
     """One browser tab: a state, the views on it, and what keeps them current."""
 
-    def __init__(self, explore: Explore, ledger: Ledger, jobs: JobService, selection: str | None) -> None:
+    def __init__(self, explore: Explore, ledger: Ledger, jobs: JobService, samp: Samp, selection: str | None) -> None:
         self.explore = explore
         self.state = state = ExplorerState(explore.survey.n)
-        self._restore()
+        lost = self._restore()
         self.map = MapView(state, explore)
+        self.find = FindView(state, explore)
+        self.find.box.message = lost
         self.colors = ColorView(state, explore)
-        self.selection = SelectionView(state, explore, ledger)
+        self.selection = SelectionView(state, explore, ledger, samp)
         self.gallery = GalleryView(state, explore)
-        self.subject = SubjectView(state, explore)
+        self.subject = SubjectView(state, explore, samp)
         self.jobs = JobsView(jobs)
+        self._generation = explore.survey.generation
         self._run = Select(label="Scores", width=216, size="small", margin=(0, 6))
         self._map = Select(label="Map", width=216, size="small", margin=(0, 6))
         for widget, name in ((self._run, "run_id"), (self._map, "map_id")):
@@ -138,8 +144,8 @@ class Session:
         state.param.watch(lambda event: self._write_url(), [*IN_URL.values(), "lambda_", "focus", "descending", "view"])
 
     # ------------------------------------------------------------------------------------------------- the URL
-    def _restore(self) -> None:
-        """Newest run and map, then whatever the link says that exists."""
+    def _restore(self) -> str:
+        """Newest run and map, then whatever the link says that exists; returns what a person must know of the rest."""
         state, explore = self.state, self.explore
         runs, maps = explore.runs(), explore.maps()
         info = explore.survey.info
@@ -170,6 +176,17 @@ class Session:
                 state.view = (x0, x1, y0, y1)
         if "subject" in given:
             state.focus = explore.survey.row_of_source(given["subject"])
+        missing = [
+            f"{what} {given[key]}"
+            for key, what, known in (
+                ("subject", "subject", state.focus is not None),
+                ("run", "run", given.get("run") in runs),
+                ("map", "map", given.get("map") in maps),
+                ("color", "coloring", given.get("color") in colors),
+            )
+            if key in given and not known
+        ]
+        return f"The link names what this survey does not have: {', '.join(missing)}" if missing else ""
 
     def _write_url(self) -> None:
         location = pn.state.location
@@ -203,9 +220,16 @@ class Session:
             state.map_id = next(iter(maps))
 
     def poll(self) -> None:
-        """Once a second: running jobs, finished runs."""
+        """Once a second: running jobs, finished runs, joined columns."""
         self.jobs.refresh()
         self._offer()
+        self.explore.survey.refresh()
+        if self._generation != self.explore.survey.generation:
+            self._generation = self.explore.survey.generation
+            self.colors.refresh()
+            self.gallery.refresh()
+            self.subject.refresh()
+            self.state.param.trigger("color")
 
     # -------------------------------------------------------------------------------------------------- layout
     def page(self) -> Page:
@@ -213,13 +237,17 @@ class Session:
         info, n = self.explore.survey.info, self.explore.survey.n
         pn.state.add_periodic_callback(self.poll, POLL_MS)
         fill = {"sizing_mode": "stretch_both", "margin": 0}
-        left = pn.Column(self.colors, self.selection, styles=LEFT, margin=0)
-        center = pn.Column(
-            pn.Column(self.map, styles={"min-height": "0", "flex": "1 1 0"}, **fill),
-            pn.Column(self.gallery, styles=GALLERY, sizing_mode="stretch_width", margin=0),
-            styles={"min-width": "0", "height": "100%"},
-            **fill,
-        )
+        left = pn.Column(self.find, self.colors, self.selection, styles=LEFT, margin=0)
+        upper, lower = pn.Column(self.map, **fill), pn.Column(self.gallery, **fill)
+        center = pn.Column(upper, lower, styles={"min-width": "0", "height": "100%"}, **fill)
+
+        def arrange() -> None:  # without a map the gallery has the room
+            has_map = bool(self.state.map_id)
+            upper.styles = {"min-height": "0", "flex": "1 1 0"} if has_map else {"flex": "none", "height": "230px"}
+            lower.styles = GALLERY if has_map else GALLERY | {"height": "auto", "flex": "1 1 0", "min-height": "0"}
+
+        self.state.param.watch(lambda event: arrange(), "map_id")
+        arrange()
         right = pn.Column(self.subject, styles=RIGHT, margin=0)
         page = Page(
             title="Voorwerp",
@@ -289,7 +317,7 @@ def setup() -> None:
         (ASSETS / "voorwerp.css").read_text(),
         (ASSETS / "page.css").read_text(),
     ]
-    pn.config.js_files = {"voorwerp": "assets/map.js"}
+    pn.config.js_files = {"voorwerp": "assets/map.js", "viewer": "assets/viewer.js"}
 
 
 def serve(
@@ -319,6 +347,7 @@ def serve(
         ledger = Ledger(survey.path, survey.info.survey_id)
         jobs = JobService(survey, ledger)
         inference = Inference(survey)
+        originals, samp = Originals(survey), Samp()
         explore = Explore(survey)
         pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
         pool.submit(warm)
@@ -327,9 +356,9 @@ def serve(
         setup()
 
         def session() -> Page:
-            return Session(explore, ledger, jobs, selection).page()
+            return Session(explore, ledger, jobs, samp, selection).page()
 
-        server = _listen(session, address, port, explore, inference, pool)
+        server = _listen(session, address, port, explore, originals, inference, pool)
         url = server.url
         click.echo(f"{survey.info.name}: {survey.n:,} subjects\n\n  {url}\n\nCtrl-C stops it.")
         sys.stdout.flush()
@@ -342,6 +371,8 @@ def serve(
         finally:
             jobs.stop()
             inference.close()
+            originals.close()
+            samp.close()
             ledger.close()
             pool.shutdown(wait=False, cancel_futures=True)
             survey.close()
@@ -353,7 +384,13 @@ class _Server:
 
 
 def _listen(
-    session: Any, address: str, port: int, explore: Explore, inference: Inference, pool: ThreadPoolExecutor
+    session: Any,
+    address: str,
+    port: int,
+    explore: Explore,
+    originals: Originals,
+    inference: Inference,
+    pool: ThreadPoolExecutor,
 ) -> _Server:
     """Open the port: Panel's pages and our routes behind one door."""
     if ":" in address:
@@ -380,7 +417,7 @@ def _listen(
         threaded=False,
         warm=True,  # one session before the port opens: the first of a process takes a second more
         auth_provider=Login(access),
-        extra_patterns=routes(access, explore, inference, pool),
+        extra_patterns=routes(access, explore, originals, inference, pool),
         static_dirs={"assets": str(ASSETS)},
         unused_session_lifetime_milliseconds=120_000,
         keep_alive_milliseconds=30_000,

@@ -7,11 +7,12 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 /nearest                           the subject under the mouse
 /thumbs                            a pack of thumbnails: by row, or a stretch of a sorted selection
 /thumbnails/ROW                    one thumbnail
-/originals/ROW                     the source image as it came (TIFF is shown as PNG)
+/pictures/ROW                      the original for the page's viewer: its pixels, and what they mean
+/originals/ROW                     the original to save: the source's bytes, or the linear cut as FITS
 /crops/ROW                         the network's crop
 /reconstructions/ROW /residuals/ROW  what the model made of it, and what is left
 /subject/ROW                       everything known of a subject
-/export                            the selection as CSV or Parquet
+/export                            the selection as a table, or as regions
 =================================  ====================================================================
 
 Every one checks the login itself (Panel leaves extra routes open) and that the request was meant for this host.
@@ -21,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import io
 import ipaddress
 import json
 import re
@@ -36,14 +36,13 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import orjson
 from bokeh.server.auth_provider import AuthProvider
-from PIL import Image
 from tornado.web import HTTPError, RequestHandler
 
-from explorer.errors import SurveyError, VoorwerpError
+from explorer.errors import VoorwerpError
 from explorer.services.explore import Color, Explore
-from explorer.services.export import csv_bytes, parquet_bytes, selection_table
+from explorer.services.export import EXPORTS, selection_table
 from explorer.services.inference import Inference
-from models.images import ImageError, decode, eight_bit, is_color, open_header
+from explorer.services.originals import SUFFIXES, Originals, png
 
 #: Panel and Bokeh compile templates and callbacks in the page, hence 'unsafe-inline' and 'unsafe-eval'; nothing may
 #: come from, or go to, another host.
@@ -177,8 +176,11 @@ class Login(AuthProvider):
 class Route(RequestHandler):
     """A GET route: checked at the door, answered off the event loop, errors as one sentence."""
 
-    def initialize(self, access: Access, explore: Explore, inference: Inference, pool: ThreadPoolExecutor) -> None:
-        self.access, self.explore, self.inference, self.pool = access, explore, inference, pool
+    def initialize(
+        self, access: Access, explore: Explore, originals: Originals, inference: Inference, pool: ThreadPoolExecutor
+    ) -> None:
+        self.access, self.explore, self.originals = access, explore, originals
+        self.inference, self.pool = inference, pool
 
     def prepare(self) -> None:
         if self.access.admit(self) is None:
@@ -329,11 +331,18 @@ class ThumbnailRoute(Route):
         return (await self.off(self.explore.survey.thumbnails, rows))[0], "image/jpeg"
 
 
+class PictureRoute(Route):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        self.set_header("Cache-Control", "private, no-cache")
+        return await self.off(self.originals.picture, self.row(path[0])), "application/octet-stream"
+
+
 class OriginalRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        body, kind = await self.off(self.explore.survey.original, self.row(path[0]))
-        if kind not in ("image/jpeg", "image/png"):
-            body, kind = await self.off(shown_as_png, body), "image/png"
+        row = self.row(path[0])
+        body, kind = await self.off(self.originals.source, row)
+        name = file_name(self.explore.survey.source_ids([row])[0])
+        self.set_header("Content-Disposition", f'attachment; filename="{name}{SUFFIXES.get(kind, "")}"')
         self.set_header("Cache-Control", "private, no-cache")
         return body, kind
 
@@ -342,7 +351,14 @@ class CropRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         row = self.row(path[0])
         self.set_header("Cache-Control", "private, no-cache")
-        return await self.off(lambda: png(self.explore.survey.images[row])), "image/png"
+        return await self.off(self.crop, row), "image/png"
+
+    def crop(self, row: int) -> bytes:
+        """The PNG of a crop."""
+        survey = self.explore.survey
+        if survey.images is None:
+            raise HTTPError(404, "this survey has no images")
+        return png(survey.images[row], survey.info.rgb)
 
 
 class ReconstructionRoute(Route):
@@ -361,7 +377,7 @@ class ReconstructionRoute(Route):
             crop = np.asarray(self.explore.survey.images[row])
             made = np.abs(crop.astype(np.int16) - made).clip(0, 255).astype(np.uint8)
         self.set_header("Cache-Control", "private, no-cache")
-        return png(made), "image/png"
+        return png(made, self.explore.survey.info.rgb), "image/png"
 
 
 class ResidualRoute(ReconstructionRoute):
@@ -376,44 +392,33 @@ class SubjectRoute(Route):
 
 class ExportRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        form = self.choice("format", ("csv", "parquet"))
+        form = self.choice("format", tuple(EXPORTS))
+        write, kind, suffix = EXPORTS[form]
         selection = self.explore.selection(self.get_query_argument("selection", ""))
         map_id = self.get_query_argument("map", "") and self.map_id()
         table = await self.off(selection_table, self.explore, selection, self.run_id(), map_id, self.lambda_())
-        name = re.sub(r"[^A-Za-z0-9-]+", "_", self.explore.survey.info.name).strip("_") or "survey"
-        self.set_header("Content-Disposition", f'attachment; filename="{name}_{table.num_rows}_subjects.{form}"')
+        name = f"{file_name(self.explore.survey.info.name)}_{table.num_rows}_subjects{suffix}"
+        self.set_header("Content-Disposition", f'attachment; filename="{name}"')
         self.set_header("Cache-Control", "no-store")
-        if form == "csv":
-            return await self.off(csv_bytes, table), "text/csv; charset=utf-8"
-        return await self.off(parquet_bytes, table), "application/vnd.apache.parquet"
+        return await self.off(write, table), kind
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """uint8 (H, W, 1 or 3) as PNG; of other band counts the first, or the first three, are shown."""
-    shown = pixels[..., 0] if pixels.shape[-1] < 3 else pixels[..., :3]
-    out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(shown)).save(out, "png", compress_level=1)
-    return out.getvalue()
+def file_name(text: str) -> str:
+    """A name that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "_", text).strip("_.")[:80] or "survey"
 
 
-def shown_as_png(source: bytes) -> bytes:
-    """A source that browsers do not show (TIFF), as PNG."""
-    try:
-        image = open_header(source)
-        pixels = np.asarray(eight_bit(decode(image, 3 if is_color(image) else 1)))
-        return png(pixels.reshape(*pixels.shape[:2], -1))
-    except ImageError as error:
-        raise SurveyError(f"this original cannot be shown: {error}") from None
-
-
-def routes(access: Access, explore: Explore, inference: Inference, pool: ThreadPoolExecutor) -> list[tuple[Any, ...]]:
+def routes(
+    access: Access, explore: Explore, originals: Originals, inference: Inference, pool: ThreadPoolExecutor
+) -> list[tuple[Any, ...]]:
     """The table of handlers for `pn.serve(extra_patterns=…)`."""
-    given = {"access": access, "explore": explore, "inference": inference, "pool": pool}
+    given = {"access": access, "explore": explore, "originals": originals, "inference": inference, "pool": pool}
     return [
         (r"/frame", FrameRoute, given),
         (r"/nearest", NearestRoute, given),
         (r"/thumbs", ThumbsRoute, given),
         (r"/thumbnails/(\d+)", ThumbnailRoute, given),
+        (r"/pictures/(\d+)", PictureRoute, given),
         (r"/originals/(\d+)", OriginalRoute, given),
         (r"/crops/(\d+)", CropRoute, given),
         (r"/reconstructions/(\d+)", ReconstructionRoute, given),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 from PIL import Image
 
 
@@ -25,4 +26,22 @@ def write_galaxies(folder: Path, n: int, *, size: int = 48, seed: int = 0) -> li
     paths = [folder / f"{i:03d}.{'jpg' if i % 2 else 'png'}" for i in range(n)]
     for path in paths:
         Image.fromarray(galaxy(rng, size)).save(path)
+    return paths
+
+
+def write_fits_galaxies(folder: Path, n: int, *, size: int = 64, seed: int = 1) -> list[Path]:
+    """Write `n` three-band cubes (g, r, i; nJy) around 10ʰ +2° at 0.2″ a pixel; number 2 has missing pixels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    paths = [folder / f"cube{i:03d}.fits" for i in range(n)]
+    for i, path in enumerate(paths):
+        light = np.moveaxis(galaxy(rng, size).astype(np.float32), 2, 0) - 12  # (band, y, x), sky at 0
+        values = light * np.array([0.5, 0.8, 1.1], np.float32)[:, None, None]
+        if i == 2:
+            values[:, 4:9, 4:9] = np.nan
+        header = fits.Header({"BUNIT": "nJy"})
+        for axis, kind, center, step in ((1, "RA---TAN", 150 + i / 100, -0.2), (2, "DEC--TAN", 2.0, 0.2)):
+            told = {"CTYPE": kind, "CUNIT": "deg", "CRPIX": (size + 1) / 2, "CRVAL": center, "CDELT": step / 3600}
+            header.update({f"{name}{axis}": value for name, value in told.items()})
+        fits.writeto(path, values, header)
     return paths

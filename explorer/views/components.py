@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
 
+import panel as pn
 import param
 from panel.custom import JSComponent
 
@@ -33,10 +35,29 @@ class Thumbnails(JSComponent):
     lambda_ = param.Number(0.2)
     size = param.Integer(96, bounds=(48, 256), doc="Side of a tile, px.")
     focus = param.Integer(None, allow_None=True, doc="Row in focus.")
+    place = param.Integer(-1, doc="Where the focus stands in the order; -1 where it is not in the gallery.")
     message = param.String("", doc="What is said when there is nothing to show.")
+    has_images = param.Boolean(True, doc="Without images the tiles are names.")
 
     _esm = ASSETS / "gallery.js"
     _stylesheets: ClassVar[list[str]] = [CSS]
+
+
+class Finder(JSComponent):
+    """A box to look up ids and coordinates in; `asked` is called with what was typed."""
+
+    message = param.String("", doc="One sentence about what was found.")
+    missing = param.List([], doc="What was not found, as typed.")
+    n_missing = param.Integer(0, doc="How many were not found; `missing` may name only the first.")
+    answered = param.Integer(0, doc="Counts the answers: the same sentence twice is an answer, too.")
+    asked: Callable[[str], None] | None = None
+
+    _esm = ASSETS / "finder.js"
+    _stylesheets: ClassVar[list[str]] = [CSS]
+
+    def _handle_msg(self, msg: Any) -> None:
+        if self.asked is not None and isinstance(msg, dict) and isinstance(msg.get("find"), str):
+            self.asked(msg["find"])
 
 
 class SubjectCard(JSComponent):
@@ -48,6 +69,14 @@ class SubjectCard(JSComponent):
     has_images = param.Boolean(True)
     reconstructs = param.Boolean(False, doc="Whether the run has a model that reconstructs.")
     hint = param.String("", doc="What is said when no subject is in focus.")
+    read = param.Integer(0, doc="Grows when the same subject is to be read anew.")
+    said = param.String("", doc="What became of pointing other programs here.")
+    answered = param.Integer(0, doc="Counts what was said.")
+    asked: Callable[[], Coroutine[Any, Any, None]] | None = None
 
     _esm = ASSETS / "subject.js"
     _stylesheets: ClassVar[list[str]] = [CSS]
+
+    def _handle_msg(self, msg: Any) -> None:
+        if self.asked is not None and msg == {"point": True}:
+            pn.state.execute(self.asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -13,13 +14,19 @@ from panel.viewable import Viewer
 from explorer.errors import VoorwerpError
 from explorer.ledger import Ledger
 from explorer.services.explore import Explore
+from explorer.services.export import selection_table
+from explorer.services.samp import Samp
 from explorer.state import ExplorerState, Selection
 from explorer.views.components import ColorKey
-from explorer.views.plots import CATEGORIES, QUIET, ramp
+from explorer.views.plots import ACCENT, CATEGORIES, QUIET, ramp
 
 WIDE = {"sizing_mode": "stretch_width", "margin": (0, 0, 10, 0)}
 SMALL = WIDE | {"size": "small"}
 QUIET_TOGGLE = {"& .Mui-selected": {"backgroundColor": "#6fe3b122 !important", "color": "#6fe3b1 !important"}}
+
+#: What a selection is taken away as: name on ``/export`` → name on screen.
+FORMS = {"csv": "CSV", "parquet": "Parquet", "fits": "FITS", "votable": "VOTable", "regions": "DS9 regions"}
+LINK = f"color: {ACCENT}; text-decoration: none"
 
 KEYS = """
 <style>
@@ -29,7 +36,9 @@ kbd { font: inherit; color: #dfe5ee; border: 1px solid #2c3442; border-radius: 3
 <div class="keys">
 <kbd>P</kbd> pan <kbd>L</kbd> lasso <kbd>B</kbd> box <kbd>F</kbd> fit<br>
 while drawing <kbd>Shift</kbd> adds, <kbd>Alt</kbd> subtracts<br>
-<kbd>U</kbd> undo <kbd>Esc</kbd> clear <kbd>←</kbd> <kbd>→</kbd> walk the gallery
+<kbd>U</kbd> undo <kbd>Esc</kbd> clear <kbd>/</kbd> find<br>
+<kbd>←</kbd> <kbd>→</kbd> walk the gallery <kbd>Z</kbd> enlarge<br>
+<kbd>I</kbd> invert <kbd>O</kbd> outline the network's crop
 </div>
 """
 
@@ -108,9 +117,9 @@ class ColorView(Viewer):
 class SelectionView(Viewer):
     """What is selected: counted exactly, kept by name, taken away as a file."""
 
-    def __init__(self, state: ExplorerState, explore: Explore, ledger: Ledger, **params: Any) -> None:
+    def __init__(self, state: ExplorerState, explore: Explore, ledger: Ledger, samp: Samp, **params: Any) -> None:
         super().__init__(**params)
-        self.state, self.explore, self.ledger = state, explore, ledger
+        self.state, self.explore, self.ledger, self.samp = state, explore, ledger, samp
         n = explore.survey.n
         self._n = n
         self._tool = pmui.RadioButtonGroup(
@@ -143,6 +152,10 @@ class SelectionView(Viewer):
         self._kept.param.watch(lambda event: self._open(event.new), "value")
         self._said = pn.pane.HTML("", sizing_mode="stretch_width", margin=0, css_classes=["said"])
         self._files = pn.pane.HTML("", sizing_mode="stretch_width", margin=(4, 0, 0, 0), css_classes=["files"])
+        self._send = pmui.Button(label="Send by SAMP", variant="text", **button | {"margin": (4, 0, 0, 0)})
+        self._send.description = "To TOPCAT, Aladin or DS9 on this machine (Simple Application Messaging Protocol)"
+        self._send.on_click(self._send_clicked)
+        self._sent = pn.pane.HTML("", sizing_mode="stretch_width", margin=0, css_classes=["said"])
         state.param.watch(lambda event: self._tell(), ["selection", "run_id", "map_id", "lambda_"])
         self.refresh()
         self._tell()
@@ -160,10 +173,28 @@ class SelectionView(Viewer):
         query["selection"] = self.explore.keep(self.state.selection) if k else ""
         what = f"{k:,} selected" if k else f"all {self._n:,}"
         links = [
-            f'<a href="export?{urlencode(query | {"format": form})}" download>{title}</a>'
-            for form, title in (("csv", "CSV"), ("parquet", "Parquet"))
+            f'<a style="{LINK}" href="export?{urlencode(query | {"format": form})}" download>{title}</a>'
+            for form, title in FORMS.items()
         ]
         self._files.object = f"Export {what}: {' · '.join(links)}"
+        self._send.label = f"Send {what} by SAMP"
+        self._sent.object = ""
+
+    async def _send_clicked(self, event: Any) -> None:
+        await self.send()
+
+    async def send(self) -> None:
+        """The selection as a table to TOPCAT, Aladin and whoever else listens on this machine."""
+        state = self.state
+        selection = state.selection if state.selection.count else None
+        try:
+            told = (self.explore, selection, state.run_id, state.map_id, state.lambda_)
+            table = await asyncio.to_thread(selection_table, *told)
+            clients = await asyncio.to_thread(self.samp.send_table, table, self.explore.survey.info.name)
+        except VoorwerpError as error:
+            self._sent.object = html.escape(str(error))
+            return
+        self._sent.object = html.escape(f"{table.num_rows:,} subjects sent to {', '.join(clients)}")
 
     def _back(self) -> None:
         self.state.undo()
@@ -221,6 +252,8 @@ class SelectionView(Viewer):
             self._said,
             self._kept,
             self._files,
+            self._send,
+            self._sent,
             pn.pane.HTML(KEYS, sizing_mode="stretch_width", margin=(18, 0, 0, 0)),
             sizing_mode="stretch_width",
             margin=0,

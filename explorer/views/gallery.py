@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import panel as pn
 import panel_material_ui as pmui
 from panel.viewable import Viewer
@@ -19,7 +20,9 @@ class GalleryView(Viewer):
     def __init__(self, state: ExplorerState, explore: Explore, **params: Any) -> None:
         super().__init__(**params)
         self.state, self.explore = state, explore
-        self.grid = Thumbnails(sizing_mode="stretch_both", margin=0, focus=state.focus)
+        self.grid = Thumbnails(
+            sizing_mode="stretch_both", margin=0, focus=state.focus, has_images=explore.survey.has_images
+        )
         small = {"size": "small", "margin": (0, 10, 0, 0)}
         self._sort = pmui.Select(label="Sort by", width=150, **small)
         self._descending = pmui.Select(
@@ -36,13 +39,14 @@ class GalleryView(Viewer):
             width=96,
             **small,
         )
+        self._size.visible = explore.survey.has_images
         self._size.param.watch(lambda event: setattr(self.grid, "size", event.new), "value")
         self._count = pn.pane.HTML("", margin=(6, 0, 0, 0), styles={"white-space": "nowrap"})
         for widget, name in ((self._sort, "sort"), (self._descending, "descending")):
             widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
             state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
         self.grid.param.watch(lambda event: setattr(state, "focus", event.new), "focus")
-        state.param.watch(lambda event: setattr(self.grid, "focus", event.new), "focus")
+        state.param.watch(lambda event: self._follow(), "focus")
         state.param.watch(lambda event: self._show(), ["selection", "sort", "descending", "lambda_"])
         state.param.watch(lambda event: self.refresh(), "run_id")
         self.refresh()
@@ -58,24 +62,31 @@ class GalleryView(Viewer):
 
     def first(self) -> int | None:
         """Row of the first picture."""
+        rows = self._rows()
+        return int(rows[0]) if len(rows) else None
+
+    def _rows(self) -> np.ndarray:
         state = self.state
         selection_id = self.explore.keep(state.selection) if state.selection.count else ""
-        rows = self.explore.ordered(selection_id, state.sort, state.run_id, state.lambda_, state.descending)
-        return int(rows[0]) if len(rows) else None
+        return self.explore.ordered(selection_id, state.sort, state.run_id, state.lambda_, state.descending)
+
+    def _follow(self) -> None:
+        """Show the focus, and go to where it stands in the gallery."""
+        focus = self.state.focus
+        at = np.flatnonzero(self._rows() == (-1 if focus is None else focus))
+        self.grid.param.update(focus=focus, place=int(at[0]) if len(at) else -1)
 
     def _show(self) -> None:
         state = self.state
         k, n = state.selection.count, self.explore.survey.n
         self._count.object = f"<b>{k:,}</b> selected of {n:,}" if k else f"all <b>{n:,}</b> subjects"
-        message = "" if (self.explore.survey.images is not None) else "This survey has a table and no images."
         self.grid.param.update(
             selection_id=self.explore.keep(state.selection) if k else "",
-            total=(k or n) if (self.explore.survey.images is not None) else 0,
+            total=k or n,
             sort=state.sort,
             descending=state.descending,
             run_id=state.run_id,
             lambda_=round(state.lambda_, 3),
-            message=message,
         )
 
     def __panel__(self) -> pn.viewable.Viewable:

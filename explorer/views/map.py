@@ -43,6 +43,15 @@ A map is drawn once a model has scored the images. In a terminal:
 
 It appears here by itself. Until then the gallery below shows every subject.
 """
+EMPTY_TABLE = """
+### No map yet
+A map is drawn from vectors, and this survey has no images to learn them from. In a terminal:
+
+    voorwerp import-run {path} --latents VECTORS
+    voorwerp run {path} map
+
+It appears here by itself. Until then every subject is listed below.
+"""
 
 
 def short(name: str) -> str:
@@ -81,8 +90,17 @@ class MapView(Viewer):
     def _compose(self) -> None:
         self._handles.clear()
         if not self.state.map_id:
-            text = EMPTY.format(path=self.explore.survey.path.name)
-            self._body[:] = [pn.pane.Markdown(text, css_classes=["empty-map"], sizing_mode="stretch_both")]
+            text = (EMPTY if self.explore.survey.has_images else EMPTY_TABLE).format(path=self.explore.survey.path.name)
+            self._body[:] = [
+                pn.pane.Markdown(
+                    text,
+                    sizing_mode="stretch_both",
+                    margin=(4, 20),
+                    stylesheets=[
+                        "pre, code { white-space: pre-wrap; color: #6fe3b1; background: none; line-height: 1.7 }"
+                    ],
+                )
+            ]
             return
         try:
             index = self.explore.index(self.state.map_id)
