@@ -831,10 +831,10 @@ def check(path: Path | str) -> list[str]:
         if halves:
             problems.append(f"{path / SUBJECTS} has a half called {sorted(halves)[0]!r}; it is tune, test or nothing")
         problems += _check_images(survey)
-        for folder in (ORIGINALS, THUMBNAILS):
+        for folder in (ORIGINALS, THUMBNAILS) if survey.has_images else ():
             problems += _check_pack(path / folder, survey.n)
         for run_folder, record in ((RUNS, artifacts.RUN_JSON), (MAPS, artifacts.MAP_JSON)):
-            for directory in sorted((path / run_folder).glob("*/")):
+            for directory in sorted((path / run_folder).glob("[!.]*/")):
                 if any(directory.iterdir()):
                     problems += artifacts.check_run(directory, survey.subject_ids)
                 else:
