@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits, votable
 from astropy.table import Table
+from hypothesis import strategies as st
 
 from explorer.errors import UsageError
 from explorer.ledger import Ledger
@@ -159,6 +162,19 @@ def test_rows_in_many_batches_are_all_there_and_in_order(monkeypatch: pytest.Mon
     )
     assert read["subject_id"].tolist() == list(range(100))
     assert read["source_id"].tolist() == [f"é{i}" for i in range(100)]
+
+
+@hypothesis.settings(max_examples=40)
+@hypothesis.given(st.lists(st.text(st.characters(codec="utf-8"), max_size=12), min_size=1, max_size=5))
+def test_any_text_stays_in_its_cell(texts: list[str]):
+    table = pa.table({"before": range(len(texts)), "text": texts, "after": range(len(texts))})
+    read = votable.parse(io.BytesIO(votable_bytes(table)), verify="exception").get_first_table().to_table()
+    kept = [re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\ufffd", text) for text in texts]
+    assert [text.strip() for text in read["text"]] == [text.strip() for text in kept]  # astropy strips some
+    with fits.open(io.BytesIO(fits_bytes(table))) as file:
+        escaped = [t if t.isascii() and t.isprintable() else t.encode("unicode_escape").decode() for t in texts]
+        assert file[1].data["text"].tolist() == [text.rstrip(" ") for text in escaped]  # FITS pads with blanks
+        assert file[1].data["after"].tolist() == list(range(len(texts)))
 
 
 # --------------------------------------------------------------------------------------------------------- regions
