@@ -136,11 +136,15 @@ class _Shard:
         self.number = number
         self.n = 0
         self.next_index = 0
-        self.capacity = build.per_shard
+        #: Images of the survey before that the shard's file holds, too: they go first.
+        self.n_before = build.base.n % build.per_shard if number == 0 else 0
+        self.capacity = build.per_shard - self.n_before
         self._working: dict[str, Path] = {
             name: build.parts / f"{number:05d}.{name}.working" for name in ("images", "originals", "thumbnails")
         }
         self._files: dict[str, BinaryIO] = {name: path.open("wb") for name, path in self._working.items()}
+        if self.n_before:
+            self._files["images"].write(build.images_before(build.base.n - self.n_before))
         self._offsets: dict[str, list[int]] = {"originals": [0], "thumbnails": [0]}
         self._rows: dict[str, list[Any]] = {name: [] for name in _PART_SCHEMA.names}
         self._refused: dict[str, list[Any]] = {name: [] for name in QUARANTINE_SCHEMA.names}
@@ -153,7 +157,8 @@ class _Shard:
                 content = Link.to(row["paths"], **{name: row.get(name) for name in _LINKED}).to_bytes()
             elif isinstance(content, int):
                 n_bytes = content
-                with open(row["paths"][0], "rb", buffering=0) as source:  # noqa: PTH123 - pathlib takes longer than the read
+                # pathlib would take longer than the read
+                with open(row["paths"][0], "rb", buffering=0) as source:  # noqa: PTH123
                     content = source.read(n_bytes + 1)
                 if len(content) != n_bytes:
                     return "the file changed while it was read"
@@ -181,10 +186,11 @@ class _Shard:
         build, number = self._build, self.number
         if self.n:
             self._end_images()
+            shard = build.base.n // build.per_shard + number
             places = {
-                "images": build.path / layout.IMAGES / "c" / str(number) / "0" / "0" / "0",
-                "originals": build.path / layout.ORIGINALS / f"{number:05d}.pack",
-                "thumbnails": build.path / layout.THUMBNAILS / f"{number:05d}.pack",
+                "images": build.path / layout.IMAGES / "c" / str(shard) / "0" / "0" / "0",
+                "originals": build.path / layout.ORIGINALS / f"{build.base.n_packs + number:05d}.pack",
+                "thumbnails": build.path / layout.THUMBNAILS / f"{build.base.n_packs + number:05d}.pack",
             }
             for name, file in self._files.items():
                 file.flush()
@@ -212,9 +218,10 @@ class _Shard:
         """Fill the last chunk and append the index: offset and length of each chunk, then its checksum."""
         crop = self._build.crop
         file = self._files["images"]
-        n_chunks = -(-self.n // CHUNK)
+        n = self.n_before + self.n
+        n_chunks = -(-n // CHUNK)
         image_bytes = crop.size**2 * crop.n_bands
-        file.write(bytes((n_chunks * CHUNK - self.n) * image_bytes))
+        file.write(bytes((n_chunks * CHUNK - n) * image_bytes))
         index = np.full((self._build.per_shard // CHUNK, 2), 2**64 - 1, "<u8")  # "no such chunk"
         index[:n_chunks, 0] = np.arange(n_chunks) * (CHUNK * image_bytes)
         index[:n_chunks, 1] = CHUNK * image_bytes
@@ -229,6 +236,22 @@ class _Shard:
 
 
 # ------------------------------------------------------------------------------------------------------- the folder
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What is there already: nothing, or the survey that is added to.
+
+    Attributes
+    ----------
+    n
+        Subjects.
+    n_packs
+        Files of originals, and of thumbnails, that hold them.
+    """
+
+    n: int = 0
+    n_packs: int = 0
+
+
 class Build:
     """The half-made survey at a path: one command, resumable, one writer. Use as a context manager.
 
@@ -256,54 +279,65 @@ class Build:
         self.parts = path / layout.PARTS
         self.crop = crop
         self.originals = originals
-        self._lock: int | None = None
-        if path.exists() and not path.is_dir():
-            raise IngestError(f"{path} is a file; a survey needs a folder of its own")
-        if (path / layout.SURVEY_TOML).exists() and not (self.parts / COMMAND_JSON).exists():
-            raise IngestError(f"{path} is a survey already; create the new one in another folder")
-        if path.exists() and not (self.parts / COMMAND_JSON).exists() and not _is_untouched(path, self.parts):
-            raise IngestError(f"{path} is not empty and is no survey; create the survey in a folder of its own")
-        self.parts.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.parts / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        self.base = Base()
+        #: command.json: the command, and what else must be known to take it up again.
+        self.begun: dict[str, Any] = {}
+        self.plan: dict[str, Any] | None = None
+        self.n_shards = self.next_index = self.n_accepted = self.n_refused = 0
+        self._lock = self._locked()
         try:
             self._take(dict(command))
         except BaseException:
             os.close(self._lock)
             raise
+        self._pool = pa.default_memory_pool()
+        self._shard: _Shard | None = None
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+
+    def _locked(self) -> int:
+        """The file that says that this process is at work, held."""
+        path, parts = self.path, self.parts
+        if path.exists() and not path.is_dir():
+            raise IngestError(f"{path} is a file; a survey needs a folder of its own")
+        if (path / layout.SURVEY_TOML).exists() and not (parts / COMMAND_JSON).exists():
+            raise IngestError(f"{path} is a survey already; create the new one in another folder")
+        if path.exists() and not (parts / COMMAND_JSON).exists() and not _is_untouched(path, parts):
+            raise IngestError(f"{path} is not empty and is no survey; create the survey in a folder of its own")
+        parts.mkdir(parents=True, exist_ok=True)
+        lock = os.open(parts / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise IngestError(f"another `voorwerp create` is at work on {path}; wait for it or stop it") from None
+        return lock
 
     def _take(self, command: dict[str, Any]) -> None:
-        assert self._lock is not None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise IngestError(f"another `voorwerp create` is at work on {self.path}; wait for it or stop it") from None
+        """Begin, or take up again what an equal command began."""
         begun, planned = self.parts / COMMAND_JSON, self.parts / PLAN_JSON
         found = json.loads(begun.read_bytes()) if begun.exists() else None
         if found and found["command"] != command:
             if self.is_finished:
                 raise IngestError(f"{self.path} is a survey already; create the new one in another folder")
             if planned.exists():
-                before = found["command"]
-                differing = sorted(k for k in before.keys() | command.keys() if before.get(k) != command.get(k))
                 raise IngestError(
-                    f"{self.path} was begun by another command (different {' and '.join(differing)}); "
+                    f"{self.path} was begun by another command ({_differing(found['command'], command)}); "
                     "finish that one, or remove the folder"
                 )
             found = None  # it was stopped before any image: nothing is lost
-        if found is None:
-            found = {"command": command, "survey_id": str(uuid.uuid4()), "created_at": artifacts.now()}
-            artifacts.write_json(begun, found)
-        self.survey_id: str = found["survey_id"]
-        self.created_at: str = found["created_at"]
-        self.plan: dict[str, Any] | None = json.loads(planned.read_bytes()) if planned.exists() else None
-        self.n_shards = self.next_index = self.n_accepted = self.n_refused = 0
+        self._begin(found or {"command": command, "survey_id": str(uuid.uuid4()), "created_at": artifacts.now()})
+
+    def _begin(self, state: dict[str, Any]) -> None:
+        """Note the state where it is new; find what of it is done."""
+        begun, planned = self.parts / COMMAND_JSON, self.parts / PLAN_JSON
+        if not begun.exists() or json.loads(begun.read_bytes()) != state:
+            artifacts.write_json(begun, state)
+        self.begun = state
+        self.plan = json.loads(planned.read_bytes()) if planned.exists() else None
         if not self.is_finished:
             self._read_shards()
             self._remove_strays()
-        self._pool = pa.default_memory_pool()
-        self._shard: _Shard | None = None
-        self._writer = ThreadPoolExecutor(1)
-        self._writing: Future[None] | None = None
 
     def _read_shards(self) -> None:
         """Shards 0 … n−1 that are whole; later ones cannot be, the writer goes in order."""
@@ -338,7 +372,6 @@ class Build:
             shutil.rmtree(self.parts)
             with contextlib.suppress(OSError):  # not ours alone
                 self.path.rmdir()
-        assert self._lock is not None
         os.close(self._lock)
 
     @property
@@ -350,6 +383,10 @@ class Build:
     def is_finished(self) -> bool:
         """Only the removal of parts/ is left to do."""
         return (self.path / layout.SURVEY_TOML).exists()
+
+    def images_before(self, start: int) -> bytes:
+        """The network's crops of the survey that is added to, from row `start` on."""
+        raise NotImplementedError("there is nothing before a survey that is created")
 
     def write_plan(self, plan: dict[str, Any]) -> None:
         """Note that the listing is whole.
@@ -419,29 +456,32 @@ class Build:
         """
         assert self.plan is not None
         n, plan = self.n_accepted, self.plan
-        sheet = self._writer.submit(write_contact_sheet, self.path, n, self.crop, plan["bands"])
+        sheet = self._writer.submit(write_contact_sheet, self.path, n, self.crop, plan["bands"], self.per_shard)
         joined = self._gather(cut_out_extent)
         grouped = joined.grouped(cut_out_extent)
-        self._join_subjects(joined.subject_ids, grouped)
+        group_ids = joined.subject_ids[grouped.first]
+        half = groups.half_of(group_ids)
+        half[~grouped.is_in_a_half] = None
+        self._join_subjects(joined.subject_ids, group_ids, half)
         self._join_refused()
         artifacts.write_array(self.path / layout.DIGESTS, joined.digests)
         image_folder = self.path / layout.IMAGES
         artifacts.write_json(image_folder / "zarr.json", zarr_metadata(n, self.crop))
         whole = self.crop.mode == "resize"
         info = SurveyInfo(
-            survey_id=self.survey_id,
+            survey_id=self.begun["survey_id"],
             name=name,
             size=self.crop.size,
             bands=tuple(plan["bands"]),
             crop=self.crop.mode,
             extent=None if whole or "extent_arcsec" in plan else (self.crop.extent or self.crop.size),
-            created_at=self.created_at,
+            created_at=self.begun["created_at"],
             notes=(*plan.get("notes", ()), *grouped.notes),
             stretch=Stretch.from_dict(plan.get("stretch") or {}),
             originals=self.originals,
             pixel_scale_arcsec=plan.get("pixel_scale_arcsec") or joined.pixel_scale,
             extent_arcsec=plan.get("extent_arcsec"),
-            reading=plan.get("reading") or {},
+            reading=_reading_of(plan),
         )
         write_report(self.path, name)
         sheet.result()
@@ -507,11 +547,11 @@ class Build:
             )
             scale = rows.column("image_pixel_scale_arcsec").to_numpy()
             scales.append((scale.min(), scale.max()) if len(scale) else scales[0])  # NaN stays NaN
-            if cut_out_extent is None:
-                at.append(np.stack([_coordinate(rows, name).to_numpy() for name in ("ra", "dec")]))
-            else:
-                at.append(np.stack([rows.column(aliases[name]).to_numpy() for name in ("x", "y")]))
+            sky = [_coordinate(rows, name).to_numpy() for name in ("ra", "dec")]
+            if cut_out_extent is not None:
+                sky += [rows.column(aliases[name]).to_numpy() for name in ("x", "y")]
                 images.append(rows.column("image"))
+            at.append(np.stack(sky))
         pixels = np.concatenate(digests)
         image = None
         if images:
@@ -526,35 +566,29 @@ class Build:
             pixel_scale=(low + high) / 2 if high - low <= _SAME_SCALE * low else None,
         )
 
-    def _join_subjects(self, subject_ids: np.ndarray, grouped: groups.Groups) -> None:
-        """Write subjects.parquet in row order, a row group at a time."""
+    def _join_subjects(self, subject_ids: np.ndarray, group_ids: np.ndarray, half: np.ndarray) -> None:
+        """Write subjects.parquet in row order."""
+        schema = pa.schema([*SUBJECTS_SCHEMA, *self._own_columns().values()])
+        made = {"subject_id": subject_ids, "duplicate_group": group_ids, "half": half}
+        write_subjects(self.path, schema, self._subjects(schema, made))
+
+    def _subjects(self, schema: pa.Schema, made: Mapping[str, np.ndarray]) -> Iterator[pa.RecordBatch]:
+        """Rows of subjects.parquet for the accepted images; a column that is not known yet is null."""
         assert self.plan is not None
         own = self._own_columns()
-        full = pa.schema([*SUBJECTS_SCHEMA, *own.values()])
-        group_ids = subject_ids[grouped.first]
-        half = groups.half_of(group_ids)
-        half[~grouped.is_in_a_half] = None
-        made = {"subject_id": subject_ids, "duplicate_group": group_ids, "half": half}
-        batches = (batch for rows in self._rows() for batch in rows.to_batches())
-        with (
-            artifacts.replacing(self.path / layout.SUBJECTS) as file,
-            pq.ParquetWriter(file, full, compression="zstd") as writer,
-        ):
-            start = 0
-            for table in regrouped(batches, ROW_GROUP):
-                known = {name: table.column(name) for name in table.column_names if name not in own}
-                known |= {name: _coordinate(table, name) for name in ("ra", "dec")}
-                known |= {name: _present(table.column(f"image_{name}")) for name in PLACE_COLUMNS[2:]}
-                if scale := self.plan.get("pixel_scale_arcsec"):
-                    known["pixel_scale_arcsec"] = known["pixel_scale_arcsec"].fill_null(scale)
-                known |= {field.name: table.column(alias) for alias, field in own.items()}
-                known |= {name: pa.array(values[start : start + len(table)]) for name, values in made.items()}
-                # the others are given later: by a drawn sample, a joined table, a person
-                columns = [
-                    known[f.name].cast(f.type) if f.name in known else pa.nulls(len(table), f.type) for f in full
-                ]
-                writer.write_table(pa.table(columns, schema=full))
-                start += len(table)
+        start = 0
+        for table in self._rows():
+            n = len(table)
+            known = {name: table.column(name) for name in table.column_names if name not in own}
+            known |= {name: _coordinate(table, name) for name in ("ra", "dec")}
+            known |= {name: _present(table.column(f"image_{name}")) for name in PLACE_COLUMNS[2:]}
+            if scale := self.plan.get("pixel_scale_arcsec"):
+                known["pixel_scale_arcsec"] = known["pixel_scale_arcsec"].fill_null(scale)
+            known |= {field.name: table.column(alias) for alias, field in own.items()}
+            known |= {name: pa.array(values[start : start + n]) for name, values in made.items()}
+            columns = [known[f.name].cast(f.type) if f.name in known else pa.nulls(n, f.type) for f in schema]
+            yield from pa.table(columns, schema=schema).to_batches()
+            start += n
 
     def _own_columns(self) -> dict[str, pa.Field]:
         """The user's columns: name in the listing (c0, c1, …: any name may be theirs) → field of subjects.parquet."""
@@ -566,11 +600,13 @@ class Build:
                 own[field.name] = pa.field(name, field.type, metadata=metadata)
         return own
 
-    def _join_refused(self) -> None:
+    def _join_refused(self, before: pa.Table | None = None) -> None:
         with (
             artifacts.replacing(self.path / layout.QUARANTINE) as file,
             pq.ParquetWriter(file, QUARANTINE_SCHEMA, compression="zstd") as writer,
         ):
+            if before is not None:
+                writer.write_table(before)
             for number in range(self.n_shards):
                 writer.write_table(pq.read_table(self.parts / f"{number:05d}.refused"))
 
@@ -596,7 +632,7 @@ class _Joined:
     digests
         uint64 (n, 2).
     places
-        float64 (2, n): RA and Dec, deg; for cut-outs x and y, px.
+        float64 (2, n): RA and Dec, deg; for cut-outs (4, n): x and y, px, too.
     image
         Code of the image that each cut-out is from; None where they are no cut-outs.
     pixel_scale
@@ -613,7 +649,8 @@ class _Joined:
         """Their duplicate groups; `extent` is that of cut-outs, px."""
         if self.image is None or extent is None:
             return groups.group(self.digests, self.places[0], self.places[1])
-        return groups.group_cut_outs(self.digests, self.places[0], self.places[1], self.image, extent)
+        ra, dec, x, y = self.places
+        return groups.group_cut_outs(self.digests, x, y, self.image, extent, ra, dec, self.pixel_scale)
 
 
 def _present(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -624,6 +661,16 @@ def _present(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _coordinate(rows: pa.Table, name: str) -> pa.ChunkedArray:
     """RA or Dec, deg, as the table gave it, else as the image's WCS has it."""
     return pc.coalesce(rows.column(name), _present(rows.column(f"image_{name}")))
+
+
+def write_subjects(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+    """Write subjects.parquet of the survey folder `path`, a row group at a time, whole or not at all."""
+    with (
+        artifacts.replacing(path / layout.SUBJECTS) as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        for table in regrouped(batches, ROW_GROUP):
+            writer.write_table(table)
 
 
 def create_table_only(path: Path, table: pa.Table, name: str, notes: Sequence[str] = ()) -> SurveyInfo:
@@ -702,6 +749,17 @@ def integers_of(ids: pa.Array) -> np.ndarray | None:
         return None
 
 
+def _reading_of(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What `create` was told of how files are read: a pixel scale that was told and not found is part of it."""
+    told = {"pixel_scale_arcsec": plan["pixel_scale_arcsec"]} if plan.get("pixel_scale_arcsec") else {}
+    return {**(plan.get("reading") or {}), **told}
+
+
+def _differing(before: Mapping[str, Any], command: Mapping[str, Any]) -> str:
+    names = sorted(k for k in before.keys() | command.keys() if before.get(k) != command.get(k))
+    return f"different {' and '.join(names)}"
+
+
 def _is_untouched(path: Path, parts: Path) -> bool:
     """Whether the folder holds nothing but, at most, what a `Build` that was stopped at once has left."""
     left = [file.name for file in parts.iterdir()] if parts.is_dir() else []
@@ -756,7 +814,7 @@ def regrouped(batches: Any, n: int) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held)
 
 
-def write_contact_sheet(path: Path, n: int, crop: Crop, bands: Sequence[str]) -> None:
+def write_contact_sheet(path: Path, n: int, crop: Crop, bands: Sequence[str], per_shard: int) -> None:
     """Write ``contact_sheet.png``: 25 crops at even distances through the survey, as the network sees them."""
     shown = [0, 1, 2] if crop.n_bands == 3 else [0, 0, 0] if crop.n_bands == 1 else list(rgb_of(bands))
     rows = np.unique(np.linspace(0, n - 1, 25).round().astype(int))
@@ -766,7 +824,7 @@ def write_contact_sheet(path: Path, n: int, crop: Crop, bands: Sequence[str]) ->
     sheet = Image.new("RGB", (gap + columns * (side + gap), gap + height * (side + gap)), (40, 40, 40))
     image_bytes = crop.size**2 * crop.n_bands
     for place, row in enumerate(rows):
-        shard, within = divmod(int(row), images_per_shard(crop))
+        shard, within = divmod(int(row), per_shard)
         with (path / layout.IMAGES / "c" / str(shard) / "0" / "0" / "0").open("rb") as file:
             file.seek(within * image_bytes)
             pixels = np.frombuffer(file.read(image_bytes), np.uint8).reshape(crop.size, crop.size, crop.n_bands)
