@@ -138,7 +138,13 @@
     const outline = button("▣", "Outline what the network sees (O)", () => set({outline: !look.outline}));
     const reset = button("↺", "Reset stretch, levels and zoom", () => { zoom = 1; center = [0.5, 0.5]; set({stretch: "survey", black: [], white: [], band: -1, rgb: null, invert: false}); });
     const line = make("div", "line");
-    line.append(stretch, invert, outline, reset);
+    const save = button("⤓", "Save the original", () => {
+      const a = make("a");
+      a.href = `originals/${wanted}`;
+      a.download = "";
+      a.click();
+    });
+    line.append(stretch, invert, outline, reset, save);
     if (enlarge) line.append(button("⤢", "Enlarge (Z)", enlarge));
     const slider = (name, title, low, high) => {
       const label = make("label"), input = make("input"), value = make("span", "quiet");

@@ -808,9 +808,9 @@ def write_linear(linear: Linear, bands: Sequence[str]) -> bytes:
     cards |= {"BUNIT": linear.unit, "RANGETOP": linear.top, "SATURATE": linear.saturated}
     cards |= {"PIXSCALE": linear.pixel_scale, "RA": linear.ra, "DEC": linear.dec}
     if linear.cd and linear.ra is not None and linear.dec is not None:
-        cards |= {"WCSAXES": 2, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg"}
+        cards |= {"WCSAXES": 3, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg"}
         cards |= {"CRPIX1": (width + 1) / 2, "CRPIX2": (height + 1) / 2, "CRVAL1": linear.ra, "CRVAL2": linear.dec}
-        cards |= {"RADESYS": "ICRS"}
+        cards |= {"RADESYS": "ICRS", "CTYPE3": "BAND", "CRPIX3": 1.0, "CRVAL3": 1.0, "CD3_3": 1.0}
         cards |= dict(zip(("CD1_1", "CD1_2", "CD2_1", "CD2_2"), linear.cd, strict=True))
     lines = [_card(key, value) for key, value in cards.items() if value is not None]
     header = "".join([*lines, f"{'END':<80}"]).encode()

@@ -1,10 +1,11 @@
 """Looking at subjects in a real Chromium: the viewer, the enlarged view, looking up, other programs."""
 
+import gzip
 import io
-import os
+import queue
 import re
 import shutil
-import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -13,11 +14,16 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from astropy.wcs import WCS
 from playwright.sync_api import Locator, Page, expect
 
 from tests.galaxies import write_fits_galaxies
 from tests.ui.serving import serve
 from tests.ui.test_journeys import wait_for_frame
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # deprecated, which is why the product has its own; a peer is welcome still
+    from astropy import samp as peers
 
 N = 30
 PIXELS = """canvas => {
@@ -99,7 +105,8 @@ def test_stretch_levels_bands_and_invert_change_the_picture_and_stay_for_the_nex
     red, blue = pixels(subject)[2], pixels(subject)[4]
     subject.get_by_label("Band shown as red").select_option("g")
     subject.get_by_label("Band shown as blue").select_option("i")
-    assert pixels(subject)[2] == pytest.approx(blue) and pixels(subject)[4] == pytest.approx(red)
+    after = pixels(subject)
+    assert [after[2], after[4]] == pytest.approx([blue, red], abs=0.5)  # what is missing keeps its grey
     find(subject, "cube005")
     expect(subject.locator(".subject h2")).to_have_text("cube005")
     expect(subject.get_by_label("Stretch", exact=True)).to_have_value("asinh")
@@ -166,12 +173,14 @@ def test_a_selection_leaves_as_fits_votable_and_regions_that_others_read(subject
 
 
 def test_the_original_can_be_saved_as_fits_with_its_place_on_the_sky(subject: Page):
-    answer = subject.request.get(f"{urlsplit(subject.url).scheme}://{urlsplit(subject.url).netloc}/originals/2")
-    with fits.open(io.BytesIO(answer.body())) as hdus:
+    with subject.expect_download() as waiting:
+        subject.get_by_label("Save the original").click()
+    assert waiting.value.suggested_filename == "cube002.fits.gz"
+    with fits.open(io.BytesIO(gzip.decompress(Path(waiting.value.path()).read_bytes()))) as hdus:
         header, values = hdus[0].header, hdus[0].data
     assert values.shape == (3, 60, 60)
     assert np.isnan(values).any()
-    assert header["CRVAL1"] == pytest.approx(150.02, abs=1e-4)
+    assert WCS(header).celestial.wcs_pix2world([[29.5, 29.5]], 0)[0] == pytest.approx([150.02, 2.0], abs=1e-6)
     assert header["BUNIT"] == "nJy"
 
 
@@ -208,32 +217,26 @@ def test_a_survey_without_images_opens_as_names_scores_and_map(
 def test_a_selection_goes_to_whoever_listens_by_samp(
     page: Page, open_survey: Callable[[str], Page], fits_survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from astropy.samp import SAMPHubServer, SAMPIntegratedClient, conf
+    heard: queue.Queue[Table] = queue.Queue()
 
-    monkeypatch.setitem(os.environ, "SAMP_HUB", f"std-lockurl:{(tmp_path / 'hub').as_uri()}")
-    heard: list[Table] = []
-    arrived = threading.Event()
-    with conf.set_temp("use_internet", False):
-        hub = SAMPHubServer(web_profile=False, lockfile=str(tmp_path / "hub"), addr="127.0.0.1")
+    def load(key: str, sender: str, mtype: str, params: dict[str, str], extra: dict[str, str]) -> None:
+        heard.put(Table.read(urlsplit(params["url"]).path, format="votable"))
+
+    with peers.conf.set_temp("use_internet", False):
+        hub = peers.SAMPHubServer(web_profile=False, lockfile=str(tmp_path / "hub"), addr="127.0.0.1", mode="multiple")
         hub.start()
-        client = SAMPIntegratedClient(name="Listener", addr="127.0.0.1")
+        monkeypatch.setenv("SAMP_HUB", f"std-lockurl:{(tmp_path / 'hub').as_uri()}")
+        client = peers.SAMPIntegratedClient(name="Listener", addr="127.0.0.1")
         client.connect()
-
-        def load(key: str, sender: str, mtype: str, params: dict[str, str], extra: dict[str, str]) -> None:
-            heard.append(Table.read(urlsplit(params["url"]).path, format="votable"))
-            arrived.set()
-
         client.bind_receive_notification("table.load.votable", load)
         try:
-            copy = tmp_path / "survey"
-            shutil.copytree(fits_survey, copy)
-            with serve(copy, tmp_path / "log") as url:
+            shutil.copytree(fits_survey, tmp_path / "survey")  # one survey has one server
+            with serve(tmp_path / "survey", tmp_path / "log") as url:
                 open_survey(url)
                 find(page, "cube004, cube009")
-                page.get_by_role("button", name="Send 2 selected by SAMP").click()
+                page.get_by_text("Send 2 selected by SAMP").click()
                 expect(page.get_by_text("2 subjects sent to Listener")).to_be_visible()
-                assert arrived.wait(10)
+                assert list(heard.get(timeout=10)["source_id"]) == ["cube004", "cube009"]
         finally:
             client.disconnect()
             hub.stop()
-    assert list(heard[0]["source_id"]) == ["cube004", "cube009"]
