@@ -210,10 +210,11 @@ def create(
             raise UsageError("--path-column, --crop and --dataset do not go with --cut-out")
         if id_column and catalogue is None:
             raise UsageError("--id-column and --cut-out do not go together without the table that --catalogue names")
-        from explorer.ingest.cut_outs import CutOutOptions, create_cut_outs
+        from explorer.ingest.cut_outs import create_cut_outs
+        from explorer.ingest.images import CreateOptions
 
-        told |= {"catalogue": catalogue, "id_column": id_column}
-        making = create_cut_outs(survey, cut_outs, CutOutOptions(**_given(told)))
+        told |= {"id_column": id_column}
+        making = create_cut_outs(survey, cut_outs, CreateOptions(**_given(told)), catalogue)
     else:
         if catalogue is not None:
             raise UsageError("--catalogue says where to cut; name the large image with --cut-out")

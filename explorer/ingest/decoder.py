@@ -645,6 +645,8 @@ def serve(tasks: Connection, answers: Connection) -> None:
                 answer = error
             except MemoryError:
                 answer = ImageError("needs more memory than one image may take")
+            except OSError as error:
+                answer = ImageError(f"cannot be read ({error.strerror or error})")
             signal.setitimer(signal.ITIMER_REAL, 0)
             answers.send(answer)
 

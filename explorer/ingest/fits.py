@@ -158,6 +158,18 @@ class SectionReader:
         found = Sky(float(ra[0]) % 360, float(dec[0]), (float(cd[0]), float(cd[1]), float(cd[2]), float(cd[3])))
         return found if 0 < found.pixel_scale < 36_000 else None
 
+    def coordinates(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Right ascension and declination (deg, ICRS) of pixels as in `sky`; NaN where there is no WCS that solves."""
+        unknown = np.full(len(x), np.nan)
+        if self.wcs is None or len(x) == 0:
+            return unknown, unknown
+        with _quiet():
+            try:
+                ra, dec = _degrees(self.wcs, x, self.shape[0] - 1 - y)
+            except Exception:  # wcslib and astropy raise anything on a WCS that does not solve
+                return unknown, unknown
+        return ra % 360, dec
+
     def pixels(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where coordinates (deg, ICRS) lie: x to the right and y down, px; NaN where they do not lie in the plane.
 
@@ -283,14 +295,14 @@ def _unpacked(path: Path) -> bytes:
     with path.open("rb") as file:
         while packed := file.read(1 << 20):
             while packed:
+                if reader.eof:  # another member follows
+                    reader = zlib.decompressobj(31)
                 piece = reader.decompress(packed, 1 << 24)
                 pieces.append(piece)
                 n += len(piece)
                 if n > MAX_FILE_BYTES:
                     raise ImageError(f"is gzipped and holds more than {MAX_FILE_BYTES:,} bytes")
-                packed = reader.unconsumed_tail
-            if reader.eof:
-                break
+                packed = reader.unused_data if reader.eof else reader.unconsumed_tail
     if not reader.eof:
         raise ImageError("the gzipped data is truncated")
     return b"".join(pieces)
@@ -343,11 +355,9 @@ def _checked(file: Any, number: int) -> tuple[int, ...]:
         raise ImageError(f"HDU {number} has one axis of {shape[0]:,} values; an image has two")
     if min(shape) < 1 or max(shape) > _MAX_SIDE:
         raise ImageError(f"HDU {number} promises {' × '.join(f'{n:,}' for n in reversed(shape))} px")
-    if isinstance(hdu, fits.CompImageHDU) is False and file._file_for_images is None:
-        stored, needed = file.fileinfo(number), math.prod(shape) * abs(int(hdu._bitpix)) // 8
-        size = os.fstat(stored["file"].fileobj.fileno()).st_size if hasattr(stored["file"], "fileobj") else None
-        size = Path(file.filename()).stat().st_size if size is None else size
-        if stored["datLoc"] + needed > size:
+    if not isinstance(hdu, fits.CompImageHDU) and file._file_for_images is None:
+        needed = math.prod(shape) * abs(int(hdu._bitpix)) // 8
+        if file.fileinfo(number)["datLoc"] + needed > Path(file.filename()).stat().st_size:
             raise ImageError("the data ends before the image does (the file is truncated)")
     return shape
 

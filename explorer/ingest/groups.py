@@ -108,10 +108,36 @@ def group(digests: np.ndarray, ra: np.ndarray, dec: np.ndarray) -> Groups:
     return Groups(connected(n, pairs), np.ones(n, bool))
 
 
-def group_cut_outs(digests: np.ndarray, x: np.ndarray, y: np.ndarray, image: np.ndarray, extent: int) -> Groups:
-    """Groups of cut-outs of one or a few images; by sky tiles where a crowded field would be all one group."""
+def group_cut_outs(
+    digests: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    image: np.ndarray,
+    extent: int,
+    ra: np.ndarray | None = None,
+    dec: np.ndarray | None = None,
+    pixel_scale: float | None = None,
+) -> Groups:
+    """Groups of cut-outs of one or a few images; by sky tiles where a crowded field would be all one group.
+
+    Parameters
+    ----------
+    x, y, image, extent
+        See `overlap_pairs`.
+    ra, dec
+        Degrees, NaN where unknown: places within 1″ are one, too.
+    pixel_scale
+        arcsec per px: where it is known, cut-outs of unlike images overlap by their distance on the sky.
+    """
     n = len(digests)
-    first = connected(n, np.concatenate([identical_pairs(digests), overlap_pairs(x, y, image, extent)]))
+    ra = np.full(n, np.nan) if ra is None else ra
+    dec = np.full(n, np.nan) if dec is None else dec
+    pairs = [identical_pairs(digests), overlap_pairs(x, y, image, extent), sky_pairs(ra, dec)]
+    across = np.empty((0, 2), np.int64)
+    if pixel_scale and len(np.unique(image)) > 1:
+        across = sky_pairs(ra, dec, extent / 4 * pixel_scale)
+        across = across[image[across[:, 0]] != image[across[:, 1]]]
+    first = connected(n, np.concatenate([*pairs, across]))
     largest = int(np.bincount(first).max()) if n else 0
     if largest <= max(1, LARGEST_GROUP * n):
         return Groups(first, np.ones(n, bool))
@@ -122,11 +148,55 @@ def group_cut_outs(digests: np.ndarray, x: np.ndarray, y: np.ndarray, image: np.
     inside = np.ones(n, bool)
     for center, tile in ((x + 0.5, column), (y + 0.5, row)):
         inside &= (center - extent / 2 >= tile * side) & (center + extent / 2 <= (tile + 1) * side)
+    inside[across.ravel()] = False
     note = (
         f"cut-outs overlap so much that one duplicate group would hold {largest:,} of {n:,}: groups are sky tiles of "
         f"{side:,} px, and {int((~inside).sum()):,} cut-outs that straddle a tile's border are in neither half"
     )
     return Groups(earliest[place.reshape(-1)].astype(np.int64), inside, (note,))
+
+
+def extend(first_before: np.ndarray, digests: np.ndarray, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """The first member of the group of each row that is added; the groups before stay as they are.
+
+    Added rows that touch each other (identical crops, or within 1″) are together. Where one of them touches rows from
+    before, they all join the group among those that begins first.
+
+    Parameters
+    ----------
+    first_before
+        int64 (n_before,): the first member of each row's group.
+    digests, ra, dec
+        Of all n rows, those before first; uint64 (n, 2) and deg, NaN where unknown.
+
+    Returns
+    -------
+    np.ndarray
+        int64 (n - n_before,): rows among all n.
+    """
+    n_before, n = len(first_before), len(digests)
+    pairs = np.concatenate([identical_pairs(digests), sky_pairs(ra, dec)])
+    pairs = np.sort(pairs[(pairs >= n_before).any(axis=1)], axis=1)
+    among = pairs[pairs[:, 0] >= n_before] - n_before
+    together = connected(n - n_before, among)
+    joined = np.full(n - n_before, n)  # beyond every row: touches nothing from before
+    across = pairs[pairs[:, 0] < n_before]
+    np.minimum.at(joined, together[across[:, 1] - n_before], first_before[across[:, 0]])
+    # a crop may be that of rows in several groups, of which the pairs name one
+    same = _lowest_of_identical(digests, first_before)
+    np.minimum.at(joined, together, same)
+    of_all = joined[together]
+    return np.where(of_all < n, of_all, together + n_before)
+
+
+def _lowest_of_identical(digests: np.ndarray, first_before: np.ndarray) -> np.ndarray:
+    """For each added row the earliest group that has the same crop, int64; as many as there are rows where none has."""
+    n_before, n = len(first_before), len(digests)
+    _, kind = np.unique(digests, axis=0, return_inverse=True)
+    kind = kind.reshape(-1)
+    lowest = np.full(n, n)
+    np.minimum.at(lowest, kind[:n_before], first_before)
+    return np.asarray(lowest[kind[n_before:]])
 
 
 def half_of(groups: np.ndarray) -> np.ndarray:

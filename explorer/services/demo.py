@@ -15,7 +15,8 @@ import numpy as np
 
 from explorer import ASSETS
 from explorer.errors import SurveyError
-from explorer.ingest.cut_outs import CutOutOptions, create_cut_outs
+from explorer.ingest.cut_outs import create_cut_outs
+from explorer.ingest.images import CreateOptions
 from explorer.services.jobs import JobService
 from explorer.survey import SURVEY_TOML, Survey
 from models.artifacts import CHECKPOINT, RUN_JSON, Run, fsync_directory, sha256_file, write_bytes
@@ -69,7 +70,7 @@ def create(folder: Path) -> Generator[Progress, None, dict[str, Any]] | None:
     """
     cut = Run.read(asset() / RUN_JSON).preprocessing
     if not (folder / SURVEY_TOML).exists():
-        return create_cut_outs(folder, [image()], CutOutOptions(size=cut["size"], extent=cut["extent"], name=NAME))
+        return create_cut_outs(folder, [image()], CreateOptions(size=cut["size"], extent=cut["extent"], name=NAME))
     survey = Survey.open(folder)
     name, preprocessing = survey.info.name, survey.preprocessing
     survey.close()

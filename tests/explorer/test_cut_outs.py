@@ -11,7 +11,8 @@ from PIL import Image
 
 from explorer.cli import main
 from explorer.errors import IngestError, UsageError
-from explorer.ingest.cut_outs import CONTEXT, CutOutOptions, create_cut_outs
+from explorer.ingest.cut_outs import create_cut_outs
+from explorer.ingest.decoder import Reading
 from explorer.ingest.detection import COLUMNS, detect
 from explorer.ingest.groups import (
     connected,
@@ -21,14 +22,15 @@ from explorer.ingest.groups import (
     overlap_pairs,
     sky_pairs,
 )
+from explorer.ingest.images import CreateOptions
 from explorer.survey import Survey, check
-from models.images import ImageError
+from models.images import CONTEXT, ImageError, corner
 
 HUBBLE = Path(skimage.__file__).parent / "data" / "hubble_deep_field.jpg"
 
 
 def make(path: Path, *images: Path, **options: Any) -> dict[str, Any]:
-    making = create_cut_outs(path, images, CutOutOptions(**{"size": 32, **options}))
+    making = create_cut_outs(path, images, CreateOptions(**{"size": 32, **options}))
     while True:
         try:
             next(making)
@@ -53,12 +55,16 @@ def sky(
     return path
 
 
+def find(*files: Path, **reading: Any) -> dict[str, np.ndarray]:
+    return detect(tuple(str(file) for file in files), Reading(**reading))
+
+
 PLACES = [(60.0, 40.0, 4.0), (200.3, 80.6, 3.0), (120.0, 220.0, 5.0), (30.0, 292.0, 3.0)]
 
 
 # ---------------------------------------------------------------------------------------------------------- detection
 def test_planted_galaxies_are_found_where_they_are(tmp_path: Path) -> None:
-    found = detect(sky(tmp_path / "sky.png", PLACES))
+    found = find(sky(tmp_path / "sky.png", PLACES))
     assert list(found) == list(COLUMNS)
     for k, (x, y, sigma) in enumerate(PLACES[:3]):
         assert found["x"][k] == pytest.approx(x, abs=0.3)
@@ -72,20 +78,20 @@ def test_planted_galaxies_are_found_where_they_are(tmp_path: Path) -> None:
 
 
 def test_saturated_stars_and_sources_cut_by_the_edge_are_left_out(tmp_path: Path) -> None:
-    found = detect(sky(tmp_path / "sky.png", [*PLACES[:3], (298.0, 150.0, 5.0)], star=(250, 250)))
+    found = find(sky(tmp_path / "sky.png", [*PLACES[:3], (298.0, 150.0, 5.0)], star=(250, 250)))
     assert len(found["x"]) == 3
     assert found["x"].max() < 210
 
 
 def test_images_without_sources_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no source stands out"):
-        detect(sky(tmp_path / "noise.png", []))
+        find(sky(tmp_path / "noise.png", []))
     Image.new("RGB", (90, 90), (5, 5, 5)).save(tmp_path / "flat.png")
     with pytest.raises(ImageError, match="is constant"):
-        detect(tmp_path / "flat.png")
+        find(tmp_path / "flat.png")
     Image.fromarray(np.zeros((50, 50), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(ImageError, match="is not an 8-bit image"):
-        detect(tmp_path / "deep.png")
+    with pytest.raises(ImageError, match="is constant"):
+        find(tmp_path / "deep.png")
 
 
 # ---------------------------------------------------------------------------------------------------------- the survey
@@ -120,11 +126,10 @@ def test_crop_and_context_are_of_the_same_place(hubble: Path) -> None:
     assert {c.name: c.unit for c in survey.columns()}["x"] == "px"
     image = np.asarray(Image.open(HUBBLE))
     for row in (0, 100, survey.n - 1):
-        subject = survey.subject(row)
         content, media_type = survey.original(row)
         assert media_type == "image/png"
         wide = np.asarray(Image.open(io.BytesIO(content)))
-        left, top = int(str(subject["original_x"]).split(".")[0]), int(str(subject["original_y"]).split(".")[0])
+        left, top = (max(0, corner(survey.column(name)[row], CONTEXT * extent)) for name in ("x", "y"))
         assert np.array_equal(wide, image[top : top + wide.shape[0], left : left + wide.shape[1]])
         assert max(wide.shape) <= CONTEXT * extent
     survey.close()
