@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from explorer import __version__
 from explorer.errors import UsageError
-from explorer.services.explore import SCORES, Explore
+from explorer.services.explore import Explore
 from explorer.state import Selection
 from explorer.survey import SUBJECTS
 from models.artifacts import now
@@ -54,13 +54,9 @@ def selection_table(
         table = table.append_column(name, values)
 
     if run_id:
-        for name in SCORES:
-            values = explore.values(f"scores.{name}", run_id, lambda_)[rows]
-            add(name, pa.array(values, pa.float32(), from_pandas=True))
-        scores = survey.scores(run_id)
-        for name in ("split", "quality"):
-            if name in scores:
-                add(name, pa.array(scores[name][rows], pa.string(), from_pandas=True))
+        mixed = {"anomaly_score": explore.values("scores.anomaly_score", run_id, lambda_)}
+        for name, values in (survey.scores(run_id) | mixed).items():
+            add(name, pa.array(values[rows], pa.string() if values.dtype == object else pa.float32(), from_pandas=True))
     if map_id:
         coordinates = survey.coordinates(map_id)[rows]
         for i in range(coordinates.shape[1]):
