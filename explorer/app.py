@@ -159,12 +159,12 @@ class Session:
         wanted = (given.get("run"), info.default_run, of_map, next(iter(runs), ""))
         state.run_id = next((r for r in wanted if r in runs), "")
         colors = explore.colors(state.run_id)
-        default = "scores.anomaly_score" if state.run_id else "count"
+        default = explore.default_color(state.run_id)
         state.color = given["color"] if given.get("color") in colors else default
         for name in ("aggregate", "norm"):
             if given.get(name) in state.param[name].objects:
                 setattr(state, name, given[name])
-        state.sort = given["sort"] if given.get("sort") in colors else ("scores.anomaly_score" if state.run_id else "")
+        state.sort = given["sort"] if given.get("sort") in colors else ("" if default == "count" else default)
         try:
             state.lambda_ = min(1.0, max(0.0, float(given.get("lambda", 0.2))))
         except ValueError:
@@ -215,7 +215,7 @@ class Session:
             widget.visible = bool(options)
         if not state.run_id and runs:
             state.run_id = next(iter(runs))
-            state.color = "scores.anomaly_score"
+            state.color = self.explore.default_color(state.run_id)
         if not state.map_id and maps:
             state.map_id = next(iter(maps))
 

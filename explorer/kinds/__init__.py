@@ -33,6 +33,8 @@ class Kind:
         Kinds of finished runs that this one builds on; the newest is taken unless told.
     folder
         "runs" or "maps".
+    needs_images
+        Whether a survey without images is refused.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Kind:
     run: str
     needs: tuple[str, ...] = ()
     folder: str = field(default="runs")
+    needs_images: bool = False
 
 
 def kinds() -> dict[str, Kind]:

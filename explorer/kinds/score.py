@@ -31,4 +31,11 @@ class ScoreConfig:
     )
 
 
-KIND = Kind(name="score", title="Score every subject", config=ScoreConfig, run="models.scoring:run", needs=("train",))
+KIND = Kind(
+    name="score",
+    title="Score every subject",
+    config=ScoreConfig,
+    run="models.scoring:run",
+    needs=("train",),
+    needs_images=True,
+)

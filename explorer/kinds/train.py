@@ -91,4 +91,6 @@ class TrainConfig:
     )
 
 
-KIND = Kind(name="train", title="Train the anomaly model", config=TrainConfig, run="models.train:run")
+KIND = Kind(
+    name="train", title="Train the anomaly model", config=TrainConfig, run="models.train:run", needs_images=True
+)

@@ -20,10 +20,10 @@ from explorer.raster import Aggregate, Cache, CellIndex, Frame, Norm, Paint, Vie
 from explorer.services.links import hms, links
 from explorer.state import Selection
 from explorer.survey import SUBJECTS_SCHEMA, Survey
-from models.artifacts import ArtifactError, Run
+from models.artifacts import LATENTS, ArtifactError, Run
 from models.embedding import nearest
 
-#: The scores every run has, and what a person reads.
+#: The scores of the paper's model, and what a person reads; which of them a run has: `Explore.score_titles`.
 SCORES = {"anomaly_score": "Anomaly score", "feature_score": "Feature score", "image_score": "Image score"}
 
 #: Columns that the subject panel shows in other ways than as a line of a table.
@@ -39,7 +39,7 @@ class Color:
     by
         ``count``, ``scores.NAME`` (of `run_id`) or ``subjects.NAME``.
     lambda_
-        For ``scores.anomaly_score``: S_anom = (1 - λ) S_image + λ S_feature, 0 ≤ λ ≤ 1.
+        For ``scores.anomaly_score`` of a run that has both: S_anom = (1 - λ) S_image + λ S_feature, 0 ≤ λ ≤ 1.
     """
 
     by: str = "count"
@@ -58,6 +58,7 @@ class Explore:
         self._values = Cache(16)
         self._paints = Cache(16)
         self._orders = Cache(12)
+        self._titles = Cache(64)
         self._selections: OrderedDict[str, Selection] = OrderedDict()
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[float, dict[str, Run]]] = {}
@@ -111,8 +112,7 @@ class Explore:
         A column of one value, or of none, tells nothing and is left out.
         """
         found = {"count": "Number of subjects"}
-        if run_id:
-            found |= {f"scores.{name}": title for name, title in SCORES.items()}
+        found |= {f"scores.{name}": title for name, title in self.score_titles(run_id).items()}
         columns = self.survey.columns()
         ours = set(SUBJECTS_SCHEMA.names)
         for column in sorted(columns, key=lambda c: c.name in ours):
@@ -121,6 +121,33 @@ class Explore:
                 found[f"subjects.{column.name}"] = column.name.replace("_", " ") + unit
         titles = Counter(found.values())
         return {reference: t if titles[t] == 1 else f"{t} [{reference}]" for reference, t in found.items()}
+
+    def score_titles(self, run_id: str) -> dict[str, str]:
+        """The scores that a run has, name → what a person reads: those of `SCORES` first, then numbers of its own.
+
+        A score without any finite value is left out; {} for no run.
+        """
+
+        def make() -> dict[str, str]:
+            scores = self.survey.scores(run_id)
+            has = [name for name, values in scores.items() if values.dtype != object and np.isfinite(values).any()]
+            ours = {name: title for name, title in SCORES.items() if name in has}
+            return ours | {name: name.replace("_", " ") for name in has if name not in SCORES}
+
+        if not run_id:
+            return {}
+        try:
+            return self._titles.get(run_id, make)
+        except VoorwerpError:  # damaged: its values say how, when they are asked for
+            return dict(SCORES)
+
+    def mixes(self, run_id: str) -> bool:
+        """Whether λ means something: the run has both an image score and a feature score."""
+        return {"image_score", "feature_score"} <= self.score_titles(run_id).keys()
+
+    def default_color(self, run_id: str) -> str:
+        """What a map of a run is coloured by at first: its anomaly score, else the number of subjects."""
+        return "scores.anomaly_score" if "anomaly_score" in self.score_titles(run_id) else "count"
 
     def labels(self, reference: str) -> list[str]:
         """Category names of a colouring, in legend order; [] for numbers."""
@@ -143,10 +170,11 @@ class Explore:
         """
         table, _, name = reference.partition(".")
         if table == "scores":
-            if name not in SCORES:
-                raise no_such_column(name, "the scores", SCORES)
+            known = SCORES | self.score_titles(run_id)
+            if name not in known:
+                raise no_such_column(name, "the scores", known)
             scores = self._values.get(("scores", run_id), lambda: self.survey.scores(run_id))
-            if name != "anomaly_score":
+            if name != "anomaly_score" or not self.mixes(run_id):
                 return scores[name]
             mixed = (1 - np.float32(lambda_)) * scores["image_score"] + np.float32(lambda_) * scores["feature_score"]
             return cast(np.ndarray, mixed)
@@ -243,6 +271,8 @@ class Explore:
         """The k nearest in latent space: (row, Euclidean distance), nearest first; [] where the run has no latents."""
 
         def make() -> list[tuple[int, float]]:
+            if not (self.survey.run_folder(run_id) / LATENTS).exists():  # only scores were imported
+                return []
             latents, rows = self.survey.latents(run_id)
             at = np.flatnonzero(rows == row)
             if not at.size or np.isnan(latents[at[0]]).any():
@@ -267,11 +297,9 @@ class Explore:
 
     def scores_of(self, row: int, run_id: str, lambda_: float) -> list[dict[str, Any]]:
         """Every score of a subject, with its standing."""
-        if not run_id:
-            return []
         return [
             {"name": name, "title": title, **self.standing(f"scores.{name}", row, run_id, lambda_)}
-            for name, title in SCORES.items()
+            for name, title in self.score_titles(run_id).items()
         ]
 
     def subject(self, row: int, run_id: str, lambda_: float) -> dict[str, Any]:

@@ -278,13 +278,18 @@ class JobService:
         UsageError
             No such kind or setting, or a value out of range.
         JobError
-            A run to build on is missing or not finished.
+            A run to build on is missing or not finished, or the kind needs images and the survey has none.
         """
         if kind_name not in self._kinds:
             near = difflib.get_close_matches(kind_name, self._kinds, n=1)
             hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(sorted(self._kinds))}"
             raise UsageError(f'there is no run kind "{kind_name}"; {hint}')
         kind = self._kinds[kind_name]
+        if kind.needs_images and not self.survey.has_images:
+            raise JobError(
+                f"this survey has no images, so there is nothing to {kind.name}; "
+                "`voorwerp import-run` takes vectors and scores that were made elsewhere"
+            )
         values = asdict(checked_config(kind, config))
         inputs = self._parents(kind, parents or {})
         folder, run_id = self._new_folder(kind)

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explorer.errors import UsageError
+from explorer.errors import JobError, UsageError
+from explorer.ingest.imported import ImportOptions, import_run
+from explorer.ledger import Ledger
 from explorer.services.explore import Color, Explore
+from explorer.services.jobs import JobService
 from explorer.state import Selection
 from explorer.survey import Survey
 from tests.conftest import FIRST_ID
@@ -122,3 +125,73 @@ def test_a_paint_is_made_once_for_one_colour_and_again_for_another(explore: Expl
     first = explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.2))
     assert explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.2)) is first
     assert explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.3)) is not first
+
+
+# ------------------------------------------------------------------------------------------- runs made elsewhere
+@pytest.fixture(scope="module")
+def tables_only(tmp_path_factory: pytest.TempPathFactory):
+    """A survey without images of eight subjects and two imported runs: one of scores, one of vectors alone."""
+    folder = tmp_path_factory.mktemp("tables_only")
+    rows = [f"{FIRST_ID + i},{i / 8},{i * i},{'' if i else 1}" for i in range(8)]
+    (folder / "scores.csv").write_text("\n".join(["objid,gan,n_votes,feature_score", *rows]) + "\n")
+    np.save(folder / "latents.npy", np.eye(8, dtype=np.float32))
+    scores = import_run(folder / "survey", ImportOptions(None, folder / "scores.csv", "objid", "gan", name="scores"))
+    vectors = import_run(folder / "survey", ImportOptions(f"{folder}/latents.npy", name="vectors"))
+    survey = Survey.open(folder / "survey")
+    yield Explore(survey), scores.run_id, vectors.run_id
+    survey.close()
+
+
+def test_an_imported_run_offers_what_it_has_and_its_own_numbers(tables_only: tuple[Explore, str, str]):
+    explore, scores, vectors = tables_only
+    assert explore.score_titles(scores) == {
+        "anomaly_score": "Anomaly score",
+        "feature_score": "Feature score",
+        "gan": "gan",
+        "n_votes": "n votes",
+    }
+    assert explore.score_titles(vectors) == explore.score_titles("") == {}
+    assert [c for c in explore.colors(scores) if c.startswith("scores.")] == [
+        f"scores.{name}" for name in explore.score_titles(scores)
+    ]
+    assert [c for c in explore.colors(vectors) if c.startswith("scores.")] == []
+    assert explore.default_color(scores) == "scores.anomaly_score"
+    assert explore.default_color(vectors) == "count"
+
+
+def test_lambda_means_nothing_without_both_scores(tables_only: tuple[Explore, str, str], explore: Explore, run_id: str):
+    imported, scores, vectors = tables_only
+    assert explore.mixes(run_id)
+    assert not imported.mixes(scores)
+    assert not imported.mixes(vectors)
+    expected = np.arange(8, dtype=np.float32) / 8
+    for lambda_ in (0.0, 1.0):
+        np.testing.assert_array_equal(imported.values("scores.anomaly_score", scores, lambda_), expected)
+
+
+def test_the_numbers_of_an_imported_run_order_stand_and_hover(tables_only: tuple[Explore, str, str]):
+    explore, scores, _ = tables_only
+    assert explore.order("scores.n_votes", scores, 0.2, True).tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
+    hovered = {s["name"]: s for s in explore.hover(3, scores, 0.2)["scores"]}
+    assert (hovered["n_votes"]["value"], hovered["n_votes"]["below"], hovered["n_votes"]["of"]) == (9, 3, 8)
+    assert hovered["feature_score"]["value"] is None
+    with pytest.raises(UsageError, match='did you mean "n_votes"'):
+        explore.values("scores.n_vote", scores)
+
+
+def test_a_subject_without_an_image_is_shown_in_full(tables_only: tuple[Explore, str, str]):
+    explore, scores, vectors = tables_only
+    assert explore.subject(3, scores, 0.2)["neighbours"] == []
+    assert len(explore.subject(3, vectors, 0.2)["neighbours"]) == 7
+    assert explore.subject(3, scores, 0.2)["source_id"] == str(FIRST_ID + 3)
+
+
+def test_what_needs_images_is_refused_before_it_starts(tables_only: tuple[Explore, str, str]):
+    survey = tables_only[0].survey
+    with Ledger(survey.path, survey.info.survey_id) as ledger:
+        service = JobService(survey, ledger)
+        for kind in ("train", "score"):
+            with pytest.raises(JobError, match="this survey has no images"):
+                service.start(kind, {}, None, "test")
+        service.stop()
+    assert {run.run_id for run in survey.runs(state=None)} == set(tables_only[1:])
