@@ -1,5 +1,6 @@
 """``voorwerp export`` and ``find``: subjects as a file, and where a subject is."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,13 +83,16 @@ def _chosen(kind: str, asked: str | None, there: "dict[str, Run]", *defaults: st
 def find(survey: Path, text: tuple[str, ...]) -> None:
     """Find subjects of SURVEY by TEXT: an id, a coordinate ("150.1 2.2 5arcsec", 10:00:24 +02:12:00), or several ids.
 
-    Every line is a source_id, RA and Dec in degrees and, for a coordinate, arcsec from it. Exit 1 if nothing is found.
+    A single - reads the ids from standard input. Every line printed is a source_id, RA and Dec in degrees and, for a
+    coordinate, arcsec from it. Exit 1 if nothing is found.
     """
+    between = "\n" if any(" " in part for part in text) else " "  # an id with blanks was quoted, and is still one
+    asked = sys.stdin.buffer.read().decode(errors="replace") if text == ("-",) else between.join(text)
     from explorer.services.lookup import find as look_up
     from explorer.survey import Survey
 
     opened = Survey.open(survey)
-    found = look_up(opened, " ".join(text))
+    found = look_up(opened, asked)
     ra, dec = opened.column("ra")[found.rows], opened.column("dec")[found.rows]
     for i, name in enumerate(opened.source_ids(found.rows)):
         place = f"{ra[i]:.6f}\t{dec[i]:+.6f}" if ra[i] == ra[i] and dec[i] == dec[i] else "\t"

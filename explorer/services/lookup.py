@@ -81,7 +81,7 @@ def find(survey: Survey, text: str) -> Found:
     Found
         Whatever the text: what makes no sense finds nothing, and the message says why.
     """
-    text = text.strip(_AROUND)
+    text = text.encode(errors="replace").decode().strip(_AROUND)  # half a character (a lone surrogate) is no text
     if not text:
         return Found(_rows([]), "id", "type an id, a coordinate (150.1 2.2 or 10:00:24 +02:12:00) or a list of ids")
     rows, _ = _match(survey, [text])

@@ -303,5 +303,7 @@ def test_a_wrong_command_writes_nothing_and_says_why(
 def test_the_command_finds_subjects(image_survey: Path, voorwerp: Callable[..., str]):
     said = voorwerp("find", image_survey, FIRST_ID + 3, "no", FIRST_ID)
     assert said.splitlines() == [str(FIRST_ID + 3), str(FIRST_ID), "2 of 3 found; 1 is not in this survey: no"]
+    said = voorwerp("find", image_survey, "no such", FIRST_ID)
+    assert said.splitlines() == [str(FIRST_ID), "1 of 2 found; 1 is not in this survey: no such"]
     with pytest.raises(AssertionError, match=r"ended with 1:\s+no subject of this survey has RA and Dec"):
         voorwerp("find", image_survey, "150.1", "-2.2")

@@ -134,7 +134,7 @@ def test_whatever_is_typed_gets_one_sentence(survey: Survey, text: str):
     assert len(found.rows) <= survey.n
 
 
-@pytest.mark.parametrize("text", ["", "  \n", ",;\n,", '""'])
+@pytest.mark.parametrize("text", ["", "  \n", ",;\n,", '""', "\ud800"])
 def test_nothing_typed_finds_nothing(survey: Survey, text: str):
     assert find(survey, text).rows.size == 0
 
