@@ -402,9 +402,27 @@ def _celestial(header: Any, file: Any) -> Any:
     with _quiet():
         try:
             wcs = WCS(header, fobj=file if "CPDIS1" in header or "D2IMDIS1" in header else None)
-            return wcs.celestial if wcs.has_celestial else None
+            if not wcs.has_celestial or not _is_anchored(header, wcs.wcs.lng + 1, wcs.wcs.lat + 1):
+                return None
+            return wcs.celestial
         except Exception:  # wcslib and astropy raise anything on a broken WCS
             return None
+
+
+def _is_anchored(header: Any, *axes: int) -> bool:
+    """Whether the header itself says where the image lies and how large its pixels are: wcslib would make it up."""
+    matrix = [header[key] for i in axes for j in axes if (key := f"CD{i}_{j}") in header]
+    scales = matrix or [header.get(f"CDELT{i}") for i in axes]
+    places = [header.get(f"CRVAL{i}") for i in axes]
+    return any(scales) and all(isinstance(value, int | float) for value in (*places, *scales))
+
+
+def _is_anchored(header: Any, *axes: int) -> bool:
+    """Whether the header itself says where the image lies and how large its pixels are: wcslib would make it up."""
+    matrix = [header[key] for i in axes for j in axes if (key := f"CD{i}_{j}") in header]
+    scales = matrix or [header.get(f"CDELT{i}") for i in axes]
+    places = [header.get(f"CRVAL{i}") for i in axes]
+    return any(scales) and all(isinstance(value, int | float) for value in (*places, *scales))
 
 
 def _degrees(wcs: Any, x: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -456,7 +474,11 @@ class _refusing(_quiet):
 
 
 def _plain(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    if isinstance(error, KeyError):
+        return f"the header has no possible {error.args[0] if isinstance(error.args[0], str) else 'BITPIX'}"
+    if isinstance(error, TypeError | AttributeError):
+        return "the header has a text where a number belongs"
+    return " ".join(str(error).split(". ")[0].split())[:200] or type(error).__name__
 
 
 def _text(header: Any, key: str) -> str | None:

@@ -193,6 +193,8 @@ def _chosen(arrays: Mapping[str, Array], dataset: str | None) -> Array:
         if wanted not in arrays:
             raise ImageError(f"has no dataset {dataset}; it has {_listed(arrays)}")
         array = arrays[wanted]
+    elif len(arrays) == 1:
+        (array,) = arrays.values()
     else:
         likely = [array for array in arrays.values() if array.is_image_like]
         if len(likely) > 1:  # tables and single images stand beside stacks
