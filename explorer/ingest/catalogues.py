@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,10 @@ def read_catalogue(path: Path | str, as_text: Sequence[str] = (), needed: bool =
             names, batches = read_parquet(path, notes)
         else:
             names, batches = _read_in_child(path, how, folder / "parsed.arrow", notes)
+        if "" in names:  # most often row numbers, which pandas writes so
+            notes.append(f"column {names.index('') + 1} of {path.name} has no name and was left out")
+            names = [name for name in names if name]
+            batches = (batch.select(names) for batch in batches)
         if not names:
             raise IngestError(f"{path} has no column that can be kept{_because(notes)}")
         for wanted in as_text:
@@ -237,8 +242,7 @@ def read_text(manifest: Path) -> tuple[list[str], Iterator[pa.RecordBatch]]:
         raise IngestError(f"{manifest} cannot be read as {manifest.suffix[1:].upper()} in UTF-8 ({error})") from None
     if not names:
         raise IngestError(f"{manifest} is empty; its first line must name the columns")
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise IngestError(f'{manifest} has the column "{doubled[0]}" twice')
+    _check_unique(manifest, names)
 
     def batches() -> Iterator[pa.RecordBatch]:
         convert = pyarrow.csv.ConvertOptions(
@@ -256,12 +260,18 @@ def read_text(manifest: Path) -> tuple[list[str], Iterator[pa.RecordBatch]]:
     return names, batches()
 
 
+def _check_unique(path: Path, names: list[str]) -> None:
+    if doubled := [name for name, n in Counter(names).items() if n > 1]:
+        raise IngestError(f'{path} has the column "{doubled[0]}" twice')
+
+
 def read_parquet(manifest: Path, notes: list[str]) -> tuple[list[str], Iterator[pa.RecordBatch]]:
     """Column names, and the rows with numbers, booleans and text as they are and dates as text."""
     try:
         file = pq.ParquetFile(manifest)
     except (pa.ArrowException, OSError) as error:
         raise IngestError(f"{manifest} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
+    _check_unique(manifest, file.schema_arrow.names)
     names = []
     told = {field.name: field.metadata for field in file.schema_arrow}
     for field in file.schema_arrow:

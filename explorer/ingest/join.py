@@ -149,7 +149,7 @@ def join(path: Path | str, table_path: Path | str, options: JoinOptions) -> Join
     SurveyError
         No such survey, or another command writes into it.
     """
-    if (options.on is None) == (options.sky is None):
+    if bool(options.on) == bool(options.sky):
         raise UsageError("a join needs one of --on COLUMN and --sky RADIUS")
     if options.name_column is not None and not options.known:
         raise UsageError("--name-column names known objects; use it with --known")
@@ -163,8 +163,8 @@ def join(path: Path | str, table_path: Path | str, options: JoinOptions) -> Join
 
 
 def _join(survey: Survey, table_path: Path, options: JoinOptions) -> Joined:
-    key = None if options.on is None else options.on.rpartition("=")[2]
-    table = read_catalogue(table_path, as_text=() if key is None else (key,))
+    told, _, key = (options.on or "").rpartition("=")
+    table = read_catalogue(table_path, as_text=(key,) if options.on else ())
     name = _identifier(options.name or table_path.name.split(".")[0])
     wanted = _wanted(table, options, key, table_path)
     targets = {column: f"{options.prefix}{column}" for column in wanted}
@@ -173,7 +173,7 @@ def _join(survey: Survey, table_path: Path, options: JoinOptions) -> Joined:
     if options.name_column is not None and options.name_column not in table.column_names:
         raise no_such_column(options.name_column, str(table_path), table.column_names)
 
-    match = match_ids(survey, table, str(options.on)) if options.sky is None else match_sky(survey, table, options.sky)
+    match = match_sky(survey, table, options.sky) if options.sky else match_ids(survey, table, key, told or None)
     is_matched = match.rows >= 0
     if match.n_doubled and options.strict:
         raise IngestError(f"{table_path} has {match.n_doubled:,} rows whose key an earlier row has; make keys unique")
@@ -207,30 +207,29 @@ def _join(survey: Survey, table_path: Path, options: JoinOptions) -> Joined:
 
 
 # -------------------------------------------------------------------------------------------------------- the match
-def match_ids(survey: Survey, table: pa.Table, on: str) -> Match:
-    """Match a text column of the table with an id of the survey, character by character.
+def match_ids(survey: Survey, table: pa.Table, key: str, column: str | None = None) -> Match:
+    """Match a text column of the table with a column of the survey, character by character.
 
     Parameters
     ----------
-    on
-        ``SUBJECT_COLUMN=TABLE_COLUMN``, or a table's column alone: it is matched with the survey's id of that name,
-        else with that of `ID_COLUMNS` where most subjects find a row.
+    column
+        The survey's; None takes the id that is called as `key` is, else the one of `ID_COLUMNS` where most subjects
+        find a row.
     """
-    told, _, key = on.rpartition("=")
     keys = table.column(key).combine_chunks()
     given = np.append(np.flatnonzero(keys.is_valid().to_numpy(zero_copy_only=False)), -1)  # rows that have a key
     keys = keys.drop_null()
     n_doubled = len(keys) - len(pc.unique(keys))
-    known = [column.name for column in survey.columns()]
-    candidates = [told] if told else [key] if key in ID_COLUMNS else list(ID_COLUMNS)
+    known = [c.name for c in survey.columns()]
+    candidates = [column] if column is not None else [key] if key in ID_COLUMNS else list(ID_COLUMNS)
     best: Match | None = None
     for candidate in candidates:
         if candidate not in known:
             raise no_such_column(candidate, SUBJECTS, known)
-        column = pq.read_table(survey.path / SUBJECTS, columns=[candidate]).column(0)
-        if pa.types.is_floating(column.type):
+        ids = pq.read_table(survey.path / SUBJECTS, columns=[candidate]).column(0)
+        if pa.types.is_floating(ids.type):
             raise UsageError(f'column "{candidate}" of the survey holds floats, which are no ids; match by another one')
-        found = pc.index_in(column.cast(pa.string()), keys).fill_null(-1).to_numpy()
+        found = pc.index_in(ids.cast(pa.string()), keys).fill_null(-1).to_numpy()
         match = Match(given[found], f"{candidate} = {key}", n_doubled)
         if best is None or (match.rows >= 0).sum() > (best.rows >= 0).sum():
             best = match
@@ -290,13 +289,13 @@ def radius_of(text: str) -> float:
 
 
 # ------------------------------------------------------------------------------------------------------ the columns
-def _wanted(table: pa.Table, options: JoinOptions, key: str | None, path: Path) -> list[str]:
+def _wanted(table: pa.Table, options: JoinOptions, key: str, path: Path) -> list[str]:
     if options.columns is not None:
         for column in options.columns:
             if column not in table.column_names:
                 raise no_such_column(column, str(path), table.column_names)
         return list(dict.fromkeys(options.columns))
-    keys = [key] if key is not None else list(sky_columns(table))
+    keys = list(sky_columns(table)) if options.sky else [key]
     return [] if options.known else [column for column in table.column_names if column not in keys]
 
 

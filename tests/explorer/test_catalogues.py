@@ -88,6 +88,19 @@ def test_a_csv_has_the_types_of_a_manifest(tmp_path: Path):
     assert [metadata(table, name)["kind"] for name in table.column_names] == ["id", "text", "number", "category"]
 
 
+def test_a_column_without_a_name_is_left_out(tmp_path: Path):
+    (tmp_path / "t.csv").write_text(",z\n0,0.5\n1,0.25\n")
+    table = read_catalogue(tmp_path / "t.csv")
+    assert table.to_pydict() == {"z": [0.5, 0.25]}
+    assert notes_of(table) == ["column 1 of t.csv has no name and was left out"]
+
+
+def test_a_parquet_column_that_is_there_twice_is_refused(tmp_path: Path):
+    pq.write_table(pa.table([[1], [2]], names=["a", "a"]), tmp_path / "t.parquet")
+    with pytest.raises(IngestError, match='column "a" twice'):
+        read_catalogue(tmp_path / "t.parquet")
+
+
 def test_a_column_asked_for_as_text_keeps_every_character(tmp_path: Path):
     (tmp_path / "t.tsv").write_text("id\tz\n+1\t2\n1.50\t3\n")
     assert read_catalogue(tmp_path / "t.tsv", as_text=("id",)).column("id").to_pylist() == ["+1", "1.50"]
