@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +129,17 @@ def manifest(path: Path, n: int) -> None:
 
 
 def peak_mib(n: int, folder: Path) -> float:
-    """Highest proportional set size of ``voorwerp create`` and its children, MiB, sampled every 50 ms."""
+    """Peak memory of ``voorwerp create`` from a manifest of `n` rows over the real galaxies, MiB."""
     manifest(folder / f"{n}.csv", n)
-    arguments = ["create", folder / f"survey_{n}", folder / f"{n}.csv", "--id-column", "id", "--extent", EXTENT]
-    command = [sys.executable, "-m", "explorer.cli", *map(str, arguments)]
+    highest, _ = peak_of([folder / f"survey_{n}", folder / f"{n}.csv", "--id-column", "id", "--extent", EXTENT])
+    shutil.rmtree(folder / f"survey_{n}")
+    return highest
+
+
+def peak_of(arguments: Sequence[Any]) -> tuple[float, float]:
+    """Highest proportional set size of ``voorwerp create`` and its children, MiB, every 50 ms; and its seconds."""
+    command = [sys.executable, "-m", "explorer.cli", "create", *map(str, arguments)]
+    start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         highest = 0.0
         while process.poll() is None:
@@ -140,8 +147,7 @@ def peak_mib(n: int, folder: Path) -> float:
             time.sleep(0.05)
         if process.returncode:
             raise RuntimeError(f"voorwerp create ended with {process.returncode}")
-    shutil.rmtree(folder / f"survey_{n}")
-    return highest
+    return highest, time.perf_counter() - start
 
 
 def held(process: psutil.Process) -> Iterator[float]:
