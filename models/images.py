@@ -818,7 +818,7 @@ def write_linear(linear: Linear, bands: Sequence[str]) -> bytes:
     content = b"".join(
         [header, b" " * (-len(header) % _BLOCK_BYTES), values, bytes(-len(values) % _BLOCK_BYTES)],
     )
-    # a gzip header without name and time; noise repeats nothing but runs, and looking for more takes three times as long
+    # gzip without name and time; noise repeats nothing but runs, and looking for more takes three times as long
     packer = zlib.compressobj(1, wbits=31, strategy=zlib.Z_RLE)
     return packer.compress(content) + packer.flush()
 
