@@ -24,6 +24,7 @@ def cli() -> None:
 
 for command in (
     making.create,
+    making.add,
     making.check,
     making.migrate,
     running.run,

@@ -298,14 +298,15 @@ class Pack:
         for i, path in enumerate(sorted(folder.glob("*.npy"))):
             if path.stem != f"{i:05d}":
                 raise SurveyError(f"{folder / f'{i:05d}.npy'} is missing; the survey is incomplete")
-            counts.append(len(self._load(path)) - 1)
+            counts.append(len(self.offsets(path)) - 1)
         self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     @staticmethod
-    def _load(path: Path) -> np.ndarray:
+    def offsets(path: Path) -> np.ndarray:
+        """The offsets of one file of the pack, int64 (n + 1,); `path` is that of its table."""
         try:
             offsets: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
@@ -327,7 +328,7 @@ class Pack:
         shard = int(np.searchsorted(self._starts, row, side="right")) - 1
         offsets = self._offsets.get(shard)
         if offsets is None:
-            offsets = self._offsets[shard] = self._load(self.folder / f"{shard:05d}.npy")
+            offsets = self._offsets[shard] = self.offsets(self.folder / f"{shard:05d}.npy")
         first = row - int(self._starts[shard])
         start, stop = int(offsets[first]), int(offsets[first + 1])
         path = self.folder / f"{shard:05d}.pack"
@@ -513,6 +514,10 @@ class Survey:
         """The row whose source_id is exactly this text, or None."""
         row = pc.index(self._arrow("source_id"), pa.scalar(source_id, pa.string())).as_py()
         return None if row < 0 else int(row)
+
+    def ids_as_text(self) -> pa.Array:
+        """Every source_id in row order, as one Arrow array."""
+        return self._arrow("source_id")
 
     def source_ids(self, rows: Any) -> list[str]:
         """The ids of rows as their source wrote them."""
@@ -878,7 +883,7 @@ def _check_pack(folder: Path, n: int) -> list[str]:
     if len(pack) < n:  # beyond may be what an `add` that was stopped has left
         problems.append(f"{folder} has {len(pack):,} rows, {SUBJECTS} {n:,}; they must be aligned")
     for path in sorted(folder.glob("*.npy")):
-        offsets = Pack._load(path)
+        offsets = Pack.offsets(path)
         content = path.with_suffix(".pack")
         if offsets[0] != 0 or (np.diff(offsets) < 0).any():
             problems.append(f"{path} is not in rising order from 0")

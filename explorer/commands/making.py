@@ -1,4 +1,4 @@
-"""``voorwerp create``, ``check`` and ``migrate``: a survey folder is made, looked over, brought up to date."""
+"""``voorwerp create``, ``add``, ``check`` and ``migrate``: survey folders are made, added to, looked over, renewed."""
 
 import contextlib
 import re
@@ -361,6 +361,31 @@ def show_making(making: "Generator[Progress, None, dict[str, Any]]") -> dict[str
             if not console.is_terminal and tenth > said:
                 said = tenth
                 click.echo(f"{at.message} {words}", err=True)
+
+
+@click.command()
+@click.argument("survey", type=PATH)
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=PATH)
+@reading_options
+def add(survey: Path, sources: tuple[Path, ...], **told: Any) -> None:
+    """Add to SURVEY what it does not have yet, prepared as it was: the same crop, bands and stretch.
+
+    SOURCE is as for create; of a survey without images, a table. Nothing that is there is changed. Stopped at any
+    moment, SURVEY is as it was, and the same command goes on.
+    """
+    from explorer.ingest.add import AddOptions, add
+
+    started = time.monotonic()
+    totals = show_making(add(survey, sources, AddOptions(**_given(told))))
+    n, refused, all_now = totals["n_added"], totals["n_refused"], totals["n_subjects"]
+    seconds = time.monotonic() - started
+    click.echo(f"{n:,} of {n + refused:,} are new subjects of {survey}, which has {all_now:,} ({seconds:,.0f} s)")
+    if refused:
+        click.echo(f"{refused:,} of {n + refused:,} could not be used: {totals['report']} shows which and why")
+    if totals["n_joined"] or totals["n_twins"]:
+        joined, twins = totals["n_joined"], totals["n_twins"]
+        click.echo(f"{joined:,} show what a subject from before shows, {twins:,} what another new one does")
+    click.echo("runs and maps that are there keep to their own subjects; run again to score and place the new ones")
 
 
 @click.command()

@@ -322,7 +322,7 @@ class Build:
                 raise IngestError(f"{self.path} is a survey already; create the new one in another folder")
             if planned.exists():
                 raise IngestError(
-                    f"{self.path} was begun by another command ({_differing(found['command'], command)}); "
+                    f"{self.path} was begun by another command ({differing(found['command'], command)}); "
                     "finish that one, or remove the folder"
                 )
             found = None  # it was stopped before any image: nothing is lost
@@ -355,8 +355,9 @@ class Build:
         for stray in self.parts.iterdir():
             if stray.name not in keep:
                 shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
-        for stray in self.path.glob(".*.tmp"):
-            stray.unlink()
+        if not self.base.n:  # a survey that is there has other writers, too
+            for stray in self.path.glob(".*.tmp"):
+                stray.unlink()
 
     def __enter__(self) -> Self:
         self._pool = pa.default_memory_pool()
@@ -483,7 +484,7 @@ class Build:
             extent_arcsec=plan.get("extent_arcsec"),
             reading=_reading_of(plan),
         )
-        write_report(self.path, name)
+        write_report(self.path, name, n)
         sheet.result()
         info.write(self.path / layout.SURVEY_TOML)
 
@@ -600,13 +601,15 @@ class Build:
                 own[field.name] = pa.field(name, field.type, metadata=metadata)
         return own
 
-    def _join_refused(self, before: pa.Table | None = None) -> None:
+    def _join_refused(self, n_before: int = 0) -> None:
+        """Write quarantine.parquet: its first rows that are there already, then what is refused here."""
+        before = _first_rows(self.path / layout.QUARANTINE, n_before)
         with (
             artifacts.replacing(self.path / layout.QUARANTINE) as file,
             pq.ParquetWriter(file, QUARANTINE_SCHEMA, compression="zstd") as writer,
         ):
-            if before is not None:
-                writer.write_table(before)
+            for table in before:
+                writer.write_table(table)
             for number in range(self.n_shards):
                 writer.write_table(pq.read_table(self.parts / f"{number:05d}.refused"))
 
@@ -749,13 +752,23 @@ def integers_of(ids: pa.Array) -> np.ndarray | None:
         return None
 
 
+def _first_rows(path: Path, n: int) -> Iterator[pa.Table]:
+    """The first `n` rows of a Parquet file, some at a time; the file is read while another takes its name."""
+    if n:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(1024):
+                yield pa.Table.from_batches([batch.slice(0, n)])
+                n -= min(n, len(batch))
+
+
 def _reading_of(plan: Mapping[str, Any]) -> dict[str, Any]:
     """What `create` was told of how files are read: a pixel scale that was told and not found is part of it."""
     told = {"pixel_scale_arcsec": plan["pixel_scale_arcsec"]} if plan.get("pixel_scale_arcsec") else {}
     return {**(plan.get("reading") or {}), **told}
 
 
-def _differing(before: Mapping[str, Any], command: Mapping[str, Any]) -> str:
+def differing(before: Mapping[str, Any], command: Mapping[str, Any]) -> str:
+    """What tells two commands apart, in words."""
     names = sorted(k for k in before.keys() | command.keys() if before.get(k) != command.get(k))
     return f"different {' and '.join(names)}"
 

@@ -160,7 +160,7 @@ def _copy(old: Path, new: Path) -> Generator[Progress, None, list[str]]:
         pictures = pa.nulls(len(quarantine), pa.binary())
         refused = quarantine.append_column("thumbnail", pictures).select(QUARANTINE_SCHEMA.names)
     artifacts.write_table(new / layout.QUARANTINE, refused.cast(QUARANTINE_SCHEMA))
-    write_report(new, told["name"])
+    write_report(new, told["name"], n)
     known = {k: v for k, v in told.items() if k in SurveyInfo.__slots__ and k != "schema_version"}
     lists = {"bands": tuple(told["bands"]), "notes": tuple(told.get("notes", ()))}
     SurveyInfo(**{"extent": None, **known, **lists}).write(new / layout.SURVEY_TOML)

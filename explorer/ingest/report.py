@@ -54,9 +54,8 @@ class _Reason:
             held.append(row)
 
 
-def write_report(path: Path, name: str) -> Path | None:
+def write_report(path: Path, name: str, n_subjects: int) -> Path | None:
     """Write ``quarantine.html`` of the survey folder `path` from its quarantine.parquet; None where that has no row."""
-    n_subjects = pq.ParquetFile(path / layout.SUBJECTS).metadata.num_rows
     reasons: dict[str, _Reason] = {}
     n = 0
     with pq.ParquetFile(path / layout.QUARANTINE) as quarantine:
