@@ -616,7 +616,7 @@ def prepare_linear(
     side: int | None,
     crop: Crop,
     stretch: Stretch,
-    rgb: tuple[int, int, int] = (0, 1, 2),
+    rgb: tuple[int, int, int] | None = None,
 ) -> Prepared:
     """Everything that the survey keeps of linear values, beside the values themselves.
 
@@ -629,7 +629,7 @@ def prepare_linear(
     stretch
         Of the whole survey.
     rgb
-        Bands shown as red, green and blue on the thumbnail.
+        Bands shown as red, green and blue on the thumbnail; None takes the last, the middle and the first.
 
     Raises
     ------
@@ -654,7 +654,7 @@ def prepare_linear(
     result = _eight_bit_crop(shown * np.float32(255), crop.n_bands)
     known = [math.nan if value is None else value for value in (linear.ra, linear.dec, linear.pixel_scale)]
     place = (known[0], known[1], known[2], *((left, top, side) if side is not None else (0, 0, math.nan)))
-    picture = thumbnail(shown_image(linear, stretch, rgb if n_bands > 1 else (0, 0, 0)))
+    picture = thumbnail(shown_image(reduced(linear)[0], stretch, rgb or rgb_of([""] * n_bands)))
     return Prepared(result, quality, picture, digest(result), place)
 
 
@@ -808,9 +808,11 @@ def write_linear(linear: Linear, bands: Sequence[str]) -> bytes:
     cards |= {"BUNIT": linear.unit, "RANGETOP": linear.top, "SATURATE": linear.saturated}
     cards |= {"PIXSCALE": linear.pixel_scale, "RA": linear.ra, "DEC": linear.dec}
     if linear.cd and linear.ra is not None and linear.dec is not None:
-        cards |= {"WCSAXES": 3, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg"}
+        cards |= {"WCSAXES": len(sizes), "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg"}
         cards |= {"CRPIX1": (width + 1) / 2, "CRPIX2": (height + 1) / 2, "CRVAL1": linear.ra, "CRVAL2": linear.dec}
-        cards |= {"RADESYS": "ICRS", "CTYPE3": "BAND", "CRPIX3": 1.0, "CRVAL3": 1.0, "CD3_3": 1.0}
+        cards |= {"RADESYS": "ICRS"}
+        if n_bands > 1:
+            cards |= {"CTYPE3": "BAND", "CRPIX3": 1.0, "CRVAL3": 1.0, "CD3_3": 1.0}
         cards |= dict(zip(("CD1_1", "CD1_2", "CD2_1", "CD2_2"), linear.cd, strict=True))
     lines = [_card(key, value) for key, value in cards.items() if value is not None]
     header = "".join([*lines, f"{'END':<80}"]).encode()

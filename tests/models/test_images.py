@@ -1,20 +1,28 @@
 """`models.images`: what is read, what is refused and why, and every promise of the docstrings."""
 
+import gzip
 import io
+import json
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.visualization import make_lupton_rgb
+from astropy.wcs import WCS
 from PIL import Image
 
 from models.images import (
     MAX_PIXELS,
+    PERCENTILES,
     QUALITY_COLUMNS,
     THUMBNAIL_SIDE,
     Crop,
     ImageError,
+    Linear,
+    Stretch,
     area_average,
     background_rms,
     corner,
@@ -25,6 +33,11 @@ from models.images import (
     media_type,
     open_header,
     prepare,
+    prepare_linear,
+    read_linear,
+    reduced,
+    rgb_of,
+    write_linear,
 )
 
 
@@ -287,3 +300,238 @@ def test_the_corner_puts_the_middle_next_to_the_center() -> None:
     for side in (8, 9):
         for center in np.linspace(20, 21, 11):
             assert abs(corner(center, side) + (side - 1) / 2 - center) <= 0.5 + 1e-9
+
+
+# ------------------------------------------------------------------------------------------- linear values and stretch
+def measured(height: int = 30, width: int = 40, bands: int = 3, seed: int = 0) -> np.ndarray:
+    """Noise around 2 with a bright source in the middle."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    source = 40 * np.exp(-((y - height / 2) ** 2 + (x - width / 2) ** 2) / 20)
+    return (rng.normal(2, 1, (height, width, bands)) + source[:, :, None]).astype(np.float32)
+
+
+@pytest.mark.parametrize(("q", "stretch", "minimum"), [(8.0, 5.0, 0.0), (3.0, 0.5, -2.0), (20.0, 100.0, 1.5)])
+def test_the_lupton_stretch_of_three_bands_is_the_one_of_astropy(q: float, stretch: float, minimum: float) -> None:
+    values = measured(seed=3).astype(np.float64)
+    red, green, blue = (values[:, :, band] for band in range(3))
+    theirs = make_lupton_rgb(red, green, blue, minimum=minimum, stretch=stretch, Q=q)
+    ours = Stretch("lupton", q=q, stretch=stretch, minimum=minimum).apply(values)
+    assert np.abs((ours * 255).astype(np.uint8).astype(int) - theirs).max() <= 1
+    assert ours.max() > 0.04  # something is shown at all
+
+
+def test_one_and_five_bands_have_a_lupton_stretch_too() -> None:
+    for bands in (1, 5):
+        shown = Stretch("lupton", q=8, stretch=5, minimum=0).apply(measured(bands=bands))
+        assert shown.shape[2] == bands
+        assert 0 <= shown.min() < shown.max() <= 1
+    one = measured(bands=1)
+    slope = 0.1 / np.arcsinh(0.8)
+    expected = np.clip(slope * np.arcsinh(8 * np.clip(one, 0, None) / 5), 0, 1)
+    assert np.allclose(Stretch("lupton", q=8, stretch=5, minimum=0).apply(one), expected, atol=1e-6)
+
+
+def test_a_missing_band_does_not_hide_the_others_and_stays_missing() -> None:
+    values = measured()
+    values[3, 4, 1] = np.nan
+    for stretch in (Stretch("lupton", q=8, stretch=5, minimum=0), Stretch("linear", (0,), (10,)), Stretch()):
+        shown = stretch.apply(values, 100.0)
+        assert np.isnan(shown[3, 4]).tolist() == [False, True, False]
+        assert np.isfinite(np.delete(shown.reshape(-1, 3), 3 * 40 + 4, axis=0)).all()
+
+
+def test_linear_goes_from_low_to_high_of_each_band_and_is_cut_there() -> None:
+    values = np.array([[[0, 0], [5, 5], [10, 10], [20, 20]]], np.float32)
+    shown = Stretch("linear", (0, 5), (10, 15)).apply(values)
+    assert np.allclose(shown, [[[0, 0], [0.5, 0], [1, 0.5], [1, 1]]])
+    assert np.allclose(Stretch("linear", (0,), (10,)).apply(values)[..., 1], [[0, 0.5, 1, 1]])
+
+
+def test_percentiles_come_from_the_sample_and_each_image_has_its_own_only_where_asked() -> None:
+    sample = np.stack([np.arange(1001.0), 2 * np.arange(1001.0)], axis=1)
+    sample[::7] = np.nan
+    known = sample[np.isfinite(sample[:, 0])]
+    stretch = Stretch("percentile", percentiles=(10, 90)).derived(sample)
+    assert np.allclose(stretch.low, np.percentile(known, 10, axis=0))
+    assert np.allclose(stretch.high, np.percentile(known, 90, axis=0))
+    assert Stretch("percentile").derived(sample).percentiles == PERCENTILES
+    dim, bright = measured(bands=1), 100 * measured(bands=1)
+    each = Stretch("percentile", per_image=True)
+    assert np.allclose(each.apply(dim), each.apply(bright), atol=1e-5)
+    together = Stretch("percentile").derived(dim.reshape(-1, 1))
+    assert together.apply(bright).mean() > 2 * together.apply(dim).mean()
+
+
+def test_what_a_lupton_stretch_leaves_open_is_derived_from_the_noise() -> None:
+    sample = np.random.default_rng(0).normal(7, 2, (100_000, 3))
+    derived = Stretch("lupton").derived(sample)
+    noise = 2 / np.sqrt(3)
+    assert derived.q == 8
+    assert derived.minimum == pytest.approx(7 - 2 * noise, abs=0.05)
+    assert derived.stretch == pytest.approx(20 * noise, rel=0.02)
+    told = Stretch("lupton", q=3, minimum=1).derived(sample)
+    assert (told.q, told.minimum) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "stretch",
+    [
+        Stretch(),
+        Stretch("linear", (0.0, 1.0), (5.0, 6.0)),
+        Stretch("percentile", (0.0,), (5.0,), (1.0, 99.0)),
+        Stretch("percentile", per_image=True),
+        Stretch("lupton", q=8.0, stretch=0.5, minimum=-0.1),
+    ],
+)
+def test_a_stretch_survives_json(stretch: Stretch) -> None:
+    assert Stretch.from_dict(json.loads(json.dumps(stretch.to_dict()))) == stretch
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"mode": "log"}, 'there is no stretch "log"'),
+        ({"mode": "linear", "low": [1], "high": [1]}, "a higher high value"),
+        ({"mode": "linear", "low": [1, 2], "high": [3]}, "for each band"),
+        ({"mode": "linear", "low": [float("nan")], "high": [3]}, "finite numbers"),
+        ({"mode": "linear", "low": ["a"], "high": ["b"]}, "finite numbers"),
+        ({"mode": "percentile", "percentiles": [99, 1]}, "the lower one first"),
+        ({"mode": "lupton", "q": 0}, "above 0"),
+        ({"mode": "linear", "gamma": 2}, 'a stretch has no "gamma"'),
+    ],
+)
+def test_a_stretch_that_is_not_possible_is_refused(told: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Stretch.from_dict(told)
+
+
+def test_values_are_averaged_before_they_are_stretched() -> None:
+    values = measured(32, 32)
+    stretch = Stretch("lupton", q=8, stretch=2, minimum=0)
+    made = prepare_linear(Linear(values), 0, 0, None, Crop(8, "resize"), stretch)
+    expected = stretch.apply(area_average(values, 8)) * 255
+    assert np.abs(made.crop - expected).max() <= 0.51
+    after = area_average(stretch.apply(values), 8) * 255
+    assert np.abs(made.crop - after).max() > 2  # the other order would be another image
+
+
+def test_eight_bits_as_linear_values_give_the_crop_of_the_fast_path() -> None:
+    pixels = noise(40, 41, 3)
+    fast = prepare(encoded(pixels), Crop(16, "center", 30))
+    slow = prepare_linear(Linear(pixels.astype(np.float32), 255.0), 5, 5, 30, Crop(16, "center", 30), Stretch())
+    assert np.array_equal(fast.crop, slow.crop)
+    assert fast.quality == pytest.approx(slow.quality, rel=1e-4)
+    assert fast.digest == slow.digest
+    assert fast.place[3:] == slow.place[3:] == (5, 5, 30)
+
+
+def test_quality_of_linear_values() -> None:
+    values = np.random.default_rng(0).uniform(1, 2, (40, 40, 2)).astype(np.float32)
+    values[10:15, 10:30] = 9  # a quarter of the central 20 × 20
+    values[20, 10:30, 0] = np.nan  # 20 of 800
+    stretch = Stretch("linear", (0,), (4,))
+    linear = Linear(values)
+    edge, saturated, missing, _ = prepare_linear(linear, 10, 10, 20, Crop(20, n_bands=2), stretch).quality
+    assert (edge, saturated, missing) == pytest.approx((0, 0.25, 20 / 800))
+    level = prepare_linear(Linear(values, saturated=10.0), 10, 10, 20, Crop(20, n_bands=2), stretch).quality[1]
+    assert level == 0  # the file knows better than the stretch
+    outside = prepare_linear(linear, 30, 30, 20, Crop(20, n_bands=2), stretch)
+    assert outside.quality[0] == pytest.approx(0.75)
+    sky = np.random.default_rng(1).normal(2, 0.1, (64, 64, 1)).astype(np.float32)
+    made = prepare_linear(Linear(sky), 0, 0, 64, Crop(64, n_bands=1), Stretch("linear", (0,), (4,)))
+    assert made.quality[3] == pytest.approx(0.1 / 4, rel=0.15)
+
+
+def test_a_band_without_a_value_is_black_and_the_others_stay() -> None:
+    values = measured()
+    values[:, :, 1] = np.nan
+    made = prepare_linear(Linear(values), 0, 0, 30, Crop(10), Stretch("linear", (0,), (50,)))
+    assert made.crop[:, :, 1].max() == 0
+    assert made.crop[:, :, 0].max() > 100
+    with pytest.raises(ImageError, match="every value is missing"):
+        prepare_linear(Linear(np.full((9, 9, 1), np.nan, np.float32)), 0, 0, 9, Crop(8, n_bands=1), Stretch())
+
+
+def test_the_thumbnail_of_linear_values_shows_three_bands_and_missing_as_grey() -> None:
+    values = np.zeros((64, 64, 5), np.float32)
+    values[:, :, 2], values[:, :, 1], values[:, :, 0] = 10, 5, np.linspace(0, 0.1, 64)
+    values[:20, :20] = np.nan
+    made = prepare_linear(
+        Linear(values), 0, 0, None, Crop(8, "resize", n_bands=5), Stretch("linear", (0,), (10,)), (2, 1, 0)
+    )
+    shown = np.asarray(Image.open(io.BytesIO(made.thumbnail))).astype(int)
+    assert np.abs(shown[50, 50] - (255, 128, 0)).max() < 12
+    assert np.abs(shown[5, 5] - 128).max() < 12
+
+
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_an_original_of_linear_values_is_fits_and_comes_back_whole(bands: int) -> None:
+    values = measured(bands=bands)
+    values[2, 3, 0] = np.nan
+    cd = (-1e-5, 2e-6, 2e-6, 1e-5)
+    linear = Linear(values, None, 0.0367, 150.1, 2.2, "nJy/pixel", cd, 60_000.0)
+    names = list("grizy")[:bands]
+    content = write_linear(linear, names)
+    assert content == write_linear(linear, names)
+    back, back_names = read_linear(content)
+    assert back_names == names
+    assert np.array_equal(back.values, values, equal_nan=True)
+    assert (back.ra, back.dec, back.pixel_scale, back.unit, back.cd) == (150.1, 2.2, 0.0367, "nJy/pixel", cd)
+    assert (back.top, back.saturated) == (None, 60_000)
+    with fits.open(io.BytesIO(gzip.decompress(content))) as file:
+        file.verify("exception")
+        theirs = np.atleast_3d(np.moveaxis(file[0].data, 0, -1)) if bands > 1 else file[0].data[:, :, None]
+        assert np.array_equal(theirs[::-1], values, equal_nan=True)  # the first row of FITS is at the bottom
+        wcs = WCS(file[0].header).celestial
+    assert wcs.wcs_pix2world(19.5, 14.5, 0) == pytest.approx([150.1, 2.2])
+    east, north = np.array(wcs.wcs_pix2world([[19.5, 14.5], [20.5, 14.5]], 0).T)
+    assert ((east[1] - east[0]) * np.cos(np.radians(2.2)), north[1] - north[0]) == pytest.approx(cd[::2], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x1f\x8b" + bytes(50), gzip.compress(b"SIMPLE"), gzip.compress(bytes(9000))]
+)
+def test_what_is_no_original_is_refused(content: bytes) -> None:
+    with pytest.raises(ImageError):
+        read_linear(content)
+
+
+def test_originals_that_are_pictures_are_read_as_values() -> None:
+    sixteen = np.arange(24 * 24, dtype=np.uint16).reshape(24, 24) * 100
+    linear, names = read_linear(encoded(sixteen, "TIFF"))
+    assert (linear.top, names) == (65535, ["grey"])
+    assert np.array_equal(linear.values[:, :, 0], sixteen)
+    linear, names = read_linear(encoded(noise(8, 8, 3)))
+    assert (linear.top, names, linear.values.shape) == (255, ["r", "g", "b"], (8, 8, 3))
+
+
+def test_a_large_original_is_reduced_by_whole_pixels() -> None:
+    values = measured(50, 130, 2)
+    values[:2, :2] = np.nan
+    kept, n = reduced(Linear(values, pixel_scale=0.2, cd=(-1.0, 0.0, 0.0, 1.0)), 64)
+    assert (n, kept.values.shape, kept.pixel_scale, kept.cd) == (
+        3,
+        (16, 43, 2),
+        pytest.approx(0.6),
+        (-3.0, 0.0, 0.0, 3.0),
+    )
+    assert kept.values[5, 7] == pytest.approx(values[15:18, 21:24].mean(axis=(0, 1)), rel=1e-5)
+    assert kept.values[0, 0] == pytest.approx(np.nanmean(values[:3, :3], axis=(0, 1)), rel=1e-5)
+    assert reduced(Linear(values), 130)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("bands", "rgb"),
+    [
+        (["r", "g", "b"], (0, 1, 2)),
+        (["g", "r", "i", "z", "y"], (2, 1, 0)),
+        (["R", "I", "G"], (1, 0, 2)),
+        (["grey"], (0, 0, 0)),
+        (["F606W", "F814W"], (1, 0, 0)),
+        (["J", "H", "K"], (2, 1, 0)),
+        (["a", "b", "c", "d"], (3, 1, 0)),
+    ],
+)
+def test_which_bands_are_shown_as_red_green_and_blue(bands: list[str], rgb: tuple[int, int, int]) -> None:
+    assert rgb_of(bands) == rgb
