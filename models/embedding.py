@@ -339,11 +339,9 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     Raises
     ------
     ArtifactError
-        Fewer than four subjects with latent vectors or none, all vectors equal, or a score run that is not whole.
+        Fewer than four subjects with latent vectors, all vectors equal, or a score run that is not whole.
     """
     scored = workspace.parents["score"]
-    if not (scored / LATENTS).exists():
-        raise ArtifactError(f"{scored.name} has no latent vectors to lay out a map from; name another run as parent")
     latents = read_latents(scored)
     subject_ids = read_columns(scored / SCORES, SCORES_SCHEMA).column("subject_id").to_numpy()
     if len(latents) != len(subject_ids):

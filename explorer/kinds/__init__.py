@@ -35,6 +35,8 @@ class Kind:
         "runs" or "maps".
     needs_images
         Whether a survey without images is refused.
+    needs_latents
+        Whether the runs it builds on must have latent vectors: imported ones may be scores alone.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Kind:
     needs: tuple[str, ...] = ()
     folder: str = field(default="runs")
     needs_images: bool = False
+    needs_latents: bool = False
 
 
 def kinds() -> dict[str, Kind]:

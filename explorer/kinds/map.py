@@ -36,5 +36,11 @@ class MapConfig:
 
 
 KIND = Kind(
-    name="map", title="Lay out the map", config=MapConfig, run="models.embedding:run", needs=("score",), folder="maps"
+    name="map",
+    title="Lay out the map",
+    config=MapConfig,
+    run="models.embedding:run",
+    needs=("score",),
+    folder="maps",
+    needs_latents=True,
 )

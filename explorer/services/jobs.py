@@ -39,7 +39,7 @@ from explorer import code_version
 from explorer.errors import JobError, UsageError
 from explorer.kinds import Kind, kind_at, kinds
 from explorer.survey import Survey
-from models.artifacts import MAP_JSON, PROGRESS, RUN_JSON, Run, State, fsync_directory
+from models.artifacts import LATENTS, MAP_JSON, PROGRESS, RUN_JSON, Run, State, fsync_directory
 
 if TYPE_CHECKING:
     from explorer.ledger import Ledger  # a worker needs the locks below, not a database
@@ -278,7 +278,8 @@ class JobService:
         UsageError
             No such kind or setting, or a value out of range.
         JobError
-            A run to build on is missing or not finished, or the kind needs images and the survey has none.
+            A run to build on is missing or not finished, or the kind needs images or vectors and there are
+            none.
         """
         if kind_name not in self._kinds:
             near = difflib.get_close_matches(kind_name, self._kinds, n=1)
@@ -349,6 +350,8 @@ class JobService:
                     raise JobError(f"{told[name]} is a {run.kind} run; {kind.name} builds on a {name} run")
                 if run.state != "done":
                     raise JobError(f"{told[name]} is {self._job(run).state}; {kind.name} builds on a finished run")
+                if kind.needs_latents and not self._has_latents(run):
+                    raise JobError(f"{told[name]} has no latent vectors, which {kind.name} is made from")
                 parents[name] = run.run_id
                 continue
             in_maps = name in self._kinds and self._kinds[name].folder == "maps"
@@ -357,8 +360,18 @@ class JobService:
                 raise JobError(
                     f"{kind.name} builds on a finished {name} run and {self.survey.path} has none; run {name} first"
                 )
+            if kind.needs_latents:
+                finished = [run for run in finished if self._has_latents(run)]
+            if not finished:
+                raise JobError(
+                    f"no {name} run of {self.survey.path} has latent vectors, which {kind.name} is made from; "
+                    "`voorwerp import-run --latents` brings some"
+                )
             parents[name] = finished[0].run_id
         return parents
+
+    def _has_latents(self, run: Run) -> bool:
+        return (self.survey.run_folder(run.run_id) / LATENTS).exists()
 
     def _new_folder(self, kind: Kind) -> tuple[Path, str]:
         parent = self.survey.path / kind.folder

@@ -193,5 +193,8 @@ def test_what_needs_images_is_refused_before_it_starts(tables_only: tuple[Explor
         for kind in ("train", "score"):
             with pytest.raises(JobError, match="this survey has no images"):
                 service.start(kind, {}, None, "test")
+        with pytest.raises(JobError, match="has no latent vectors, which map is made from"):
+            service.start("map", {}, {"score": tables_only[1]}, "test")
         service.stop()
+    assert survey.maps(state=None) == []
     assert {run.run_id for run in survey.runs(state=None)} == set(tables_only[1:])
