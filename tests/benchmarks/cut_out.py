@@ -22,48 +22,12 @@ from explorer.survey import Survey
 from models.images import Stretch
 from tests.benchmarks.create import peak_of
 from tests.benchmarks.row import Row
+from tests.mosaics import write_mosaic
 
 ROUNDS = 3
 EXTENT = 64
 #: Values shown as 0 and as 1.
 LOW, HIGH = -5.0, 50.0
-ARCSEC_PER_PX = 0.2
-
-
-def mosaic(folder: Path, side: int, n: int) -> tuple[Path, Path]:
-    """A mosaic of `side` px, noise of 1 and light at `n` places, written strip by strip; and the catalogue of them."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [150.0, 2.0], [side / 2, side / 2]
-    wcs.wcs.cdelt = [-ARCSEC_PER_PX / 3600, ARCSEC_PER_PX / 3600]
-    header = fits.Header([("SIMPLE", True), ("BITPIX", -32), ("NAXIS", 2), ("NAXIS1", side), ("NAXIS2", side)])
-    header.update(wcs.to_header())
-    rng = np.random.default_rng(0)
-    x, y = rng.uniform(EXTENT, side - EXTENT, (2, n)) if n else np.empty((2, 0))
-    order = np.argsort(y)
-    up, across = np.mgrid[-8:9, -8:9]
-    path = folder / "mosaic.fits"
-    with path.open("wb") as file:
-        file.write(header.tostring().encode())
-        light = np.zeros((16, side), np.float32)  # what reaches into the next strip
-        strip = 512
-        for first in range(0, side, strip):
-            values = np.zeros((strip + 16, side), np.float32)
-            values[:16] = light
-            for k in order[np.searchsorted(y[order], first + 8) : np.searchsorted(y[order], first + strip + 8)]:
-                row, column = int(y[k]) - first, int(x[k])
-                galaxy = 100 * np.exp(-np.hypot(across - x[k] % 1, up - y[k] % 1) / 2)
-                values[row - 8 : row + 9, column - 8 : column + 9] += galaxy.astype(np.float32)
-            light = values[strip:]
-            values = values[:strip] + rng.standard_normal((strip, side), np.float32)
-            file.write(values[: side - first].astype(">f4").tobytes())
-        file.write(bytes(-file.tell() % 2880))
-    ra, dec = wcs.all_pix2world(x, y, 0)
-    catalogue = folder / "catalogue.csv"
-    with catalogue.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "ra", "dec"])
-        writer.writerows([f"g{i}", f"{ra[i]:.9f}", f"{dec[i]:.9f}"] for i in range(n))
-    return path, catalogue
 
 
 def ours(survey: Path, image: Path, catalogue: Path, originals: Literal["keep", "link"]) -> None:
@@ -95,7 +59,7 @@ def speed() -> list[Row]:
     seconds: dict[str, list[float]] = {"theirs": [], "link": [], "keep": []}
     with tempfile.TemporaryDirectory(prefix="voorwerp-bench-cut-out-") as name:
         folder = Path(name)
-        image, catalogue = mosaic(folder, side, n)
+        image, catalogue = write_mosaic(folder, side, n)
 
         def timed(what: str, act: Callable[[], None]) -> None:
             start = time.perf_counter()
@@ -143,7 +107,7 @@ def memory() -> Row:
     side, n, limit = 32_768, 100_000, 2_048.0
     with tempfile.TemporaryDirectory(prefix="voorwerp-bench-cut-out-") as name:
         folder = Path(name)
-        image, catalogue = mosaic(folder, side, n)
+        image, catalogue = write_mosaic(folder, side, n)
         arguments: list[Any] = [folder / "survey", "--cut-out", image, "--catalogue", catalogue, "--id-column", "id"]
         peak, seconds = peak_of([*arguments, "--size", 32, "--extent", 32])
         opened = Survey.open(folder / "survey")

@@ -2,15 +2,9 @@
 
 import csv
 import errno
-import hashlib
 import io
 import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +25,7 @@ from explorer.ingest.images import CreateOptions, create
 from explorer.survey import SUBJECTS_SCHEMA, Survey, check
 from models.images import Crop, prepare
 from tests.galaxies import write_galaxies
+from tests.interruptions import digest_of
 
 OBJID = 588848901523702001
 
@@ -50,19 +45,6 @@ def write_csv(path: Path, *rows: list[object]) -> Path:
     with path.open("w", newline="") as handle:
         csv.writer(handle).writerows(rows)
     return path
-
-
-def digest_of(survey: Path) -> dict[str, str]:
-    """File → sha256 of everything but what tells two surveys apart: survey_id and created_at."""
-    digests = {}
-    for path in sorted(survey.rglob("*")):
-        if path.is_file():
-            content = path.read_bytes()
-            if path.name == "survey.toml":
-                lines = content.splitlines()
-                content = b"\n".join(line for line in lines if not line.startswith((b"survey_id", b"created_at")))
-            digests[str(path.relative_to(survey))] = hashlib.sha256(content).hexdigest()
-    return digests
 
 
 # ------------------------------------------------------------------------------------------------------ what it makes
@@ -472,43 +454,6 @@ def test_two_at_once_on_one_folder_are_refused(galaxies: Path, tmp_path: Path) -
     with pytest.raises(IngestError, match="another `voorwerp create` is at work"):
         make(tmp_path / "survey", galaxies / "images")
     making.close()
-
-
-KILLED = """
-import sys
-from explorer.ingest import build
-from explorer.ingest.images import CreateOptions, create
-build.SHARD = 64
-for _ in create(sys.argv[1], [sys.argv[2]], CreateOptions(size=32, workers=2, name="survey")):
-    pass
-"""
-
-
-@pytest.mark.usefixtures("small_shards")
-def test_killed_at_random_moments_it_resumes_to_the_same_bytes(galaxies: Path, tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    shutil.copytree(galaxies / "images", images)
-    (images / "050x.png").write_text("no image")
-    make(tmp_path / "at_once", images, name="survey")
-    expected = digest_of(tmp_path / "at_once")
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "survey"), str(images)]
-    start = time.monotonic()
-    subprocess.run([*command[:3], str(tmp_path / "timed"), str(images)], check=True)
-    whole = time.monotonic() - start
-    moments = random.Random(7)
-    for _ in range(4):
-        with subprocess.Popen(command) as process:
-            time.sleep(moments.uniform(0.2, 0.95) * whole)
-            process.send_signal(signal.SIGKILL)
-        if (tmp_path / "survey" / "survey.toml").exists():
-            break
-    make(tmp_path / "survey", images, name="survey") if not is_whole(tmp_path / "survey") else None
-    assert digest_of(tmp_path / "survey") == expected
-    assert check(tmp_path / "survey") == []
-
-
-def is_whole(path: Path) -> bool:
-    return (path / "survey.toml").exists() and not (path / "parts").exists()
 
 
 @pytest.mark.usefixtures("small_shards")
