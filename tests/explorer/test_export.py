@@ -238,6 +238,19 @@ def test_every_format_holds_the_same_subjects_with_scores_and_map(finished_surve
     survey.close()
 
 
+def test_a_score_of_the_runs_own_is_exported_too(finished_survey: Path, tmp_path: Path):
+    shutil.copytree(finished_survey, tmp_path / "survey")
+    survey = Survey.open(tmp_path / "survey")
+    run_id = survey.runs("score")[0].run_id
+    path = survey.run_folder(run_id) / "scores.parquet"
+    scores = pq.read_table(path)
+    pq.write_table(scores.append_column("zoobot_odd", pa.array(np.arange(200) / 8)), path)
+    table = selection_table(Explore(survey), None, run_id, "", 0.2)
+    at = survey.rows_of(scores.column("subject_id").to_numpy())
+    np.testing.assert_array_equal(table.column("zoobot_odd").to_numpy()[at], np.arange(200) / 8)
+    survey.close()
+
+
 def test_withdrawn_subjects_are_exported_and_flagged(image_survey: Path, tmp_path: Path):
     shutil.copytree(image_survey, tmp_path / "survey")
     path = tmp_path / "survey" / "subjects.parquet"
