@@ -51,6 +51,7 @@ MAX_BANDS = 5
 PERCENTILES = (0.5, 99.5)
 LUPTON_Q = 8.0
 
+_BITS_PER_SAMPLE = 258
 _MEDIA_TYPES = (
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"\x89PNG", "image/png"),
@@ -65,7 +66,7 @@ class ImageError(ValueError):
 
 
 class UnknownFormatError(ImageError):
-    """Not a PNG, JPEG or TIFF image that Pillow knows."""
+    """Not a PNG, JPEG or TIFF image that Pillow reads, or not without loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +377,9 @@ def open_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Ima
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault, not the image's
         raise ImageError(f"the header cannot be read ({_plain(error)})") from None
+    tags = getattr(image, "tag_v2", {})  # of TIFF
+    if is_color(image) and np.max(tags.get(_BITS_PER_SAMPLE, 8)) > 8:
+        raise UnknownFormatError("holds more than 8 bits a color, of which Pillow keeps 8")
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(f"the header promises {width:,} × {height:,} pixels; at most {max_pixels:,} are read")

@@ -166,7 +166,7 @@ def open_member(
             raise ImageError(f"has {values.shape[2]} bands, counted from 0; --bands asks for {', '.join(picks)}")
         values, names = values[:, :, numbers], ()
     top = 255.0 if values.dtype == np.uint8 else None
-    values = np.ascontiguousarray(values, np.float32)
+    values = np.array(values, np.float32, order="C")
     if top is None:
         values[~np.isfinite(values)] = np.nan
     return Held(values, names if len(names) == values.shape[2] else (), top=top)
@@ -495,7 +495,7 @@ def read_tiff(path: Path) -> Held:
     if values.ndim != 3 or values.shape[2] > MAX_BANDS:
         raise ImageError(f"has the shape {_sizes(shape)}; an image has two axes and up to {MAX_BANDS} bands")
     top = {"u1": 255.0, "u2": 65535.0}.get(values.dtype.str[1:])
-    values = np.ascontiguousarray(values, np.float32)
+    values = np.array(values, np.float32, order="C")
     values[~np.isfinite(values)] = np.nan
     return Held(values, ("r", "g", "b") if values.shape[2] == 3 else (), top=top)
 
