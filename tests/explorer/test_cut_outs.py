@@ -1,18 +1,25 @@
 """`voorwerp create --cut-out`: which sources are found, how they are cut out, and how they are grouped and halved."""
 
+import csv
+import gzip
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import skimage
+from astropy.io import fits
+from astropy.table import Column, Table
+from astropy.wcs import WCS
 from PIL import Image
 
 from explorer.cli import main
 from explorer.errors import IngestError, UsageError
 from explorer.ingest.cut_outs import create_cut_outs
-from explorer.ingest.decoder import Reading
+from explorer.ingest.decoder import Reading, read_original
 from explorer.ingest.detection import COLUMNS, detect
 from explorer.ingest.groups import (
     connected,
@@ -24,13 +31,15 @@ from explorer.ingest.groups import (
 )
 from explorer.ingest.images import CreateOptions
 from explorer.survey import Survey, check
-from models.images import CONTEXT, ImageError, corner
+from models.images import CONTEXT, ImageError, Stretch, area_average, corner, read_linear
+from tests.mosaics import ARCSEC_PER_PX, write_mosaic
 
 HUBBLE = Path(skimage.__file__).parent / "data" / "hubble_deep_field.jpg"
 
 
 def make(path: Path, *images: Path, **options: Any) -> dict[str, Any]:
-    making = create_cut_outs(path, images, CreateOptions(**{"size": 32, **options}))
+    catalogue = options.pop("catalogue", None)
+    making = create_cut_outs(path, images, CreateOptions(**{"size": 32, "workers": 1, **options}), catalogue)
     while True:
         try:
             next(making)
@@ -209,6 +218,246 @@ def test_what_is_not_possible(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         make(tmp_path / "survey", tmp_path / "a.png", tmp_path / "a.jpg")
     assert main(["create", str(tmp_path / "survey"), "--cut-out", str(HUBBLE), "--id-column", "x"]) == 2
     assert "do not go together without the table that --catalogue names" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------ FITS and 16-bit TIFF
+def test_sources_of_measurements_are_found_beside_missing_pixels(tmp_path: Path) -> None:
+    """Coordinates are those of the stored array, whose first row is at the bottom, and of the sky."""
+    light = np.asarray(Image.open(sky(tmp_path / "sky.png", PLACES[:3])), np.float32)[:, :, 0]
+    light[150:160, :150] = np.nan
+    header = WCS(naxis=2)
+    header.wcs.ctype, header.wcs.crval, header.wcs.cdelt = ["RA---TAN", "DEC--TAN"], [10, 20], [-1e-4, 1e-4]
+    for name, values in (("one", light), ("cube", np.stack([light, 3 * light + 500]))):
+        fits.writeto(tmp_path / f"{name}.fits", values, header.to_header())
+        found = find(tmp_path / f"{name}.fits")
+        assert sorted(found["x"].round().tolist()) == [60, 120, 200]
+        nearest = found["x"].round().tolist().index(60)
+        assert found["y"][nearest] == pytest.approx(40, abs=0.3)
+        ra, dec = header.all_pix2world(found["x"], found["y"], 0)
+        assert np.allclose(found["ra"], ra)
+        assert np.allclose(found["dec"], dec)
+        assert (np.diff(found["y"]) < 0).all()  # from top to bottom
+    bands = [tmp_path / "g.fits", tmp_path / "r.fits"]
+    for band, values in zip(bands, (light, 3 * light + 500), strict=True):
+        fits.writeto(band, values)
+    assert np.array_equal(find(*bands)["x"], found["x"])
+    assert np.isnan(find(*bands)["ra"]).all()
+
+
+def test_sources_of_a_16_bit_image_are_those_of_the_same_in_8_bits(tmp_path: Path) -> None:
+    light = np.asarray(Image.open(sky(tmp_path / "sky.png", PLACES)))[:, :, 0]
+    Image.fromarray(light).save(tmp_path / "eight.png")
+    Image.fromarray(light.astype(np.uint16) * 257).save(tmp_path / "sixteen.tif")
+    eight, sixteen = find(tmp_path / "eight.png"), find(tmp_path / "sixteen.tif")
+    for name, values in eight.items():
+        assert np.allclose(sixteen[name], values, rtol=1e-4, equal_nan=True)
+
+
+def test_measurements_that_hold_no_source_are_refused(tmp_path: Path) -> None:
+    fits.writeto(tmp_path / "missing.fits", np.full((90, 90), np.nan, np.float32))
+    with pytest.raises(ImageError, match="is missing"):
+        find(tmp_path / "missing.fits")
+    fits.writeto(tmp_path / "constant.fits", np.full((90, 90), 7.0, np.float32))
+    with pytest.raises(ImageError, match="is constant"):
+        find(tmp_path / "constant.fits")
+
+
+def test_m51_gives_a_survey_of_its_knots(shared_data: Path, tmp_path: Path) -> None:
+    totals = make(tmp_path / "survey", shared_data / "single_images" / "M51_photutils.fits")
+    survey = Survey.open(tmp_path / "survey")
+    assert 50 <= survey.n == totals["n_subjects"] <= 120
+    assert survey.info.bands == ("grey",)
+    assert survey.info.stretch.mode == "percentile"
+    assert check(tmp_path / "survey") == []
+    # the nucleus and a bright star, as anyone sees them; the file's WCS does not solve
+    for place in ((256, 258), (346, 188)):
+        assert np.hypot(survey.column("x") - place[0], survey.column("y") - place[1]).min() < 5
+    assert np.isnan(survey.column("ra")).all()
+    spread = survey.images[:].reshape(survey.n, -1).std(axis=1)
+    assert (spread > 0).all()
+    survey.close()
+
+
+# ------------------------------------------------------------------------------------------------- at given places
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A mosaic of 400 px, and a catalogue of 30 galaxies in it; a 31st far away and a 32nd of no place."""
+    folder = tmp_path_factory.mktemp("field")
+    mosaic, catalogue = write_mosaic(folder, 400, 30)
+    with catalogue.open("a") as file:
+        file.write("far,10.5,-3,,\nnowhere,,,,\n")
+    return mosaic, catalogue
+
+
+def test_every_row_of_a_catalogue_is_cut_out_in_its_order(field: tuple[Path, Path], tmp_path: Path) -> None:
+    mosaic, catalogue = field
+    totals = make(tmp_path / "survey", mosaic, catalogue=catalogue, id_column="id", extent=40)
+    assert (totals["n_subjects"], totals["n_quarantined"]) == (30, 2)
+    survey = Survey.open(tmp_path / "survey")
+    assert survey.source_ids(range(30)) == [f"g{i}" for i in range(30)]
+    values = fits.getdata(mosaic)
+    low, high = survey.info.stretch.low[0], survey.info.stretch.high[0]
+    with catalogue.open() as file:
+        listed = list(csv.DictReader(file))
+    for row in (0, 7, 29):
+        subject = survey.subject(row)
+        assert float(listed[row]["ra"]) == pytest.approx(subject["ra"], abs=1e-9)
+        assert subject["pixel_scale_arcsec"] == pytest.approx(ARCSEC_PER_PX, rel=1e-4)
+        x, y = subject["x"], subject["y"]
+        assert (x, y) == (pytest.approx(float(listed[row]["x"]), abs=1e-3), subject["y_given"] and pytest.approx(y))
+        left, bottom = corner(x, 40), 400 - 40 - corner(399 - y, 40)
+        cut = values[bottom : bottom + 40, left : left + 40][::-1, :, None].astype(np.float32)
+        shown = np.clip((area_average(cut, 32) - low) / (high - low), 0, 1)
+        assert np.abs(survey.images[row].astype(float) - 255 * shown).max() < 0.51
+        # what is kept is three times as wide, and its own WCS finds the galaxy in the middle of the network's square
+        content, media_type = survey.original(row)
+        assert media_type == "application/gzip"
+        with fits.open(io.BytesIO(gzip.decompress(content))) as kept:
+            assert kept[0].data.shape == (120, 120) if edge_free(x, y, 120, 400) else True
+            at_x, at_y = WCS(kept[0].header).celestial.all_world2pix(subject["ra"], subject["dec"], 0)
+            assert at_x == pytest.approx(subject["crop_left"] + 19.5, abs=1)
+            assert kept[0].data.shape[0] - 1 - at_y == pytest.approx(subject["crop_top"] + 19.5, abs=1)
+            assert np.array_equal(kept[0].data[round(float(at_y)), round(float(at_x))], values[round(y), round(x)])
+    refused = pq.read_table(tmp_path / "survey" / "quarantine.parquet").to_pylist()
+    assert [(r["source"], r["source_id"], r["reason"]) for r in refused] == [
+        ("catalogue.csv", "far", "lies outside of the images"),
+        ("catalogue.csv", "nowhere", "has no position"),
+    ]
+    assert check(tmp_path / "survey") == []
+    survey.close()
+
+
+def edge_free(x: float, y: float, side: int, size: int) -> bool:
+    return min(x, y, size - x, size - y) > side / 2 + 1
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".vot", ".parquet"])
+def test_catalogues_of_every_format_bring_their_columns_and_units(
+    field: tuple[Path, Path], tmp_path: Path, suffix: str
+) -> None:
+    rows = Table.read(field[1], format="ascii.csv")[:30]
+    table = Table({"OBJID": 588848901523702001 + np.arange(30), "RAJ2000": rows["ra"], "DEJ2000": rows["dec"]})
+    table["half"] = Column(np.arange(30.0), unit="mag")
+    table.write(tmp_path / f"table{suffix}", format={".vot": "votable"}.get(suffix))
+    make(tmp_path / "survey", field[0], catalogue=tmp_path / f"table{suffix}", id_column="OBJID", extent_arcsec=6)
+    survey = Survey.open(tmp_path / "survey")
+    assert survey.subject_ids[29] == 588848901523702030
+    assert survey.column("half_given")[:3].tolist() == [0, 1, 2]
+    units = {column.name: column.unit for column in survey.columns()}
+    assert units["half_given"] == ("mag" if suffix != ".parquet" else units["half_given"])
+    assert (survey.info.extent, survey.info.extent_arcsec) == (None, 6)
+    assert survey.subject(0)["crop_side"] == 30
+    survey.close()
+
+
+def test_places_may_be_given_in_pixels_of_any_image(field: tuple[Path, Path], tmp_path: Path) -> None:
+    """In FITS, y counts from the bottom, as in the stored array, and the sky is filled in; in a PNG from the top."""
+    rows = Table.read(field[1], format="ascii.csv")[:30]
+    rows[["x", "y", "id"]].write(tmp_path / "places.csv")
+    places = {"catalogue": tmp_path / "places.csv", "id_column": "id"}
+    make(tmp_path / "fits", field[0], **places)
+    survey = Survey.open(tmp_path / "fits")
+    assert np.allclose(survey.column("ra"), rows["ra"], atol=1e-7)
+    assert np.allclose(survey.column("dec"), rows["dec"], atol=1e-7)
+    assert survey.images[:, 14:18, 14:18].mean() > 3 * survey.images[:].mean()
+    survey.close()
+    values = np.clip(fits.getdata(field[0]) + 5, 0, 255).astype(np.uint8)
+    Image.fromarray(values).save(tmp_path / "mosaic.png")
+    make(tmp_path / "png", tmp_path / "mosaic.png", **places)
+    survey = Survey.open(tmp_path / "png")
+    assert survey.images[:, 14:18, 14:18].mean() > 1.5 * survey.images[:].mean()
+    x, y = (corner(float(rows[name][3]), 32) for name in ("x", "y"))
+    assert np.array_equal(survey.images[3, :, :, 0], values[y : y + 32, x : x + 32])
+    survey.close()
+
+
+def test_several_mosaics_are_tiles_and_each_place_is_cut_where_the_edge_is_farthest(
+    field: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with fits.open(field[0]) as file:
+        values, header = file[0].data, file[0].header
+        fits.writeto(tmp_path / "left.fits", values[:, :250], header)
+        right = header.copy()
+        right["CRPIX1"] -= 150
+        fits.writeto(tmp_path / "right.fits", values[:, 150:], right)
+    make(tmp_path / "survey", tmp_path / "left.fits", tmp_path / "right.fits", catalogue=field[1], id_column="id")
+    survey = Survey.open(tmp_path / "survey")
+    rows = Table.read(field[1], format="ascii.csv")[:30]
+    y_margin = np.minimum(rows["y"], 399 - rows["y"])
+    left, right_ = (np.minimum(np.minimum(x, 249 - x), y_margin) for x in (rows["x"], rows["x"] - 150))
+    expected = np.where(right_ > left, "right.fits", "left.fits")
+    assert 5 < (expected == "left.fits").sum() < 25
+    assert survey.column("image").tolist() == expected.tolist()
+    assert survey.source_ids(range(30)) == [f"g{i}" for i in range(30)]
+    survey.close()
+
+
+def test_as_many_mosaics_as_bands_are_one_image(field: tuple[Path, Path], tmp_path: Path) -> None:
+    with fits.open(field[0]) as file:
+        for k, band in enumerate("gri"):
+            fits.writeto(tmp_path / f"{band}.fits", file[0].data * (1 + k), file[0].header)
+    bands = [tmp_path / f"{band}.fits" for band in "gri"]
+    options: dict[str, Any] = {"catalogue": field[1], "id_column": "id", "bands": ("g", "r", "i")}
+    make(tmp_path / "survey", *bands, stretch=Stretch("linear", low=(-5.0,), high=(100.0,)), **options)
+    survey = Survey.open(tmp_path / "survey")
+    assert survey.info.bands == ("g", "r", "i")
+    assert survey.images.shape == (30, 32, 32, 3)
+    assert (survey.images[:, 15, 15, 2] >= survey.images[:, 15, 15, 0]).all()
+    survey.close()
+    with fits.open(field[0]) as file:
+        file[0].header["CRPIX1"] += 4
+        file.writeto(tmp_path / "shifted.fits")
+        fits.writeto(tmp_path / "small.fits", file[0].data[:300], file[0].header)
+    with pytest.raises(IngestError, match=r"the bands are not on one grid: .*shifted.fits shows other sky"):
+        make(tmp_path / "no", bands[0], bands[1], tmp_path / "shifted.fits", **options)
+    with pytest.raises(IngestError, match="band i has 400 × 300 px, band g 400 × 400 px"):
+        make(tmp_path / "no", bands[0], bands[1], tmp_path / "small.fits", **options)
+
+
+def test_linked_cut_outs_are_read_from_the_mosaic(field: tuple[Path, Path], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"catalogue": field[1], "id_column": "id"}
+    make(tmp_path / "keep", field[0], **options)
+    make(tmp_path / "link", field[0], originals="link", **options)
+    kept, linked = Survey.open(tmp_path / "keep"), Survey.open(tmp_path / "link")
+    assert np.array_equal(kept.images[:], linked.images[:])
+    link = linked.link(3)
+    assert link is not None
+    told = json.loads(link.to_bytes())
+    assert read_linear(read_original(told, ["grey"]))[0].values.tolist() == (
+        read_linear(kept.original(3)[0])[0].values.tolist()
+    )
+    kept.close()
+    linked.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ("id,ra,dec\na,10,10\n", "none of 1 positions of .*table.csv lies in .*mosaic.fits"),
+        ("id,ra,dec\na,150,2\na,150,2\n", 'has the id "a" twice'),
+        ("id,ra,dec\n,150,2\n", 'has 1 rows without an id in its column "id"'),
+        ("id,name\na,b\n", "the table has no columns ra and dec"),
+        ("id,x\na,b\n", "the table has no columns ra and dec"),
+        ("ID,ra,dec\na,150,2\n", 'column "id" is not in .*it has ID'),
+    ],
+)
+def test_catalogues_that_cannot_be_cut_out(field: tuple[Path, Path], tmp_path: Path, table: str, sentence: str) -> None:
+    (tmp_path / "table.csv").write_text(table)
+    with pytest.raises((IngestError, UsageError), match=sentence):
+        make(tmp_path / "survey", field[0], catalogue=tmp_path / "table.csv", id_column="id")
+    assert not (tmp_path / "survey").exists()
+
+
+def test_the_sky_is_not_guessed(field: tuple[Path, Path], tmp_path: Path) -> None:
+    fits.writeto(tmp_path / "plain.fits", fits.getdata(field[0]))
+    (tmp_path / "sky.csv").write_text("ra,dec\n150,2\n")
+    with pytest.raises(IngestError, match=r"plain.fits has no WCS that solves, .* columns x and y"):
+        make(tmp_path / "no", tmp_path / "plain.fits", catalogue=tmp_path / "sky.csv")
+    with pytest.raises(UsageError, match="an extent in arcsec needs a pixel scale"):
+        make(tmp_path / "no", tmp_path / "plain.fits", catalogue=tmp_path / "sky.csv", extent_arcsec=6)
+    (tmp_path / "px.csv").write_text("x,y\n150,20\n")
+    with pytest.raises(UsageError, match="gives x and y, which name a place in one mosaic, not in 2"):
+        make(tmp_path / "no", tmp_path / "plain.fits", field[0], catalogue=tmp_path / "px.csv")
 
 
 # ------------------------------------------------------------------------------------------------ groups and halves
