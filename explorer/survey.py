@@ -86,6 +86,8 @@ SUBJECTS_SCHEMA = pa.schema(
 ROW_GROUP = 16_384
 
 _EXACT = 2**53
+#: Linked originals that are gone and named.
+_NAMED = 3
 #: What is kept of runs and maps: it does not change with the columns.
 _OF_RUNS = ("scores", "latents", "coordinates")
 
@@ -816,8 +818,9 @@ class Survey:
 def check(path: Path | str) -> list[str]:
     """Every problem of a survey folder at once, one sentence each; [] when sound.
 
-    Looks at: survey.toml, subjects.parquet (columns, unique ids), images.zarr (shape, every shard there), the packs of
-    originals and thumbnails (offsets, lengths), and every run and map. For the ledger see `explorer.ledger.check`.
+    Looks at: survey.toml (stretch), subjects.parquet (columns, unique ids, groups in one half), images.zarr (shape,
+    every shard there), digests, the packs of originals and thumbnails (offsets, lengths), linked originals, quarantine,
+    and every run and map. For the ledger see `explorer.ledger.check`; for what is no problem, `notices`.
     """
     path = Path(path)
     try:
@@ -835,9 +838,18 @@ def check(path: Path | str) -> list[str]:
         halves = set(survey.category("half")[1]) - {"tune", "test"}
         if halves:
             problems.append(f"{path / SUBJECTS} has a half called {sorted(halves)[0]!r}; it is tune, test or nothing")
-        problems += _check_images(survey)
-        for folder in (ORIGINALS, THUMBNAILS) if survey.has_images else ():
-            problems += _check_pack(path / folder, survey.n)
+        problems += _check_halves(survey)
+        problems += _check_quarantine(path / QUARANTINE)
+        if survey.has_images:
+            problems += _check_images(survey)
+            problems += _check_stretch(survey)
+            problems += _check_digests(survey)
+            for folder in (ORIGINALS, THUMBNAILS):
+                problems += _check_pack(path / folder, survey.n)
+            if survey.info.originals == "link":
+                problems += _check_links(survey)
+        elif survey.info.crop != "none":
+            problems.append(f"{path / IMAGES} is missing; put back a copy")
         for run_folder, record in ((RUNS, artifacts.RUN_JSON), (MAPS, artifacts.MAP_JSON)):
             for directory in sorted((path / run_folder).glob("[!.]*/")):
                 if any(directory.iterdir()):
@@ -851,13 +863,88 @@ def check(path: Path | str) -> list[str]:
     return problems
 
 
+def notices(survey: Survey) -> list[str]:
+    """What is worth knowing and no problem, one sentence each: runs and maps of fewer subjects, an `add` that waits."""
+    said = []
+    for runs, done in ((survey.runs("score"), "scored"), (survey.maps(), "placed")):
+        fewer = [run for run in reversed(runs) if run.n_rows is not None and run.n_rows < survey.n]
+        said += [f"{run.run_id}: {run.n_rows:,} of {survey.n:,} subjects are {done}" for run in fewer]
+    if (survey.path / PARTS).is_dir() and any((survey.path / PARTS).iterdir()):
+        said.append(
+            f"an `add` was stopped, or is at work: the same command goes on, and without {survey.path / PARTS} it is "
+            "given up"
+        )
+    return said
+
+
+def _check_halves(survey: Survey) -> list[str]:
+    table = survey._read(["duplicate_group", "half"])
+    known = table.filter(pc.and_(pc.is_valid(table.column(0)), pc.is_valid(table.column(1))))
+    counted = known.group_by("duplicate_group").aggregate([("half", "count_distinct")])
+    torn = counted.filter(pc.greater(counted.column("half_count_distinct"), 1)).column("duplicate_group")
+    if not len(torn):
+        return []
+    return [
+        f"{survey.path / SUBJECTS} has {len(torn):,} duplicate groups in both halves, the first is {torn[0].as_py()}; "
+        "what shows the same thing must be in one"
+    ]
+
+
+def _check_quarantine(path: Path) -> list[str]:
+    try:
+        found = pq.read_schema(path).names
+    except FileNotFoundError:
+        return [f"{path} is missing; put back a copy"]
+    except (pa.ArrowException, OSError) as error:
+        return [f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})"]
+    return [f"{path} lacks the column {name!r}" for name in ("source", "source_id", "reason") if name not in found]
+
+
+def _check_stretch(survey: Survey) -> list[str]:
+    stretch, n = survey.info.stretch, len(survey.info.bands)
+    problems = []
+    if not stretch.is_derived:
+        problems.append(f"{survey.path / SURVEY_TOML} has a {stretch.mode} stretch without its values; put back a copy")
+    if len(stretch.low) not in (0, 1, n):
+        problems.append(
+            f"{survey.path / SURVEY_TOML} has a stretch of {len(stretch.low)} bands for {n}; put back a copy"
+        )
+    return problems
+
+
+def _check_digests(survey: Survey) -> list[str]:
+    path = survey.path / DIGESTS
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        return [f"{path} is missing; put back a copy, or nothing can be added"]
+    except (OSError, ValueError, EOFError) as error:
+        return [f"{path} is not a readable npy array ({error})"]
+    if found.dtype != np.uint64 or found.ndim != 2 or found.shape[1] != 2 or len(found) < survey.n:
+        return [f"{path} holds {found.dtype} {found.shape}; uint64 ({survey.n}, 2) is expected"]
+    return []
+
+
+def _check_links(survey: Survey) -> list[str]:
+    """Originals that are not there any more as they were: how many, and the first of them."""
+    n, first = 0, []
+    for row in range(survey.n):
+        try:
+            link = survey.link(row)
+        except SurveyError as error:
+            return [str(error)]
+        if link is not None and (problem := link.problem()):
+            n += 1
+            first += [problem] if n <= _NAMED else []
+    more = f", and {n - len(first):,} more" if n > len(first) else ""
+    return [f"{n:,} of {survey.n:,} linked originals are not as they were: {'; '.join(first)}{more}"] if n else []
+
+
 def _check_images(survey: Survey) -> list[str]:
     try:
         images = survey.images
     except SurveyError as error:
         return [str(error)]
-    if images is None:
-        return []
     per_shard = (images.shards or images.chunks)[0]
     problems = []
     for shard in range(-(-survey.n // per_shard)):

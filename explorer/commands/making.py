@@ -393,7 +393,7 @@ def add(survey: Path, sources: tuple[Path, ...], **told: Any) -> None:
 def check(survey: Path) -> None:
     """Say every problem of SURVEY at once; exit 1 if there is one."""
     from explorer.ledger import check as check_ledger
-    from explorer.survey import Survey, check
+    from explorer.survey import Survey, check, notices
 
     problems = check(survey)
     with contextlib.suppress(SurveyError):  # said already
@@ -404,6 +404,8 @@ def check(survey: Path) -> None:
     if problems:
         raise click.exceptions.Exit(1)
     click.echo(f"{survey} is sound: {opened.n:,} subjects, {len(opened.runs())} runs, {len(opened.maps())} maps")
+    for notice in notices(opened):
+        click.echo(notice)
     opened.close()
 
 

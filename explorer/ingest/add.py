@@ -182,6 +182,19 @@ class Addition(Build):
         self.survey = survey
         super().__init__(survey.path, command, survey.info.cut, originals)
 
+    @property
+    def temporary(self) -> tuple[str, ...]:
+        """A survey that is there has other writers, too: only what is written under its lock."""
+        mine = (
+            layout.SUBJECTS,
+            layout.DIGESTS,
+            layout.QUARANTINE,
+            layout.REPORT,
+            layout.CONTACT_SHEET,
+            layout.SURVEY_TOML,
+        )
+        return (*(f".{name}" for name in mine), f"{layout.IMAGES}/")
+
     def _locked(self) -> int:
         return _locked(self.survey)
 

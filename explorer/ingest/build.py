@@ -15,6 +15,7 @@ import contextlib
 import errno
 import fcntl
 import glob
+import itertools
 import json
 import os
 import shutil
@@ -295,6 +296,11 @@ class Build:
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
 
+    @property
+    def temporary(self) -> tuple[str, ...]:
+        """How the names of temporary files begin that only this can have left."""
+        return ("", f"{layout.IMAGES}/")
+
     def _locked(self) -> int:
         """The file that says that this process is at work, held."""
         path, parts = self.path, self.parts
@@ -355,9 +361,8 @@ class Build:
         for stray in self.parts.iterdir():
             if stray.name not in keep:
                 shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
-        if not self.base.n:  # a survey that is there has other writers, too
-            for stray in self.path.glob(".*.tmp"):
-                stray.unlink()
+        for stray in itertools.chain(*(self.path.glob(f"{below}.*.tmp") for below in self.temporary)):
+            stray.unlink()
 
     def __enter__(self) -> Self:
         self._pool = pa.default_memory_pool()
