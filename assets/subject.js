@@ -24,6 +24,7 @@ export function render({model, el}) {
     if (dialog.open) { dialog.close(); return; }
     dialog.prepend(viewer.root);
     viewer.root.classList.add("large");
+    tell();
     dialog.showModal();
     dialog.focus();  // not its first control: arrow keys walk on
     viewer.refresh();
@@ -33,11 +34,15 @@ export function render({model, el}) {
   dialog.addEventListener("close", () => {
     home.append(viewer.root);
     viewer.root.classList.remove("large");
+    side.replaceChildren();
     viewer.refresh();
   });
   home.append(viewer.root);
   el.append(root, dialog);
-  let latest = 0;
+  let latest = 0, shown = null;
+  const tell = () => {
+    if (shown) side.replaceChildren(...heading(shown), sky_of(shown), scores_of(shown), make("p", "quiet keys", "← → walk the gallery · wheel zooms, drag moves · I inverts, O outlines the crop · Esc closes"));
+  };
 
   const picture = (src, title, alt) => {
     const figure = make("figure"), image = new Image(), caption = make("figcaption", "", title);
@@ -80,7 +85,7 @@ export function render({model, el}) {
     point.type = "button";
     point.title = "Point Aladin, TOPCAT or DS9 on this machine here";
     point.addEventListener("click", () => model.send_msg({point: true}));
-    links.append(point);
+    if (model.has_samp) links.append(point);
     sky.append(links, make("div", "quiet said"));
     return sky;
   };
@@ -119,7 +124,8 @@ export function render({model, el}) {
     head.hidden = rest.hidden = false;
     home.hidden = !model.has_images;
     head.replaceChildren(...heading(subject));
-    side.replaceChildren(...heading(subject), sky_of(subject), scores_of(subject), make("p", "quiet keys", "← → walk the gallery · wheel zooms, drag moves · I inverts, O outlines the crop · Esc closes"));
+    shown = subject;
+    if (dialog.open) tell();
     const parts = [];
     if (model.has_images) {
       viewer.show(model.row, `Original image of ${subject.source_id}`);

@@ -118,7 +118,9 @@ class Idle(param.Parameterized):
 class Session:
     """One browser tab: a state, the views on it, and what keeps them current."""
 
-    def __init__(self, explore: Explore, ledger: Ledger, jobs: JobService, samp: Samp, selection: str | None) -> None:
+    def __init__(
+        self, explore: Explore, ledger: Ledger, jobs: JobService, samp: Samp | None, selection: str | None
+    ) -> None:
         self.explore = explore
         self.state = state = ExplorerState(explore.survey.n)
         lost = self._restore()
@@ -347,7 +349,8 @@ def serve(
         ledger = Ledger(survey.path, survey.info.survey_id)
         jobs = JobService(survey, ledger)
         inference = Inference(survey)
-        originals, samp = Originals(survey), Samp()
+        originals = Originals(survey)
+        samp = Samp() if address == "localhost" or address.startswith("127.") else None  # it reaches this desktop
         explore = Explore(survey)
         pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
         pool.submit(warm)
@@ -372,7 +375,8 @@ def serve(
             jobs.stop()
             inference.close()
             originals.close()
-            samp.close()
+            if samp is not None:
+                samp.close()
             ledger.close()
             pool.shutdown(wait=False, cancel_futures=True)
             survey.close()

@@ -297,8 +297,14 @@ class Explore:
 
     def scores_of(self, row: int, run_id: str, lambda_: float) -> list[dict[str, Any]]:
         """Every score of a subject, with its standing."""
+        mixes = self.mixes(run_id)
         return [
-            {"name": name, "title": title, **self.standing(f"scores.{name}", row, run_id, lambda_)}
+            {
+                "name": name,
+                "title": title,
+                "mixed": mixes and name == "anomaly_score",
+                **self.standing(f"scores.{name}", row, run_id, lambda_),
+            }
             for name, title in self.score_titles(run_id).items()
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, ClassVar
 
 import panel as pn
@@ -50,14 +51,14 @@ class Finder(JSComponent):
     missing = param.List([], doc="What was not found, as typed.")
     n_missing = param.Integer(0, doc="How many were not found; `missing` may name only the first.")
     answered = param.Integer(0, doc="Counts the answers: the same sentence twice is an answer, too.")
-    asked: Callable[[str], None] | None = None
+    asked: Callable[[str], Coroutine[Any, Any, None]] | None = None
 
     _esm = ASSETS / "finder.js"
     _stylesheets: ClassVar[list[str]] = [CSS]
 
     def _handle_msg(self, msg: Any) -> None:
         if self.asked is not None and isinstance(msg, dict) and isinstance(msg.get("find"), str):
-            self.asked(msg["find"])
+            pn.state.execute(partial(self.asked, msg["find"]))
 
 
 class SubjectCard(JSComponent):
@@ -70,6 +71,7 @@ class SubjectCard(JSComponent):
     reconstructs = param.Boolean(False, doc="Whether the run has a model that reconstructs.")
     hint = param.String("", doc="What is said when no subject is in focus.")
     read = param.Integer(0, doc="Grows when the same subject is to be read anew.")
+    has_samp = param.Boolean(True, doc="Whether other programs on this machine may be pointed here.")
     said = param.String("", doc="What became of pointing other programs here.")
     answered = param.Integer(0, doc="Counts what was said.")
     asked: Callable[[], Coroutine[Any, Any, None]] | None = None

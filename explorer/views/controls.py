@@ -100,7 +100,7 @@ class ColorView(Viewer):
         number = self.state.color != "count" and not labels
         self._aggregate.disabled = not number
         self._norm.disabled = bool(labels)
-        self._lambda.disabled = not self.state.run_id
+        self._lambda.disabled = not self.explore.mixes(self.state.run_id)
         self.legend.colors = CATEGORIES[: len(labels)] if labels else ramp(self.state.color)
 
     def __panel__(self) -> pn.viewable.Viewable:
@@ -117,7 +117,9 @@ class ColorView(Viewer):
 class SelectionView(Viewer):
     """What is selected: counted exactly, kept by name, taken away as a file."""
 
-    def __init__(self, state: ExplorerState, explore: Explore, ledger: Ledger, samp: Samp, **params: Any) -> None:
+    def __init__(
+        self, state: ExplorerState, explore: Explore, ledger: Ledger, samp: Samp | None, **params: Any
+    ) -> None:
         super().__init__(**params)
         self.state, self.explore, self.ledger, self.samp = state, explore, ledger, samp
         n = explore.survey.n
@@ -154,6 +156,7 @@ class SelectionView(Viewer):
         self._files = pn.pane.HTML("", sizing_mode="stretch_width", margin=(4, 0, 0, 0), css_classes=["files"])
         self._send = pmui.Button(label="Send by SAMP", variant="text", **button | {"margin": (4, 0, 0, 0)})
         self._send.description = "To TOPCAT, Aladin or DS9 on this machine (Simple Application Messaging Protocol)"
+        self._send.visible = samp is not None
         self._send.on_click(self._send_clicked)
         self._sent = pn.pane.HTML("", sizing_mode="stretch_width", margin=0, css_classes=["said"])
         state.param.watch(lambda event: self._tell(), ["selection", "run_id", "map_id", "lambda_"])
@@ -185,6 +188,8 @@ class SelectionView(Viewer):
 
     async def send(self) -> None:
         """The selection as a table to TOPCAT, Aladin and whoever else listens on this machine."""
+        if self.samp is None:
+            return
         state = self.state
         selection = state.selection if state.selection.count else None
         try:

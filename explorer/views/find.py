@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import panel as pn
@@ -26,10 +27,10 @@ class FindView(Viewer):
         self.box = Finder(sizing_mode="stretch_width", margin=(2, 0, 10, 0))
         self.box.asked = self.find
 
-    def find(self, text: str) -> None:
+    async def find(self, text: str) -> None:
         """Look `text` up and mark what it names; what is missing is named on screen."""
         try:
-            found = find(self.explore.survey, text)
+            found = await asyncio.to_thread(find, self.explore.survey, text)  # a long list takes a second
         except VoorwerpError as error:
             self._say(str(error), [])
             return

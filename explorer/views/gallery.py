@@ -55,7 +55,8 @@ class GalleryView(Viewer):
         """Offer the orders that the survey and the run have now."""
         orders = {t: r for r, t in self.explore.colors(self.state.run_id).items() if r != "count"}
         if self.state.sort not in orders.values():
-            self.state.sort = "scores.anomaly_score" if self.state.run_id else ""
+            default = self.explore.default_color(self.state.run_id)
+            self.state.sort = "" if default == "count" else default
         self._sort.options = ({} if self.state.sort else {"Order of the survey": ""}) | orders
         self._sort.value = self.state.sort
         self._show()

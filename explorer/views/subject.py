@@ -18,13 +18,14 @@ from explorer.views.components import SubjectCard
 class SubjectView(Viewer):
     """Follows `ExplorerState.focus`; the page reads the subject from ``/subject`` itself."""
 
-    def __init__(self, state: ExplorerState, explore: Explore, samp: Samp, **params: Any) -> None:
+    def __init__(self, state: ExplorerState, explore: Explore, samp: Samp | None, **params: Any) -> None:
         super().__init__(**params)
         self.state, self.explore, self.samp = state, explore, samp
         self.panel = SubjectCard(
             sizing_mode="stretch_both",
             margin=0,
             has_images=explore.survey.has_images,
+            has_samp=samp is not None,
             hint="Click a point on the map or a picture in the gallery to see the subject here.",
         )
         self.panel.asked = self.point
@@ -49,7 +50,7 @@ class SubjectView(Viewer):
         """Point TOPCAT, Aladin and DS9 at the focus."""
         record = self.explore.survey.subject(self.state.focus) if self.state.focus is not None else {}
         ra, dec = record.get("ra"), record.get("dec")
-        if not isinstance(ra, float) or not isinstance(dec, float):
+        if self.samp is None or not isinstance(ra, float) or not isinstance(dec, float):
             return
         try:
             clients = await asyncio.to_thread(self.samp.point_at, ra, dec)

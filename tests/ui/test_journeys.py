@@ -208,12 +208,7 @@ def test_a_click_on_the_map_opens_the_subject_with_its_reconstruction(survey_pag
     survey_page.mouse.up()
     panel = survey_page.locator(".subject")
     expect(panel.locator("h2")).to_have_text(wanted)
-    for title in (
-        "Original; the outline is what the network sees",
-        "Crop, 32 px",
-        "Reconstruction",
-        "Residual",
-    ):
+    for title in ("Crop, 32 px", "Reconstruction", "Residual"):
         expect(panel.get_by_text(title, exact=True)).to_be_visible(timeout=30_000)
     for image in panel.locator("figure img").all():
         expect(image).to_have_js_property("complete", True, timeout=30_000)
