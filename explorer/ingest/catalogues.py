@@ -8,6 +8,7 @@ elsewhere. CSV and Parquet stream through DuckDB, which spills to disk, and FITS
 held whole while they are parsed.
 """
 
+import contextlib
 import csv
 import difflib
 import json
@@ -265,12 +266,19 @@ def _check_unique(path: Path, names: list[str]) -> None:
         raise IngestError(f'{path} has the column "{doubled[0]}" twice')
 
 
+@contextlib.contextmanager
+def broken_parquet_said(path: Path) -> Iterator[None]:
+    """Turn what Arrow raises on a damaged Parquet file into the sentence for a person."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise IngestError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
+
+
 def read_parquet(manifest: Path, notes: list[str]) -> tuple[list[str], Iterator[pa.RecordBatch]]:
     """Column names, and the rows with numbers, booleans and text as they are and dates as text."""
-    try:
+    with broken_parquet_said(manifest):
         file = pq.ParquetFile(manifest)
-    except (pa.ArrowException, OSError) as error:
-        raise IngestError(f"{manifest} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
     _check_unique(manifest, file.schema_arrow.names)
     names = []
     told = {field.name: field.metadata for field in file.schema_arrow}
@@ -292,7 +300,7 @@ def read_parquet(manifest: Path, notes: list[str]) -> tuple[list[str], Iterator[
         return array.cast(pa.float32()) if pa.types.is_floating(array.type) else array.cast(pa.string())
 
     def batches() -> Iterator[pa.RecordBatch]:
-        with file:
+        with file, broken_parquet_said(manifest):
             for batch in file.iter_batches(4096, columns=names):
                 arrays = [plain(batch.column(name)) for name in names]
                 fields = [pa.field(name, a.type, metadata=told[name]) for name, a in zip(names, arrays, strict=True)]

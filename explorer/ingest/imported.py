@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from explorer import code_version
 from explorer.errors import IngestError, UsageError, no_such_column
 from explorer.ingest.build import create_table_only
-from explorer.ingest.catalogues import TIME_LIMIT_S, notes_of, read_catalogue, sky_columns
+from explorer.ingest.catalogues import TIME_LIMIT_S, broken_parquet_said, notes_of, read_catalogue, sky_columns
 from explorer.ingest.decoder import Decoders
 from explorer.ingest.join import match_ids
 from explorer.ingest.stacks import Array, arrays_of, refusing
@@ -38,7 +38,7 @@ ARRAY_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".hdf")
 #: The longest latent vector.
 LONGEST = 65_536
 
-_BLOCK = 65_536  # rows that are read, checked and written at once
+_BLOCK = 1 << 24  # values that are read, checked and written at once
 _SCORES = ("image_score", "feature_score", "anomaly_score")
 
 
@@ -218,8 +218,8 @@ def copy_array(path: str, key: str | None, id_name: str | None, target: str) -> 
             raise ImageError(f"its {n_bytes:,} bytes do not fit on the disk of temporary files; set TMPDIR to another")
         copy = np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=(n, d))
         with np.errstate(over="ignore"):  # beyond float32 is infinite, and is said so
-            for start in range(0, n, _BLOCK):
-                copy[start : start + _BLOCK] = array.take(start, min(start + _BLOCK, n))
+            for here in _blocks(n, d):
+                copy[here] = array.take(here.start, here.stop)
         copy.flush()
         return ids, array.name
 
@@ -254,10 +254,8 @@ def _ids(array: Array, name: str | None) -> list[str]:
 
 def _list_column(path: Path, key: str | None) -> str | None:
     """The column of lists of a Parquet file: the one named, else the only one; None where there is none."""
-    try:
+    with broken_parquet_said(path):
         schema = pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise IngestError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
     lists = [
         f.name
         for f in schema
@@ -273,11 +271,11 @@ def _list_column(path: Path, key: str | None) -> str | None:
 
 def _copy_lists(path: Path, column: str, id_column: str | None, target: Path) -> pa.Array | None:
     """Copy a Parquet file's column of lists; a null list is a row of NaN. Return the ids."""
-    with pq.ParquetFile(path) as file:
+    with broken_parquet_said(path), pq.ParquetFile(path) as file:
         n, names, copy, start = file.metadata.num_rows, file.schema_arrow.names, None, 0
         has_ids = id_column is not None and id_column in names
         ids: list[pa.Array] = []
-        for batch in file.iter_batches(_BLOCK, columns=[column, *([id_column] if has_ids else [])]):
+        for batch in file.iter_batches(4096, columns=[column, *([id_column] if has_ids else [])]):
             lists = batch.column(column)
             lengths = set(pc.list_value_length(lists).drop_null().to_pylist())
             if copy is not None:
@@ -496,7 +494,7 @@ def _write(
         latents = None
         if vectors is not None:
             latents = _gathered(vectors.values, of_vectors, folder)
-            is_whole = np.concatenate([np.isfinite(block).all(1) for block in _blocks(latents)])
+            is_whole = np.concatenate([np.isfinite(latents[here]).all(1) for here in _blocks(*latents.shape)])
             is_absent = of_vectors < 0
             quality[is_absent] = "no latent vector"
             quality[~is_whole & ~is_absent] = "latent vector with values that are not finite"
@@ -536,11 +534,13 @@ def _run_id(runs: Path, name: str | None) -> str:
 def _gathered(values: np.ndarray, rows: np.ndarray, folder: Path) -> np.ndarray:
     """Rows of a matrix, NaN for -1, gathered on disk: float32 (m, d)."""
     gathered = artifacts.scratch_array(folder, np.float32, (len(rows), values.shape[1]))
-    for start in range(0, len(rows), _BLOCK):
-        here = rows[start : start + _BLOCK]
-        gathered[start : start + _BLOCK] = np.where(here[:, None] >= 0, values[here], np.float32(np.nan))
+    for here in _blocks(*gathered.shape):
+        of = rows[here]
+        gathered[here] = np.where(of[:, None] >= 0, values[of], np.float32(np.nan))
     return gathered
 
 
-def _blocks(matrix: np.ndarray) -> Iterator[np.ndarray]:
-    return (matrix[start : start + _BLOCK] for start in range(0, len(matrix), _BLOCK))
+def _blocks(n: int, d: int) -> Iterator[slice]:
+    """Slices of the rows of a matrix (n, d), each of some 64 MB."""
+    step = max(1, _BLOCK // d)
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))

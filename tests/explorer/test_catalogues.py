@@ -219,6 +219,15 @@ def test_a_truncated_fits_table_is_refused(tmp_path: Path, fits_table: Path):
         read_catalogue(tmp_path / "short.fits")
 
 
+def test_damage_within_a_parquet_file_is_a_sentence(tmp_path: Path):
+    pq.write_table(pa.table({"a": np.random.default_rng(0).random(1000)}), tmp_path / "t.parquet", compression="zstd")
+    content = bytearray((tmp_path / "t.parquet").read_bytes())
+    content[2000:3000] = bytes(1000)
+    (tmp_path / "t.parquet").write_bytes(content)
+    with pytest.raises(IngestError, match=r"t\.parquet is not a readable Parquet file"):
+        read_catalogue(tmp_path / "t.parquet")
+
+
 def test_a_table_that_is_not_there_is_a_sentence(tmp_path: Path):
     with pytest.raises(IngestError, match="does not exist"):
         read_catalogue(tmp_path / "none.csv")
