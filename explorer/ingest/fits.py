@@ -411,16 +411,10 @@ def _celestial(header: Any, file: Any) -> Any:
 
 def _is_anchored(header: Any, *axes: int) -> bool:
     """Whether the header itself says where the image lies and how large its pixels are: wcslib would make it up."""
-    matrix = [header[key] for i in axes for j in axes if (key := f"CD{i}_{j}") in header]
-    scales = matrix or [header.get(f"CDELT{i}") for i in axes]
-    places = [header.get(f"CRVAL{i}") for i in axes]
-    return any(scales) and all(isinstance(value, int | float) for value in (*places, *scales))
-
-
-def _is_anchored(header: Any, *axes: int) -> bool:
-    """Whether the header itself says where the image lies and how large its pixels are: wcslib would make it up."""
-    matrix = [header[key] for i in axes for j in axes if (key := f"CD{i}_{j}") in header]
-    scales = matrix or [header.get(f"CDELT{i}") for i in axes]
+    matrices = {kind: [f"{kind}{i}_{j}" for i in axes for j in axes] for kind in ("CD", "PC")}
+    for keys in (matrices["CD"], [f"CDELT{i}" for i in axes], matrices["PC"]):
+        if scales := [header[key] for key in keys if key in header]:
+            break
     places = [header.get(f"CRVAL{i}") for i in axes]
     return any(scales) and all(isinstance(value, int | float) for value in (*places, *scales))
 
