@@ -27,6 +27,7 @@ for command in (
     making.add,
     making.check,
     making.migrate,
+    making.pack,
     running.run,
     running.jobs,
     tables.join,

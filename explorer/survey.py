@@ -112,7 +112,8 @@ class SurveyInfo:
     stretch
         How values become 0–1, for every image and at every later `add`.
     originals
-        "keep": what people look at lies in the survey. "link": it stays where it was, and may go.
+        "keep": what people look at lies in the survey. "link": it stays where it was, and may go. "none": there are
+        none (a table, or the copy of a survey that links).
     pixel_scale_arcsec
         Arcsec per px of every original; None where it is unknown or differs from image to image.
     extent_arcsec
@@ -673,6 +674,8 @@ class Survey:
         Where originals are linked, it is the bytes of a `Link`: see `link`.
         """
         self._check_row(row)
+        if self.info.originals == "none":
+            raise SurveyError(f"{self.path} has no originals: they stayed behind when it was packed, or it is a table")
         content = self._originals.read(row)
         return content, media_type(content)
 
@@ -844,7 +847,7 @@ def check(path: Path | str) -> list[str]:
             problems += _check_images(survey)
             problems += _check_stretch(survey)
             problems += _check_digests(survey)
-            for folder in (ORIGINALS, THUMBNAILS):
+            for folder in (ORIGINALS, THUMBNAILS) if survey.info.originals != "none" else (THUMBNAILS,):
                 problems += _check_pack(path / folder, survey.n)
             if survey.info.originals == "link":
                 problems += _check_links(survey)

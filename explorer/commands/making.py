@@ -1,4 +1,4 @@
-"""``voorwerp create``, ``add``, ``check`` and ``migrate``: survey folders are made, added to, looked over, renewed."""
+"""``voorwerp create``, ``add``, ``check``, ``migrate``, ``pack``: survey folders are made and kept."""
 
 import contextlib
 import re
@@ -427,3 +427,31 @@ def migrate(survey: Path, discard_old: bool) -> None:
         click.secho(problem, fg="red", err=True)
     if totals["problems"]:
         raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("survey", type=PATH)
+@click.argument("target", type=PATH)
+@click.option("--names", is_flag=True, help="Leave people's names in the ledger as they are.  [default: hashed]")
+@click.option("--originals", type=click.Choice(["keep"]), help="Bring in originals that SURVEY only links to.")
+def pack(survey: Path, target: Path, names: bool, originals: str | None) -> None:
+    """Make TARGET, a copy of SURVEY that is safe to share: whole or not at all, and checked.
+
+    Names are hashed, absolute paths, locks, logs and unfinished work stay behind.
+    """
+    from explorer.services.pack import pack
+
+    totals = show_making(pack(survey, target, names, originals == "keep"))
+    click.echo(f"{target} is a sound copy of {survey}: {totals['n_bytes'] / 1e6:,.1f} MB")
+    if totals["n_names"]:
+        click.echo(f"{totals['n_names']:,} people are named by a hash; the salt stays on this machine")
+    if totals["n_links"]:
+        click.echo(
+            f"{totals['n_links']:,} originals stay behind, for {survey} links to them; --originals keep brings them in"
+        )
+    if totals["left_out"]:
+        click.echo(f"left out: {', '.join(totals['left_out'])}")
+    if totals["ids_are_paths"]:
+        click.secho(
+            "ids of subjects are absolute paths, which tell of this machine, and no copy may change an id", fg="yellow"
+        )

@@ -102,6 +102,8 @@ def add(
     try:
         if not sources:
             raise UsageError("there is nothing to add; name folders, manifests or images")
+        if survey.info.originals == "none" and survey.has_images:
+            raise UsageError(f"{path} is a copy without originals; add to the survey that it was packed from")
         if survey.info.crop == "none":
             return (yield from _add_rows(survey, sources, options))
         return (yield from _add_images(survey, [Path(source).absolute() for source in sources], options))
@@ -158,7 +160,7 @@ def _as_created(survey: Survey, options: AddOptions) -> CreateOptions:
         hdu=options.hdu or reading.get("hdu"),
         dataset=options.dataset or reading.get("dataset"),
         stretch=info.stretch,
-        pixel_scale_arcsec=reading.get("pixel_scale_arcsec"),
+        pixel_scale_arcsec=reading.get("pixel_scale"),
         originals="link" if info.originals == "link" else "keep",
     )
 
@@ -298,7 +300,7 @@ class Addition(Build):
         write_contact_sheet(self.path, n, self.crop, survey.info.bands, self.per_shard)
         scale = survey.info.pixel_scale_arcsec
         if scale and not (joined.pixel_scale and abs(joined.pixel_scale - scale) <= 1e-4 * scale):
-            scale = survey.info.reading.get("pixel_scale_arcsec")  # not the same for all any more, unless it was told
+            scale = survey.info.reading.get("pixel_scale")  # not the same for all any more, unless it was told
         notes = tuple(dict.fromkeys([*survey.info.notes, *self.plan.get("notes", ())]))
         if (scale, notes) != (survey.info.pixel_scale_arcsec, survey.info.notes):
             replace(survey.info, pixel_scale_arcsec=scale, notes=notes).write(self.path / layout.SURVEY_TOML)

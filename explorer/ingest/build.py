@@ -768,7 +768,7 @@ def _first_rows(path: Path, n: int) -> Iterator[pa.Table]:
 
 def _reading_of(plan: Mapping[str, Any]) -> dict[str, Any]:
     """What `create` was told of how files are read: a pixel scale that was told and not found is part of it."""
-    told = {"pixel_scale_arcsec": plan["pixel_scale_arcsec"]} if plan.get("pixel_scale_arcsec") else {}
+    told = {"pixel_scale": plan["pixel_scale_arcsec"]} if plan.get("pixel_scale_arcsec") else {}
     return {**(plan.get("reading") or {}), **told}
 
 

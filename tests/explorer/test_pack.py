@@ -1,0 +1,252 @@
+"""`explorer.services.pack`: what a copy for others has, and what it must not have."""
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from explorer.cli import main
+from explorer.errors import IngestError, SurveyError, UsageError
+from explorer.ingest.add import add
+from explorer.ingest.images import CreateOptions, create
+from explorer.ledger import Ledger
+from explorer.ledger import check as check_ledger
+from explorer.services import pack as packing
+from explorer.services.pack import hashed, pack, salt, without_paths
+from explorer.survey import Survey, check
+from models import artifacts
+from models.artifacts import Run
+from tests.explorer.killed import tree
+from tests.galaxies import write_galaxies
+
+SECRET = "Hanny van Arkel"
+
+
+def run(making: Any) -> dict[str, Any]:
+    while True:
+        try:
+            next(making)
+        except StopIteration as end:
+            totals: dict[str, Any] = end.value
+            return totals
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VOORWERP_CONFIG", str(tmp_path / "config"))
+    return tmp_path / "config"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six galaxies by absolute paths, one refused; a finished run, one at work, decisions of a person."""
+    folder = tmp_path_factory.mktemp("packed")
+    paths = write_galaxies(folder / "images", 6)
+    (folder / "images" / "bad.png").write_text("no image")
+    rows = [f"{10 + i},{p},seen at {p} by night" for i, p in enumerate([*paths, folder / "images" / "bad.png"])]
+    (folder / "m.csv").write_text("\n".join(["id,path,remark", *rows]) + "\n")
+    survey = folder / "survey"
+    run(create(survey, [folder / "m.csv"], CreateOptions(size=32, id_column="id", workers=1)))
+    opened = Survey.open(survey)
+    done = survey / "runs" / "20260101-000000-score"
+    scores = {name: np.arange(6) for name in ("image_score", "feature_score", "anomaly_score")}
+    told = {"subject_id": opened.subject_ids, "split": ["unseen"] * 6, **scores, "quality": ["ok"] * 6}
+    artifacts.write_scores(done, None, told)
+    Run(done.name, "score", "0", {"from": f"{folder}/vectors.npy"}, state="done", n_rows=6).write(done / "run.json")
+    (done / "log.txt").write_text(str(folder))
+    (done / "lock").write_text('{"host": "observatory", "pid": 7}')
+    (done / "progress.jsonl").write_text(json.dumps({"done": 1, "message": f"reading {folder}/vectors.npy"}) + "\n{\n")
+    (survey / "runs" / "20260102-000000-train").mkdir()
+    Run("20260102-000000-train", "train", "0", {}, state="running").write(
+        survey / "runs" / "20260102-000000-train" / "run.json"
+    )
+    with Ledger(survey, opened.info.survey_id) as ledger:
+        first = ledger.save_selection("odd ones", np.array([1, 2]), opened.subject_ids, who=SECRET)
+        ledger.append("job", {"from": f"{folder}/vectors.npy", "by": {"who": SECRET}}, who="another")
+        ledger.undo(first.id, who=SECRET)
+        ledger.save_selection("kept", np.array([3]), opened.subject_ids, who=SECRET)
+    (survey / "notes.txt").write_text("the password is …")
+    (survey / ".hidden").write_text("")
+    (survey / "server.lock").write_text("")
+    opened.close()
+    return survey
+
+
+def everything_in(folder: Path) -> bytes:
+    """Every byte of every file, and those of Parquet tables decoded."""
+    found = b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
+    for table in folder.rglob("*.parquet"):
+        found += json.dumps(pq.read_table(table).to_pylist(), default=str).encode()
+    return found
+
+
+def test_a_copy_is_sound_and_tells_nothing_of_machine_and_people(made: Path, tmp_path: Path) -> None:
+    totals = run(pack(made, tmp_path / "copy"))
+    assert check(tmp_path / "copy") == []
+    opened, before = Survey.open(tmp_path / "copy"), Survey.open(made)
+    assert check_ledger(tmp_path / "copy", opened.info.survey_id, opened.subject_ids) == []
+    content = everything_in(tmp_path / "copy")
+    assert str(made.parent).encode() in everything_in(made)
+    assert str(made.parent).encode() not in content
+    assert SECRET.encode() in everything_in(made)
+    assert SECRET.encode() not in content
+    assert b"password" not in content
+    assert sorted(p.name for p in (tmp_path / "copy").iterdir()) == [
+        "contact_sheet.png",
+        "digests.npy",
+        "images.zarr",
+        "ledger.db",
+        "originals",
+        "quarantine.html",
+        "quarantine.parquet",
+        "runs",
+        "subjects.parquet",
+        "survey.toml",
+        "thumbnails",
+    ]
+    assert totals["left_out"] == ["notes.txt", "runs/20260102-000000-train"]
+    assert sorted(p.name for p in (tmp_path / "copy" / "runs" / "20260101-000000-score").iterdir()) == [
+        "progress.jsonl",
+        "run.json",
+        "scores.parquet",
+    ]
+    assert opened.source_ids(range(6)) == before.source_ids(range(6))
+    assert np.array_equal(opened.images[:], before.images[:])
+    assert opened.original(3) == before.original(3)
+    assert opened.subject(0)["image"] == "…/000.png"
+    assert opened.subject(0)["remark"] == "seen at …/000.png by night"
+    assert opened.scores("20260101-000000-score")["image_score"].tolist() == list(range(6))
+    assert opened.runs("score")[0].config == {"from": "…/vectors.npy"}
+    opened.close()
+    before.close()
+
+
+def test_the_ledger_is_whole_and_still_append_only(made: Path, tmp_path: Path, config: Path) -> None:
+    totals = run(pack(made, tmp_path / "copy"))
+    assert totals["n_names"] == 2
+    survey_id = Survey.open(made).info.survey_id
+    secret = salt(survey_id)
+    with Ledger(tmp_path / "copy", survey_id) as copy, Ledger(made, survey_id) as before:
+        ours, theirs = copy.entries(include_undone=True), before.entries(include_undone=True)
+        assert [(e.id, e.client_id, e.at, e.kind, e.undone) for e in ours] == [
+            (e.id, e.client_id, e.at, e.kind, e.undone) for e in theirs
+        ]
+        assert [e.who for e in ours] == [hashed(e.who, secret) for e in theirs]
+        assert ours[1].payload == {"from": "…/vectors.npy", "by": {"who": hashed(SECRET, secret)}}
+        assert copy.selection_names() == ["kept"]
+    with sqlite3.connect(tmp_path / "copy" / "ledger.db") as database:
+        for change in ("UPDATE entries SET who = 'me'", "DELETE FROM entries"):
+            with pytest.raises(sqlite3.IntegrityError, match="the ledger is append-only"):
+                database.execute(change)
+    database.close()
+    run(pack(made, tmp_path / "again"))
+    with Ledger(tmp_path / "again", survey_id) as again:
+        assert [e.who for e in again.entries(include_undone=True)] == [e.who for e in ours]
+    assert (config / survey_id / "salt").stat().st_mode & 0o777 == 0o600
+
+
+def test_names_stay_when_they_are_asked_for(made: Path, tmp_path: Path, config: Path) -> None:
+    run(pack(made, tmp_path / "copy", names=True))
+    with Ledger(tmp_path / "copy", Survey.open(made).info.survey_id) as ledger:
+        assert ledger.entries("selection")[0].who == SECRET
+    assert not config.exists()
+
+
+def test_a_salt_that_others_may_read_is_refused(made: Path, tmp_path: Path, config: Path) -> None:
+    survey_id = Survey.open(made).info.survey_id
+    salt(survey_id)
+    (config / survey_id / "salt").chmod(0o644)
+    with pytest.raises(SurveyError, match="may be read by others"):
+        run(pack(made, tmp_path / "copy"))
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("reading /home/jane/data/a.npy now", "reading …/a.npy now"),
+        ('"/srv/x y"', '"/srv/x y"'.replace("/srv/x", "…/x")),
+        ("~/sky/field.fits", "…/field.fits"),
+        (r"C:\Users\jane\a.fits", "…/a.fits"),
+        ("https://archive.org/a/b", "https://archive.org/a/b"),
+        ("images/001.png", "images/001.png"),
+        ("flux in erg/s/cm2, 1/2, g/r/i", "flux in erg/s/cm2, 1/2, g/r/i"),
+        ("/images", "/images"),
+    ],
+)
+def test_absolute_paths_are_cut_down_and_nothing_else(text: str, left: str) -> None:
+    assert without_paths(text) == left
+
+
+def test_linked_originals_stay_behind_unless_they_are_asked_for(tmp_path: Path) -> None:
+    paths = write_galaxies(tmp_path / "images", 3)
+    np.save(tmp_path / "images" / "linear.npy", np.random.default_rng(1).random((40, 40, 3), np.float32))
+    run(create(tmp_path / "s", [tmp_path / "images"], CreateOptions(32, originals="link", workers=1)))
+    totals = run(pack(tmp_path / "s", tmp_path / "without"))
+    assert totals["n_links"] == 4
+    assert check(tmp_path / "without") == []
+    opened = Survey.open(tmp_path / "without")
+    assert opened.info.originals == "none"
+    assert len(opened.thumbnails([0])[0]) > 100
+    assert str(tmp_path).encode() not in everything_in(tmp_path / "without")
+    with pytest.raises(SurveyError, match="has no originals: they stayed behind when it was packed"):
+        opened.original(0)
+    with pytest.raises(UsageError, match="is a copy without originals; add to the survey that it was packed from"):
+        run(add(tmp_path / "without", [tmp_path / "images"]))
+    run(pack(tmp_path / "s", tmp_path / "whole", keep_originals=True))
+    assert check(tmp_path / "whole") == []
+    whole = Survey.open(tmp_path / "whole")
+    assert whole.info.originals == "keep"
+    assert [whole.original(row)[0] for row in range(3)] == [path.read_bytes() for path in paths]
+    assert whole.original(3)[1] == "application/gzip"
+    paths[1].write_bytes(b"changed")
+    with pytest.raises(SurveyError, match=r"001.jpg has changed, and cannot be brought in"):
+        run(pack(tmp_path / "s", tmp_path / "third", keep_originals=True))
+    assert not (tmp_path / "third").exists()
+
+
+def test_nothing_is_left_where_a_copy_cannot_be_made(made: Path, tmp_path: Path) -> None:
+    survey = tmp_path / "survey"
+    shutil.copytree(made, survey)
+    before = tree(survey)
+    with pytest.raises(IngestError, match="lies inside"):
+        run(pack(survey, survey / "copy"))
+    with pytest.raises(IngestError, match="is there already"):
+        run(pack(survey, made))
+    with Survey.open(survey).lock(), pytest.raises(SurveyError, match="another command is writing to"):
+        run(pack(survey, tmp_path / "copy"))
+    assert tree(survey) == before
+    (survey / "originals" / "00000.pack").write_bytes(b"short")
+    with pytest.raises(SurveyError, match=r"nothing was packed, the copy would not be sound: .*00000.pack has 5 bytes"):
+        run(pack(survey, tmp_path / "copy"))
+    (survey / "parts").mkdir()
+    (survey / "parts" / "command.json").write_text("{}")
+    with pytest.raises(SurveyError, match=r"an `add` to .* was stopped, or is at work"):
+        run(pack(survey, tmp_path / "copy"))
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != "config") == ["survey"]
+
+
+def test_ids_that_are_paths_are_said(made: Path, tmp_path: Path) -> None:
+    survey = tmp_path / "survey"
+    shutil.copytree(made, survey)
+    table = pq.read_table(survey / "subjects.parquet")
+    ids = pa.array([f"/data/sky/{i}" for i in range(6)])
+    table = table.set_column(1, table.schema.field("source_id"), ids)
+    pq.write_table(table, survey / "subjects.parquet")
+    assert run(pack(survey, tmp_path / "copy"))["ids_are_paths"]
+    assert Survey.open(tmp_path / "copy").source_ids([0]) == ["/data/sky/0"]
+
+
+def test_the_command_says_what_stays_behind(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pack", str(made), str(tmp_path / "copy")]) == 0
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'copy'} is a sound copy of {made}" in said
+    assert "2 people are named by a hash" in said
+    assert "left out: notes.txt, runs/20260102-000000-train" in said
+    assert packing.CONFIG == "VOORWERP_CONFIG"
