@@ -99,6 +99,8 @@ class SectionReader:
         self.pixel_scale = None if center is None else center.pixel_scale
         if any(plane.offset is not None for plane in planes):
             self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if all(plane.offset is not None for plane in planes):
+            self._file.close()
 
     def __del__(self) -> None:
         self.close()
