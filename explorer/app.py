@@ -281,10 +281,8 @@ class Session:
 
 
 def _title(run: Any) -> str:
-    """A run as a person tells it from others: when, and what."""
-    when = run.created_at[:19].replace("T", " ")
-    twin = run.run_id.rpartition(run.kind)[2]  # "-2" for the second of one second
-    return f"{when} {run.kind}{twin}"
+    """A run as a person tells it from others: when, and what (``score``, ``score-2``, an imported run's name)."""
+    return f"{run.created_at[:19].replace('T', ' ')} {run.run_id.split('-', 2)[-1]}"
 
 
 @contextmanager
