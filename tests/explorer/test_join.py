@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -264,3 +265,14 @@ def test_the_hsc_catalogue_meets_itself_by_place(shared_data: Path, tmp_path: Pa
     same = [str(i) for i in found.column("HSC_object_id").to_pylist()]
     assert sum(a != b for a, b in zip(same, found.column("source_id").to_pylist(), strict=True)) == 0
     assert max(found.column("hsc_sep_arcsec").to_pylist()) < 0.001
+
+
+def test_the_command_says_what_it_did(survey: Path, tmp_path: Path, voorwerp: Callable[..., str]):
+    Table({"objid": [FIRST_ID, 5], "name": ["M 51", "nobody"]}).write(tmp_path / "known.vot", format="votable")
+    told = ["--on", "objid", "--known", "--name-column", "name"]
+    assert voorwerp("join", survey, tmp_path / "known.vot", *told).splitlines() == [
+        "1 of 6 subjects matched (source_id = objid)",
+        "1 of the table's 2 rows belong to no subject",
+        "columns: is_known, known_name",
+    ]
+    assert column(survey, "known_name") == ["M 51", None, None, None, None, None]
