@@ -22,7 +22,8 @@ REASONS = 100
 #: Characters shown of a name.
 NAME = 120
 
-_NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?!\w)")
+_NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?!\w)")
+_SEVERAL = re.compile(r"…(?:[,\s]+…)+")
 _QUOTED = re.compile(r"(?<!\w)(['\"]).*?\1(?!\w)", re.DOTALL)
 
 
@@ -61,8 +62,8 @@ def write_report(path: Path, name: str, n_subjects: int) -> Path | None:
     with pq.ParquetFile(path / layout.QUARANTINE) as quarantine:
         for batch in quarantine.iter_batches(1024):
             for row in batch.to_pylist():
-                key = _QUOTED.sub("…", _NUMBER.sub("…", row["reason"]))
-                if key not in reasons and len(reasons) == REASONS:
+                key = _SEVERAL.sub("…", _QUOTED.sub("…", _NUMBER.sub("…", row["reason"])))
+                if key not in reasons and len(reasons) >= REASONS:
                     key = ""
                 reasons.setdefault(key, _Reason(row["reason"] if key else "other reasons")).add(row)
                 n += 1
@@ -103,8 +104,10 @@ def text(value: str, most: int = NAME) -> str:
 def _section(i: int, title: str, reason: _Reason, n: int) -> str:
     pictured = reason.pictured[:SHOWN]
     plain = reason.plain[: SHOWN - len(pictured)]
-    cards = "".join(f"<li>{_picture(row['thumbnail'])}{_name(row, reason)}</li>" for row in pictured)
-    names = "".join(f"<li>{_name(row, reason)}</li>" for row in plain)
+    cards = "".join(
+        f"<li>{_picture(row['thumbnail'])}{_name(row, None if reason.is_one else title)}</li>" for row in pictured
+    )
+    names = "".join(f"<li>{_name(row, None if reason.is_one else title)}</li>" for row in plain)
     left = reason.n - len(pictured) - len(plain)
     return (
         f'<section id="r{i}"><h2>{text(title, 300)}</h2><p class="count">{reason.n:,} of {n:,}</p>'
@@ -119,14 +122,20 @@ def _picture(jpeg: bytes) -> str:
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
 
 
-def _name(row: dict[str, Any], reason: _Reason) -> str:
+def _name(row: dict[str, Any], title: str | None) -> str:
     source, source_id = row["source"] or "", row["source_id"] or ""
     told = [f'<span class="source">{text(source or source_id)}</span>']
     if source and source_id and source_id not in source:
         told.append(f'<span class="id">{text(source_id)}</span>')
-    if not reason.is_one:
-        told.append(f'<span class="why">{text(row["reason"], 200)}</span>')
+    if title is not None:
+        told.append(f'<span class="why">{text(_particular(row["reason"], title), 200)}</span>')
     return "".join(told)
+
+
+def _particular(reason: str, title: str) -> str:
+    """What tells a reason from others like it: from three words before the title has … in its place."""
+    alike, parts, _ = title.partition("…")
+    return " ".join([*alike.split()[-3:], reason[len(alike) :]]) if parts else reason
 
 
 _STYLE = """
