@@ -124,6 +124,9 @@ class Session:
         self.explore = explore
         self.state = state = ExplorerState(explore.survey.n)
         lost = self._restore()
+        state.param.watch(
+            lambda event: self._fit_to_run(), "run_id"
+        )  # before any view asks for a score that is not there
         self.map = MapView(state, explore)
         self.find = FindView(state, explore)
         self.find.box.message = lost
@@ -189,6 +192,15 @@ class Session:
             if key in given and not known
         ]
         return f"The link names what this survey does not have: {', '.join(missing)}" if missing else ""
+
+    def _fit_to_run(self) -> None:
+        """Another run has other scores: a coloring and an order that it lacks give way to its default."""
+        state, colors = self.state, self.explore.colors(self.state.run_id)
+        default = self.explore.default_color(state.run_id)
+        if state.color not in colors:
+            state.color = default
+        if state.sort and state.sort not in colors:
+            state.sort = "" if default == "count" else default
 
     def _write_url(self) -> None:
         location = pn.state.location
