@@ -461,44 +461,51 @@ def _scale(sky: Sky | None) -> float | None:
     return None if sky is None else sky.pixel_scale
 
 
+def _seen(image: OpenImage, item: Item, square: _Square) -> tuple[int, int, int, int]:
+    """What people look at: left, top, right, bottom of the context around the network's square."""
+    height, width, _ = image.shape
+    if item.context:
+        wide, left, top = item.context, corner(square.x, item.context), corner(square.y, item.context)
+    else:
+        assert square.side is not None
+        wide = max(square.side, min(CONTEXT * square.side, MAX_CONTEXT_PX))
+        left, top = square.left - (wide - square.side) // 2, square.top - (wide - square.side) // 2
+    return max(left, 0), max(top, 0), min(left + wide, width), min(top + wide, height)
+
+
+def _linear(image: OpenImage, box: tuple[int, int, int, int], pixel_scale: float | None) -> Linear:
+    """The values of a box (left, top, right, bottom) inside the image, and where they are on the sky."""
+    left, top, right, bottom = box
+    if left >= right or top >= bottom:
+        raise ImageError("the crop lies outside the image")
+    n_bands = image.shape[2]
+    if (right - left) * (bottom - top) * n_bands > MAX_PIXELS:
+        sizes = f"{right - left:,} × {bottom - top:,} px of {n_bands} band{'s' * (n_bands > 1)}"
+        raise ImageError(f"{sizes} are more than the {MAX_PIXELS:,} values that are read")
+    values = image.read(top, left, bottom - top, right - left)
+    linear = Linear(values, image.top, pixel_scale, unit=image.unit, saturated=image.saturated)
+    sky = image.sky((left + right - 1) / 2, (top + bottom - 1) / 2)
+    if sky is not None:
+        linear.ra, linear.dec, linear.cd = sky.ra, sky.dec, sky.cd
+        linear.pixel_scale = pixel_scale or sky.pixel_scale
+    return linear
+
+
 def _prepared_linear(item: Item, crop: Crop, reading: Reading) -> tuple[Prepared, int | bytes]:
     image = _opened(item, reading)
     height, width, n_bands = image.shape
     if n_bands != crop.n_bands and not (n_bands == 1 and image.top is not None):
         raise ImageError(f"has {n_bands} band{'s' * (n_bands > 1)} in a survey of {crop.n_bands}")
     square = _square(image, item, crop, reading)
-    whole = square.side is None or reading.originals == "link" or getattr(image, "is_kept_as_it_is", False)
-    if item.x is None and whole:
-        left, top, right, bottom = 0, 0, width, height
-    else:
-        assert square.side is not None
-        wider = max(square.side, min(CONTEXT * square.side, MAX_CONTEXT_PX))
-        wider = item.context or wider
-        left, top = square.left - (wider - square.side) // 2, square.top - (wider - square.side) // 2
-        if item.context:
-            left, top = corner(square.x, wider), corner(square.y, wider)
-        left, top, right, bottom = max(left, 0), max(top, 0), min(left + wider, width), min(top + wider, height)
-    if left >= right or top >= bottom:
-        raise ImageError("the crop lies outside the image")
-    if (right - left) * (bottom - top) * n_bands > MAX_PIXELS:
-        raise ImageError(
-            f"{right - left:,} × {bottom - top:,} px of {n_bands} bands are more than the {MAX_PIXELS:,} values read"
-        )
-    sky = image.sky((left + right - 1) / 2, (top + bottom - 1) / 2)
-    linear = Linear(
-        image.read(top, left, bottom - top, right - left),
-        image.top,
-        reading.pixel_scale or _scale(sky),
-        sky.ra if sky else None,
-        sky.dec if sky else None,
-        image.unit,
-        sky.cd if sky else None,
-        image.saturated,
-    )
+    is_whole_file = item.x is None and isinstance(image, Held) and image.is_kept_as_it_is
+    is_whole = is_whole_file or (item.x is None and (square.side is None or reading.originals == "link"))
+    box = (0, 0, width, height) if is_whole else _seen(image, item, square)
+    linear = _linear(image, box, reading.pixel_scale)
     names = reading.bands or image.names or tuple(f"band_{i}" for i in range(1, n_bands + 1))
     rgb = rgb_of(names) if n_bands > 1 else (0, 0, 0)
     try:
-        made = prepare_linear(linear, square.left - left, square.top - top, square.side, crop, reading.stretch, rgb)
+        left, top = square.left - box[0], square.top - box[1]
+        made = prepare_linear(linear, left, top, square.side, crop, reading.stretch, rgb)
     except ImageError as error:
         picture = None
         with contextlib.suppress(ImageError, ValueError):
@@ -506,7 +513,7 @@ def _prepared_linear(item: Item, crop: Crop, reading: Reading) -> tuple[Prepared
         raise _RefusedError(str(error), picture) from None
     if reading.originals == "link":
         return made, b""
-    if getattr(image, "is_kept_as_it_is", False) and item.x is None:
+    if is_whole_file:
         return made, file_size(Path(item.paths[0]))
     kept, n = reduced(linear)
     if n > 1:
@@ -567,9 +574,7 @@ def sample(item: Item, crop: Crop, reading: Reading) -> np.ndarray:
     side = square.side or max(width, height)
     left, top = max(square.left, 0), max(square.top, 0)
     right, bottom = min(square.left + side, width), min(square.top + side, height)
-    if left >= right or top >= bottom:
-        raise ImageError("the crop lies outside the image")
-    values = image.read(top, left, bottom - top, right - left).reshape(-1, n_bands)
+    values = _linear(image, (left, top, right, bottom), None).values.reshape(-1, n_bands)
     return np.ascontiguousarray(values[:: -(-len(values) // SAMPLE)])
 
 
@@ -597,18 +602,10 @@ def read_original(link: Mapping[str, Any], bands: Sequence[str], reading: Mappin
             return Path(item.paths[0]).read_bytes()
         image = _opened(item, how)
         height, width, n_bands = image.shape
-        left, top, right, bottom = 0, 0, width, height
+        box = (0, 0, width, height)
         if item.x is not None and item.y is not None and item.context:
-            left, top = corner(item.x, item.context), corner(item.y, item.context)
-            right, bottom = min(left + item.context, width), min(top + item.context, height)
-            left, top = max(left, 0), max(top, 0)
-        if (right - left) * (bottom - top) * n_bands > MAX_PIXELS:
-            raise ImageError(f"has more than the {MAX_PIXELS:,} values that are read")
-        sky = image.sky((left + right - 1) / 2, (top + bottom - 1) / 2)
-        at = {"ra": sky.ra, "dec": sky.dec, "cd": sky.cd, "pixel_scale": sky.pixel_scale} if sky else {}
-        values = image.read(top, left, bottom - top, right - left)
-        linear = Linear(values, image.top, unit=image.unit, saturated=image.saturated, **at)  # type: ignore[arg-type]
-        return write_linear(linear, image.names if len(bands) != n_bands else bands)
+            box = _seen(image, item, _Square(0, 0, None, item.x, item.y))
+        return write_linear(_linear(image, box, None), image.names if len(bands) != n_bands else bands)
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror or error})") from None
 
@@ -616,13 +613,6 @@ def read_original(link: Mapping[str, Any], bands: Sequence[str], reading: Mappin
 def n_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def has_color(path: str) -> bool:
-    """Whether the file's header can be read and says that the image is in color."""
-    with contextlib.suppress(ImageError, OSError, MemoryError), open_header(Path(path)) as header:
-        return is_color(header)
-    return False
 
 
 def serve(tasks: Connection, answers: Connection) -> None:
@@ -804,14 +794,6 @@ class Decoders:
         if isinstance(answer, ImageError):
             raise answer
         return answer
-
-    def any_color(self, paths: Iterable[str]) -> bool:
-        """Whether the header of any of these files says color; unreadable ones do not count."""
-        for path in paths:
-            with contextlib.suppress(ImageError):
-                if self.call(has_color, path):
-                    return True
-        return False
 
     @staticmethod
     def _cannot_start(child: _Child) -> IngestError:

@@ -471,7 +471,9 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw])
     database.execute(f"CREATE TABLE listed AS {' UNION ALL '.join(selects)}")
     n = one(database, "SELECT count(*) FROM listed")
     if n == 0:
-        raise IngestError(f"{' and '.join(str(r.source) for r in raws)} has no image ({', '.join(IMAGE_SUFFIXES)})")
+        where = " and ".join(str(raw.source) for raw in raws)
+        said = f"{where} has no image ({', '.join(IMAGE_SUFFIXES)})"
+        raise IngestError(f"{said}; stacks (.npz, .h5, .zarr) are named one by one")
     identifier = _identifier(database, raws)
     integers = "regexp_full_match(id, '0|[1-9][0-9]{0,18}') AND TRY_CAST(id AS BIGINT) IS NOT NULL"
     listed = f"(SELECT * REPLACE ({identifier} AS id) FROM listed)"
