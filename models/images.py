@@ -285,19 +285,18 @@ class Stretch:
 
     def _lupton(self, values: np.ndarray) -> np.ndarray:
         assert self.q is not None and self.stretch is not None and self.minimum is not None
-        values -= np.float32(self.minimum)
+        planes = np.ascontiguousarray(values.transpose(2, 0, 1)) - np.float32(self.minimum)  # sums over bands are fast
+        present = np.isfinite(planes)
+        known = np.where(present, planes, np.float32(0))
+        slope = 0.1 / math.asinh(0.1 * self.q)
         with np.errstate(invalid="ignore", divide="ignore"):
-            present = np.isfinite(values)
-            n = present.sum(axis=2)
-            intensity = np.where(present, values, 0).sum(axis=2) / n  # of the bands that are there
-            slope = 0.1 / math.asinh(0.1 * self.q)
-            factor = slope * np.arcsinh(intensity * (self.q / self.stretch)) / intensity
-            values *= np.where(intensity > 0, factor, 0).astype(np.float32)[:, :, None]
-            np.clip(values, 0, None, out=values)
-            brightest = np.where(present, values, 0).max(axis=2, keepdims=True)
-            values /= np.maximum(brightest, 1)
-        values[~present] = np.nan
-        return values
+            intensity = known.sum(axis=0) / present.sum(axis=0, dtype=np.float32)  # of the bands that are there
+            factor = slope * np.arcsinh(intensity * np.float32(self.q / self.stretch)) / intensity
+        known *= np.where(intensity > 0, factor, np.float32(0))
+        np.clip(known, 0, None, out=known)
+        known /= np.maximum(known.max(axis=0), 1)
+        known[~present] = np.nan
+        return np.ascontiguousarray(known.transpose(1, 2, 0), np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """What applies, for JSON and TOML."""
@@ -658,7 +657,8 @@ def prepare_linear(
     result = _eight_bit_crop(shown * np.float32(255), crop.n_bands)
     known = [math.nan if value is None else value for value in (linear.ra, linear.dec, linear.pixel_scale)]
     place = (known[0], known[1], known[2], *((left, top, side) if side is not None else (0, 0, math.nan)))
-    picture = thumbnail(shown_image(reduced(linear)[0], stretch, rgb or rgb_of([""] * n_bands)))
+    small, _ = reduced(linear, 2 * THUMBNAIL_SIDE)
+    picture = thumbnail(shown_image(small, stretch, rgb or rgb_of([""] * n_bands)))
     return Prepared(result, quality, picture, digest(result), place)
 
 
