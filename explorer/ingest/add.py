@@ -29,6 +29,7 @@ from explorer.ingest.build import (
     COMMAND_JSON,
     LISTING,
     PLAN_JSON,
+    TABLE_COLUMNS,
     Base,
     Build,
     differing,
@@ -354,8 +355,8 @@ def _add_rows(
     try:
         ids = table.column("source_id")
         _check_ids(survey, ids)
-        known = {name: table.column(name) for name in table.column_names}
-        own = [field for field in table.schema if field.name not in ("source_id", "ra", "dec")]
+        known = {name: table.column(name) for name in TABLE_COLUMNS if name in table.column_names}
+        own = [field for field in table.schema if field.name not in TABLE_COLUMNS]
         ours = {name.lower() for name in SUBJECTS_SCHEMA.names}
         given = [field.with_name(f"{field.name}_given" if field.name.lower() in ours else field.name) for field in own]
         known |= {field.name: table.column(old.name) for old, field in zip(own, given, strict=True)}

@@ -681,6 +681,10 @@ def write_subjects(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBat
             writer.write_table(table)
 
 
+#: Columns of a table that are the survey's own; all others are the user's.
+TABLE_COLUMNS = ("source_id", "ra", "dec", "zooniverse_subject_id")
+
+
 def create_table_only(path: Path, table: pa.Table, name: str, notes: Sequence[str] = ()) -> SurveyInfo:
     """Make a survey without images, whole or not at all.
 
@@ -712,7 +716,7 @@ def create_table_only(path: Path, table: pa.Table, name: str, notes: Sequence[st
     subject_ids = integers_of(ids)
     subject_ids = np.arange(n) if subject_ids is None else subject_ids
     known: dict[str, Any] = {"source_id": ids, "subject_id": pa.array(subject_ids)}
-    known |= {k: table.column(k) for k in ("ra", "dec", "zooniverse_subject_id") if k in table.column_names}
+    known |= {name: table.column(name) for name in TABLE_COLUMNS[1:] if name in table.column_names}
     ra, dec = (known[k].cast(pa.float64()).to_numpy() if k in known else np.full(n, np.nan) for k in ("ra", "dec"))
     group_ids = subject_ids[groups.connected(n, groups.sky_pairs(ra, dec))]
     known |= {"duplicate_group": pa.array(group_ids), "half": pa.array(groups.half_of(group_ids), pa.string())}
@@ -720,7 +724,7 @@ def create_table_only(path: Path, table: pa.Table, name: str, notes: Sequence[st
     fields = list(SUBJECTS_SCHEMA)
     arrays = [known[f.name].cast(f.type) if f.name in known else pa.nulls(n, f.type) for f in fields]
     for field in table.schema:
-        if field.name not in known:
+        if field.name not in TABLE_COLUMNS:
             own = field.name
             while own.lower() in ours or own in taken:
                 own += "_given"

@@ -1,9 +1,12 @@
 """`explorer.survey`: reading a survey folder, its runs and maps, and everything that may be wrong with one."""
 
+import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from explorer.errors import SchemaError, SurveyError, UsageError
+from explorer.errors import IngestError, SchemaError, SurveyError, UsageError
+from explorer.ingest.build import create_table_only
 from explorer.ingest.images import CreateOptions, create
-from explorer.survey import SUBJECTS_SCHEMA, Pack, Survey, SurveyInfo, check
+from explorer.survey import SUBJECTS_SCHEMA, Link, Pack, Survey, SurveyInfo, check, notices
 from models import artifacts
 from models.artifacts import Run
-from models.images import Stretch
+from models.images import Crop, Stretch
 from tests.galaxies import write_galaxies
 
 N = 12
@@ -356,3 +360,241 @@ def test_packs(tmp_path: Path) -> None:
     (tmp_path / "00001.npy").rename(tmp_path / "00002.npy")
     with pytest.raises(SurveyError, match=r"00001.npy is missing"):
         Pack(tmp_path)
+
+
+# ----------------------------------------------------------------------------------------------------------- schema 2
+def rewrite(copy: Path, change: Any) -> None:
+    """Put another subjects.parquet in the place of the one that is there, as `join` does."""
+    table = change(pq.read_table(copy / "subjects.parquet"))
+    artifacts.write_table(copy / "subjects.parquet", table)
+
+
+def test_columns_that_come_while_a_survey_is_open_are_seen_after_a_refresh(copy: Path) -> None:
+    survey = Survey.open(copy)
+    scores, before = survey.scores("20260101-000000-score"), survey.column("mag")
+    assert survey.refresh() is False
+    rewrite(copy, lambda table: table.append_column("z", pa.array(np.arange(N) / 10)))
+    with pytest.raises(UsageError, match='column "z" is not in'):
+        survey.column("z")
+    assert survey.refresh() is True
+    assert (survey.refresh(), survey.generation) == (False, 1)
+    assert survey.column("z")[3] == 0.3
+    assert survey.subject(3)["z"] == 0.3
+    assert survey.varies("z")
+    assert np.array_equal(survey.column("mag"), before, equal_nan=True)
+    assert survey.scores("20260101-000000-score") is scores  # runs do not change with columns
+    rewrite(copy, lambda table: table.slice(0, N - 1))
+    assert survey.refresh() is False
+    assert (survey.n, survey.subject(N - 1)["z"]) == (N, 1.1)
+    survey.close()
+
+
+def test_threads_read_on_while_a_survey_is_refreshed(copy: Path) -> None:
+    survey = Survey.open(copy)
+    rewrite(copy, lambda table: table.append_column("turn", pa.array([0.0] * N)))
+    survey.refresh()
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def read() -> None:
+        try:
+            while not done.is_set():
+                turns = survey.column("turn")
+                assert len(set(turns.tolist())) == 1  # never half of one file and half of another
+                later = survey.subject(5)["turn"]
+                assert isinstance(later, float)
+                assert later >= turns[5]
+                survey.category("kind")
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for turn in range(1, 15):
+
+        def with_turn(table: pa.Table, turn: int = turn) -> pa.Table:
+            at = table.schema.names.index("turn")
+            return table.set_column(at, "turn", pa.array([float(turn)] * N))
+
+        rewrite(copy, with_turn)
+        assert survey.refresh()
+        assert survey.column("turn").tolist() == [turn] * N
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    survey.close()
+
+
+def test_one_command_writes_at_a_time(copy: Path) -> None:
+    survey = Survey.open(copy)
+    with survey.lock():
+        with (
+            pytest.raises(SurveyError, match=r"another command is writing to .*; wait for it or stop it"),
+            survey.lock(),
+        ):
+            pass
+        assert Survey.open(copy).column("mag")[1] == 1  # reading goes on
+    with survey.lock():
+        pass
+    survey.close()
+
+
+def test_what_lies_beyond_the_rows_does_not_count(copy: Path) -> None:
+    whole = Survey.open(copy)
+    crops = whole.images[:]
+    rewrite(copy, lambda table: table.slice(0, 9))
+    for folder in ("runs", "maps"):
+        shutil.rmtree(copy / folder)
+    survey = Survey.open(copy)
+    images = survey.images
+    assert check(copy) == []
+    assert (len(images), images.shape, images.dtype) == (9, (9, 32, 32, 3), np.uint8)
+    assert np.array_equal(images[:], crops[:9])
+    assert np.array_equal(images[...], crops[:9])
+    assert np.array_equal(images[-2], crops[7])
+    assert np.array_equal(images[6:40:2, 3], crops[6:9:2, 3])
+    assert np.array_equal(images[np.array([8, 0])], crops[[8, 0]])
+    for row in (9, -10, np.array([0, 9])):
+        with pytest.raises(IndexError, match="are not among 9 images"):
+            images[row]
+    with pytest.raises(SurveyError, match="row 9 is not in"):
+        survey.original(9)
+    survey.close()
+    whole.close()
+
+
+def test_a_link_says_when_its_file_is_gone_or_another(tmp_path: Path) -> None:
+    file = tmp_path / "a.fits"
+    file.write_bytes(b"12345")
+    link = Link.to([str(file)], member=3, x=1.5, y=2.5, context=30)
+    assert Link.from_bytes(link.to_bytes()) == link
+    assert link.to_bytes().startswith(b'{"link"')
+    assert link.problem() is None
+    file.write_bytes(b"123456")
+    assert link.problem() == f"{file} has changed"
+    file.unlink()
+    assert link.problem() == f"{file} is gone (No such file or directory)"
+    for content in (b"\x89PNG", b"{}", b"[1]"):
+        with pytest.raises(SurveyError, match="a link to an original cannot be read"):
+            Link.from_bytes(content)
+
+
+def test_preprocessing_names_the_stretch_and_the_extent_on_the_sky_only_where_they_are_told() -> None:
+    info = SurveyInfo("u", "n", 64, ("g", "r", "i", "z", "y"), "center", None, "now", extent_arcsec=30.0)
+    survey = Survey.__new__(Survey)
+    survey.info = info
+    assert survey.preprocessing["extent_arcsec"] == 30.0
+    assert "stretch" not in survey.preprocessing
+    survey.info = dataclasses.replace(info, extent_arcsec=None, stretch=Stretch("linear", (0.0,), (1.0,)))
+    assert survey.preprocessing["stretch"] == {"mode": "linear", "low": [0.0], "high": [1.0]}
+    assert "extent_arcsec" not in survey.preprocessing
+    assert info.rgb == (2, 1, 0)  # i, r, g
+    assert info.cut == Crop(64, "center", None, 5)
+
+
+# ----------------------------------------------------------------------------------------------- check, of schema 2
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda p: (p / "digests.npy").unlink(), "digests.npy is missing"),
+        (lambda p: (p / "digests.npy").write_bytes(b"no"), "digests.npy is not a readable npy array"),
+        (lambda p: np.save(p / "digests.npy", np.zeros((3, 2), np.uint64)), r"holds uint64 \(3, 2\); uint64 \(12, 2\)"),
+        (lambda p: (p / "quarantine.parquet").unlink(), "quarantine.parquet is missing"),
+        (
+            lambda p: (p / "quarantine.parquet").write_bytes(b"PAR1"),
+            "quarantine.parquet is not a readable Parquet file",
+        ),
+        (lambda p: pq.write_table(pa.table({"a": [1]}), p / "quarantine.parquet"), "lacks the column 'reason'"),
+        (lambda p: shutil.rmtree(p / "images.zarr"), "images.zarr is missing"),
+        (lambda p: told(p, 'mode = "percentile"'), "has a percentile stretch without its values"),
+        (
+            lambda p: told(p, 'mode = "linear", low = [0.0, 1.0], high = [3.0, 4.0]'),
+            "has a stretch of 2 bands for 3",
+        ),
+        (lambda p: told(p, 'mode = "linear", low = [5.0], high = [3.0]'), "has a stretch that is not possible"),
+        (lambda p: rewrite(p, torn), "has 1 duplicate groups in both halves, the first is 98"),
+    ],
+)
+def test_every_kind_of_damage_is_said(copy: Path, damage: Any, sentence: str) -> None:
+    damage(copy)
+    problems = check(copy)
+    assert any(re.search(sentence, problem) for problem in problems), problems
+    assert all("\n" not in problem for problem in problems)
+
+
+def told(copy: Path, stretch: str) -> None:
+    text = (copy / "survey.toml").read_text()
+    (copy / "survey.toml").write_text(text.replace('mode = "range"', stretch))
+
+
+def torn(table: pa.Table) -> pa.Table:
+    groups = [98, 98, *table.column("duplicate_group").to_pylist()[2:]]
+    halves = ["tune", "test", *table.column("half").to_pylist()[2:]]
+    halves[2] = None  # 98 itself: neither
+    columns = {"duplicate_group": pa.array(groups, pa.int64()), "half": pa.array(halves, pa.string())}
+    for name, values in columns.items():
+        at = table.schema.names.index(name)
+        table = table.set_column(at, table.schema.field(name), values)
+    return table
+
+
+def test_runs_of_fewer_subjects_are_worth_a_word_and_no_problem(copy: Path) -> None:
+    survey = Survey.open(copy)
+    assert check(copy) == []
+    assert notices(survey) == [
+        "20260101-000000-score: 10 of 12 subjects are scored",
+        "20260105-000000-map: 9 of 12 subjects are placed",
+    ]
+    (copy / "parts").mkdir()
+    (copy / "parts" / "command.json").write_text("{}")
+    assert "an `add` was stopped, or is at work" in notices(survey)[2]
+    survey.close()
+
+
+# -------------------------------------------------------------------------------------------------------- a table alone
+def test_a_survey_without_images_opens_and_is_sound(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "source_id": ["588848901523702001", "588848901523702002", "3"],
+            "ra": [10.0, 10.0001, None],
+            "dec": [1.0, 1.0, None],
+            "half": ["left", "right", None],
+            "z": [0.1, None, 0.3],
+        }
+    )
+    info = create_table_only(tmp_path / "s", table, "a table", ["from a test"])
+    assert check(tmp_path / "s") == []
+    survey = Survey.open(tmp_path / "s")
+    assert (info.size, info.bands, info.crop, info.originals, info.notes) == (0, (), "none", "none", ("from a test",))
+    assert survey.info == info
+    assert (survey.has_images, survey.images) == (False, None)
+    assert survey.subject_ids.tolist() == [588848901523702001, 588848901523702002, 3]
+    assert survey.column("duplicate_group").tolist() == ["588848901523702001", "588848901523702001", "3"]
+    assert survey.column("half_given").tolist() == ["left", "right", None]
+    assert survey.subject(1)["z"] is None
+    with pytest.raises(SurveyError, match="has no originals"):
+        survey.original(0)
+    survey.close()
+
+
+@pytest.mark.parametrize(
+    ("ids", "sentence"),
+    [
+        (["a", "b", "a"], 'the table has the id "a" twice'),
+        (["a", None, "b"], "the table has 1 rows without an id"),
+        ([], "the table has no row"),
+    ],
+)
+def test_a_table_whose_ids_do_not_tell_its_rows_apart_is_refused(
+    tmp_path: Path, ids: list[str | None], sentence: str
+) -> None:
+    with pytest.raises(IngestError, match=sentence):
+        create_table_only(tmp_path / "s", pa.table({"source_id": pa.array(ids, pa.string())}), "t")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_is_not_put_where_something_is(copy: Path) -> None:
+    with pytest.raises(IngestError, match="is there already"):
+        create_table_only(copy, pa.table({"source_id": ["a"]}), "t")

@@ -1,0 +1,188 @@
+"""`explorer.commands.making`: what the options of ``create`` and ``add`` mean, and what is said afterwards."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+
+from explorer.cli import main
+from explorer.commands.making import Extent, Numbers, Words, made_how, stretch_of
+from explorer.errors import UsageError
+from explorer.survey import Survey, SurveyInfo
+from models.images import Stretch
+
+NOTHING: dict[str, Any] = {
+    "stretch": None,
+    "stretch_low": None,
+    "stretch_high": None,
+    "percentiles": None,
+    "per_image": False,
+    "lupton_q": None,
+    "lupton_stretch": None,
+    "lupton_minimum": None,
+    "stretch_from": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("told", "meant"),
+    [
+        ("212", {"extent": 212}),
+        ("212px", {"extent": 212}),
+        ("30arcsec", {"extent_arcsec": 30.0}),
+        ("1.5 arcsec", {"extent_arcsec": 1.5}),
+        ('30"', {"extent_arcsec": 30.0}),
+    ],
+)
+def test_an_extent_is_in_px_or_arcsec(told: str, meant: dict[str, float]) -> None:
+    assert Extent().convert(told, None, None) == meant
+
+
+@pytest.mark.parametrize("told", ["", "px", "1.5", "1.5px", "-3", "30arcmin", "nan"])
+def test_what_is_no_extent(told: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"is neither pixels \(212, 212px\) nor an angle"):
+        Extent().convert(told, None, None)
+
+
+def test_lists_are_split_at_commas() -> None:
+    assert Words().convert("g, r,i", None, None) == ("g", "r", "i")
+    assert Numbers().convert("0.5,99.5", None, None) == (0.5, 99.5)
+    with pytest.raises(click.BadParameter, match="has an empty place between its commas"):
+        Words().convert("g,,i", None, None)
+    with pytest.raises(click.BadParameter, match="is not a list of numbers"):
+        Numbers().convert("1,x", None, None)
+
+
+@pytest.mark.parametrize(
+    ("told", "meant"),
+    [
+        ({}, None),
+        ({"stretch": "percentile"}, Stretch("percentile")),
+        ({"percentiles": (1.0, 99.0)}, Stretch("percentile", percentiles=(1.0, 99.0))),
+        ({"per_image": True}, Stretch("percentile", per_image=True)),
+        ({"stretch_low": (0.0,), "stretch_high": (9.0,)}, Stretch("linear", (0.0,), (9.0,))),
+        ({"lupton_q": 5.0}, Stretch("lupton", q=5.0)),
+        (
+            {"stretch": "lupton", "lupton_stretch": 2.0, "lupton_minimum": -1.0},
+            Stretch("lupton", stretch=2.0, minimum=-1.0),
+        ),
+    ],
+)
+def test_a_stretch_is_told_by_its_parameters(told: dict[str, Any], meant: Stretch | None) -> None:
+    assert stretch_of(**{**NOTHING, **told}) == meant
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        (
+            {"stretch": "lupton", "percentiles": (1.0, 99.0)},
+            "--percentiles is of the stretch percentile, not of lupton",
+        ),
+        ({"lupton_q": 5.0, "per_image": True}, "leave one of them out"),
+        ({"stretch_low": (0.0,)}, "--stretch-low and --stretch-high are given together"),
+        ({"stretch_low": (5.0,), "stretch_high": (5.0,)}, "this stretch is not possible: .*a low and a higher high"),
+        ({"percentiles": (1.0,)}, "--percentiles takes two"),
+        ({"percentiles": (99.0, 1.0)}, "this stretch is not possible: percentiles go from 0 to 100"),
+        ({"lupton_q": -1.0}, "this stretch is not possible: .* above 0"),
+        ({"stretch_from": Path("x"), "lupton_q": 1.0}, "leave out --lupton-q"),
+        ({"stretch_from": Path("x"), "stretch": "linear"}, "leave out --stretch"),
+    ],
+)
+def test_stretches_that_are_not_possible(told: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        stretch_of(**{**NOTHING, **told})
+
+
+@pytest.fixture
+def linear(tmp_path: Path) -> Path:
+    """Six images of physical values, as npy."""
+    (tmp_path / "images").mkdir()
+    noise = np.random.default_rng(2)
+    for i in range(6):
+        values = (
+            noise.normal(10, 2, (40, 40, 3)) + 200 * np.exp(-(np.hypot(*np.mgrid[-20:20, -20:20]) ** 2) / 20)[..., None]
+        )
+        np.save(tmp_path / "images" / f"f{i}.npy", values.astype(np.float32))
+    return tmp_path / "images"
+
+
+def test_create_says_bands_stretch_and_pixel_scale(
+    linear: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ["--size", "32", "--bands", "g,r,i", "--pixel-scale", "0.2", "--extent", "6arcsec"]
+    assert main(["create", str(tmp_path / "s"), str(linear), *told]) == 0
+    said = capsys.readouterr().out
+    assert "bands g, r, i; stretch: percentiles 0.5 to 99.5 of the survey, g " in said
+    assert "; 0.2 arcsec per px" in said
+    survey = Survey.open(tmp_path / "s")
+    assert (survey.info.extent, survey.info.extent_arcsec, survey.info.pixel_scale_arcsec) == (None, 6.0, 0.2)
+    assert survey.info.bands == ("g", "r", "i")
+    assert survey.subject(0)["crop_side"] == 30
+    # the stretch of this one for another, as it is
+    assert (
+        main(["create", str(tmp_path / "t"), str(linear), "--size", "32", "--stretch-from", str(tmp_path / "s")]) == 0
+    )
+    assert Survey.open(tmp_path / "t").info.stretch == survey.info.stretch
+
+
+def test_a_survey_of_linked_files_says_so_in_its_folder(linear: Path, tmp_path: Path) -> None:
+    told = ["--size", "32", "--originals", "link", "--lupton-q", "6"]
+    assert main(["create", str(tmp_path / "s"), str(linear), *told]) == 0
+    survey = Survey.open(tmp_path / "s")
+    assert survey.info.originals == "link"
+    link = survey.link(2)
+    assert link is not None
+    assert link.paths == (str(linear / "f2.npy"),)
+    assert (survey.info.stretch.mode, survey.info.stretch.q) == ("lupton", 6.0)
+    assert main(["check", str(tmp_path / "s")]) == 0
+
+
+def test_a_table_alone_becomes_a_survey(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text("objid,ra,dec,z\n588848901523702001,10,1,0.1\n588848901523702002,11,1,0.2\n")
+    assert main(["create", str(tmp_path / "s"), str(tmp_path / "t.csv"), "--no-images", "--name", "Two"]) == 0
+    assert "2 rows are subjects of" in capsys.readouterr().out
+    survey = Survey.open(tmp_path / "s")
+    assert survey.info.name == "Two"
+    assert survey.subject_ids.tolist() == [588848901523702001, 588848901523702002]
+    assert main(["check", str(tmp_path / "s")]) == 0
+    assert main(["create", str(tmp_path / "u"), str(tmp_path / "t.csv"), "--no-images", "--bands", "g"]) == 2
+    assert "only --id-column and --name go with it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        (["{images}", "--catalogue", "t.csv"], "--catalogue says where to cut; name the large image with --cut-out"),
+        (["--cut-out", "{images}", "--dataset", "x"], "do not go with --cut-out"),
+        (["{images}", "--extent", "3 parsec"], "is neither pixels"),
+        (["{images}", "--pixel-scale", "0"], "0"),
+        (["{images}", "--stretch", "log"], "log"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    linear: Path, tmp_path: Path, told: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [word.format(images=linear) for word in told]
+    assert main(["create", str(tmp_path / "s"), *arguments]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_stretch_is_put_in_words() -> None:
+    info = SurveyInfo("u", "n", 64, ("g", "r"), "center", None, "now")
+    assert made_how(info) == (
+        "bands g, r; stretch: the file type's own range; pixel scale unknown or not the same for all"
+    )
+    for stretch, words in (
+        (Stretch("linear", (0.0,), (1000.0,)), "linear, values 0 to 1000"),
+        (Stretch("linear", (0.0, -1.0), (1.0, 2.5)), "linear, g 0 to 1, r -1 to 2.5"),
+        (
+            Stretch("percentile", percentiles=(1, 99), per_image=True),
+            "of each image by itself: images cannot be compared",
+        ),
+        (Stretch("lupton", q=8, stretch=0.5, minimum=-0.1), "Lupton, Q 8, stretch 0.5, minimum -0.1"),
+    ):
+        assert words in made_how(SurveyInfo("u", "n", 64, ("g", "r"), "center", None, "now", stretch=stretch))
