@@ -15,11 +15,13 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from explorer.ingest.build import SHARD
 from explorer.ingest.decoder import n_cores
 from explorer.ingest.images import CreateOptions, create
 from explorer.survey import Survey
 from models.images import area_average
 from tests.benchmarks.row import Row
+from tests.interruptions import digest_of, kill_and_compare, killed
 
 GALAXIES = Path(__file__).parents[2] / ".." / "shared" / "data" / "gz1_images"
 ROUNDS = 5
@@ -176,4 +178,89 @@ def memory() -> Row:
     )
 
 
+def small_images(folder: Path, n_rows: int, n_files: int = 20_000) -> Path:
+    """A manifest of `n_rows` over `n_files` PNGs of 32 px, each row with an id of its own."""
+    if not (folder / "png").exists():
+        rng = np.random.default_rng(0)
+        for i in range(n_files):
+            path = folder / "png" / f"{i % 100:02d}" / f"{i:05d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(path, compress_level=1)
+    path = folder / f"{n_rows}.csv"
+    with path.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["id", "path", "magnitude"])
+        for i in range(n_rows):
+            k = i % n_files
+            writer.writerow([f"g{i}", f"png/{k % 100:02d}/{k:05d}.png", f"{17 + i % 500 / 100:.2f}"])
+    return path
+
+
+def million() -> list[Row]:
+    """Peak memory at 100,000 and a million rows; the million again with five kills."""
+    n_kills = 5
+    with tempfile.TemporaryDirectory(prefix="voorwerp-bench-create-") as name:
+        folder = Path(name)
+
+        def arguments(n: int) -> list[Any]:
+            return [small_images(folder, n), "--id-column", "id", "--size", 32, "--name", "one"]
+
+        few, _ = peak_of([folder / "few", *arguments(100_000)])
+        shutil.rmtree(folder / "few")
+        many, seconds = peak_of([folder / "many", *arguments(1_000_000)])
+        expected = digest_of(folder / "many")
+        shutil.rmtree(folder / "many")
+        start = time.perf_counter()
+        found = killed(folder / "killed", arguments(1_000_000), SHARD, n_kills, seconds, expected)
+        interrupted = time.perf_counter() - start
+    if not found["are_equal"]:
+        raise RuntimeError("killed and resumed, the survey of a million has other bytes")
+    what = "a million rows over 20,000 PNGs of 32 px"
+    return [
+        Row(
+            "create-million",
+            f"peak memory of all processes: {what}",
+            many,
+            few,
+            few / many,
+            "MiB",
+            "the same at 100,000 rows",
+            note=f"in {seconds:,.0f} s",
+            extra={"seconds": seconds},
+        ),
+        Row(
+            "create-million-kills",
+            f"{what}, killed by SIGKILL at {n_kills} random moments and resumed to the same bytes",
+            interrupted,
+            seconds,
+            seconds / interrupted,
+            "s",
+            "the same at once",
+        ),
+    ]
+
+
+def kills() -> Row:
+    """Fifty kills at random moments of a survey of 40,000."""
+    n, n_kills = 40_000, 50
+    with tempfile.TemporaryDirectory(prefix="voorwerp-bench-create-") as name:
+        folder = Path(name)
+        arguments = [small_images(folder, n), "--id-column", "id", "--size", 32]
+        found = kill_and_compare(folder, arguments, SHARD, n_kills)
+    if not found["are_equal"]:
+        raise RuntimeError("killed and resumed, the survey has other bytes")
+    return Row(
+        "create-kills",
+        f"resumed to the same bytes after SIGKILL at a random moment, {n:,} PNGs of 32 px",
+        n_kills,
+        n_kills,
+        1.0,
+        "kills",
+        "as many kills",
+        target=1,
+        note=f"{found['n_whole'] + 1} were finished, each like the one made at once in {found['seconds']:.1f} s",
+    )
+
+
 ROWS = {"create": speed, "create-memory": memory}
+LONG_ROWS = {"create-million": million, "create-kills": kills}

@@ -10,7 +10,7 @@ from tests.interruptions import kill_and_compare
 from tests.mosaics import write_mosaic
 
 
-@pytest.mark.parametrize(("kind", "n_kills"), [("pictures", 5), ("fits", 3), ("catalogue", 3)])
+@pytest.mark.parametrize(("kind", "n_kills"), [("pictures", 5), ("fits", 2), ("catalogue", 2)])
 def test_killed_at_random_moments_it_resumes_to_the_same_bytes(tmp_path: Path, kind: str, n_kills: int) -> None:
     images = tmp_path / "images"
     if kind == "pictures":
