@@ -11,8 +11,9 @@ import math
 import os
 import stat
 import warnings
+import weakref
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ class SectionReader:
         self._handle: int | None = None
         with _refusing():
             self._file = _open(path)
+            self._open: list[Callable[[], object]] = [weakref.finalize(self, self._file.close)]
             planes = _planes(self._file, hdu, bands, picks)
         self._planes = planes
         first = planes[0]
@@ -99,19 +101,14 @@ class SectionReader:
         self.pixel_scale = None if center is None else center.pixel_scale
         if any(plane.offset is not None for plane in planes):
             self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._open.append(weakref.finalize(self, os.close, self._handle))
         if all(plane.offset is not None for plane in planes):
             self._file.close()
 
-    def __del__(self) -> None:
-        self.close()
-
     def close(self) -> None:
         """Let go of the file."""
-        handle, self._handle = getattr(self, "_handle", None), None
-        if handle is not None:
-            os.close(handle)
-        if file := getattr(self, "_file", None):
-            file.close()
+        for let_go in self._open:
+            let_go()
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """float32 (height, width, bands), NaN where missing, of a box inside the image.
