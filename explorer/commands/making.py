@@ -442,7 +442,7 @@ def pack(survey: Path, target: Path, names: bool, originals: str | None) -> None
     from explorer.services.pack import pack
 
     totals = show_making(pack(survey, target, names, originals == "keep"))
-    click.echo(f"{target} is a sound copy of {survey}: {totals['n_bytes'] / 1e6:,.1f} MB")
+    click.echo(f"{target} is a sound copy of {survey}: {totals['n_bytes']:,} bytes")
     if totals["n_names"]:
         click.echo(f"{totals['n_names']:,} people are named by a hash; the salt stays on this machine")
     if totals["n_links"]:

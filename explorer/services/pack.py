@@ -42,11 +42,11 @@ SALT = "salt"
 _FOLDERS = (layout.IMAGES, layout.ORIGINALS, layout.THUMBNAILS, ledger.SELECTIONS)
 _FILES = (layout.DIGESTS, layout.CONTACT_SHEET)
 #: Of a run: what its worker leaves behind.
-_NOT_OF_RUNS = {"lock", "queue.lock", "log.txt", "cancel", "parts"}
+_NOT_OF_RUNS = {"lock", "log.txt", "cancel", "parts"}
 #: Written otherwise than by copying, or not for others.
 _KNOWN = {
     *(*_FOLDERS, *_FILES, layout.RUNS, layout.MAPS, layout.SURVEY_TOML, layout.SUBJECTS, layout.QUARANTINE),
-    *(layout.REPORT, layout.WRITE_LOCK, "server.lock", layout.PARTS),
+    *(layout.REPORT, layout.WRITE_LOCK, "server.lock", "queue.lock", layout.PARTS),
     *(ledger.LEDGER, f"{ledger.LEDGER}-wal", f"{ledger.LEDGER}-shm"),
 }
 #: Two components at least: "/g" is no path that tells of a machine.

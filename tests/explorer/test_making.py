@@ -6,6 +6,7 @@ from typing import Any
 import click
 import numpy as np
 import pytest
+from PIL import Image
 
 from explorer.cli import main
 from explorer.commands.making import Extent, Numbers, Words, made_how, stretch_of
@@ -126,6 +127,23 @@ def test_create_says_bands_stretch_and_pixel_scale(
         main(["create", str(tmp_path / "t"), str(linear), "--size", "32", "--stretch-from", str(tmp_path / "s")]) == 0
     )
     assert Survey.open(tmp_path / "t").info.stretch == survey.info.stretch
+
+
+def test_the_contact_sheet_of_five_bands_shows_three_of_them(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    values = np.random.default_rng(5).random((3, 32, 32, 5), np.float32)
+    for i in range(3):
+        np.save(tmp_path / "images" / f"f{i}.npy", values[i])
+    told = ["--size", "32", "--bands", "g,r,i,z,y", "--stretch-low", "0", "--stretch-high", "1"]
+    assert main(["create", str(tmp_path / "s"), str(tmp_path / "images"), *told]) == 0
+    survey = Survey.open(tmp_path / "s")
+    assert survey.images.shape == (3, 32, 32, 5)
+    with Image.open(tmp_path / "s" / "contact_sheet.png") as sheet:
+        tile = sheet.crop((4, 4, 132, 132)).resize((32, 32), Image.Resampling.BOX)
+    shown = survey.images[0][:, :, list(survey.info.rgb)].astype(float)
+    assert survey.info.rgb == (2, 1, 0)
+    for band in range(3):
+        assert np.corrcoef(np.asarray(tile)[:, :, band].ravel(), shown[:, :, band].ravel())[0, 1] > 0.95
 
 
 def test_a_survey_of_linked_files_says_so_in_its_folder(linear: Path, tmp_path: Path) -> None:

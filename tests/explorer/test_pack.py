@@ -74,6 +74,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (survey / "notes.txt").write_text("the password is …")
     (survey / ".hidden").write_text("")
     (survey / "server.lock").write_text("")
+    (survey / "queue.lock").write_text("")
     opened.close()
     return survey
 
