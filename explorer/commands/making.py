@@ -142,7 +142,7 @@ stretch_options = options(
     "[default: --size; for cut-outs, from the sources' sizes]",
 )
 @click.option(
-    "--pixel-scale", type=click.FloatRange(0, min_open=True), metavar="ARCSEC", help="Of images that do not say it."
+    "--pixel-scale", type=click.FloatRange(0, min_open=True), metavar="ARCSEC", help="Arcsec per px of every image."
 )
 @stretch_options
 @click.option(
