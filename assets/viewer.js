@@ -252,7 +252,7 @@
         try {
           const found = await picture_of(row);
           if (wanted !== row) return;
-          [picture, failed] = [found, ""];
+          [picture, failed, painted] = [found, "", ""];  // what was drawn while waiting was the one before
         } catch (error) {
           if (wanted !== row) return;
           [picture, failed] = [null, error.message];

@@ -326,8 +326,8 @@ def type_of(database: duckdb.DuckDBPyConnection, column: str) -> tuple[pa.DataTy
                 count(*) FILTER (TRY_CAST({column} AS BIGINT) IS NOT NULL
                                  AND regexp_full_match({column}, '[+-]?(0|[1-9][0-9]*)')),
                 count(*) FILTER (TRY_CAST({column} AS DOUBLE) IS NOT NULL
-                                 AND NOT regexp_matches({column}, '^[+-]?0[0-9]|^[+-]?[0-9]{{17,}}$')),
-                max(abs(TRY_CAST({column} AS BIGINT)))
+                                 AND NOT regexp_matches({column}, '_|^[+-]?0[0-9]|^[+-]?[0-9]{{17,}}$')),
+                max(abs(TRY_CAST({column} AS HUGEINT)))
             FROM listed"""
         ).fetchall()[0]
         if given and integers == given:
