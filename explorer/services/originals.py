@@ -89,7 +89,7 @@ class Originals:
         if kind in ENCODED:
             image = open_header(content)
             plain = image.mode in ("L", "RGB", "P", "RGBA") and image.getexif().get(_ORIENTATION, 1) == 1
-            if plain and (len(info.bands) == 3 or image.mode == "L"):
+            if plain and (len(info.bands) == 3 or image.mode == "L") and not info.stretch.per_image:
                 bands = list(info.bands) if image.mode != "L" else [info.bands[0] if len(info.bands) == 1 else "grey"]
                 header = self._header(image.width, image.height, bands, 255.0, None, None)
                 return header | {"type": kind}, content
