@@ -9,7 +9,7 @@
 
   const KEPT = 32;  // pictures held decoded
   const MISSING = [75, 85, 99];
-  const STRETCHES = {survey: "as in the survey", linear: "linear", asinh: "asinh", log: "log"};
+  const STRETCHES = {survey: "survey’s stretch", linear: "linear", asinh: "asinh", log: "log"};
   const look = {stretch: "survey", black: [], white: [], band: -1, rgb: null, bands: "", invert: false, outline: true};
   const viewers = new Set();
   const pictures = new Map();  // row → promise of a picture, the least recently used first
