@@ -86,6 +86,8 @@ def survey_wide(
         notes.append(
             f"values are in {units[0]}" if len(units) == 1 else f"values are in unlike units: {', '.join(units)}"
         )
+    if len({found.is_physical for found in probed}) == 2:
+        notes.append("pictures and physical values stand side by side; they are compared as they are")
     if reading.extent_arcsec and not reading.pixel_scale and not any(found.pixel_scale for found in probed):
         raise UsageError(
             f"an extent in arcsec needs a pixel scale, and none of {len(probed)} images looked at says one; "
@@ -156,8 +158,6 @@ def _sampled(decoders: Decoders, items: Sequence[Item], crop: Crop, reading: Rea
             found = decoders.call(sample, item, crop, reading)
             if found.shape[1] == crop.n_bands:
                 values.append(found)
-            elif found.shape[1] == 1:  # a grey picture among color
-                values.append(np.repeat(found, crop.n_bands, axis=1))
     return values
 
 

@@ -423,8 +423,17 @@ def _large_image(paths: tuple[str, ...], reading: Reading) -> OpenImage:
     return open_image(Item(paths), reading)
 
 
+@lru_cache(maxsize=32)
+def _large_fits(paths: tuple[str, ...], reading: Reading) -> OpenImage:
+    """The same of FITS, of which nothing is held: a catalogue may go from tile to tile."""
+    return open_image(Item(paths), reading)
+
+
 def _opened(item: Item, reading: Reading) -> OpenImage:
-    return open_image(item, reading) if item.x is None else _large_image(item.paths, reading)
+    if item.x is None:
+        return open_image(item, reading)
+    is_held = not is_fits(item.paths) or any(path.lower().endswith(".gz") for path in item.paths)
+    return (_large_image if is_held else _large_fits)(item.paths, reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -494,15 +503,18 @@ def _linear(image: OpenImage, box: tuple[int, int, int, int], pixel_scale: float
 def _prepared_linear(item: Item, crop: Crop, reading: Reading) -> tuple[Prepared, int | bytes]:
     image = _opened(item, reading)
     height, width, n_bands = image.shape
-    if n_bands != crop.n_bands and not (n_bands == 1 and image.top is not None):
+    is_grey = n_bands == 1 and crop.n_bands == 3 and image.top is not None  # a picture among pictures in color
+    if n_bands != crop.n_bands and not is_grey:
         raise ImageError(f"has {n_bands} band{'s' * (n_bands > 1)} in a survey of {crop.n_bands}")
     square = _square(image, item, crop, reading)
     is_whole_file = item.x is None and isinstance(image, Held) and image.is_kept_as_it_is
     is_whole = is_whole_file or (item.x is None and (square.side is None or reading.originals == "link"))
     box = (0, 0, width, height) if is_whole else _seen(image, item, square)
     linear = _linear(image, box, reading.pixel_scale)
-    names = reading.bands or image.names or tuple(f"band_{i}" for i in range(1, n_bands + 1))
-    rgb = rgb_of(names) if n_bands > 1 else (0, 0, 0)
+    if is_grey:
+        linear.values = np.repeat(linear.values, 3, axis=2)
+    names = reading.bands or image.names or tuple(f"band_{i}" for i in range(1, crop.n_bands + 1))
+    rgb = rgb_of(names)
     try:
         left, top = square.left - box[0], square.top - box[1]
         made = prepare_linear(linear, left, top, square.side, crop, reading.stretch, rgb)
@@ -532,6 +544,11 @@ class Described:
     is_physical: bool
     pixel_scale: float | None
     unit: str | None
+
+
+def is_fits(paths: Sequence[str]) -> bool:
+    """Whether paths, of one kind, name FITS files, by their suffix."""
+    return paths[0].lower().endswith(FITS_SUFFIXES)
 
 
 def is_picture(path: str) -> bool:
@@ -598,8 +615,8 @@ def read_original(link: Mapping[str, Any], bands: Sequence[str], reading: Mappin
     item = Item(tuple(link["link"]), *(link.get(name) for name in ("member", "x", "y", "context")))
     try:
         if item.x is None and len(item.paths) == 1 and is_picture(item.paths[0]):
-            file_size(Path(item.paths[0]))
-            return Path(item.paths[0]).read_bytes()
+            with contextlib.suppress(UnknownFormatError), open_header(Path(item.paths[0])):
+                return Path(item.paths[0]).read_bytes()
         image = _opened(item, how)
         height, width, n_bands = image.shape
         box = (0, 0, width, height)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from explorer.errors import UsageError
 from explorer.ingest.build import PLAN_JSON
@@ -133,6 +135,24 @@ def test_pictures_may_be_stretched_and_stay_as_they_are(tmp_path: Path) -> None:
     assert [opened.subject(2)[f"crop_{name}"] for name in ("left", "top", "side")] == [8, 8, 32]
     assert opened.preprocessing["stretch"] == {"mode": "linear", "low": [10.0], "high": [60.0]}
     opened.close()
+
+
+def test_a_grey_picture_becomes_three_bands_among_color_and_is_refused_among_others(tmp_path: Path) -> None:
+    write_galaxies(tmp_path / "images", 3)
+    grey = np.random.default_rng(0).integers(0, 255, (48, 48), np.uint8)
+    Image.fromarray(grey).save(tmp_path / "images" / "grey.png")
+    make(tmp_path / "color", tmp_path / "images", size=32, stretch=Stretch("linear", (0, 10, 20), (100, 110, 120)))
+    opened = Survey.open(tmp_path / "color")
+    expected = np.clip((grey[8:40, 8:40, None] - np.array([0.0, 10, 20])) / 100 * 255, 0, 255)
+    assert np.abs(opened.images[3] - expected).max() <= 0.51
+    opened.close()
+    np.save(tmp_path / "images" / "physical.npy", np.random.default_rng(0).normal(0, 1, (48, 48, 2)))
+    for name in ("000.png", "001.jpg", "002.png"):
+        (tmp_path / "images" / name).unlink()
+    totals = make(tmp_path / "mixed", tmp_path / "images", bands=("g", "r"))
+    assert "pictures and physical values stand side by side; they are compared as they are" in totals["notes"]
+    refused = pq.read_table(tmp_path / "mixed" / "quarantine.parquet").to_pydict()
+    assert (refused["source"], refused["reason"]) == (["grey.png"], ["has 1 band in a survey of 2"])
 
 
 def test_units_are_said_and_unlike_ones_are_warned_of(tmp_path: Path) -> None:
