@@ -21,7 +21,7 @@ from explorer.ingest.tables import create_from_table
 from explorer.survey import Survey, check
 from models import artifacts
 from models.artifacts import Run
-from models.images import Stretch, prepare
+from models.images import Linear, Stretch, prepare, write_linear
 from tests.explorer.killed import tree
 from tests.galaxies import write_galaxies
 
@@ -267,6 +267,26 @@ def test_the_stretch_is_the_surveys_own_and_never_estimated_anew(tmp_path: Path)
     assert before.stretch.low
     assert opened.info.stretch == before.stretch
     assert (opened.images[4:] == 255).all()  # far above what was white in the first ones
+    assert check(tmp_path / "s") == []
+
+
+def test_a_pixel_scale_holds_for_the_survey_as_long_as_all_have_it(tmp_path: Path) -> None:
+    noise = np.random.default_rng(4)
+    for folder, scale in (("first", 0.2), ("same", 0.2), ("other", 0.5)):
+        (tmp_path / folder).mkdir()
+        for i in range(2):
+            values = noise.normal(10, 2, (40, 40, 1)).astype(np.float32)
+            degrees = scale / 3600
+            linear = Linear(values, pixel_scale=scale, ra=10 + i, dec=0.0, cd=(-degrees, 0.0, 0.0, degrees))
+            (tmp_path / folder / f"{folder}{i}.fits.gz").write_bytes(write_linear(linear, ["r"]))
+    run(create(tmp_path / "s", [tmp_path / "first"], CreateOptions(32, workers=1)))
+    run(add(tmp_path / "s", [tmp_path / "same"], AddOptions(workers=1)))
+    assert Survey.open(tmp_path / "s").info.pixel_scale_arcsec == pytest.approx(0.2, rel=1e-5)
+    run(add(tmp_path / "s", [tmp_path / "other"], AddOptions(workers=1)))
+    opened = Survey.open(tmp_path / "s")
+    assert opened.info.pixel_scale_arcsec is None
+    assert opened.column("pixel_scale_arcsec") == pytest.approx([0.2, 0.2, 0.2, 0.2, 0.5, 0.5], rel=1e-5)
+    assert opened.column("duplicate_group").tolist() == ["0", "1", "0", "1", "0", "1"]  # at the same two places
     assert check(tmp_path / "s") == []
 
 
