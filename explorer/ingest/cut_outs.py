@@ -22,10 +22,10 @@ from explorer.errors import IngestError, UsageError
 from explorer.ingest.build import CHUNK, LISTING, LISTING_SCHEMA, Build, full_disk_said, integers_of
 from explorer.ingest.calibration import how_read, survey_wide
 from explorer.ingest.catalogues import notes_of, read_catalogue, sky_columns
-from explorer.ingest.decoder import Decoded, Decoders, Described, Item, Reading, describe
+from explorer.ingest.decoder import Decoded, Decoders, Described, Item, Reading, describe, is_fits
 from explorer.ingest.detection import COLUMNS, detect
 from explorer.ingest.images import CreateOptions
-from explorer.ingest.mosaics import Mosaic, is_upside_down, locate, look, sky_at
+from explorer.ingest.mosaics import Mosaic, locate, look, sky_at
 from explorer.ingest.tables import with_ids
 from explorer.survey import SUBJECTS_SCHEMA
 from models import artifacts
@@ -179,7 +179,7 @@ def _planned(
         "integer_ids": catalogue is not None and integers_of(places.source_id) is not None,
         "extent": extent,
         "mosaics": {
-            m.paths[0]: {"height": m.height if is_upside_down(m.paths) else None, "context": context}
+            m.paths[0]: {"height": m.height if is_fits(m.paths) else None, "context": context}
             for m, context in zip(mosaics, contexts, strict=True)
         },
         "notes": [*places.notes, *plan["notes"]],

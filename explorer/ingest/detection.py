@@ -6,8 +6,8 @@ Source: Bertin & Arnouts 1996, A&AS 117, 393; Barbary 2016, JOSS 1, 58.
 import numpy as np
 import sep
 
-from explorer.ingest.decoder import Item, OpenImage, Reading, open_image
-from explorer.ingest.mosaics import is_upside_down, sky_at
+from explorer.ingest.decoder import Item, OpenImage, Reading, is_fits, open_image
+from explorer.ingest.mosaics import sky_at
 from models.images import MAX_PIXELS, ImageError
 
 #: Side of the mesh on which background and noise are estimated, px.
@@ -110,7 +110,7 @@ def detect(paths: tuple[str, ...], reading: Reading) -> dict[str, np.ndarray]:
     order = order[~_is_star(image, values, sources)[order]]
     sources, radius = sources[order], radius[order]
     y, angle = sources["y"], np.degrees(sources["theta"])
-    if is_upside_down(paths):
+    if is_fits(paths):
         y, angle = height - 1 - y, -angle
     ra, dec = sky_at(paths, reading, sources["x"], y)
     found = {

@@ -5,14 +5,13 @@ the stored array; in everything else it goes down.
 """
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from explorer.ingest.decoder import FITS_SUFFIXES, Item, OpenImage, Reading, is_picture, open_image
+from explorer.ingest.decoder import Item, OpenImage, Reading, is_fits, is_picture, open_image
 from models.images import ImageError, UnknownFormatError, open_header
 
 #: Bands of one mosaic show the same sky at the same pixel, to this many px.
@@ -43,12 +42,7 @@ class Mosaic:
 
     def from_top(self, y: Any) -> Any:
         """y counted from the top row, as an `Item` has it; and back."""
-        return self.height - 1 - y if is_upside_down(self.paths) else y
-
-
-def is_upside_down(paths: Sequence[str]) -> bool:
-    """Whether the first row of a file is at the bottom."""
-    return paths[0].lower().endswith(FITS_SUFFIXES)
+        return self.height - 1 - y if is_fits(self.paths) else y
 
 
 def look(paths: tuple[str, ...], reading: Reading) -> Mosaic:
@@ -86,7 +80,7 @@ def locate(paths: tuple[str, ...], reading: Reading, ra: np.ndarray, dec: np.nda
     """
     image = _sky_of(paths, reading)
     x, y = _pixels(image, ra, dec)
-    return x, image.shape[0] - 1 - y if is_upside_down(paths) else y
+    return x, image.shape[0] - 1 - y if is_fits(paths) else y
 
 
 def sky_at(paths: tuple[str, ...], reading: Reading, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +94,7 @@ def sky_at(paths: tuple[str, ...], reading: Reading, x: np.ndarray, y: np.ndarra
     image = _sky_of(paths, reading)
     if not hasattr(image, "coordinates"):
         return np.full(len(x), np.nan), np.full(len(x), np.nan)
-    ra, dec = image.coordinates(x, image.shape[0] - 1 - y if is_upside_down(paths) else y)
+    ra, dec = image.coordinates(x, image.shape[0] - 1 - y if is_fits(paths) else y)
     return np.asarray(ra), np.asarray(dec)
 
 

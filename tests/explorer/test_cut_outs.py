@@ -18,6 +18,7 @@ from PIL import Image
 
 from explorer.cli import main
 from explorer.errors import IngestError, UsageError
+from explorer.ingest import detection
 from explorer.ingest.cut_outs import create_cut_outs
 from explorer.ingest.decoder import Reading, read_original
 from explorer.ingest.detection import COLUMNS, detect
@@ -253,12 +254,15 @@ def test_sources_of_a_16_bit_image_are_those_of_the_same_in_8_bits(tmp_path: Pat
         assert np.allclose(sixteen[name], values, rtol=1e-4, equal_nan=True)
 
 
-def test_measurements_that_hold_no_source_are_refused(tmp_path: Path) -> None:
+def test_measurements_that_hold_no_source_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fits.writeto(tmp_path / "missing.fits", np.full((90, 90), np.nan, np.float32))
     with pytest.raises(ImageError, match="is missing"):
         find(tmp_path / "missing.fits")
     fits.writeto(tmp_path / "constant.fits", np.full((90, 90), 7.0, np.float32))
     with pytest.raises(ImageError, match="is constant"):
+        find(tmp_path / "constant.fits")
+    monkeypatch.setattr(detection, "MAX_PIXELS", 8_000)
+    with pytest.raises(ImageError, match=r"has 8,100 values; .* at most 8,000: say where they are with --catalogue"):
         find(tmp_path / "constant.fits")
 
 
@@ -507,6 +511,20 @@ def test_small_groups_of_cut_outs_are_kept() -> None:
     assert groups.first.tolist() == [0, 0, *range(2, 40)]
     assert groups.is_in_a_half.all()
     assert groups.notes == ()
+
+
+def test_cut_outs_of_unlike_images_overlap_by_their_place_on_the_sky() -> None:
+    """0 and 1 are within 1″; 2 lies in the central quarter of 3; 4 and 5 are as near, but in neither's."""
+    ra = np.concatenate([[0, 4, 1000, 1007, 2000, 2009], np.arange(3000, 37_000, 1000)]) * 0.2 / 3600
+    n = len(ra)
+    image = np.arange(n) % 2
+    x = 1000.0 * np.arange(n)
+    digests = np.arange(2 * n, dtype=np.uint64).reshape(n, 2)
+    groups = group_cut_outs(digests, x, x * 0, image, 32, ra, ra * 0, 0.2)
+    assert groups.first[:6].tolist() == [0, 0, 2, 2, 4, 5]
+    assert groups.first[6:].tolist() == list(range(6, n))
+    unknown = np.full(n, np.nan)
+    assert group_cut_outs(digests, x, x * 0, image, 32, unknown, unknown, 0.2).first.tolist() == list(range(n))
 
 
 def test_halves_depend_on_the_group_alone_and_are_even() -> None:
