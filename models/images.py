@@ -378,9 +378,11 @@ def open_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Ima
         raise ImageError(f"the header cannot be read ({_plain(error)})") from None
     tags = getattr(image, "tag_v2", {})  # of TIFF
     if is_color(image) and np.max(tags.get(_BITS_PER_SAMPLE, 8)) > 8:
+        image.close()
         raise UnknownFormatError("holds more than 8 bits a color, of which Pillow keeps 8")
     width, height = image.size
     if width * height > max_pixels:
+        image.close()
         raise ImageError(f"the header promises {width:,} × {height:,} pixels; at most {max_pixels:,} are read")
     return image
 
