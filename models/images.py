@@ -6,7 +6,7 @@ Pictures have a *range* fixed by the file's type, never by its content, so that 
 file                values                       value range 0–1 stands for
 ==================  ===========================  =================================================
 8-bit grey, RGB     0 … 255                      0 … 255
-16-bit grey         0 … 65,535                   0 … 65,535 (the full range, whatever was used)
+16-bit grey, RGB    0 … 65,535                   0 … 65,535 (the full range, whatever was used)
 32-bit integer      refused outside 0 … 65,535   0 … 65,535
 32-bit float        refused outside 0 … 1        0 … 1, NaN and infinite values are missing
 ==================  ===========================  =================================================
