@@ -45,7 +45,7 @@ from explorer.views.find import FindView
 from explorer.views.gallery import GalleryView
 from explorer.views.jobs import JobsView
 from explorer.views.map import MapView
-from explorer.views.plots import ACCENT, GROUND, INK, LINE, QUIET
+from explorer.views.plots import ACCENT, GROUND, INK, LINE, QUIET, WARM
 from explorer.views.subject import SubjectView
 
 THEME = {
@@ -136,6 +136,9 @@ class Session:
         self.subject = SubjectView(state, explore, samp)
         self.jobs = JobsView(jobs)
         self._generation = explore.survey.generation
+        self._added = pn.pane.HTML(
+            "", margin=(0, 12), styles={"align-self": "center", "color": WARM, "font-size": "12px"}
+        )
         self._run = Select(label="Scores", width=216, size="small", margin=(0, 6))
         self._map = Select(label="Map", width=216, size="small", margin=(0, 6))
         for widget, name in ((self._run, "run_id"), (self._map, "map_id")):
@@ -238,6 +241,8 @@ class Session:
         self.jobs.refresh()
         self._offer()
         self.explore.survey.refresh()
+        if n_added := self.explore.survey.n_added:
+            self._added.object = f"{n_added:,} subjects were added: start `voorwerp serve` again to see them"
         if self._generation != self.explore.survey.generation:
             self._generation = self.explore.survey.generation
             self.colors.refresh()
@@ -273,6 +278,7 @@ class Session:
                     styles={"align-self": "center", "font-size": "13px", "white-space": "nowrap"},
                 ),
                 self.jobs,
+                self._added,
                 pn.Spacer(sizing_mode="stretch_width"),
                 self._run,
                 self._map,

@@ -425,6 +425,8 @@ class Survey:
         self.n = len(subject_ids)
         #: Grows at every `refresh` that found something new: part of the key of whatever is made from columns.
         self.generation = 0
+        #: Subjects that an `add` has put behind those that were there when the survey was opened.
+        self.n_added = 0
         self._subjects = subjects
         self._lock = Lock()
         self._refreshing = Lock()
@@ -474,6 +476,7 @@ class Survey:
             subjects, ids = _open_subjects(self.path / SUBJECTS)
             self._stamp = stamp
             if not np.array_equal(ids, self.subject_ids):
+                self.n_added = max(0, len(ids) - self.n)
                 subjects.close()
                 return False
             with self._lock:

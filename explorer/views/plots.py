@@ -17,6 +17,7 @@ INK = "#dfe5ee"
 QUIET = "#8a94a6"
 LINE = "#232a36"
 ACCENT = "#6fe3b1"
+WARM = "#ffb454"
 GREY = "#6b7280"
 
 #: Paul Tol's "muted" and Okabe–Ito, for dark ground: eleven categories that color-blind eyes tell apart, and "other".

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 from tests.ui.serving import serve
 from tests.ui.test_subjects import pixels
 
+SCORE = "combined_score_normalized"
 #: command lines that make the survey (DATA is the folder of real data), number of subjects, bands
 CASES = {
     "M51 by its sources": ([["create", "SURVEY", "--cut-out", "DATA/single_images/M51_photutils.fits"]], 81, ["grey"]),

@@ -189,6 +189,28 @@ def test_a_link_that_names_what_is_not_here_says_so(open_survey: Callable[[str],
     expect(page.locator(".finder .said")).to_contain_text("does not have: subject NGC1275, map none")
 
 
+def test_columns_joined_and_subjects_added_while_the_page_is_open_are_seen_or_said(
+    page: Page, open_survey: Callable[[str], Page], fits_survey: Path, tmp_path: Path, voorwerp: Callable[..., str]
+):
+    shutil.copytree(fits_survey, tmp_path / "survey")
+    rows = "\n".join(f"cube{i:03d},{20 + i / 10}" for i in range(N))
+    (tmp_path / "fluxes.csv").write_text(f"name,flux\n{rows}\n")
+    with serve(tmp_path / "survey", tmp_path / "log") as url:
+        open_survey(url)
+        find(page, "cube004")
+        voorwerp("join", tmp_path / "survey", tmp_path / "fluxes.csv", "--on", "source_id=name")
+        expect(page.locator(".subject .columns")).to_contain_text("flux")
+        choose(page, "Sort by", "flux")
+        page.locator(".tile").first.click()
+        expect(page.locator(".subject h2")).to_have_text("cube029")  # the highest
+        write_fits_galaxies(tmp_path / "more", 3, seed=7)
+        for path in (tmp_path / "more").iterdir():
+            path.rename(path.with_name(f"more_{path.name}"))
+        voorwerp("add", tmp_path / "survey", tmp_path / "more")
+        expect(page.get_by_text("3 subjects were added: start `voorwerp serve` again to see them")).to_be_visible()
+        page.goto("about:blank")  # before its server goes
+
+
 # ------------------------------------------------------------------------------------------- tables without images
 def test_a_survey_without_images_opens_as_names_scores_and_map(
     page: Page, open_survey: Callable[[str], Page], tmp_path: Path, voorwerp: Callable[..., str]
