@@ -162,7 +162,7 @@ export function render({model, el}) {
       parts.push(make("h3", "", "Columns"));
       const list = make("dl", "columns");
       for (const c of subject.columns) {
-        const value = make("dd", "", c.kind === "number" ? String(Number(Number(c.value).toPrecision(8))) : c.value);
+        const value = make("dd", "", c.kind === "number" && !/^-?\d+$/.test(c.value) ? String(Number(Number(c.value).toPrecision(8))) : c.value);
         value.title = c.value;
         list.append(make("dt", "", c.unit ? `${c.name} (${c.unit})` : c.name), value);
       }
