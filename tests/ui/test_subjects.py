@@ -19,7 +19,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.galaxies import write_fits_galaxies
 from tests.ui.serving import serve
-from tests.ui.test_journeys import wait_for_frame
+from tests.ui.test_journeys import choose, wait_for_frame
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # deprecated, which is why the product has its own; a peer is welcome still
