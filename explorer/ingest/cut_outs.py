@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from explorer.errors import IngestError, UsageError
 from explorer.ingest.build import CHUNK, LISTING, LISTING_SCHEMA, Build, full_disk_said, integers_of
 from explorer.ingest.calibration import how_read, survey_wide
-from explorer.ingest.catalogues import notes_of, read_catalogue, sky_columns
+from explorer.ingest.catalogues import notes_of, read_catalogue, sky_positions
 from explorer.ingest.decoder import Decoded, Decoders, Described, Item, Reading, describe, is_fits
 from explorer.ingest.detection import COLUMNS, detect
 from explorer.ingest.images import CreateOptions
@@ -246,7 +246,7 @@ def _listed(
             raise IngestError(f'{catalogue} has the id "{twice}" twice; ids must be unique')
     in_pixels = _pixel_columns(table)
     try:
-        sky_columns(table)
+        sky_positions(table)
         has_sky = True
     except UsageError:
         if in_pixels is None:

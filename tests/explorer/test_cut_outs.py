@@ -442,6 +442,7 @@ def test_linked_cut_outs_are_read_from_the_mosaic(field: tuple[Path, Path], tmp_
         ("id,ra,dec\n,150,2\n", 'has 1 rows without an id in its column "id"'),
         ("id,name\na,b\n", "the table has no columns ra and dec"),
         ("id,x\na,b\n", "the table has no columns ra and dec"),
+        ("id,ra,dec\na,10h00m,02d00m\n", 'column "ra" holds text; give positions as decimal degrees'),
         ("ID,ra,dec\na,150,2\n", 'column "id" is not in .*it has ID'),
     ],
 )
