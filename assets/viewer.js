@@ -1,7 +1,7 @@
 // The picture of a subject as its source has it: every pixel, wider than the network's crop, from linear values where the
 // source has them. One component for the subject panel, the enlarged view and whatever else shows a subject.
 //
-//   const viewer = window.voorwerpViewer(root, {changed, enlarge});   viewer.show(row);   viewer.root
+//   const viewer = window.voorwerpViewer(root, {enlarge});   viewer.show(row);   viewer.root
 //
 // How a person looks (stretch, levels, bands, invert) is kept from subject to subject: pictures stay comparable.
 (() => {

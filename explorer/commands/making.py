@@ -139,7 +139,7 @@ stretch_options = options(
     type=Extent(),
     metavar="PX|ARCSEC",
     help="Cut this much (212, 30arcsec) around the center, then area-average to --size.  "
-    "[default: --size; for cut-outs, from the sources' sizes]",
+    "[default: --size; for sources that are found, from their sizes]",
 )
 @click.option(
     "--pixel-scale", type=click.FloatRange(0, min_open=True), metavar="ARCSEC", help="Arcsec per px of every image."
