@@ -124,18 +124,11 @@ def _add_images(survey: Survey, places: list[Path], options: AddOptions) -> Gene
                     listed = list_images(build.parts, places, told, decoders)
                     build.write_plan({**listed, **_plan_of(info, told), **build.fitted(listed)})
                 assert build.plan is not None
-                n = build.plan["n"]
                 roots = [str(p) for p in places if p.is_dir()]
                 build.crop, decoders.reading = how_read(build.plan, info.cut, told.originals, roots)
                 decoders.crop = build.crop
-                for block, decoded in decoders.decode(blocks(build.parts / LISTING, build.next_index)):
-                    build.keep(block, decoded)
-                    metrics = {"accepted": float(build.n_accepted), "quarantined": float(build.n_refused)}
-                    yield Progress(build.next_index, n, "decoding", metrics)
-            build.end_images()
-            if build.n_accepted == 0:
-                raise build.nothing_left()
-            yield Progress(n, n, "joining")
+                yield from build.take(decoders.decode(blocks(build.parts / LISTING, build.next_index)), "decoding")
+            yield from build.end_images()
             build.finish(info.name)
         totals = build.totals()
         build.remove_parts()

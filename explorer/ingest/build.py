@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ from explorer.ingest.report import write_report
 from explorer.survey import ROW_GROUP, SUBJECTS_SCHEMA, Link, SurveyInfo
 from models import artifacts
 from models.images import PLACE_COLUMNS, QUALITY_COLUMNS, Crop, Stretch, rgb_of
+from models.progress import Progress
 
 CHUNK = 64  # images that are read from disk at once
 SHARD = 4096
@@ -445,11 +446,29 @@ class Build:
             self._writing.result()
             self._writing = None
 
-    def end_images(self) -> None:
-        """Every image of the listing is decided: finish the last shard."""
+    def take(self, blocks: Iterable[tuple[Sequence[Mapping[str, Any]], Decoded]], doing: str) -> Iterator[Progress]:
+        """`keep` decoded blocks, one after another."""
+        assert self.plan is not None
+        for rows, decoded in blocks:
+            self.keep(rows, decoded)
+            metrics = {"accepted": float(self.n_accepted), "quarantined": float(self.n_refused)}
+            yield Progress(self.next_index, self.plan["n"], doing, metrics)
+
+    def end_images(self) -> Iterator[Progress]:
+        """Every image of the listing is decided: finish the last shard.
+
+        Raises
+        ------
+        IngestError
+            None could be used.
+        """
         if self._shard is not None:
             self._finish_shard()
         self._await_writing()
+        if self.n_accepted == 0:
+            raise self.nothing_left()
+        assert self.plan is not None
+        yield Progress(self.plan["n"], self.plan["n"], "joining")
 
     # ---------------------------------------------------------------------------------------------------- last step
     def finish(self, name: str, cut_out_extent: int | None = None) -> None:

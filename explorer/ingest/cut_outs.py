@@ -93,17 +93,13 @@ def create_cut_outs(
                     yield Progress(0, 0, "finding sources" if table is None else "finding places")
                     build.write_plan(_planned(build.parts, files, table, options, decoders))
                 assert build.plan is not None
-                n, extent, mosaics = build.plan["n"], build.plan["extent"], build.plan["mosaics"]
+                extent, mosaics = build.plan["extent"], build.plan["mosaics"]
                 build.crop, decoders.reading = how_read(build.plan, replace(crop, extent=extent), options.originals)
                 decoders.crop = build.crop
-                for rows, decoded in decoders.decode(_blocks(build.parts / LISTING, build.next_index, mosaics)):
-                    build.keep(rows, _with_reasons(rows, decoded))
-                    metrics = {"accepted": float(build.n_accepted), "quarantined": float(build.n_refused)}
-                    yield Progress(build.next_index, n, "cutting out", metrics)
-            build.end_images()
-            if build.n_accepted == 0:
-                raise build.nothing_left()
-            yield Progress(n, n, "joining")
+                blocks = decoders.decode(_blocks(build.parts / LISTING, build.next_index, mosaics))
+                explained = ((rows, _with_reasons(rows, decoded)) for rows, decoded in blocks)
+                yield from build.take(explained, "cutting out")
+            yield from build.end_images()
             build.finish(options.name or path.absolute().name, cut_out_extent=extent)
         build.remove_parts()
     return build.totals()

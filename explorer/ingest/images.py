@@ -175,18 +175,11 @@ def create(
                     )
                     build.write_plan({**plan, **found, "notes": [*plan["notes"], *found["notes"]]})
                 assert build.plan is not None
-                n = build.plan["n"]
                 roots = [str(p) for p in places if p.is_dir()]
                 build.crop, decoders.reading = how_read(build.plan, crop, options.originals, roots)
                 decoders.crop = build.crop
-                for block, decoded in decoders.decode(blocks(build.parts / LISTING, build.next_index)):
-                    build.keep(block, decoded)
-                    metrics = {"accepted": float(build.n_accepted), "quarantined": float(build.n_refused)}
-                    yield Progress(build.next_index, n, "decoding", metrics)
-            build.end_images()
-            if build.n_accepted == 0:
-                raise build.nothing_left()
-            yield Progress(n, n, "joining")
+                yield from build.take(decoders.decode(blocks(build.parts / LISTING, build.next_index)), "decoding")
+            yield from build.end_images()
             build.finish(options.name or path.absolute().name)
         build.remove_parts()
     return build.totals()

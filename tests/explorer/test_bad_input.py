@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -19,24 +18,15 @@ from hypothesis import strategies as st
 
 from explorer.errors import IngestError, UsageError, VoorwerpError
 from explorer.ingest.decoder import Decoders, Reading, decode_block
-from explorer.ingest.images import CreateOptions, create, list_images
+from explorer.ingest.images import CreateOptions, list_images
 from explorer.ingest.stacks import look
 from explorer.survey import Survey, check
 from models.images import Crop, ImageError, Stretch
 from tests.broken import MANIFESTS, PATHS, fits_bytes, image, jpeg_bytes, npy_bytes, png_bytes, write_broken, write_odd
+from tests.explorer.making import make
 
 GREY = Crop(16, "center", 16, n_bands=1)
 LINEAR = Reading(bands=("grey",), stretch=Stretch("linear", (50.0,), (150.0,)))
-
-
-def make(path: Path, *sources: Path, **options: Any) -> dict[str, Any]:
-    making = create(path, sources, CreateOptions(**{"size": 16, "workers": 1, **options}))
-    while True:
-        try:
-            next(making)
-        except StopIteration as end:
-            totals: dict[str, Any] = end.value
-            return totals
 
 
 def refused(survey: Path) -> dict[str, str]:

@@ -24,6 +24,7 @@ from explorer.ingest.decoder import Decoders, decode_block
 from explorer.ingest.images import CreateOptions, create
 from explorer.survey import SUBJECTS_SCHEMA, Survey, check
 from models.images import Crop, prepare
+from tests.explorer import making
 from tests.galaxies import write_galaxies
 from tests.interruptions import digest_of
 
@@ -31,14 +32,8 @@ OBJID = 588848901523702001
 
 
 def make(path: Path, *sources: Path, **options: Any) -> dict[str, Any]:
-    """Create to the end; the totals."""
-    making = create(path, sources, CreateOptions(**{"size": 32, "workers": 1, **options}))
-    while True:
-        try:
-            next(making)
-        except StopIteration as end:
-            totals: dict[str, Any] = end.value
-            return totals
+    """Create with crops of 32 px."""
+    return making.make(path, *sources, **{"size": 32, **options})
 
 
 def write_csv(path: Path, *rows: list[object]) -> Path:

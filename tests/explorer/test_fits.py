@@ -17,10 +17,10 @@ from astropy.wcs import WCS
 from explorer.errors import UsageError
 from explorer.ingest.decoder import Decoders, Item, Reading, decode_block, read_original
 from explorer.ingest.fits import open_section_reader
-from explorer.ingest.images import CreateOptions, create
 from explorer.survey import Survey, check
 from models.images import Crop, ImageError, Stretch, read_linear
 from tests.broken import fits_bytes
+from tests.explorer.making import make
 
 HEIGHT, WIDTH = 50, 60
 
@@ -42,16 +42,6 @@ def header(scale: float = 0.2, ra: float = 359.9999, dec: float = 60.0, angle: f
     made = wcs.to_header()
     made["BUNIT"], made["SATURATE"], made["FILTER"] = "nJy", 160.0, "r"
     return made
-
-
-def make(path: Path, *sources: Path, **options: Any) -> dict[str, Any]:
-    making = create(path, sources, CreateOptions(**{"size": 16, "workers": 1, **options}))
-    while True:
-        try:
-            next(making)
-        except StopIteration as end:
-            totals: dict[str, Any] = end.value
-            return totals
 
 
 # ------------------------------------------------------------------------------------------------------------ sections

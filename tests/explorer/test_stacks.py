@@ -13,10 +13,10 @@ import zarr
 
 from explorer.errors import IngestError, UsageError
 from explorer.ingest.decoder import Item, Reading, decode_block, read_original
-from explorer.ingest.images import CreateOptions, create
 from explorer.ingest.stacks import look, open_member, read_tiff
 from explorer.survey import Survey, check
 from models.images import Crop, ImageError, Stretch, read_linear
+from tests.explorer.making import make
 
 N, BANDS, HEIGHT, WIDTH = 70, 3, 20, 24
 FIRST_ID = 588848901523702001
@@ -87,16 +87,6 @@ def write_zarr_2(path: Path, values: np.ndarray) -> Path:
 
 
 WRITERS = [write_npy, write_npy_by_columns, write_npy_big_endian, write_npz, write_hdf5, write_zarr, write_zarr_2]
-
-
-def make(path: Path, *sources: Path, **options: Any) -> dict[str, Any]:
-    making = create(path, sources, CreateOptions(**{"size": 16, "workers": 1, **options}))
-    while True:
-        try:
-            next(making)
-        except StopIteration as end:
-            totals: dict[str, Any] = end.value
-            return totals
 
 
 # ---------------------------------------------------------------------------------------------------------- one member

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,17 +16,8 @@ from explorer.ingest.images import CreateOptions, create
 from explorer.survey import Survey
 from models.images import PERCENTILES, Stretch, prepare
 from tests.broken import fits_bytes
+from tests.explorer.making import make
 from tests.galaxies import write_galaxies
-
-
-def make(path: Path, *sources: Path, **options: Any) -> dict[str, Any]:
-    making = create(path, sources, CreateOptions(**{"size": 16, "workers": 1, **options}))
-    while True:
-        try:
-            next(making)
-        except StopIteration as end:
-            totals: dict[str, Any] = end.value
-            return totals
 
 
 def stretch_of(survey: Path) -> Stretch:
