@@ -21,8 +21,8 @@
     const buffer = await answer.arrayBuffer(), n = new DataView(buffer).getUint32(0, true);
     const picture = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, n)));
     const start = 4 + n, size = picture.width * picture.height;
-    if (picture.type === "float32" || picture.type === "uint8") {
-      const values = picture.type === "uint8" ? new Uint8Array(buffer, start) : new Float32Array(buffer.slice(start));
+    if (picture.type === "float32") {
+      const values = new Float32Array(buffer, start);
       picture.planes = picture.bands.map((_, k) => values.subarray(k * size, (k + 1) * size));
     } else {  // what browsers decode, decoded without any color management
       const bitmap = await createImageBitmap(new Blob([new Uint8Array(buffer, start)], {type: picture.type}), {colorSpaceConversion: "none", premultiplyAlpha: "none"});
@@ -243,7 +243,6 @@
     const viewer = {
       root,
       refresh,
-      look,
       /** Show the picture of a row; the one before stays until it is there. */
       async show(row, alt) {
         canvas.setAttribute("aria-label", alt ?? "");
@@ -260,9 +259,7 @@
         zoom = 1;
         center = [0.5, 0.5];
         refresh();
-        root.dispatchEvent(new CustomEvent("shown", {detail: row}));
       },
-      prefetch(rows) { for (const row of rows) picture_of(row).catch(() => {}); },
       toggle(name) { set({[name]: !look[name]}); },
       remove() { viewers.delete(viewer); observer.disconnect(); },
     };

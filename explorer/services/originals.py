@@ -7,6 +7,7 @@ import json
 import math
 import struct
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from explorer.survey import Link, Survey
 from models.images import ImageError, Linear, Stretch, media_type, open_header, read_linear
 
 ENCODED = ("image/jpeg", "image/png")
+OURS = "application/gzip"
 _ORIENTATION = 0x0112
 #: Suffix of a saved original, by media type.
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/tiff": ".tif", "application/gzip": ".fits.gz"}
@@ -53,21 +55,25 @@ class Originals:
         if problem := link.problem():
             raise SurveyError(f"the original stayed outside of the survey, and {problem}")
         info = self.survey.info
+        try:
+            content = self._outside(read_original, json.loads(content), info.bands, info.reading)
+        except ImageError as error:
+            raise SurveyError(f"the linked original {link.paths[0]} cannot be shown: {error}") from None
+        return content, media_type(content)
+
+    def _outside(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what opens outside bytes in a process of its own, with limits on memory and time."""
         with self._lock:
             if self._decoders is None:
-                self._decoders = Decoders(info.cut, n=1)
-            try:
-                content = self._decoders.call(read_original, json.loads(content), info.bands, info.reading)
-            except ImageError as error:
-                raise SurveyError(f"the linked original {link.paths[0]} cannot be shown: {error}") from None
-        return content, media_type(content)
+                self._decoders = Decoders(self.survey.info.cut, n=1)
+            return self._decoders.call(function, *arguments)
 
     def picture(self, row: int) -> bytes:
         """A picture for `assets/viewer.js`: uint32 length of a JSON header, the header, then the pixels.
 
         The header says width, height, bands, rgb (indices shown as red, green, blue), low and high (values at 0 and 1,
         per band), stretch, unit, pixel_scale (arcsec), crop (left, top, side in px) and type: ``image/jpeg`` or
-        ``image/png`` (the source's bytes follow, 8-bit), else ``uint8`` or ``float32`` (planes follow, one a band).
+        ``image/png`` (the source's bytes follow, 8-bit), else ``float32`` (planes follow, one a band).
 
         Raises
         ------
@@ -88,12 +94,13 @@ class Originals:
         info = self.survey.info
         if kind in ENCODED:
             image = open_header(content)
-            plain = image.mode in ("L", "RGB", "P", "RGBA") and image.getexif().get(_ORIENTATION, 1) == 1
+            plain = image.mode in ("L", "RGB", "P") and "transparency" not in image.info and _is_upright(image)
             if plain and (len(info.bands) == 3 or image.mode == "L") and not info.stretch.per_image:
                 bands = list(info.bands) if image.mode != "L" else [info.bands[0] if len(info.bands) == 1 else "grey"]
                 header = self._header(image.width, image.height, bands, 255.0, None, None)
                 return header | {"type": kind}, content
-        linear, names = read_linear(content)
+        # what a survey keeps of linear values is its own; a source's bytes are not
+        linear, names = read_linear(content) if kind == OURS else self._outside(read_linear, content)
         values = linear.values
         height, width, n_bands = values.shape
         bands = names if len(names) == n_bands else [f"band {k + 1}" for k in range(n_bands)]
@@ -140,6 +147,11 @@ class Originals:
             top = (height - side) // 2 if top is None else top
             crop = {"left": left, "top": top, "side": side}
         return {"crop": crop, "pixel_scale": record["pixel_scale_arcsec"] or self.survey.info.pixel_scale_arcsec}
+
+
+def _is_upright(image: Image.Image) -> bool:
+    """Whether a browser shows it as stored; only the header is read (Pillow would decode a PNG to look for more)."""
+    return not image.info.get("exif") or image.getexif().get(_ORIENTATION, 1) == 1
 
 
 def percentiles_of(linear: Linear | None, stretch: Stretch) -> tuple[list[float], list[float]]:
