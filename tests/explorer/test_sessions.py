@@ -42,7 +42,7 @@ def test_closed_sessions_leave_no_watcher_and_no_session_behind(services, monkey
     def open_and_close() -> weakref.ref:
         document = Document()
         with set_curdoc(document):
-            session = Session(explore, ledger, jobs, None)
+            session = Session(explore, ledger, jobs, None, None)
             session.page().server_doc(document)
             session.state.lambda_ = 0.4
         pn.state._destroy_session(SimpleNamespace(_document=document, id="closed"))  # as the server does

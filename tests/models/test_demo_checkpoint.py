@@ -8,6 +8,7 @@ import skimage
 from PIL import Image
 
 from explorer import ASSETS
+from explorer.ingest.decoder import Reading
 from explorer.ingest.detection import detect
 from models import scoring
 from models.artifacts import CHECKPOINT, RUN_JSON, Run, sha256_file
@@ -29,7 +30,7 @@ def test_it_reconstructs_the_galaxies_better_than_their_mean_does() -> None:
     run = Run.read(DEMO / RUN_JSON)
     model = scoring.load_model(DEMO, run.preprocessing, device="cpu")
     size = model.model.architecture.size
-    sources, pixels = detect(HUBBLE), np.asarray(Image.open(HUBBLE))
+    sources, pixels = detect((str(HUBBLE),), Reading()), np.asarray(Image.open(HUBBLE))
     x, y = np.rint(sources["x"]).astype(int) - size // 2, np.rint(sources["y"]).astype(int) - size // 2
     inside = (x >= 0) & (y >= 0) & (x + size <= pixels.shape[1]) & (y + size <= pixels.shape[0])
     galaxies = np.stack([pixels[j : j + size, i : i + size] for i, j in zip(x[inside], y[inside], strict=True)])
