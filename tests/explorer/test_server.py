@@ -17,6 +17,7 @@ ROUTES = (
     "/nearest?map=m&x=0&y=0&rx=1&ry=1",
     "/thumbs?start=0&count=5",
     "/thumbnails/0",
+    "/pictures/0",
     "/originals/0",
     "/crops/0",
     "/reconstructions/0",
