@@ -530,7 +530,8 @@ def _prepared_linear(item: Item, crop: Crop, reading: Reading) -> tuple[Prepared
     kept, n = reduced(linear)
     if n > 1:
         ra, dec, scale, *in_px = made.place
-        made = replace(made, place=(ra, dec, scale * n, in_px[0] / n, in_px[1] / n, in_px[2] / n))
+        left, top, side = np.round(np.array(in_px) / n).tolist()  # whole px, NaN stays NaN
+        made = replace(made, place=(ra, dec, scale * n, left, top, side))
     return made, write_linear(kept, names)
 
 

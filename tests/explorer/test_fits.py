@@ -269,6 +269,18 @@ def test_context_is_three_extents_and_the_key_lies_in_it(folder: Path, tmp_path:
     opened.close()
 
 
+def test_the_key_of_an_original_that_is_reduced_is_in_whole_px(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).normal(100, 10, (1103, 1105)).astype(np.float32)
+    fits.writeto(tmp_path / "a.fits", values, header())
+    make(tmp_path / "survey", tmp_path / "a.fits", extent=1025)
+    opened = Survey.open(tmp_path / "survey")
+    linear, _ = read_linear(opened.original(0)[0])
+    assert linear.values.shape == (512, 512, 1)
+    assert [opened.subject(0)[f"crop_{name}"] for name in ("left", "top", "side")] == [0, 0, 512]
+    assert opened.subject(0)["pixel_scale_arcsec"] == pytest.approx(0.4, rel=1e-4)
+    opened.close()
+
+
 def test_an_extent_in_arcsec_is_another_number_of_px_in_each_image(folder: Path, tmp_path: Path) -> None:
     make(tmp_path / "survey", folder, extent_arcsec=4)
     opened = Survey.open(tmp_path / "survey")
