@@ -201,6 +201,7 @@ def create(
         "name": name,
         "bands": bands,
         "stretch": stretch_of(**stretch),
+        "stretch_bands": _bands_of(stretch["stretch_from"]),
         "pixel_scale_arcsec": pixel_scale,
         "originals": originals if originals != "keep" else None,
         "hdu": hdu,
@@ -233,6 +234,13 @@ def create(
 
 def _given(told: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
+
+
+def _bands_of(survey: Path | None) -> tuple[str, ...] | None:
+    """The bands of the survey whose stretch is taken."""
+    from explorer.survey import SURVEY_TOML, SurveyInfo
+
+    return None if survey is None else SurveyInfo.read(survey / SURVEY_TOML).bands
 
 
 def stretch_of(
@@ -420,13 +428,14 @@ def migrate(survey: Path, discard_old: bool) -> None:
     from explorer.ingest.migrate import migrate
 
     totals = show_making(migrate(survey, discard_old))
-    click.echo(f"{survey} is {'now up to date' if totals['migrated'] else 'up to date already'}")
-    if totals["old"]:
-        click.echo(f"the folder as it was is kept as {totals['old']}; remove it when you have looked")
     for problem in totals["problems"]:
         click.secho(problem, fg="red", err=True)
     if totals["problems"]:
+        click.secho(f"{survey} is as it was: a copy that is not sound takes no place", fg="red", err=True)
         raise click.exceptions.Exit(1)
+    click.echo(f"{survey} is {'now up to date' if totals['migrated'] else 'up to date already'}")
+    if totals["old"]:
+        click.echo(f"the folder as it was is kept as {totals['old']}; remove it when you have looked")
 
 
 @click.command()

@@ -63,8 +63,8 @@ def migrate(path: Path | str, discard_old: bool = False) -> Generator[Progress, 
     Returns
     -------
     dict
-        migrated: whether there was anything to do; old: where the old folder is, "" where there is none; problems: what
-        `explorer.survey.check` says of the new one.
+        migrated: whether SURVEY is another now; old: where the old folder is, "" where there is none; problems: what
+        `explorer.survey.check` says of the copy. With problems nothing is swapped or removed.
 
     Raises
     ------
@@ -76,14 +76,18 @@ def migrate(path: Path | str, discard_old: bool = False) -> Generator[Progress, 
     path = Path(path).resolve()
     working, kept = path.parent / f".{path.name}.migrating", path.parent / f"{path.name}.schema1"
     if not path.exists() and kept.is_dir() and (working / layout.SURVEY_TOML).exists():
-        working.rename(path)  # it was stopped between two renames
+        with write_lock(kept):  # whoever swaps holds the old folder's, under any name
+            working.rename(path)  # it was stopped between two renames
         artifacts.fsync_directory(path.parent)
     version = _version(path)
     if version == SCHEMA_VERSION:
-        if working.is_dir() and _version(working) == 1:  # it was stopped right after the swap
-            working.rename(kept)
+        if working.is_dir():
+            with write_lock(working):
+                if _version(working) == 1:  # it was stopped right after the swap
+                    working.rename(kept)
+                else:
+                    shutil.rmtree(working, ignore_errors=True)
             artifacts.fsync_directory(path.parent)
-        shutil.rmtree(working, ignore_errors=True)
         if discard_old:
             _discard(kept)
         return {"migrated": False, "old": str(kept) if (kept / layout.SURVEY_TOML).exists() else "", "problems": []}
@@ -101,11 +105,15 @@ def migrate(path: Path | str, discard_old: bool = False) -> Generator[Progress, 
         except BaseException:
             shutil.rmtree(working, ignore_errors=True)
             raise
+        if problems:
+            shutil.rmtree(working, ignore_errors=True)
+            said = [problem.replace(str(working), str(path)) for problem in problems]
+            return {"migrated": False, "old": "", "problems": said}
         os.sync()
         swap(working, path, kept)
     if discard_old:
         _discard(kept)
-    return {"migrated": True, "old": "" if discard_old else str(kept), "problems": problems}
+    return {"migrated": True, "old": "" if discard_old else str(kept), "problems": []}
 
 
 def _version(path: Path) -> Any:
@@ -171,8 +179,9 @@ def _copy(old: Path, new: Path) -> Generator[Progress, None, list[str]]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    """Files and links; a linked folder, on another disk, is one link."""
     for below in sorted(folder.rglob("*")):
-        if not below.is_dir():
+        if below.is_symlink() or not below.is_dir():
             yield below
 
 

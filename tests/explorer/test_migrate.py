@@ -124,6 +124,40 @@ def test_without_an_exchange_of_names_two_renames_do(old: Path, monkeypatch: pyt
     assert check(old) == []
 
 
+def test_a_linked_folder_stays_linked_and_a_copy_with_problems_takes_no_place(
+    old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (old / "originals").rename(tmp_path / "disk")
+    (old / "originals").symlink_to(tmp_path / "disk")
+    pack = (tmp_path / "disk" / "00000.pack").read_bytes()
+    (tmp_path / "disk" / "00000.pack").write_bytes(b"short")
+    assert main(["migrate", str(old), "--discard-old"]) == 1
+    assert f"{old}/originals/00000.pack has 5 bytes" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "survey"]
+    assert main(["check", str(old)]) == 1  # of schema 1 still
+    (tmp_path / "disk" / "00000.pack").write_bytes(pack)
+    run(old, discard_old=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "survey"]
+    assert check(old) == []
+    assert (old / "originals").readlink() == tmp_path / "disk"
+
+
+def test_a_second_migrate_leaves_the_first_ones_swap_alone(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    swap = migrating.swap
+
+    def interrupted(new: Path, path: Path, kept: Path) -> None:
+        migrating.exchange(new, path)
+        with pytest.raises(SurveyError, match="another command is writing to"):
+            run(path)
+        migrating.exchange(new, path)
+        swap(new, path, kept)
+
+    monkeypatch.setattr(migrating, "swap", interrupted)
+    run(old)
+    assert check(old) == []
+    assert tree(old.with_name("survey.schema1")) == tree(FROZEN)
+
+
 def test_what_cannot_be_migrated(old: Path, tmp_path: Path) -> None:
     with pytest.raises(SurveyError, match=r"is not a survey: it has no survey.toml"):
         run(tmp_path / "absent")
