@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,12 @@ _KNOWN = {
     *(ledger.LEDGER, f"{ledger.LEDGER}-wal", f"{ledger.LEDGER}-shm"),
 }
 #: Two components at least: "/g" is no path that tells of a machine.
-_PATH = re.compile(r"(?<![\w.~/:-])~?/[^/\s\"'<>|:;,()]+(?:/[^/\s\"'<>|:;,()]+)+/?|\b[A-Za-z]:\\[^\s\"'<>|:;,()]+")
+_PATH = re.compile(
+    r"(?:\bfile://[\w.-]*|(?<![\w.~/-])~?)/[^/\s\"'<>|:;,()]+(?:/[^/\s\"'<>|:;,()]+)+/?"
+    r"|\b[A-Za-z]:\\[^\s\"'<>|:;,()]+"
+)
+#: What `_PATH` stops at, as a blank; a folder of such a name must be known.
+_ENDS_A_PATH = re.compile(r"[\s\"'<>|:;,()]")
 
 
 def pack(
@@ -116,6 +121,7 @@ def _copy(
 ) -> Generator[Progress, None, dict[str, Any]]:
     path, info = survey.path, survey.info
     is_linked = info.originals == "link"
+    known = _known_folders(survey)
     left_out = sorted(p.name for p in path.iterdir() if p.name not in _KNOWN and not p.name.startswith("."))
     files, unfinished = _files(survey, is_linked)
     for i, file in enumerate(files):
@@ -124,21 +130,22 @@ def _copy(
         copy = working / file.relative_to(path)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix in (".json", ".jsonl") and file.parent.parent.name in (layout.RUNS, layout.MAPS):
-            _copy_json(file, copy)
+            _copy_json(file, copy, known)
         else:
             shutil.copyfile(file, copy)
     if is_linked and keep_originals:
         yield from _bring_in(survey, working / layout.ORIGINALS)
-    ids_are_paths = _copy_tables(survey, working)
+    ids_are_paths = _copy_tables(survey, working, known)
     write_report(working, info.name, survey.n)
     n_names = 0
     if (path / ledger.LEDGER).exists():
-        n_names = _copy_ledger(path / ledger.LEDGER, working / ledger.LEDGER, None if names else salt(info.survey_id))
+        secret = None if names else salt(info.survey_id)
+        n_names = _copy_ledger(path / ledger.LEDGER, working / ledger.LEDGER, secret, known)
     kept = {folder.name for below in (layout.RUNS, layout.MAPS) for folder in (working / below).glob("*/")}
     replace(
         info,
         originals="keep" if keep_originals or not is_linked else "none",
-        notes=tuple(without_paths(note) for note in info.notes),
+        notes=tuple(without_paths(note, known) for note in info.notes),
         default_run=info.default_run if info.default_run in kept else None,
         default_map=info.default_map if info.default_map in kept else None,
     ).write(working / layout.SURVEY_TOML)
@@ -178,23 +185,51 @@ def _is_part(file: Path, below: Path) -> bool:
 
 
 # -------------------------------------------------------------------------------------------------------------- paths
-def without_paths(text: str) -> str:
-    """A text in which absolute paths are cut down to their last name: ``…/name``."""
+def without_paths(text: str, known: re.Pattern[str] | None = None) -> str:
+    """A text in which absolute paths are cut down to their last name: ``…/name``; those below `known` with blanks."""
+    if known is not None:
+        text = known.sub("/…/…", text)
     return _PATH.sub(lambda found: "…/" + re.split(r"[/\\]", found[0].rstrip("/"))[-1], text)
 
 
-def _without_paths(value: Any) -> Any:
+def known_as(folders: Iterable[str]) -> re.Pattern[str] | None:
+    """What finds folders whose names a reader of a text would take for its words; None where there are none."""
+    awkward = set()
+    for folder in folders:
+        parts = folder.rstrip("/").split("/")
+        while parts and not _ENDS_A_PATH.search(parts[-1]):
+            parts.pop()
+        awkward.add("/".join(parts))
+    names = "|".join(re.escape(name) for name in sorted(awkward - {""}, key=len, reverse=True))
+    return re.compile(rf"(?:{names})(?![\w.-])") if names else None
+
+
+def _known_folders(survey: Survey) -> re.Pattern[str] | None:
+    """The home folder, the survey's, and those that its images and refused files came from."""
+    folders = {str(Path.home()), str(survey.path.absolute()), str(survey.path.resolve())}
+    if survey.info.originals == "link":
+        for row in range(survey.n):
+            link = survey.link(row)
+            folders |= {path.rpartition("/")[0] for path in (link.paths if link else ())}
+    refused = pq.read_table(survey.path / layout.QUARANTINE, columns=["source"]).column(0).to_pylist()
+    for source in {s.rpartition("/")[0] for s in [*refused, *survey.column("image")] if s}:
+        if _is_path(f"{source}/"):
+            folders.add(f"/{source.lstrip('/')}")
+    return known_as(folders)
+
+
+def _without_paths(value: Any, known: re.Pattern[str] | None) -> Any:
     """The same for everything in a JSON value."""
     if isinstance(value, str):
-        return without_paths(value)
+        return without_paths(value, known)
     if isinstance(value, list):
-        return [_without_paths(item) for item in value]
+        return [_without_paths(item, known) for item in value]
     if isinstance(value, dict):
-        return {without_paths(key): _without_paths(item) for key, item in value.items()}
+        return {without_paths(key, known): _without_paths(item, known) for key, item in value.items()}
     return value
 
 
-def _copy_json(file: Path, copy: Path) -> None:
+def _copy_json(file: Path, copy: Path, known: re.Pattern[str] | None) -> None:
     """A record, or one a line; what cannot be read is no record and stays behind."""
     lines = (
         [file.read_text(encoding="utf-8", errors="replace")]
@@ -204,11 +239,12 @@ def _copy_json(file: Path, copy: Path) -> None:
     cleaned = []
     for line in lines:
         with contextlib.suppress(json.JSONDecodeError):
-            cleaned.append(json.dumps(_without_paths(json.loads(line)), indent=2 if file.suffix == ".json" else None))
+            told = _without_paths(json.loads(line), known)
+            cleaned.append(json.dumps(told, indent=2 if file.suffix == ".json" else None))
     copy.write_text("".join(f"{line}\n" for line in cleaned), encoding="utf-8")
 
 
-def _copy_tables(survey: Survey, working: Path) -> bool:
+def _copy_tables(survey: Survey, working: Path, known: re.Pattern[str] | None) -> bool:
     """Copy subjects and quarantine without absolute paths; whether ids are such paths, which stay."""
     path = survey.path
     ids_are_paths = False
@@ -223,7 +259,8 @@ def _copy_tables(survey: Survey, working: Path) -> bool:
                 texts = [f for f in schema if pa.types.is_string(f.type) and f.name != "source_id"]
                 for field in texts:
                     at = schema.names.index(field.name)
-                    table = table.set_column(at, field, _names_of(table.column(field.name), field.name == "image"))
+                    names = _names_of(table.column(field.name), field.name == "image", known)
+                    table = table.set_column(at, field, names)
                 ids = table.column("source_id").to_pylist()
                 ids_are_paths = ids_are_paths or any(i is not None and _is_path(i) for i in ids)
                 writer.write_table(table)
@@ -237,20 +274,21 @@ def _copy_tables(survey: Survey, working: Path) -> bool:
             table = pa.Table.from_batches([batch])
             for name in ("source", "reason"):
                 at = table.schema.names.index(name)
-                table = table.set_column(at, table.schema.field(name), _names_of(table.column(name), name == "source"))
+                names = _names_of(table.column(name), name == "source", known)
+                table = table.set_column(at, table.schema.field(name), names)
             writer.write_table(table.cast(QUARANTINE_SCHEMA))
     return ids_are_paths
 
 
-def _names_of(column: pa.ChunkedArray, are_sources: bool) -> pa.Array:
+def _names_of(column: pa.ChunkedArray, are_sources: bool, known: re.Pattern[str] | None) -> pa.Array:
     """Texts without absolute paths; of sources a whole value may be one, with blanks and without its first slash."""
-    return pa.array([text and _name_of(text, are_sources) for text in column.to_pylist()], pa.string())
+    return pa.array([text and _name_of(text, are_sources, known) for text in column.to_pylist()], pa.string())
 
 
-def _name_of(text: str, is_source: bool) -> str:
+def _name_of(text: str, is_source: bool, known: re.Pattern[str] | None) -> str:
     if is_source and _is_path(text):
         return f"…/{text.rstrip('/').rsplit('/', 1)[-1]}"
-    return text if is_source else without_paths(text)
+    return text if is_source else without_paths(text, known)
 
 
 def _is_path(text: str) -> bool:
@@ -292,14 +330,14 @@ def hashed(name: str, secret: bytes) -> str:
     return f"person-{hmac.new(secret, name.encode(), hashlib.sha256).hexdigest()[:16]}"
 
 
-def _copy_ledger(source: Path, target: Path, secret: bytes | None) -> int:
+def _copy_ledger(source: Path, target: Path, secret: bytes | None, known: re.Pattern[str] | None) -> int:
     """Copy the ledger as of one moment; returns the number of names hashed."""
     draft = target.with_name(f".{target.name}.draft")
     try:
         with contextlib.closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)) as old:
             old.execute("VACUUM INTO ?", (str(draft),))
         with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as copy:
-            people = _rewrite(copy, secret)
+            people = _rewrite(copy, secret, known)
             copy.execute("VACUUM INTO ?", (str(target),))  # what was written over is in no free page of this one
     except sqlite3.Error as error:
         raise SurveyError(f"{source} cannot be copied ({error}); `voorwerp check {source.parent}` says more") from None
@@ -309,7 +347,7 @@ def _copy_ledger(source: Path, target: Path, secret: bytes | None) -> int:
     return people
 
 
-def _rewrite(copy: sqlite3.Connection, secret: bytes | None) -> int:
+def _rewrite(copy: sqlite3.Connection, secret: bytes | None, known: re.Pattern[str] | None) -> int:
     """Put hashes in the place of names, and cut paths down, in a copy that nobody else has open."""
     triggers = copy.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
     people: set[str] = set()
@@ -317,7 +355,7 @@ def _rewrite(copy: sqlite3.Connection, secret: bytes | None) -> int:
     for name, _ in triggers:  # they refuse every change
         copy.execute(f'DROP TRIGGER "{name}"')
     for entry, who, payload in copy.execute("SELECT id, who, payload FROM entries").fetchall():
-        told = _without_paths(json.loads(payload))
+        told = _without_paths(json.loads(payload), known)
         if secret is not None:
             people.add(who)
             who, told = hashed(who, secret), _with_hashes(told, secret, people)

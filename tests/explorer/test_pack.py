@@ -179,10 +179,25 @@ def test_a_salt_that_others_may_read_is_refused(made: Path, tmp_path: Path, conf
         ("images/001.png", "images/001.png"),
         ("flux in erg/s/cm2, 1/2, g/r/i", "flux in erg/s/cm2, 1/2, g/r/i"),
         ("/images", "/images"),
+        ("file:///home/ann/x.fits and a:/home/ann/a.fits", "…/x.fits and a:…/a.fits"),
     ],
 )
 def test_absolute_paths_are_cut_down_and_nothing_else(text: str, left: str) -> None:
     assert without_paths(text) == left
+
+
+def test_folders_with_blanks_are_cut_too_where_they_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann smith")
+    paths = write_galaxies(tmp_path / "ann's sky" / "images", 3)
+    paths[2].write_text("no image")
+    rows = "".join(f"{i},{p},seen in {p} (/home/ann smith/a/b.txt)\n" for i, p in enumerate(paths))
+    (tmp_path / "m.csv").write_text(f"id,path,remark\n{rows}")
+    run(create(tmp_path / "s", [tmp_path / "m.csv"], CreateOptions(32, id_column="id", workers=1)))
+    run(pack(tmp_path / "s", tmp_path / "copy"))
+    opened = Survey.open(tmp_path / "copy")
+    assert opened.subject(0)["remark"] == "seen in …/000.png (…/b.txt)"
+    assert b"ann" not in everything_in(tmp_path / "copy")
+    opened.close()
 
 
 def test_linked_originals_stay_behind_unless_they_are_asked_for(tmp_path: Path) -> None:
