@@ -56,6 +56,7 @@ def survey_wide(
     reading: Reading,
     stretch: Stretch | None,
     listed_bands: Sequence[str] = (),
+    stretch_bands: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The part of the plan that holds for every image: bands, stretch, reading, pixel scale, extent; notes.
 
@@ -69,6 +70,8 @@ def survey_wide(
         As the user asked; None leaves it to the images.
     listed_bands
         Bands that the listing names, where it has one file for each.
+    stretch_bands
+        Bands that the stretch's values are of, where it is another survey's.
 
     Raises
     ------
@@ -99,6 +102,8 @@ def survey_wide(
         raise UsageError(
             f"the stretch is for {len(stretch.low)} bands, the images have {len(bands)} ({', '.join(bands)})"
         )
+    if len(stretch.low) > 1 and stretch_bands:
+        stretch = _reordered(stretch, stretch_bands, bands)
     reading = replace(reading, bands=bands, stretch=stretch)
     if not stretch.is_derived:
         crop = replace(crop, n_bands=len(bands))
@@ -141,6 +146,17 @@ def how_read(
         roots=tuple(roots),
     )
     return replace(crop, n_bands=len(plan["bands"])), reading
+
+
+def _reordered(stretch: Stretch, before: Sequence[str], bands: Sequence[str]) -> Stretch:
+    """A stretch of the bands `before` with its values in the order of `bands`."""
+    if sorted(before) != sorted(bands):
+        raise UsageError(
+            f"the other survey's stretch is for the bands {', '.join(before)}, the images have {', '.join(bands)}; "
+            "name them alike with --bands, or leave out --stretch-from"
+        )
+    places = [list(before).index(band) for band in bands]
+    return replace(stretch, low=tuple(stretch.low[i] for i in places), high=tuple(stretch.high[i] for i in places))
 
 
 def _described(decoders: Decoders, items: Sequence[Item], reading: Reading) -> list[Described]:

@@ -166,7 +166,7 @@ def _planned(
 
     crop = replace(options.check(), extent=extent)
     bands = reading.bands if len(mosaics[0].paths) > 1 else ()
-    plan = survey_wide(decoders, len(inside), items, crop, reading, options.stretch, bands)
+    plan = survey_wide(decoders, len(inside), items, crop, reading, options.stretch, bands, options.stretch_bands)
     contexts = [_context(extent if not options.extent_arcsec else round(options.extent_arcsec / s)) for s in scales]
     contexts += [_context(extent)] * (len(mosaics) - len(scales))
     return {

@@ -62,6 +62,8 @@ class CreateOptions:
         See `explorer.ingest.decoder.Reading`.
     stretch
         How values become 0–1; what it leaves open is derived from a sample. None: see `explorer.ingest.calibration`.
+    stretch_bands
+        Bands that the values of `stretch` are of, where it is another survey's; () takes them in channel order.
     pixel_scale_arcsec
         arcsec per px of every image, whatever the files say.
     originals
@@ -80,6 +82,7 @@ class CreateOptions:
     hdu: str | None = None
     dataset: str | None = None
     stretch: Stretch | None = None
+    stretch_bands: tuple[str, ...] = ()
     pixel_scale_arcsec: float | None = None
     originals: Literal["keep", "link"] = "keep"
 
@@ -116,7 +119,9 @@ class CreateOptions:
 
     def told(self) -> dict[str, Any]:
         """JSON that tells one command from another."""
-        told = {k: v for k, v in asdict(self).items() if k != "workers"}
+        told = {k: v for k, v in asdict(self).items() if k not in ("workers", "stretch_bands")}
+        if self.stretch_bands:
+            told["stretch_bands"] = list(self.stretch_bands)
         return {**told, "bands": list(self.bands), "stretch": self.stretch and self.stretch.to_dict()}
 
 
@@ -172,6 +177,7 @@ def create(
                         reading,
                         options.stretch,
                         plan.pop("bands"),
+                        options.stretch_bands,
                     )
                     build.write_plan({**plan, **found, "notes": [*plan["notes"], *found["notes"]]})
                 assert build.plan is not None

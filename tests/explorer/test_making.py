@@ -123,9 +123,8 @@ def test_create_says_bands_stretch_and_pixel_scale(
     assert survey.info.bands == ("g", "r", "i")
     assert survey.subject(0)["crop_side"] == 30
     # the stretch of this one for another, as it is
-    assert (
-        main(["create", str(tmp_path / "t"), str(linear), "--size", "32", "--stretch-from", str(tmp_path / "s")]) == 0
-    )
+    told = ["--size", "32", "--bands", "g,r,i", "--stretch-from", str(tmp_path / "s")]
+    assert main(["create", str(tmp_path / "t"), str(linear), *told]) == 0
     assert Survey.open(tmp_path / "t").info.stretch == survey.info.stretch
 
 

@@ -90,6 +90,24 @@ def test_another_surveys_stretch_is_used_as_it_is(stack: Path, tmp_path: Path, v
     assert first.percentiles == (5, 95)
 
 
+def test_another_surveys_stretch_goes_by_the_names_of_the_bands(
+    stack: Path, tmp_path: Path, voorwerp: Callable[..., str]
+) -> None:
+    told = ("--size", 16, "--bands", "g,i")
+    voorwerp("create", tmp_path / "first", stack, *told, "--stretch-low", "0,50", "--stretch-high", "100,300")
+    told = ("--size", 16, "--stretch-from", tmp_path / "first")
+    voorwerp("create", tmp_path / "second", stack, *told, "--bands", "i,g")
+    assert stretch_of(tmp_path / "second") == Stretch("linear", (50, 0), (300, 100))
+    with pytest.raises(UsageError, match="stretch is for the bands g, i, the images have g, r; name them alike"):
+        make(
+            tmp_path / "third",
+            stack,
+            bands=("g", "r"),
+            stretch=stretch_of(tmp_path / "first"),
+            stretch_bands=("g", "i"),
+        )
+
+
 def test_a_stretch_for_other_bands_is_refused(stack: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the stretch is for 3 bands, the images have 2"):
         make(tmp_path / "survey", stack, stretch=Stretch("linear", (0, 0, 0), (1, 1, 1)))
