@@ -270,7 +270,7 @@ def list_images(parts: Path, sources: list[Path], options: CreateOptions, decode
     if loose:
         raws.append(_list_files(parts / f"raw_{len(raws):05d}", Path("/"), (str(p)[1:] for p in loose)))
     with connect(parts) as database:
-        plan = _combine(database, parts, raws)
+        plan = _combine(database, parts, raws, notes)
     for raw in raws:
         raw.file.unlink()
     named = {raw.bands for raw in raws}
@@ -455,7 +455,7 @@ def _band_columns(names: list[str], base: str, bands: Sequence[str]) -> dict[str
     return {band: exact[band.lower()] for band in bands} if all(band.lower() in exact for band in bands) else {}
 
 
-def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw]) -> dict[str, Any]:
+def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw], notes: list[str]) -> dict[str, Any]:
     """Join the sources' listings into one, in order, with unique ids and final types."""
     own = list(dict.fromkeys(name for raw in raws for name in raw.names))
     selects = []
@@ -488,9 +488,8 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw])
         kind, sql, metadata = type_of(database, column)
         lower = name.lower()
         if lower in ("ra", "dec") and lower not in seen and kind in (pa.int64(), pa.float64(), pa.float32()):
-            low, high = (0, 360) if lower == "ra" else (-90, 90)
             seen.add(lower)
-            known[lower] = f"CASE WHEN ({sql})::DOUBLE BETWEEN {low} AND {high} THEN ({sql})::DOUBLE END"
+            known[lower] = _degrees(database, name, f"({sql})::DOUBLE", 360 if lower == "ra" else 90, notes)
             continue
         if lower == "zooniverse_subject_id" and lower not in seen and kind == pa.int64():
             seen.add(lower)
@@ -513,6 +512,16 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw])
             writer.write_table(pa.table([a.cast(f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema))
             start += len(table)
     return {"n": n, "integer_ids": integer_ids}
+
+
+def _degrees(database: duckdb.DuckDBPyConnection, name: str, angle: str, most: int, notes: list[str]) -> str:
+    """SQL for RA (0 ≤ ra < 360) or Dec, deg, of the SQL `angle`; null, and counted in a note, beyond ±`most`."""
+    inside = f"{angle} BETWEEN -{most} AND {most}"
+    if n := one(database, f"SELECT count(*) FROM listed WHERE NOT isnan({angle}) AND NOT {inside}"):
+        notes.append(f'{n:,} values of "{name}" are not between −{most} and {most} deg and were left out')
+    if most == 360:
+        angle = f"CASE WHEN {angle} >= 0 AND {angle} < 360 THEN {angle} ELSE ({angle} + 360) % 360 END"
+    return f"CASE WHEN {inside} THEN {angle} END"
 
 
 def _identifier(database: duckdb.DuckDBPyConnection, raws: list[_Raw]) -> str:

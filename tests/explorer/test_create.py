@@ -214,6 +214,21 @@ def test_tsv_and_parquet_manifests(tmp_path: Path, suffix: str) -> None:
     opened.close()
 
 
+def test_positions_of_a_manifest_are_brought_to_one_turn_and_others_counted(tmp_path: Path) -> None:
+    told = [("-0.5", 0), ("359.5", -90), ("360", 90), ("-360", 91), ("1e-20", -91), ("-1e-20", 5), ("361", 5), ("", 5)]
+    rows: list[list[object]] = [["path", "ra", "dec"]]
+    for path, place in zip(write_galaxies(tmp_path / "images", len(told)), told, strict=True):
+        rows.append([path, *place])
+    totals = make(tmp_path / "survey", write_csv(tmp_path / "m.csv", *rows))
+    opened = Survey.open(tmp_path / "survey")
+    nan = float("nan")
+    assert opened.column("ra") == pytest.approx([359.5, 359.5, 0, 0, 1e-20, 0, nan, nan], nan_ok=True, abs=0)
+    assert opened.column("dec") == pytest.approx([0, -90, 90, nan, nan, 5, 5, 5], nan_ok=True)
+    for sentence in ('1 values of "ra" are not between −360', '2 values of "dec" are not between −90 and 90 deg'):
+        assert sum(sentence in note for note in totals["notes"]) == 1
+    opened.close()
+
+
 def test_several_sources_are_joined_in_their_order(tmp_path: Path) -> None:
     write_galaxies(tmp_path / "one", 2)
     loose = write_galaxies(tmp_path / "two", 1, seed=5)[0].rename(tmp_path / "loose.png")
