@@ -100,10 +100,9 @@ def pack(
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise IngestError(f"{target} is there already; give the copy a folder of its own")
         if (path / layout.PARTS).is_dir() and any((path / layout.PARTS).iterdir()):
-            raise SurveyError(
-                f"an `add` to {path} was stopped, or is at work; finish it first, or remove {path / layout.PARTS}"
-            )
+            raise SurveyError(f"an `add` to {path} was stopped, or is at work; the same `add` again finishes it")
         target.parent.mkdir(parents=True, exist_ok=True)
+        _check_nothing_beyond(survey)
         with full_disk_said(target), survey.lock(), artifacts.replacing_folder(target) as working:
             totals = yield from _copy(survey, working, names, keep_originals)
             problems = check(working) + ledger.check(working, survey.info.survey_id, survey.subject_ids)
@@ -114,6 +113,22 @@ def pack(
     finally:
         survey.close()
     return totals
+
+
+def _check_nothing_beyond(survey: Survey) -> None:
+    """Refuse what an `add` that was given up has left: images that are no subjects, one file with those that are."""
+    path = survey.path
+    is_longer = False
+    for folder in (path / layout.ORIGINALS, path / layout.THUMBNAILS):
+        ends = np.cumsum([len(layout.Pack.offsets(file)) - 1 for file in sorted(folder.glob("*.npy"))])
+        is_longer |= len(list(folder.glob("*.pack"))) > int(np.searchsorted(ends, survey.n)) + 1
+    with contextlib.suppress(OSError, ValueError, EOFError):  # `check` says it of the copy
+        is_longer |= len(np.load(path / layout.DIGESTS, mmap_mode="r", allow_pickle=False)) > survey.n
+    if is_longer:
+        raise SurveyError(
+            f"{path} holds images beyond its {survey.n:,} subjects, left by an `add` that was stopped; the same `add` "
+            "again finishes it, then pack"
+        )
 
 
 def _copy(

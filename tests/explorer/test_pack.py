@@ -13,7 +13,7 @@ import pytest
 
 from explorer.cli import main
 from explorer.errors import IngestError, SurveyError, UsageError
-from explorer.ingest.add import add
+from explorer.ingest.add import Addition, AddOptions, add
 from explorer.ingest.images import CreateOptions, create
 from explorer.ledger import Ledger
 from explorer.ledger import check as check_ledger
@@ -246,6 +246,26 @@ def test_nothing_is_left_where_a_copy_cannot_be_made(made: Path, tmp_path: Path)
     with pytest.raises(SurveyError, match=r"an `add` to .* was stopped, or is at work"):
         run(pack(survey, tmp_path / "copy"))
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "config") == ["survey"]
+
+
+def test_what_an_add_that_was_given_up_has_left_is_in_no_copy(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey = tmp_path / "survey"
+    shutil.copytree(made, survey)
+    rows = [f"{20 + i},{path}" for i, path in enumerate(write_galaxies(tmp_path / "more", 3, seed=7))]
+    (tmp_path / "m.csv").write_text("\n".join(["id,path", *rows]) + "\n")
+    options = AddOptions(id_column="id", workers=1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Addition, "finish", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        run(add(survey, [tmp_path / "m.csv"], options))
+    shutil.rmtree(survey / "parts")
+    assert check(survey) == []
+    with pytest.raises(SurveyError, match=r"holds images beyond its 6 subjects, .*the same `add` again finishes it"):
+        run(pack(survey, tmp_path / "copy"))
+    run(add(survey, [tmp_path / "m.csv"], options))
+    run(pack(survey, tmp_path / "copy"))
+    assert check(tmp_path / "copy") == []
 
 
 def test_ids_that_are_paths_are_said(made: Path, tmp_path: Path) -> None:
