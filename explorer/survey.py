@@ -20,6 +20,7 @@ all but subjects.parquet may be longer than the survey; what is beyond its rows 
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import tomllib
@@ -85,7 +86,6 @@ SUBJECTS_SCHEMA = pa.schema(
 #: Rows read at once to show one subject.
 ROW_GROUP = 16_384
 
-_EXACT = 2**53
 #: Linked originals that are gone and named.
 _NAMED = 3
 #: What is kept of runs and maps: it does not change with the columns.
@@ -214,8 +214,8 @@ class Link:
     ----------
     paths
         The file, or one per band.
-    size, mtime_ns
-        Bytes and time of change of the first, as they were when it became a subject.
+    sizes, mtimes_ns
+        Bytes and time of change of each, as they were when it became a subject.
     member
         Its place in a stack; None where a file is one image.
     x, y, context
@@ -223,8 +223,8 @@ class Link:
     """
 
     paths: tuple[str, ...]
-    size: int
-    mtime_ns: int
+    sizes: tuple[int, ...]
+    mtimes_ns: tuple[int, ...]
     member: int | None = None
     x: float | None = None
     y: float | None = None
@@ -241,12 +241,12 @@ class Link:
         """
         paths = tuple(paths)
         found = [Path(path).stat() for path in paths]
-        return cls(paths, found[0].st_size, found[0].st_mtime_ns, **where)
+        return cls(paths, tuple(f.st_size for f in found), tuple(f.st_mtime_ns for f in found), **where)
 
     def to_bytes(self) -> bytes:
         """What stands in the pack: JSON."""
         record = {"link": self.paths, "member": self.member, "x": self.x, "y": self.y, "context": self.context}
-        return json.dumps({**record, "size": self.size, "mtime_ns": self.mtime_ns}).encode()
+        return json.dumps({**record, "sizes": self.sizes, "mtimes_ns": self.mtimes_ns}).encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
@@ -259,19 +259,21 @@ class Link:
         """
         try:
             record = json.loads(content)
-            where = {name: record[name] for name in ("size", "mtime_ns", "member", "x", "y", "context")}
-            return cls(tuple(record["link"]), **where)
+            where = {name: record[name] for name in ("member", "x", "y", "context")}
+            if "size" in record:  # the first's alone, as surveys had it at first
+                record |= {"sizes": [record["size"]], "mtimes_ns": [record["mtime_ns"]]}
+            return cls(tuple(record["link"]), tuple(record["sizes"]), tuple(record["mtimes_ns"]), **where)
         except (ValueError, KeyError, TypeError) as error:
             raise SurveyError(f"a link to an original cannot be read ({type(error).__name__}: {error})") from None
 
     def problem(self) -> str | None:
         """Why the original is not there any more as it was, in one sentence; None where it is."""
-        for path in self.paths:
+        for path, size, mtime_ns in itertools.zip_longest(self.paths, self.sizes, self.mtimes_ns):
             try:
                 found = Path(path).stat()
             except OSError as error:
                 return f"{path} is gone ({error.strerror})"
-            if path == self.paths[0] and (found.st_size, found.st_mtime_ns) != (self.size, self.mtime_ns):
+            if size is not None and (found.st_size, found.st_mtime_ns) != (size, mtime_ns):
                 return f"{path} has changed"
         return None
 
@@ -582,7 +584,8 @@ class Survey:
     def column(self, name: str) -> np.ndarray:
         """A whole column in row order: float64 for numbers (NaN: missing), else text as object (None: missing).
 
-        Ids and integers beyond 2⁵³ come as text, so that no digit is lost.
+        Ids come as text, so that no digit is lost; a column of integers beyond 2⁵³ is one of ids by its field's
+        ``kind``, which whoever writes it sets.
 
         Raises
         ------

@@ -271,8 +271,7 @@ class Addition(Build):
         _check_ids(self.survey, ids)
         own = self._own_columns()
         table = pq.read_table(self.parts / LISTING, columns=list(own))
-        empty = {own[alias].name for alias in own if table.column(alias).null_count == len(table)}
-        _schema(self.survey, list(own.values()), empty)
+        _schema(self.survey, list(own.values()), {own[alias].name: table.column(alias) for alias in own})
         return {"integer_ids": _has_integer_ids(self.survey)}
 
     # ---------------------------------------------------------------------------------------------------- last step
@@ -353,8 +352,7 @@ def _add_rows(
         ours = {name.lower() for name in SUBJECTS_SCHEMA.names}
         given = [field.with_name(f"{field.name}_given" if field.name.lower() in ours else field.name) for field in own]
         known |= {field.name: table.column(old.name) for old, field in zip(own, given, strict=True)}
-        empty = {field.name for field in given if known[field.name].null_count == len(table)}
-        schema = _schema(survey, given, empty)
+        schema = _schema(survey, given, {field.name: known[field.name] for field in given})
         integers = integers_of(pa.chunked_array(ids).combine_chunks()) if _has_integer_ids(survey) else None
         none = np.arange(n_before + len(table), dtype=np.uint64)
         places = np.stack([table.column(name).to_numpy() for name in ("ra", "dec")])
@@ -413,20 +411,20 @@ def _has_integer_ids(survey: Survey) -> bool:
     return found is not None and np.array_equal(found, survey.subject_ids)
 
 
-def _schema(survey: Survey, own: Sequence[pa.Field], empty: Sequence[str] | set[str] = ()) -> pa.Schema:
+def _schema(survey: Survey, own: Sequence[pa.Field], values: Mapping[str, pa.ChunkedArray] | None = None) -> pa.Schema:
     """The survey's columns and, after them, those that are new.
 
     Parameters
     ----------
     own
-        The added subjects' own columns.
-    empty
-        Names of those without a value: their type says nothing.
+        The added subjects' own columns. One of integers beyond 2⁵³ makes an id of the survey's number of its name.
+    values
+        Name → values, where they are still to be checked. Where all are missing their type says nothing.
 
     Raises
     ------
     IngestError
-        A column holds another type than the survey's of that name.
+        A column holds another type than the survey's of that name, or integers that it cannot hold.
     """
     schema = pq.read_schema(survey.path / layout.SUBJECTS)
     fields = list(schema)
@@ -434,14 +432,26 @@ def _schema(survey: Survey, own: Sequence[pa.Field], empty: Sequence[str] | set[
         if field.name not in schema.names:
             fields.append(field)
             continue
-        before = schema.field(field.name).type
+        place = schema.get_field_index(field.name)
+        before = schema.field(place).type
+        if before == field.type and pa.types.is_integer(before) and (field.metadata or {}).get(b"kind") == b"id":
+            fields[place] = fields[place].with_metadata({**(fields[place].metadata or {}), b"kind": b"id"})
+        if values is None or values[field.name].null_count == len(values[field.name]):
+            continue
         wider = pa.types.is_floating(before) and (pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
         as_text = pa.types.is_string(before) and pa.types.is_integer(field.type)
-        if not (before == field.type or wider or as_text or field.name in empty):
+        if not (before == field.type or wider or as_text):
             raise IngestError(
                 f'column "{field.name}" holds {field.type} in what is added, and {before} in {survey.path}; make them '
                 "agree, or give it another name"
             )
+        try:
+            values[field.name].cast(before)
+        except pa.ArrowInvalid:
+            raise IngestError(
+                f'column "{field.name}" holds integers in what is added that lose digits as {before}, which it holds '
+                f"in {survey.path}; give it another name"
+            ) from None
     return pa.schema(fields, metadata=schema.metadata)
 
 

@@ -172,9 +172,22 @@ def test_columns_that_only_one_side_has_are_missing_on_the_other(survey: Path, g
     assert Survey.open(survey).varies("remark")
 
 
+def test_integers_beyond_two_to_the_53_stay_exact_in_a_column_of_smaller_ones(tmp_path: Path) -> None:
+    paths = write_galaxies(tmp_path / "images", 3)
+    first = manifest(tmp_path / "a.csv", "id,path,parent", f"1,{paths[0]},7", f"2,{paths[1]},8")
+    run(create(tmp_path / "s", [first], CreateOptions(32, id_column="id", workers=1)))
+    more = manifest(tmp_path / "b.csv", "id,path,parent", f"3,{paths[2]},588848901523702001")
+    run(add(tmp_path / "s", [more], AddOptions(id_column="id", workers=1)))
+    assert Survey.open(tmp_path / "s").column("parent").tolist() == ["7", "8", "588848901523702001"]
+
+
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
+        (
+            ["id,path,mag", "9,images/070.png,588848901523702001"],
+            'column "mag" holds integers in what is added that lose digits as double, which it holds in',
+        ),
         (
             ["id,path", "1003,images/070.png"],
             r'the id "1003" is in .*survey already, as 1 of 1 are; give new subjects ids',
