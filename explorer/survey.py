@@ -119,7 +119,8 @@ class SurveyInfo:
     extent_arcsec
         Side of the crop on the sky, arcsec, where it was asked for in arcsec.
     reading
-        What `create` was told about where in a file the image is (HDU, dataset); `add` reads likewise.
+        What `create` was told about where in a file the image is (HDU, dataset); `add` reads likewise. ``is_cut_out``
+        is true where the subjects were cut from large images.
     """
 
     survey_id: str

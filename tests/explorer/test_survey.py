@@ -481,6 +481,20 @@ def test_a_link_says_when_its_file_is_gone_or_another(tmp_path: Path) -> None:
             Link.from_bytes(content)
 
 
+def test_a_link_of_a_file_per_band_knows_each_of_them(tmp_path: Path) -> None:
+    files = [tmp_path / f"{band}.fits" for band in "gri"]
+    for file in files:
+        file.write_bytes(b"12345")
+    link = Link.from_bytes(Link.to(map(str, files)).to_bytes())
+    assert link.problem() is None
+    files[2].write_bytes(b"123456")
+    assert link.problem() == f"{files[2]} has changed"
+    old = {"link": list(map(str, files)), "member": None, "x": None, "y": None, "context": None}
+    found = files[0].stat()
+    old |= {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
+    assert Link.from_bytes(json.dumps(old).encode()).problem() is None  # it knows the first alone
+
+
 def test_preprocessing_names_the_stretch_and_the_extent_on_the_sky_only_where_they_are_told() -> None:
     info = SurveyInfo("u", "n", 64, ("g", "r", "i", "z", "y"), "center", None, "now", extent_arcsec=30.0)
     survey = Survey.__new__(Survey)
