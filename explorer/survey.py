@@ -811,6 +811,10 @@ class Survey:
             raise SurveyError(str(error)) from None
         rows = self.rows_of(table.column("subject_id").to_numpy())
         if stray := int((rows < 0).sum()):
+            if self.n_added:
+                raise SurveyError(
+                    f"{path} has {stray:,} subjects that were added since the survey was opened; open it again"
+                )
             raise SurveyError(f"{path} has {stray:,} subjects that are not in the survey")
         return table, rows
 

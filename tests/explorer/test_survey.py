@@ -311,6 +311,21 @@ def test_misaligned_runs_are_refused_when_they_are_read(copy: Path) -> None:
     survey.close()
 
 
+def test_a_run_of_subjects_that_were_added_since_is_said_to_be_one(copy: Path) -> None:
+    survey = Survey.open(copy)
+    subjects = pq.read_table(copy / "subjects.parquet")
+    row = subjects.slice(0, 1).set_column(0, subjects.schema.field(0), pa.array([999]))
+    pq.write_table(pa.concat_tables([subjects, row]), copy / "subjects.parquet")
+    survey.refresh()
+    folder = copy / "runs" / "20260101-000000-score"
+    table = pq.read_table(folder / "scores.parquet")
+    ids = pa.array([*table.column("subject_id").to_pylist()[1:], 999])
+    pq.write_table(table.set_column(0, "subject_id", ids), folder / "scores.parquet")
+    with pytest.raises(SurveyError, match="has 1 subjects that were added since the survey was opened; open it again"):
+        survey.scores(folder.name)
+    survey.close()
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
