@@ -105,6 +105,11 @@ def add(
             raise UsageError("there is nothing to add; name folders, manifests or images")
         if survey.info.originals == "none" and survey.has_images:
             raise UsageError(f"{path} is a copy without originals; add to the survey that it was packed from")
+        if survey.info.reading.get("is_cut_out"):
+            raise UsageError(
+                f"{path} was made with --cut-out, and adding cut-outs is not possible yet; create a survey of its own "
+                "from the new mosaic"
+            )
         if survey.info.crop == "none":
             return (yield from _add_rows(survey, sources, options))
         return (yield from _add_images(survey, [Path(source).absolute() for source in sources], options))

@@ -171,6 +171,7 @@ def _planned(
     contexts += [_context(extent)] * (len(mosaics) - len(scales))
     return {
         **plan,
+        "reading": {**plan["reading"], "is_cut_out": True},
         "n": len(places.mosaic),
         "integer_ids": catalogue is not None and integers_of(places.source_id) is not None,
         "extent": extent,

@@ -612,6 +612,7 @@ def read_original(link: Mapping[str, Any], bands: Sequence[str], reading: Mappin
         It cannot be read any more.
     """
     told = {**(reading or {}), "bands": tuple(bands)}
+    told.pop("is_cut_out", None)
     how = Reading(**{**told, "picks": tuple(told.get("picks", ()))})
     item = Item(tuple(link["link"]), *(link.get(name) for name in ("member", "x", "y", "context")))
     try:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image
 from explorer.cli import main
 from explorer.errors import IngestError, UsageError
 from explorer.ingest import detection
+from explorer.ingest.add import add
 from explorer.ingest.cut_outs import create_cut_outs
 from explorer.ingest.decoder import Reading, read_original
 from explorer.ingest.detection import COLUMNS, detect
@@ -33,6 +35,7 @@ from explorer.ingest.groups import (
 from explorer.ingest.images import CreateOptions
 from explorer.survey import Survey, check
 from models.images import CONTEXT, ImageError, Stretch, area_average, corner, read_linear
+from tests.explorer.killed import tree
 from tests.mosaics import ARCSEC_PER_PX, write_mosaic
 
 HUBBLE = Path(skimage.__file__).parent / "data" / "hubble_deep_field.jpg"
@@ -418,6 +421,15 @@ def test_as_many_mosaics_as_bands_are_one_image(field: tuple[Path, Path], tmp_pa
         make(tmp_path / "no", bands[0], bands[1], tmp_path / "small.fits", **options)
 
 
+def test_a_mosaic_is_not_added_as_one_image(field: tuple[Path, Path], tmp_path: Path) -> None:
+    make(tmp_path / "survey", field[0], catalogue=field[1], id_column="id")
+    shutil.copy(field[0], tmp_path / "other.fits")
+    before = tree(tmp_path / "survey")
+    with pytest.raises(UsageError, match=r"was made with --cut-out, .* create a survey of its own from the new mosaic"):
+        list(add(tmp_path / "survey", [tmp_path / "other.fits"]))
+    assert tree(tmp_path / "survey") == before
+
+
 def test_linked_cut_outs_are_read_from_the_mosaic(field: tuple[Path, Path], tmp_path: Path) -> None:
     options: dict[str, Any] = {"catalogue": field[1], "id_column": "id"}
     make(tmp_path / "keep", field[0], **options)
@@ -427,7 +439,7 @@ def test_linked_cut_outs_are_read_from_the_mosaic(field: tuple[Path, Path], tmp_
     link = linked.link(3)
     assert link is not None
     told = json.loads(link.to_bytes())
-    assert read_linear(read_original(told, ["grey"]))[0].values.tolist() == (
+    assert read_linear(read_original(told, ["grey"], linked.info.reading))[0].values.tolist() == (
         read_linear(kept.original(3)[0])[0].values.tolist()
     )
     kept.close()
