@@ -6,7 +6,8 @@ Pictures have a *range* fixed by the file's type, never by its content, so that 
 file                values                       value range 0–1 stands for
 ==================  ===========================  =================================================
 8-bit grey, RGB     0 … 255                      0 … 255
-16-bit grey, RGB    0 … 65,535                   0 … 65,535 (the full range, whatever was used)
+16-bit grey         0 … 65,535                   0 … 65,535 (the full range, whatever was used)
+16-bit RGB          TIFF only; PNG is refused    0 … 65,535
 32-bit integer      refused outside 0 … 65,535   0 … 65,535
 32-bit float        refused outside 0 … 1        0 … 1, NaN and infinite values are missing
 ==================  ===========================  =================================================
@@ -380,6 +381,9 @@ def open_header(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Ima
     if is_color(image) and np.max(tags.get(_BITS_PER_SAMPLE, 8)) > 8:
         image.close()
         raise UnknownFormatError("holds more than 8 bits a color, of which Pillow keeps 8")
+    if image.format == "PNG" and image.mode != "I;16" and any(";16" in str(tile[3]) for tile in image.tile):
+        image.close()
+        raise ImageError("is a PNG of 16 bits a color, of which only 8 would be read; save it as 16-bit TIFF or FITS")
     width, height = image.size
     if width * height > max_pixels:
         image.close()

@@ -53,16 +53,14 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, shape, np.uint8)
 
 
-def png_of_size(width: int, height: int) -> bytes:
-    """A PNG whose header promises a size that its data does not have."""
+def png_of_size(width: int, height: int, depth: int = 8, color: int = 2, data: bytes = bytes(100)) -> bytes:
+    """A PNG of any header and data."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
-    )
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
 
 
 # ------------------------------------------------------------------------------------------------- area averaging
@@ -129,6 +127,14 @@ def test_16_bits_are_scaled_from_their_full_range() -> None:
     for kind in ("PNG", "TIFF"):
         made = prepare(encoded(pixels, kind), Crop(16, n_bands=1))
         assert np.abs(made.crop[:, :, 0] - pixels / 257).max() <= 0.51
+
+
+@pytest.mark.parametrize(("color", "n_channels"), [(2, 3), (4, 2), (6, 4)])
+def test_a_png_of_16_bits_a_color_is_refused_and_names_the_way_out(color: int, n_channels: int) -> None:
+    rows = b"".join(b"\x00" + bytes(range(i, i + 16 * n_channels)) for i in range(8))
+    with pytest.raises(ImageError, match="of which only 8 would be read; save it as 16-bit TIFF or FITS"):
+        open_header(png_of_size(8, 8, 16, color, rows))
+    assert open_header(png_of_size(8, 8, 16, 0)).mode == "I;16"
 
 
 def test_floats_from_0_to_1_are_read_and_others_refused() -> None:
