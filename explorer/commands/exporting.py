@@ -86,11 +86,13 @@ def find(survey: Path, text: tuple[str, ...]) -> None:
     A single - reads the ids from standard input. Every line printed is a source_id, RA and Dec in degrees and, for a
     coordinate, arcsec from it. Exit 1 if nothing is found.
     """
-    between = "\n" if any(" " in part for part in text) else " "  # an id with blanks was quoted, and is still one
-    asked = sys.stdin.buffer.read().decode(errors="replace") if text == ("-",) else between.join(text)
+    from explorer.services.lookup import cone_of
     from explorer.services.lookup import find as look_up
     from explorer.survey import Survey
 
+    asked = sys.stdin.buffer.read().decode(errors="replace") if text == ("-",) else " ".join(text)
+    if len(text) > 1 and any(" " in part for part in text) and cone_of(asked) is None:
+        asked = "\n".join(text)  # an id with blanks was quoted, and is still one
     opened = Survey.open(survey)
     found = look_up(opened, asked)
     ra, dec = opened.column("ra")[found.rows], opened.column("dec")[found.rows]

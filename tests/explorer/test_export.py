@@ -321,3 +321,5 @@ def test_the_command_finds_subjects(image_survey: Path, voorwerp: Callable[..., 
     assert said.splitlines() == [str(FIRST_ID), "1 of 2 found; 1 is not in this survey: no such"]
     with pytest.raises(AssertionError, match=r"ended with 1:\s+no subject of this survey has RA and Dec"):
         voorwerp("find", image_survey, "150.1", "-2.2")
+    with pytest.raises(AssertionError, match=r"ended with 1:\s+no subject of this survey has RA and Dec"):
+        voorwerp("find", image_survey, "150.1163 2.2058", "5arcsec")  # one place, half of it quoted
