@@ -49,18 +49,6 @@ class Samp:
         self._ids: set[str] = set()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def clients(self) -> list[str]:
-        """Names of the applications at the hub, without the hub and us.
-
-        Raises
-        ------
-        SampError
-            No hub, or it does not answer.
-        """
-        with self._lock:
-            self._connect()
-            return self._names(self._call("getRegisteredClients"))
-
     def send_table(self, table: pa.Table, name: str) -> list[str]:
         """Let every application that takes tables load `table` as VOTable; return their names.
 
