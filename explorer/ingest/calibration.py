@@ -91,6 +91,11 @@ def survey_wide(
         )
     if len({found.is_physical for found in probed}) == 2:
         notes.append("pictures and physical values stand side by side; they are compared as they are")
+    if several := Counter(found.choices for found in probed if len(found.choices) > 1).most_common(1):
+        (choices, n_files), *_ = several
+        who = "each file holds" if n_files == len(probed) else f"{n_files} of {len(probed)} files looked at hold"
+        names = ", ".join(choices[:8]) + (" …" if len(choices) > 8 else "")
+        notes.append(f"{who} {len(choices)} images ({names}); the first was read: --hdu or --bands name others")
     if reading.extent_arcsec and not reading.pixel_scale and not any(found.pixel_scale for found in probed):
         raise UsageError(
             f"an extent in arcsec needs a pixel scale, and none of {len(probed)} images looked at says one; "

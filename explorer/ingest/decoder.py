@@ -545,6 +545,7 @@ class Described:
     is_physical: bool
     pixel_scale: float | None
     unit: str | None
+    choices: tuple[str, ...] = ()  # images in its FITS file, of which nobody told which is meant
 
 
 def is_fits(paths: Sequence[str]) -> bool:
@@ -575,7 +576,13 @@ def describe(item: Item, reading: Reading) -> Described:
     sky = image.sky((width - 1) / 2, (height - 1) / 2)
     if isinstance(image, Held) and not np.isfinite(image.values).any():
         raise ImageError("every value is missing (NaN or infinite)")
-    return Described(n_bands, image.names, image.top is None, _scale(sky), image.unit)
+    choices: tuple[str, ...] = ()
+    if is_fits(item.paths):
+        from explorer.ingest.fits import SectionReader
+
+        with contextlib.suppress(ImageError, OSError):  # what is read is sound
+            choices = image.choices() if isinstance(image, SectionReader) else ()
+    return Described(n_bands, image.names, image.top is None, _scale(sky), image.unit, choices)
 
 
 def sample(item: Item, crop: Crop, reading: Reading) -> np.ndarray:

@@ -84,6 +84,7 @@ class SectionReader:
             planes = _planes(self._file, hdu, bands, picks)
         self._planes = planes
         first = planes[0]
+        self._path, self._is_told = path, bool(hdu or picks or bands)
         for plane in planes:
             if plane.shape != first.shape:
                 sizes = [f"{width:,} × {height:,}" for height, width in (plane.shape, first.shape)]
@@ -104,6 +105,22 @@ class SectionReader:
             self._open.append(weakref.finalize(self, os.close, self._handle))
         if all(plane.offset is not None for plane in planes):
             self._file.close()
+
+    def choices(self) -> tuple[str, ...]:
+        """Names of all images in the file, where nobody told which is meant and the first is read; else ().
+
+        Raises
+        ------
+        ImageError, OSError
+            A header further on is broken.
+        """
+        if self._is_told:
+            return ()
+        with _refusing():
+            if self._handle is None:  # the file is open
+                return _images(self._file)
+            with _open(self._path) as file:
+                return _images(file)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -368,9 +385,17 @@ def _first_image(file: Any) -> int:
             hdu = file[number]
         except IndexError:
             raise ImageError(f"holds no image; the file has {_listed(file)}") from None
-        if getattr(hdu, "is_image", False) and len(getattr(hdu, "shape", None) or ()) >= 2:
+        if _is_image(hdu):
             return number
         number += 1
+
+
+def _is_image(hdu: Any) -> bool:
+    return getattr(hdu, "is_image", False) and len(getattr(hdu, "shape", None) or ()) >= 2
+
+
+def _images(file: Any) -> tuple[str, ...]:
+    return tuple(str(hdu.name).strip() or str(number) for number, hdu in enumerate(file) if _is_image(hdu))
 
 
 def _find(file: Any, name: str) -> int | None:

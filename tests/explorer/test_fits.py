@@ -269,6 +269,17 @@ def test_context_is_three_extents_and_the_key_lies_in_it(folder: Path, tmp_path:
     opened.close()
 
 
+def test_that_the_first_of_several_images_was_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for i in range(2):
+        images = [fits.ImageHDU(values, name=name) for name, values in zip("IGR", planes(seed=i), strict=True)]
+        fits.HDUList([fits.PrimaryHDU(), *images]).writeto(tmp_path / "images" / f"{i}.fits")
+    said = "each file holds 3 images (I, G, R); the first was read: --hdu or --bands name others"
+    assert said in make(tmp_path / "survey", tmp_path / "images")["notes"]
+    for name, told in (("hdu", {"hdu": "G"}), ("bands", {"bands": ("g", "r", "i")})):
+        assert not [note for note in make(tmp_path / name, tmp_path / "images", **told)["notes"] if "images (" in note]
+
+
 def test_the_key_of_an_original_that_is_reduced_is_in_whole_px(tmp_path: Path) -> None:
     values = np.random.default_rng(1).normal(100, 10, (1103, 1105)).astype(np.float32)
     fits.writeto(tmp_path / "a.fits", values, header())
