@@ -305,6 +305,12 @@ class Addition(Build):
         schema = _schema(survey, list(self._own_columns().values()))
         write_subjects(self.path, schema, itertools.chain(_before(survey, schema), self._subjects(schema, made)))
 
+    def nothing_left(self) -> IngestError:
+        """As for `Build`; what is refused goes to quarantine all the same."""
+        self._join_refused(self.begun["n_refused_before"])
+        report = write_report(self.path, self.survey.info.name, self.survey.n)
+        return IngestError(f"{super().nothing_left()}; nothing was added, and {report} shows them")
+
     def totals(self) -> dict[str, Any]:
         """As `Build.totals`, and n_added, n_refused, n_joined, n_twins."""
         totals = super().totals()

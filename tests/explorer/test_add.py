@@ -197,7 +197,6 @@ def test_integers_beyond_two_to_the_53_stay_exact_in_a_column_of_smaller_ones(tm
             ["id,path,mag", "9,images/070.png,bright"],
             r'column "mag" holds string in what is added, and double in .*survey',
         ),
-        (["id,path", "9,images/absent.png"], "none of 1 images can become a subject"),
     ],
 )
 def test_what_does_not_go_with_the_survey_is_one_sentence(
@@ -262,7 +261,7 @@ def test_runs_from_before_keep_their_own_subjects(
     assert np.isfinite(opened.scores(folder.name)["image_score"]).tolist() == [True] * 70 + [False] * 30
     assert main(["check", str(survey)]) == 0
     said = capsys.readouterr().out
-    assert "is sound: 100 subjects, 1 runs, 0 maps" in said
+    assert "is sound: 100 subjects, 1 run, 0 maps" in said
     assert "20260101-000000-score: 70 of 100 subjects are scored" in said
 
 
@@ -331,6 +330,26 @@ def test_what_was_refused_is_kept_with_what_is_refused_now(survey: Path, galaxie
     refused = pq.read_table(survey / "quarantine.parquet")
     assert refused.column("source_id").to_pylist() == ["3000", "3001"]
     assert "2 of 74 images could not be used" in (survey / "quarantine.html").read_text()
+
+
+def test_where_every_image_is_refused_quarantine_has_them_and_the_rest_is_as_it_was(
+    survey: Path, galaxies: Path
+) -> None:
+    before = tree(survey)
+    source = manifest(galaxies / "none.csv", "id,path", "9,images/absent.png")
+    with pytest.raises(IngestError, match=r"none of 1 images can become a subject; .*quarantine.html shows them"):
+        run(add(survey, [source], AddOptions(id_column="id", workers=1)))
+    refused = pq.read_table(survey / "quarantine.parquet")
+    assert refused.select(["source_id", "reason"]).to_pylist() == [
+        {"source_id": "9", "reason": "there is no such file"}
+    ]
+    assert "1 of 71 images could not be used" in (survey / "quarantine.html").read_text()
+    after = tree(survey)
+    assert {k: v for k, v in after.items() if "quarantine" not in k} == {
+        k: v for k, v in before.items() if "quarantine" not in k
+    }
+    assert not (survey / "parts").exists()
+    assert check(survey) == []
 
 
 def test_rows_are_added_to_a_survey_without_images(tmp_path: Path) -> None:
