@@ -907,7 +907,7 @@ def linear_pixels(image: Image.Image) -> tuple[np.ndarray, float]:
 def reduced(linear: Linear, longest: int = MAX_CONTEXT_PX) -> tuple[Linear, int]:
     """Whole pixels averaged until no side is above `longest` px, and how many became one along a side.
 
-    The rest of a side that is no multiple is left out, at the right and at the bottom.
+    The rest of a side that is no multiple is left out, at the right and at the bottom; ra and dec stay the center's.
     """
     height, width, n_bands = linear.values.shape
     n = -(-max(height, width) // longest)
@@ -920,4 +920,18 @@ def reduced(linear: Linear, longest: int = MAX_CONTEXT_PX) -> tuple[Linear, int]
         values = np.asarray(np.nanmean(tiles, axis=(1, 3), dtype=np.float32))
     scale = None if linear.pixel_scale is None else linear.pixel_scale * n
     cd = None if linear.cd is None else (linear.cd[0] * n, linear.cd[1] * n, linear.cd[2] * n, linear.cd[3] * n)
-    return replace(linear, values=values, pixel_scale=scale, cd=cd), n
+    right, up = (min(columns * n, width) - width) / 2, (height - min(rows * n, height)) / 2  # the center's way, px
+    ra, dec = _moved(linear, right, up)
+    return replace(linear, values=values, pixel_scale=scale, cd=cd, ra=ra, dec=dec), n
+
+
+def _moved(linear: Linear, right: float, up: float) -> tuple[float | None, float | None]:
+    """The sky, deg, so many px from the center, in the plane that touches the sky there."""
+    if linear.cd is None or linear.ra is None or linear.dec is None:
+        return linear.ra, linear.dec
+    east = math.radians(linear.cd[0] * right + linear.cd[1] * up)
+    north = math.radians(linear.cd[2] * right + linear.cd[3] * up)
+    dec = math.radians(linear.dec)
+    to_pole = math.cos(dec) - north * math.sin(dec)
+    ra = linear.ra + math.degrees(math.atan2(east, to_pole))
+    return ra % 360, math.degrees(math.atan2(math.sin(dec) + north * math.cos(dec), math.hypot(east, to_pole)))

@@ -529,7 +529,8 @@ def _prepared_linear(item: Item, crop: Crop, reading: Reading) -> tuple[Prepared
         return made, file_size(Path(item.paths[0]))
     kept, n = reduced(linear)
     if n > 1:
-        ra, dec, scale, *in_px = made.place
+        _, _, scale, *in_px = made.place
+        ra, dec = (math.nan if value is None else value for value in (kept.ra, kept.dec))
         left, top, side = np.round(np.array(in_px) / n).tolist()  # whole px, NaN stays NaN
         made = replace(made, place=(ra, dec, scale * n, left, top, side))
     return made, write_linear(kept, names)

@@ -289,6 +289,7 @@ def test_the_key_of_an_original_that_is_reduced_is_in_whole_px(tmp_path: Path) -
     assert linear.values.shape == (512, 512, 1)
     assert [opened.subject(0)[f"crop_{name}"] for name in ("left", "top", "side")] == [0, 0, 512]
     assert opened.subject(0)["pixel_scale_arcsec"] == pytest.approx(0.4, rel=1e-4)
+    assert (opened.subject(0)["ra"], opened.subject(0)["dec"]) == (linear.ra, linear.dec)
     opened.close()
 
 

@@ -527,6 +527,19 @@ def test_a_large_original_is_reduced_by_whole_pixels() -> None:
     assert reduced(Linear(values), 130)[1] == 1
 
 
+def test_the_center_of_a_reduced_original_is_that_of_the_pixels_that_are_left() -> None:
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval, wcs.wcs.crpix = [359.9999, 60.0], [65.5, 25.5]  # the center of 130 × 50 px
+    wcs.wcs.cd = np.array([[-0.8, 0.6], [0.6, 0.8]]) * 0.2 / 3600
+    cd = tuple(float(value) for value in wcs.wcs.cd.ravel())
+    whole = Linear(measured(50, 130, 1), ra=359.9999, dec=60.0, cd=(cd[0], cd[1], cd[2], cd[3]))
+    kept, n = reduced(whole, 64)
+    assert n == 3
+    ra, dec = wcs.wcs_pix2world(128 / 2, 50 - 1 - 47 / 2, 0)  # of the 129 × 48 px at the top left
+    assert (kept.ra, kept.dec) == (pytest.approx(float(ra), abs=1e-9), pytest.approx(float(dec), abs=1e-9))
+
+
 @pytest.mark.parametrize(
     ("bands", "rgb"),
     [
