@@ -38,7 +38,7 @@ from explorer.services.jobs import JobService
 from explorer.services.originals import Originals
 from explorer.services.samp import Samp
 from explorer.state import ExplorerState
-from explorer.survey import Survey
+from explorer.survey import Survey, counted
 from explorer.views import map as map_view
 from explorer.views.controls import ColorView, SelectionView
 from explorer.views.find import FindView
@@ -379,7 +379,7 @@ def serve(
 
         server = _listen(session, address, port, explore, originals, inference, pool)
         url = server.url
-        click.echo(f"{survey.info.name}: {survey.n:,} subjects\n\n  {url}\n\nCtrl-C stops it.")
+        click.echo(f"{survey.info.name}: {counted(survey.n, 'subject')}\n\n  {url}\n\nCtrl-C stops it.")
         sys.stdout.flush()
         gc.freeze()  # what a start leaves stays: no collection walks it while a page is made
         inference.warm()

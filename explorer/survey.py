@@ -377,6 +377,11 @@ class _First:
         return self._array[(first, *rest)]
 
 
+def counted(n: int, thing: str) -> str:
+    """``1 row``, ``1,200 rows``."""
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
 @contextlib.contextmanager
 def write_lock(path: Path) -> Iterator[None]:
     """See `Survey.lock`; for a folder that cannot be opened yet."""

@@ -310,13 +310,16 @@ def stretch_of(
 
 def say_totals(survey: Path, totals: dict[str, Any], seconds: float) -> None:
     """Print what became of the images, and how they were read."""
+    from explorer.survey import counted
+
     n, refused = totals["n_subjects"], totals["n_quarantined"]
-    click.echo(f"{n:,} of {n + refused:,} images are subjects of {survey} ({seconds:,.0f} s)")
+    are = "is a subject" if n + refused == 1 else "are subjects"
+    click.echo(f"{n:,} of {counted(n + refused, 'image')} {are} of {survey} ({seconds:,.0f} s)")
     if refused:
         click.echo(f"{refused:,} of {n + refused:,} could not be used: {totals['report']} shows which and why")
     click.echo(made_how(totals["info"]))
     tune, test, groups = totals["n_tune"], totals["n_test"], totals["n_groups"]
-    click.echo(f"tune half {tune:,}, test half {test:,}; {n - groups:,} duplicates of another")
+    click.echo(f"tune half {tune:,}, test half {test:,}; {counted(n - groups, 'duplicate')} of another")
     for note in totals["notes"]:
         click.echo(f"note: {note}")
 
@@ -401,7 +404,7 @@ def add(survey: Path, sources: tuple[Path, ...], **told: Any) -> None:
 def check(survey: Path) -> None:
     """Say every problem of SURVEY at once; exit 1 if there is one."""
     from explorer.ledger import check as check_ledger
-    from explorer.survey import Survey, check, notices
+    from explorer.survey import Survey, check, counted, notices
 
     problems = check(survey)
     with contextlib.suppress(SurveyError):  # said already
@@ -411,7 +414,8 @@ def check(survey: Path) -> None:
         click.secho(problem, fg="red", err=True)
     if problems:
         raise click.exceptions.Exit(1)
-    click.echo(f"{survey} is sound: {opened.n:,} subjects, {len(opened.runs())} runs, {len(opened.maps())} maps")
+    held = {"subject": opened.n, "run": len(opened.runs()), "map": len(opened.maps())}
+    click.echo(f"{survey} is sound: {', '.join(counted(n, thing) for thing, n in held.items())}")
     for notice in notices(opened):
         click.echo(notice)
     opened.close()

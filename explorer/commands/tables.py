@@ -71,7 +71,7 @@ def import_run(
     """
     from explorer.ingest import imported
     from explorer.ledger import Ledger
-    from explorer.survey import Survey
+    from explorer.survey import Survey, counted
 
     options = imported.ImportOptions(latents, scores, id_column, score_column, ascending, name)
     made = imported.import_run(survey, options)
@@ -81,4 +81,4 @@ def import_run(
     opened.close()
     for sentence in made.sentences:
         click.echo(sentence)
-    click.echo(f"{made.run_id} has {made.n_rows:,} subjects")
+    click.echo(f"{made.run_id} has {counted(made.n_rows, 'subject')}")

@@ -28,7 +28,7 @@ from explorer.ingest.decoder import Decoders
 from explorer.ingest.join import match_ids
 from explorer.ingest.stacks import Array, arrays_of, refusing
 from explorer.ingest.tables import with_ids
-from explorer.survey import RUNS, SURVEY_TOML, Survey
+from explorer.survey import RUNS, SURVEY_TOML, Survey, counted
 from models import artifacts
 from models.artifacts import RUN_JSON, SCORES_SCHEMA, Run
 from models.images import Crop, ImageError
@@ -151,7 +151,9 @@ def import_run(path: Path | str, options: ImportOptions) -> Imported:
         entries = _side_by_side(vectors, scores, options, said)
         if not (path / SURVEY_TOML).exists():
             _make_survey(path, entries, scores, options)
-            said.insert(0, f"{path.name} is a new survey of {len(entries.of_vectors):,} subjects without images")
+            said.insert(
+                0, f"{path.name} is a new survey of {counted(len(entries.of_vectors), 'subject')} without images"
+            )
         survey = Survey.open(path)
         try:
             with survey.lock():
@@ -193,7 +195,7 @@ def read_vectors(told: str, options: ImportOptions, scratch: Path) -> Vectors:
         ids, words = _copy_columns(path, key, options, target)
     values: np.ndarray = np.load(target, mmap_mode="r", allow_pickle=False)
     n, d = values.shape
-    return Vectors(path, values, ids, f"{n:,} latent vectors of length {d:,} from {words}{path.name}")
+    return Vectors(path, values, ids, f"{counted(n, 'latent vector')} of length {d:,} from {words}{path.name}")
 
 
 def copy_array(path: str, key: str | None, id_name: str | None, target: str) -> tuple[list[str] | None, str]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from explorer.errors import IngestError, UsageError, no_such_column
 from explorer.ingest.catalogues import notes_of, read_catalogue, sky_columns, sky_positions
-from explorer.survey import ROW_GROUP, SUBJECTS, SUBJECTS_SCHEMA, Survey
+from explorer.survey import ROW_GROUP, SUBJECTS, SUBJECTS_SCHEMA, Survey, counted
 from models import artifacts
 
 #: The survey's columns that an id is looked for in, in this order.
@@ -119,13 +119,17 @@ class Joined:
 
     def sentences(self) -> list[str]:
         """All of it for a person."""
-        said = [f"{self.n_matched:,} of {self.n_subjects:,} subjects matched ({self.match.by})"]
+        said = [f"{self.n_matched:,} of {counted(self.n_subjects, 'subject')} matched ({self.match.by})"]
         if unused := self.n_rows - self.n_rows_used:
-            said.append(f"{unused:,} of the table's {self.n_rows:,} rows belong to no subject")
+            belong = "belongs" if unused == 1 else "belong"
+            said.append(f"{unused:,} of the table's {counted(self.n_rows, 'row')} {belong} to no subject")
         if self.match.n_doubled:
-            said.append(f"{self.match.n_doubled:,} rows have a key that an earlier row has; the first was taken")
+            said.append(
+                f"{counted(self.match.n_doubled, 'row')} with a key that an earlier row has; the first was taken"
+            )
         if self.match.n_several:
-            said.append(f"{self.match.n_several:,} subjects have several rows within the radius; the nearest was taken")
+            several = counted(self.match.n_several, "subject")
+            said.append(f"{several} with several rows within the radius; the nearest was taken")
         if self.n_shared:
             said.append(f"{self.n_shared:,} subjects share their row of the table with another subject")
         said.append(f"columns: {', '.join(self.columns)}")
@@ -176,7 +180,8 @@ def _join(survey: Survey, table_path: Path, options: JoinOptions) -> Joined:
     match = match_sky(survey, table, options.sky) if options.sky else match_ids(survey, table, key, told or None)
     is_matched = match.rows >= 0
     if match.n_doubled and options.strict:
-        raise IngestError(f"{table_path} has {match.n_doubled:,} rows whose key an earlier row has; make keys unique")
+        doubled = counted(match.n_doubled, "row")
+        raise IngestError(f"{table_path} has {doubled} whose key an earlier row has; make keys unique")
     if not is_matched.any():
         raise IngestError(f"no row of {table_path} belongs to a subject of {survey.path} ({match.by}); nothing changed")
 

@@ -58,7 +58,7 @@ def test_ids_meet_as_text_and_everything_is_counted(survey: Path, tmp_path: Path
     assert joined.sentences() == [
         "2 of 6 subjects matched (source_id = OBJID)",
         "3 of the table's 5 rows belong to no subject",
-        "1 rows have a key that an earlier row has; the first was taken",
+        "1 row with a key that an earlier row has; the first was taken",
         "columns: mass",
     ]
     assert column(survey, "mass") == [0.5, None, None, None, 4.5, None]
@@ -83,7 +83,7 @@ def test_any_own_column_can_be_the_key_but_floats_cannot(survey: Path, tmp_path:
 def test_a_key_twice_is_refused_when_strict(survey: Path, tmp_path: Path):
     before = (survey / SUBJECTS).read_bytes()
     table = write(tmp_path / "t.csv", f"id,a\n{FIRST_ID},1\n{FIRST_ID},2\n")
-    with pytest.raises(IngestError, match="1 rows whose key"):
+    with pytest.raises(IngestError, match="1 row whose key"):
         join(survey, table, JoinOptions(on="id", strict=True))
     assert (survey / SUBJECTS).read_bytes() == before
 
@@ -272,7 +272,7 @@ def test_the_command_says_what_it_did(survey: Path, tmp_path: Path, voorwerp: Ca
     told = ["--on", "objid", "--known", "--name-column", "name"]
     assert voorwerp("join", survey, tmp_path / "known.vot", *told).splitlines() == [
         "1 of 6 subjects matched (source_id = objid)",
-        "1 of the table's 2 rows belong to no subject",
+        "1 of the table's 2 rows belongs to no subject",
         "columns: is_known, known_name",
     ]
     assert column(survey, "known_name") == ["M 51", None, None, None, None, None]

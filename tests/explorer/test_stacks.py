@@ -267,7 +267,7 @@ def test_the_real_five_band_cube(shared_data: Path, tmp_path: Path, voorwerp: Ca
     source = shared_data / "single_images" / "hsc_cosmos_35.npz"
     told = ["--dataset", "images", "--bands", "g,r,i,z,y", "--crop", "resize", "--size", 32]
     said = voorwerp("create", tmp_path / "survey", source, *told)
-    assert "1 of 1 images are subjects" in said
+    assert "1 of 1 image is a subject" in said
     assert "5 × 58 × 48 is read as 5 bands, 58 rows, 48 columns" in said
     opened = Survey.open(tmp_path / "survey")
     assert opened.info.bands == ("g", "r", "i", "z", "y")

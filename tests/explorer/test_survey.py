@@ -19,7 +19,7 @@ import pytest
 from explorer.errors import IngestError, SchemaError, SurveyError, UsageError
 from explorer.ingest.build import create_table_only
 from explorer.ingest.images import CreateOptions, create
-from explorer.survey import SUBJECTS_SCHEMA, Link, Pack, Survey, SurveyInfo, check, notices
+from explorer.survey import SUBJECTS_SCHEMA, Link, Pack, Survey, SurveyInfo, check, counted, notices
 from models import artifacts
 from models.artifacts import Run
 from models.images import Crop, Stretch
@@ -508,6 +508,10 @@ def test_a_link_of_a_file_per_band_knows_each_of_them(tmp_path: Path) -> None:
     found = files[0].stat()
     old |= {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
     assert Link.from_bytes(json.dumps(old).encode()).problem() is None  # it knows the first alone
+
+
+def test_one_thing_is_counted_without_an_s() -> None:
+    assert [counted(n, "row") for n in (0, 1, 1200)] == ["0 rows", "1 row", "1,200 rows"]
 
 
 def test_preprocessing_names_the_stretch_and_the_extent_on_the_sky_only_where_they_are_told() -> None:
