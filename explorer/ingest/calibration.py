@@ -16,6 +16,7 @@ import numpy as np
 
 from explorer.errors import UsageError
 from explorer.ingest.decoder import Decoders, Described, Item, Reading, describe, sample
+from explorer.survey import SurveyInfo
 from models.images import MAX_BANDS, Crop, ImageError, Stretch
 
 PROBED = 64
@@ -151,6 +152,18 @@ def how_read(
         roots=tuple(roots),
     )
     return replace(crop, n_bands=len(plan["bands"])), reading
+
+
+def how_made(info: SurveyInfo) -> tuple[Crop, Reading]:
+    """How the images of a survey that is there were cut and read, so that they can be read again."""
+    plan = {
+        "bands": info.bands,
+        "reading": info.reading,
+        "stretch": info.stretch.to_dict(),
+        "pixel_scale_arcsec": info.reading.get("pixel_scale"),  # as it was told: else each image says its own
+        "extent_arcsec": info.extent_arcsec,
+    }
+    return how_read(plan, info.cut)
 
 
 def _reordered(stretch: Stretch, before: Sequence[str], bands: Sequence[str]) -> Stretch:

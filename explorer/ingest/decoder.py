@@ -500,32 +500,55 @@ def _linear(image: OpenImage, box: tuple[int, int, int, int], pixel_scale: float
     return linear
 
 
-def _prepared_linear(item: Item, crop: Crop, reading: Reading) -> tuple[Prepared, int | bytes]:
+class _Seen(NamedTuple):
+    """What people look at, at the image's own resolution.
+
+    Attributes
+    ----------
+    linear
+        The context around the network's square, or the whole image.
+    square
+        The network's square in it.
+    names
+        Of the bands.
+    is_file
+        It is a file that is kept as it is.
+    """
+
+    linear: Linear
+    square: _Square
+    names: Sequence[str]
+    is_file: bool
+
+
+def _look(item: Item, crop: Crop, reading: Reading) -> _Seen:
     image = _opened(item, reading)
     height, width, n_bands = image.shape
     is_grey = n_bands == 1 and crop.n_bands == 3 and image.top is not None  # a picture among pictures in color
     if n_bands != crop.n_bands and not is_grey:
         raise ImageError(f"has {n_bands} band{'s' * (n_bands > 1)} in a survey of {crop.n_bands}")
     square = _square(image, item, crop, reading)
-    is_whole_file = item.x is None and isinstance(image, Held) and image.is_kept_as_it_is
-    is_whole = is_whole_file or (item.x is None and (square.side is None or reading.originals == "link"))
+    is_file = item.x is None and isinstance(image, Held) and image.is_kept_as_it_is
+    is_whole = is_file or (item.x is None and square.side is None)
     box = (0, 0, width, height) if is_whole else _seen(image, item, square)
     linear = _linear(image, box, reading.pixel_scale)
     if is_grey:
         linear.values = np.repeat(linear.values, 3, axis=2)
     names = reading.bands or image.names or tuple(f"band_{i}" for i in range(1, crop.n_bands + 1))
+    return _Seen(linear, replace(square, left=square.left - box[0], top=square.top - box[1]), names, is_file)
+
+
+def _prepared_linear(item: Item, crop: Crop, reading: Reading) -> tuple[Prepared, int | bytes]:
+    linear, square, names, is_file = _look(item, crop, reading)
     rgb = rgb_of(names)
     try:
-        left, top = square.left - box[0], square.top - box[1]
-        made = prepare_linear(linear, left, top, square.side, crop, reading.stretch, rgb)
+        made = prepare_linear(linear, square.left, square.top, square.side, crop, reading.stretch, rgb)
     except ImageError as error:
         picture = None
         with contextlib.suppress(ImageError, ValueError):
             picture = thumbnail(shown_image(reduced(linear)[0], reading.stretch, rgb))
         raise _RefusedError(str(error), picture) from None
-    if reading.originals == "link":
-        return made, b""
-    if is_whole_file:
+    if is_file:
         return made, file_size(Path(item.paths[0]))
     kept, n = reduced(linear)
     if n > 1:
@@ -533,7 +556,7 @@ def _prepared_linear(item: Item, crop: Crop, reading: Reading) -> tuple[Prepared
         ra, dec = (math.nan if value is None else value for value in (kept.ra, kept.dec))
         left, top, side = np.round(np.array(in_px) / n).tolist()  # whole px, NaN stays NaN
         made = replace(made, place=(ra, dec, scale * n, left, top, side))
-    return made, write_linear(kept, names)
+    return made, b"" if reading.originals == "link" else write_linear(kept, names)
 
 
 # ------------------------------------------------------------------------------------------- looked at before a survey
@@ -604,35 +627,28 @@ def sample(item: Item, crop: Crop, reading: Reading) -> np.ndarray:
     return np.ascontiguousarray(values[:: -(-len(values) // SAMPLE)])
 
 
-def read_original(link: Mapping[str, Any], bands: Sequence[str], reading: Mapping[str, Any] | None = None) -> bytes:
-    """A linked original as it would be kept: the bytes of a picture, else the values as FITS.
+def read_original(link: Mapping[str, Any], crop: Crop, reading: Reading) -> bytes:
+    """A linked original as it would be kept: the bytes of a picture, else the values that people look at as FITS.
 
     Parameters
     ----------
     link
         See `explorer.survey.Link`.
-    reading
-        `Reading.to_dict`, as ``survey.toml`` keeps it.
+    crop, reading
+        Of the survey: `explorer.ingest.calibration.how_made`.
 
     Raises
     ------
     ImageError
         It cannot be read any more.
     """
-    told = {**(reading or {}), "bands": tuple(bands)}
-    told.pop("is_cut_out", None)
-    how = Reading(**{**told, "picks": tuple(told.get("picks", ()))})
     item = Item(tuple(link["link"]), *(link.get(name) for name in ("member", "x", "y", "context")))
     try:
         if item.x is None and len(item.paths) == 1 and is_picture(item.paths[0]):
             with contextlib.suppress(UnknownFormatError), open_header(Path(item.paths[0])):
                 return Path(item.paths[0]).read_bytes()
-        image = _opened(item, how)
-        height, width, n_bands = image.shape
-        box = (0, 0, width, height)
-        if item.x is not None and item.y is not None and item.context:
-            box = _seen(image, item, _Square(0, 0, None, item.x, item.y))
-        return write_linear(_linear(image, box, None), image.names if len(bands) != n_bands else bands)
+        seen = _look(item, crop, reading)
+        return write_linear(reduced(seen.linear)[0], seen.names)
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror or error})") from None
 

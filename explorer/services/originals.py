@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from explorer.errors import SurveyError
+from explorer.ingest.calibration import how_made
 from explorer.ingest.decoder import Decoders, read_original
 from explorer.survey import Link, Survey
 from models.images import ImageError, Linear, Stretch, media_type, open_header, read_linear
@@ -54,9 +55,8 @@ class Originals:
         link = Link.from_bytes(content)
         if problem := link.problem():
             raise SurveyError(f"the original stayed outside of the survey, and {problem}")
-        info = self.survey.info
         try:
-            content = self._outside(read_original, json.loads(content), info.bands, info.reading)
+            content = self._outside(read_original, json.loads(content), *how_made(self.survey.info))
         except ImageError as error:
             raise SurveyError(f"the linked original {link.paths[0]} cannot be shown: {error}") from None
         return content, media_type(content)

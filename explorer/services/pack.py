@@ -28,6 +28,7 @@ from explorer import ledger
 from explorer import survey as layout
 from explorer.errors import IngestError, SurveyError
 from explorer.ingest.build import QUARANTINE_SCHEMA, full_disk_said
+from explorer.ingest.calibration import how_made
 from explorer.ingest.decoder import Decoders, read_original
 from explorer.ingest.report import write_report
 from explorer.survey import Survey, check
@@ -423,7 +424,7 @@ def _linked(survey: Survey, row: int, decoders: Decoders) -> bytes:
         raise SurveyError(f"{problem}, and cannot be brought in; pack without --originals keep, or put it back")
     try:
         told = json.loads(link.to_bytes())
-        content: bytes = decoders.call(read_original, told, list(survey.info.bands), dict(survey.info.reading))
+        content: bytes = decoders.call(read_original, told, *how_made(survey.info))
     except ImageError as error:
         raise SurveyError(f"{link.paths[0]} cannot be brought in: {error}") from None
     return content

@@ -15,6 +15,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from explorer.errors import UsageError
+from explorer.ingest.calibration import how_made
 from explorer.ingest.decoder import Decoders, Item, Reading, decode_block, read_original
 from explorer.ingest.fits import open_section_reader
 from explorer.survey import Survey, check
@@ -344,10 +345,10 @@ def test_linked_originals_are_read_where_they_are(folder: Path, tmp_path: Path) 
     opened = Survey.open(tmp_path / "survey")
     content, _ = opened.original(2)
     assert content.startswith(b'{"link"') and str(folder / "2.fits").encode() in content
-    linear, names = read_linear(read_original(json.loads(content), opened.info.bands, opened.info.reading))
+    linear, names = read_linear(read_original(json.loads(content), *how_made(opened.info)))
     assert names == ["r"]
-    assert np.array_equal(linear.values[:, :, 0], fits.getdata(folder / "2.fits")[::-1])
-    assert [opened.subject(2)[f"crop_{name}"] for name in ("left", "top", "side")] == [25, 19, 10]  # of the whole file
+    assert np.array_equal(linear.values[:, :, 0], fits.getdata(folder / "2.fits")[::-1][9:39, 15:45])
+    assert [opened.subject(2)[f"crop_{name}"] for name in ("left", "top", "side")] == [10, 10, 10]  # of what is seen
     opened.close()
 
 

@@ -12,6 +12,7 @@ import tifffile
 import zarr
 
 from explorer.errors import IngestError, UsageError
+from explorer.ingest.calibration import how_made
 from explorer.ingest.decoder import Item, Reading, decode_block, read_original
 from explorer.ingest.stacks import look, open_member, read_tiff
 from explorer.survey import Survey, check
@@ -167,7 +168,8 @@ def test_16_bit_color_keeps_its_values(tmp_path: Path) -> None:
     opened = Survey.open(tmp_path / "survey")
     assert opened.info.stretch == Stretch()  # 16 bits have a range
     assert np.abs(opened.images[0] - values[2:18, 4:20] / 257).max() <= 0.51
-    for content in (opened.original(0)[0], read_original({"link": [str(tmp_path / "a.tif")]}, opened.info.bands)):
+    linked = read_original({"link": [str(tmp_path / "a.tif")]}, *how_made(opened.info))
+    for content in (opened.original(0)[0], linked):
         assert np.array_equal(read_linear(content)[0].values, values)
     opened.close()
 
