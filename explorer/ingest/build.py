@@ -857,7 +857,7 @@ def regrouped(batches: Any, n: int) -> Iterator[pa.Table]:
 
 def write_contact_sheet(path: Path, n: int, crop: Crop, bands: Sequence[str], per_shard: int) -> None:
     """Write ``contact_sheet.png``: 25 crops at even distances through the survey, as the network sees them."""
-    shown = [0, 1, 2] if crop.n_bands == 3 else [0, 0, 0] if crop.n_bands == 1 else list(rgb_of(bands))
+    shown = list(rgb_of(bands))
     rows = np.unique(np.linspace(0, n - 1, 25).round().astype(int))
     side, gap = 128, 4
     columns = min(5, len(rows))
