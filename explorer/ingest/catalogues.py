@@ -67,6 +67,8 @@ SKY_COLUMNS = (
 )
 
 _EXACT = 2**53
+#: What tables have in the place of a number that is missing, in lower case.
+MISSING = ("na", "n/a", "nan", "null", "none", "-", "--")
 
 
 def read_catalogue(path: Path | str, as_text: Sequence[str] = (), needed: bool = True) -> pa.Table:
@@ -119,7 +121,7 @@ def read_catalogue(path: Path | str, as_text: Sequence[str] = (), needed: bool =
                 raise no_such_column(wanted, str(path), names)
         try:
             with connect(folder) as database:
-                table = _typed(database, path, names, batches, as_text)
+                table = _typed(database, path, names, batches, as_text, notes)
         except (pa.ArrowException, duckdb.Error, UnicodeDecodeError) as error:
             raise IngestError(f"{path} cannot be read ({' '.join(str(error).split())[:300]})") from None
     return table.replace_schema_metadata({"notes": json.dumps(notes)})
@@ -147,6 +149,7 @@ def _typed(
     names: list[str],
     batches: Iterator[pa.RecordBatch],
     as_text: Sequence[str],
+    notes: list[str],
 ) -> pa.Table:
     """The rows with final types, found from every value."""
     first = next(batches, None)
@@ -176,7 +179,7 @@ def _typed(
                 )
             kind, sql, metadata = pa.string(), f"{alias}::VARCHAR", {"kind": "id"}
         else:
-            kind, sql, metadata = type_of(database, alias)
+            kind, sql, metadata = type_of(database, alias, name, notes)
         if (unit := unit_of(held)) is not None:
             metadata["unit"] = unit
         fields.append(pa.field(name, kind, metadata=metadata))
@@ -314,26 +317,34 @@ def one(database: duckdb.DuckDBPyConnection, query: str) -> Any:
     return database.execute(query).fetchall()[0][0]
 
 
-def type_of(database: duckdb.DuckDBPyConnection, column: str) -> tuple[pa.DataType, str, dict[str, str]]:
+def type_of(
+    database: duckdb.DuckDBPyConnection, column: str, name: str, notes: list[str]
+) -> tuple[pa.DataType, str, dict[str, str]]:
     """Type of a user's column, the SQL that gives its values, and its metadata, found from every value.
 
-    Text becomes integers or floats where all of it reads so; a leading zero keeps it text.
+    Text becomes integers or floats where all of it reads so; a leading zero keeps it text. Among numbers `MISSING` are
+    none, and are counted in a note, which calls the column `name`.
     """
     held = one(database, f"SELECT typeof({column}) FROM listed LIMIT 1")
     if held == "VARCHAR":
-        given, integers, floats, long = database.execute(
-            f"""SELECT count({column}),
+        is_missing = f"lower(trim({column})) IN ({', '.join(map(repr, MISSING))})"
+        given, missing, integers, floats, long = database.execute(
+            f"""SELECT count({column}), count(*) FILTER ({is_missing}),
                 count(*) FILTER (TRY_CAST({column} AS BIGINT) IS NOT NULL
                                  AND regexp_full_match({column}, '[+-]?(0|[1-9][0-9]*)')),
-                count(*) FILTER (TRY_CAST({column} AS DOUBLE) IS NOT NULL
+                count(*) FILTER (TRY_CAST({column} AS DOUBLE) IS NOT NULL AND NOT {is_missing}
                                  AND NOT regexp_matches({column}, '_|^[+-]?0[0-9]|^[+-]?[0-9]{{17,}}$')),
                 max(abs(TRY_CAST({column} AS HUGEINT)))
             FROM listed"""
         ).fetchall()[0]
-        if given and integers == given:
-            return pa.int64(), f"{column}::BIGINT", {"kind": "id" if long > _EXACT else "number"}
-        if given and floats == given:
-            return pa.float64(), f"{column}::DOUBLE", {"kind": "number"}
+        if given > missing and given - missing in (integers, floats):
+            value = column
+            if missing:
+                notes.append(f'{missing:,} of {given:,} values of "{name}" are no numbers but NA, null, -- or alike')
+                value = f"CASE WHEN NOT {is_missing} THEN {column} END"
+            if integers == given - missing:
+                return pa.int64(), f"({value})::BIGINT", {"kind": "id" if long > _EXACT else "number"}
+            return pa.float64(), f"({value})::DOUBLE", {"kind": "number"}
         distinct = one(database, f"SELECT count(DISTINCT {column}) FROM listed")
         return pa.string(), column, {"kind": "category" if distinct <= CATEGORIES and 2 * distinct <= given else "text"}
     if held in ("BIGINT", "UBIGINT"):

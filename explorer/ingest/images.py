@@ -485,7 +485,7 @@ def _combine(database: duckdb.DuckDBPyConnection, parts: Path, raws: list[_Raw],
     seen: set[str] = set()
     for k, name in enumerate(own):
         column = f"c{k}"
-        kind, sql, metadata = type_of(database, column)
+        kind, sql, metadata = type_of(database, column, name, notes)
         lower = name.lower()
         if lower in ("ra", "dec") and lower not in seen and kind in (pa.int64(), pa.float64(), pa.float32()):
             seen.add(lower)

@@ -88,6 +88,20 @@ def test_a_csv_has_the_types_of_a_manifest(tmp_path: Path):
     assert [metadata(table, name)["kind"] for name in table.column_names] == ["id", "text", "number", "category"]
 
 
+def test_words_for_a_missing_number_leave_a_column_numbers_and_are_counted(tmp_path: Path):
+    rows = ["1,0.5,NA,1", "NA,--,NA,2", "null,nan,NA,x", "4,N/A,NA,NA", f"{FIRST_ID},2,NA,"]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c,d", *rows]) + "\n")
+    table = read_catalogue(tmp_path / "t.csv")
+    assert table.column("a").to_pylist() == [1, None, None, 4, FIRST_ID]
+    assert table.column("b").to_pylist() == [0.5, None, None, None, 2]
+    assert table.column("c").to_pylist() == ["NA"] * 5
+    assert table.column("d").to_pylist() == ["1", "2", "x", "NA", None]
+    assert notes_of(table) == [
+        '2 of 5 values of "a" are no numbers but NA, null, -- or alike',
+        '3 of 5 values of "b" are no numbers but NA, null, -- or alike',
+    ]
+
+
 def test_a_column_without_a_name_is_left_out(tmp_path: Path):
     (tmp_path / "t.csv").write_text(",z\n0,0.5\n1,0.25\n")
     table = read_catalogue(tmp_path / "t.csv")
