@@ -39,7 +39,8 @@ ARRAY_SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".hdf")
 LONGEST = 65_536
 
 _BLOCK = 1 << 24  # values that are read, checked and written at once
-_SCORES = ("image_score", "feature_score", "anomaly_score")
+_PARTS = ("image_score", "feature_score")
+_SCORES = (*_PARTS, "anomaly_score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,9 +352,9 @@ def read_scores(path: Path, options: ImportOptions) -> Scores:
     columns: dict[str, np.ndarray] = {}
     for name in numeric:
         kept = name
-        while (kept in SCORES_SCHEMA.names and kept not in ("image_score", "feature_score")) or kept in columns:
+        while (kept in SCORES_SCHEMA.names and kept not in _PARTS) or kept in columns:
             kept += "_given"
-        if name != "anomaly_score" or name != chosen or options.ascending:
+        if name != chosen or name in _PARTS:  # the anomaly score is that number; the run's config has its name
             columns[kept] = _floats(table.column(name))
     words = f"no column of {path.name} is the anomaly score; --score-column names one"
     if chosen is not None:

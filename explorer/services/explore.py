@@ -125,13 +125,17 @@ class Explore:
     def score_titles(self, run_id: str) -> dict[str, str]:
         """The scores that a run has, name → what a person reads: those of `SCORES` first, then numbers of its own.
 
-        A score without any finite value is left out; {} for no run.
+        An imported anomaly score says which column it was. A score without any finite value is left out; {} for no run.
         """
 
         def make() -> dict[str, str]:
             scores = self.survey.scores(run_id)
             has = [name for name, values in scores.items() if values.dtype != object and np.isfinite(values).any()]
             ours = {name: title for name, title in SCORES.items() if name in has}
+            run = self.runs().get(run_id)
+            if run is not None and "anomaly_score" in has and (column := run.config.get("score_column")):
+                sign = "minus " if run.config.get("ascending") else ""
+                ours["anomaly_score"] += f" ({sign}{column.replace('_', ' ')})"
             return ours | {name: name.replace("_", " ") for name in has if name not in SCORES}
 
         if not run_id:

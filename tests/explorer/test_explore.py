@@ -145,9 +145,8 @@ def tables_only(tmp_path_factory: pytest.TempPathFactory):
 def test_an_imported_run_offers_what_it_has_and_its_own_numbers(tables_only: tuple[Explore, str, str]):
     explore, scores, vectors = tables_only
     assert explore.score_titles(scores) == {
-        "anomaly_score": "Anomaly score",
+        "anomaly_score": "Anomaly score (gan)",
         "feature_score": "Feature score",
-        "gan": "gan",
         "n_votes": "n votes",
     }
     assert explore.score_titles(vectors) == explore.score_titles("") == {}
