@@ -504,7 +504,7 @@ def test_a_link_of_a_file_per_band_knows_each_of_them(tmp_path: Path) -> None:
     assert link.problem() is None
     files[2].write_bytes(b"123456")
     assert link.problem() == f"{files[2]} has changed"
-    old = {"link": list(map(str, files)), "member": None, "x": None, "y": None, "context": None}
+    old: dict[str, Any] = {"link": list(map(str, files)), "member": None, "x": None, "y": None, "context": None}
     found = files[0].stat()
     old |= {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
     assert Link.from_bytes(json.dumps(old).encode()).problem() is None  # it knows the first alone
