@@ -129,9 +129,8 @@
       if (!frame || this.left) return;
       if (this.card.dataset.row !== String(subject.row)) {
         this.card.dataset.row = subject.row;
-        const image = new Image(112, 112);
-        image.alt = "";
-        image.src = `thumbnails/${subject.row}`;
+        const image = subject.has_image ? new Image(112, 112) : "";
+        if (image) Object.assign(image, {alt: "", src: `thumbnails/${subject.row}`});
         const text = document.createElement("div");
         const name = document.createElement("strong");
         name.textContent = subject.source_id;

@@ -9,7 +9,7 @@
 
   const KEPT = 32;  // pictures held decoded
   const MISSING = [75, 85, 99];
-  const STRETCHES = {survey: "survey’s stretch", linear: "linear", asinh: "asinh", log: "log"};
+  const STRETCHES = {survey: "survey’s", linear: "linear", asinh: "asinh", log: "log"};
   const look = {stretch: "survey", black: [], white: [], band: -1, rgb: null, bands: "", invert: false, outline: true};
   const viewers = new Set();
   const pictures = new Map();  // row → promise of a picture, the least recently used first
@@ -74,10 +74,12 @@
       });
     }
     for (let j = 3; j < 4 * n; j += 4) out[j] = 255;
-    if (!(planes[0] instanceof Uint8Array)) {  // missing is grey, never black
+    if (!(planes[0] instanceof Uint8Array)) {  // missing is grey, never black; where one band is missing, the others say how bright
       for (let i = 0; i < n; i++) {
-        if (Number.isFinite(planes[r][i]) && Number.isFinite(planes[g][i]) && Number.isFinite(planes[b][i])) continue;
-        out.set(MISSING, 4 * i);
+        const here = [r, g, b].map(k => Number.isFinite(planes[k][i]));
+        if (here[0] && here[1] && here[2]) continue;
+        const known = [0, 1, 2].filter(c => here[c]), mean = known.reduce((sum, c) => sum + out[4 * i + c], 0) / known.length;
+        for (let c = 0; c < 3; c++) if (!here[c]) out[4 * i + c] = known.length ? mean : MISSING[c];
       }
     }
     canvas.width = width;
@@ -178,7 +180,9 @@
           set({rgb, bands: picture.bands.join()});
         });
         pick.value = rgb_of(picture)[c];
-        band_line.append(make("span", "", letter), pick);
+        const pair = make("span", "pair", letter);
+        pair.append(pick);
+        band_line.append(pair);
       });
     };
 
@@ -210,7 +214,8 @@
         part.input.value = look[name][Math.max(look.band, 0)] ?? 0;
         part.input.disabled = !picture;
         const k = Math.max(look.band, 0);
-        part.value.textContent = picture && k < picture.bands.length ? `${window.voorwerp.format(levels(picture, k)[name === "black" ? 0 : 1])}${picture.unit ? ` ${picture.unit}` : ""}` : "";
+        const several = look.band < 0 && picture?.bands.length > 1;  // each band has its own
+        part.value.textContent = several ? "each its own" : picture && k < picture.bands.length ? `${window.voorwerp.format(levels(picture, k)[name === "black" ? 0 : 1])}${picture.unit ? ` ${picture.unit}` : ""}` : "";
       }
       offer_bands();
       place();

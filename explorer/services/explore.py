@@ -356,6 +356,7 @@ class Explore:
         return {
             "row": row,
             "source_id": self.survey.source_ids([row])[0],
+            "has_image": self.survey.has_images,
             "scores": self.scores_of(row, run_id, lambda_),
         }
 
