@@ -43,9 +43,9 @@ def export(
         raise UsageError(f"{file} has none of the suffixes {', '.join(SUFFIXES)}, which say the format")
     from explorer.ledger import Ledger
     from explorer.services.explore import Explore
-    from explorer.services.export import EXPORTS, selection_table
+    from explorer.services.export import EXPORTS, n_placed, selection_table
     from explorer.state import Selection
-    from explorer.survey import Survey
+    from explorer.survey import Survey, counted
     from models.artifacts import write_bytes
 
     opened = Survey.open(survey)
@@ -59,8 +59,16 @@ def export(
             members = ledger.selection(selection, opened.subject_ids).subject_ids
         selected = Selection.of_rows(opened.rows_of(members), opened.n)
     table = selection_table(explore, selected, run_id, map_id, lambda_)
+    n = table.num_rows if form != "regions" else n_placed(table)
+    if not n and table.num_rows:
+        raise UsageError(
+            f"none of {counted(table.num_rows, 'subject')} has RA and Dec, which regions need; "
+            "export .csv, .parquet, .vot or .fits"
+        )
     write_bytes(file, EXPORTS[form][0](table))
-    click.echo(f"{table.num_rows:,} of {opened.n:,} subjects are in {file}")
+    click.echo(f"{n:,} of {opened.n:,} subjects are in {file}")
+    if left_out := table.num_rows - n:
+        click.echo(f"{left_out:,} without RA and Dec {'is' if left_out == 1 else 'are'} left out: a region needs both")
     opened.close()
 
 

@@ -318,6 +318,15 @@ def _ascii(text: str) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------- regions
+def n_placed(table: pa.Table) -> int:
+    """Subjects with RA and Dec, which are those that `regions_bytes` writes."""
+    return int(pc.sum(_is_placed(table)).as_py() or 0)
+
+
+def _is_placed(table: pa.Table) -> pa.ChunkedArray:
+    return pc.fill_null(pc.and_(pc.is_finite(table.column("ra")), pc.is_finite(table.column("dec"))), False)
+
+
 def regions_bytes(table: pa.Table) -> bytes:
     """DS9 regions labelled with the source_id: the square of the network's crop where its size on the sky is known,
     else a point. Subjects without RA and Dec are left out, and counted in a comment.
@@ -330,7 +339,7 @@ def regions_bytes(table: pa.Table) -> bytes:
     """
     given = _provenance(table)
     n = table.num_rows
-    table = table.filter(pc.and_(pc.is_finite(table.column("ra")), pc.is_finite(table.column("dec"))))
+    table = table.filter(_is_placed(table))
     scale, side = table.column("pixel_scale_arcsec"), table.column("crop_side").cast(pa.float64())
     if "pixel_scale_arcsec" in given:
         scale = pc.fill_null(scale, float(given["pixel_scale_arcsec"]))

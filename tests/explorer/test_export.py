@@ -18,7 +18,9 @@ from astropy.io import fits, votable
 from astropy.table import Table
 from hypothesis import strategies as st
 
+from explorer.cli import main
 from explorer.errors import UsageError
+from explorer.ingest.build import create_table_only
 from explorer.ledger import Ledger
 from explorer.services import export
 from explorer.services.explore import Explore, _text
@@ -266,7 +268,7 @@ def test_withdrawn_subjects_are_exported_and_flagged(image_survey: Path, tmp_pat
 
 
 # ---------------------------------------------------------------------------------------------------- command line
-@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.vot", "a.xml", "a.FITS", "a.reg"])
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.vot", "a.xml", "a.FITS"])
 def test_the_command_writes_what_the_suffix_says(
     name: str, finished_survey: Path, tmp_path: Path, voorwerp: Callable[..., str]
 ):
@@ -279,9 +281,21 @@ def test_the_command_writes_what_the_suffix_says(
         ".vot": b"<?xm",
         ".xml": b"<?xm",
         ".FITS": b"SIMP",
-        ".reg": b"# Re",
     }
     assert start == expected[Path(name).suffix]
+
+
+def test_as_many_regions_are_said_as_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    survey, file = tmp_path / "survey", tmp_path / "a.reg"
+    places = {"ra": [1.25, None, 3.0], "dec": [0.5, 2.0, -3.0]}
+    create_table_only(survey, pa.table({"source_id": ["a", "b", "c"], **places}), "Three")
+    assert main(["export", str(survey), str(file)]) == 0
+    said = "2 of 3 subjects are in {0}\n1 without RA and Dec is left out: a region needs both\n"
+    assert capsys.readouterr().out == said.format(file)
+    create_table_only(tmp_path / "no", pa.table({"source_id": ["a", "b"]}), "Nowhere")
+    assert main(["export", str(tmp_path / "no"), str(tmp_path / "no.reg")]) == 2
+    assert "none of 2 subjects has RA and Dec, which regions need" in capsys.readouterr().err
+    assert not (tmp_path / "no.reg").exists()
 
 
 def test_the_command_exports_a_named_selection_with_the_newest_run(
