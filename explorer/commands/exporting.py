@@ -41,6 +41,9 @@ def export(
     form = SUFFIXES.get(file.suffix.lower())
     if form is None:
         raise UsageError(f"{file} has none of the suffixes {', '.join(SUFFIXES)}, which say the format")
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder} to write {file.name} in; make it, or name another")
     from explorer.ledger import Ledger
     from explorer.services.explore import Explore
     from explorer.services.export import EXPORTS, n_placed, selection_table

@@ -318,6 +318,7 @@ def test_the_command_exports_a_named_selection_with_the_newest_run(
         (["a.txt"], "has none of the suffixes .csv"),
         (["a.csv", "--run", "no"], 'there is no finished run "no"; there are: [0-9-]+score'),
         (["a.csv", "--selection", "no"], '"no"'),
+        (["nowhere/a.csv"], "/nowhere to write a.csv in; make it, or name another"),
     ],
 )
 def test_a_wrong_command_writes_nothing_and_says_why(
