@@ -183,7 +183,10 @@ def _join(survey: Survey, table_path: Path, options: JoinOptions) -> Joined:
         doubled = counted(match.n_doubled, "row")
         raise IngestError(f"{table_path} has {doubled} whose key an earlier row has; make keys unique")
     if not is_matched.any():
-        raise IngestError(f"no row of {table_path} belongs to a subject of {survey.path} ({match.by}); nothing changed")
+        seen, hint = _unlike(survey, table, key, match.by.partition(" = ")[0]) if options.on else ("", "")
+        raise IngestError(
+            f"no row of {table_path} belongs to a subject of {survey.path} ({match.by}{seen}); nothing changed{hint}"
+        )
 
     rows = pa.array(match.rows, mask=~is_matched)
     new: dict[str, tuple[pa.Field, pa.ChunkedArray]] = {}
@@ -240,6 +243,23 @@ def match_ids(survey: Survey, table: pa.Table, key: str, column: str | None = No
             best = match
     assert best is not None
     return best
+
+
+def _unlike(survey: Survey, table: pa.Table, key: str, tried: str) -> tuple[str, str]:
+    """A key of each side, where none of a column's matched; and the flag that would match most, if there is one."""
+    path = survey.path / SUBJECTS
+    keys = pc.unique(table.column(key).drop_null())
+    ours = pq.read_table(path, columns=[tried]).column(0).drop_null()
+    if not len(keys) or not len(ours):
+        return f": {SUBJECTS if len(keys) else 'the table'} has none", ""
+    best, n_best = "", min(len(keys), survey.n) / 2
+    for field in pq.read_schema(path):
+        if pa.types.is_string(field.type) or field.name in ID_COLUMNS:
+            ids = pc.unique(pq.read_table(path, columns=[field.name]).column(0).cast(pa.string()))
+            n = pc.sum(pc.is_in(keys, value_set=ids)).as_py()
+            best, n_best = (field.name, n) if n > n_best else (best, n_best)
+    hint = f"; did you mean --on {best}={key}?" if best else ""
+    return f': the survey has "{ours[0].as_py()}", the table "{keys[0].as_py()}"', hint
 
 
 def match_sky(survey: Survey, table: pa.Table, radius: str) -> Match:

@@ -134,6 +134,18 @@ def test_no_match_at_all_changes_nothing(survey: Path, tmp_path: Path):
     assert (survey / SUBJECTS).read_bytes() == before
 
 
+def test_where_no_key_matches_one_of_each_side_is_shown_and_the_column_that_would(survey: Path, tmp_path: Path):
+    files = "".join(f"{FIRST_ID + i},{i}.png\n" for i in range(N))
+    join(survey, write(tmp_path / "f.csv", f"id,file\n{files}"), JoinOptions(on="id"))
+    table = write(tmp_path / "t.csv", "name,a\n0.png,1\n1.png,2\nx.png,3\n")
+    sentence = rf'source_id = name: the survey has "{FIRST_ID}", the table "0.png"\); .* did you mean --on file=name\?$'
+    with pytest.raises(IngestError, match=sentence):
+        join(survey, table, JoinOptions(on="name"))
+    assert join(survey, table, JoinOptions(on="file=name")).n_matched == 2
+    with pytest.raises(IngestError, match=r"nothing changed$"):
+        join(survey, write(tmp_path / "u.csv", "name,b\n9.png,1\n"), JoinOptions(on="name"))
+
+
 @pytest.mark.parametrize("options", [JoinOptions(), JoinOptions(on="id", sky="2arcsec")])
 def test_a_join_is_by_id_or_by_place(survey: Path, tmp_path: Path, options: JoinOptions):
     with pytest.raises(UsageError, match="one of --on COLUMN and --sky RADIUS"):
