@@ -245,6 +245,7 @@ class _Bands:
                 raise ImageError(f"band {name} has {width:,} × {height:,} px, band {names[0]} {first} px")
         if len({image.top for image in images}) != 1:
             raise ImageError("the bands' files hold values of unlike types")
+        _refuse_apart(images, names)
         self._images = images
         self.shape = (*images[0].shape[:2], len(images))
         self.names = tuple(names)
@@ -257,6 +258,28 @@ class _Bands:
 
     def sky(self, x: float, y: float) -> Sky | None:
         return self._images[0].sky(x, y)
+
+
+def _refuse_apart(images: Sequence[OpenImage], names: Sequence[str]) -> None:
+    """Refuse bands whose WCS put other sky at their centers, by more than 1 px, or on a pixel, by more than 1 %."""
+    skies = [image.sky((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2) for image in images]
+    known = [(name, sky) for name, sky in zip(names, skies, strict=True) if sky is not None]
+    for name, sky in known[1:]:
+        first, at = known[0]
+        scale = at.pixel_scale
+        if abs(sky.pixel_scale - scale) > 0.01 * scale:
+            raise ImageError(f"band {name} has {sky.pixel_scale:.4g} arcsec per px, band {first} {scale:.4g}")
+        apart = _separation(at, sky) * 3600 / scale
+        if apart > 1:
+            raise ImageError(f"band {name} is {apart:,.4g} px away from band {first} on the sky")
+
+
+def _separation(a: Sky, b: Sky) -> float:
+    """The angle between two places on the sky, deg; exact for small ones, too (haversine)."""
+    north, south = math.radians(a.dec), math.radians(b.dec)
+    half_ra, half_dec = math.radians(b.ra - a.ra) / 2, (south - north) / 2
+    chord = math.sin(half_dec) ** 2 + math.cos(north) * math.cos(south) * math.sin(half_ra) ** 2
+    return math.degrees(2 * math.asin(min(1.0, math.sqrt(chord))))
 
 
 def open_image(item: Item, reading: Reading) -> OpenImage:

@@ -340,6 +340,25 @@ def test_one_file_per_band(tmp_path: Path) -> None:
         opened.close()
 
 
+def test_bands_that_do_not_show_the_same_sky_are_refused(tmp_path: Path) -> None:
+    bands = [tmp_path / "g.fits", tmp_path / "r.fits"]
+    item, crop = Item(tuple(map(str, bands))), Crop(16, n_bands=2)
+    reading = Reading(bands=("g", "r"), stretch=Stretch("linear", (0,), (200,)))
+    away = header(dec=60.04)
+    near = header(dec=60.00004)
+    double = header(scale=0.4)
+    double["CRPIX1"], double["CRPIX2"] = 30.5 + (20 - 30.5) / 2, 25.5 + (12 - 25.5) / 2  # the same center
+    fits.writeto(bands[0], planes()[0], header())
+    for other, reasons in (
+        (away, ["band r is 720 px away from band g on the sky"]),
+        (double, ["band r has 0.4 arcsec per px, band g 0.2"]),
+        (near, []),
+        (None, []),
+    ):
+        fits.writeto(bands[1], planes()[1], other, overwrite=True)
+        assert [reason for _, reason, _ in decode_block([item], crop, reading=reading).bad] == reasons
+
+
 def test_linked_originals_are_read_where_they_are(folder: Path, tmp_path: Path) -> None:
     make(tmp_path / "survey", folder, originals="link", extent=10)
     opened = Survey.open(tmp_path / "survey")
