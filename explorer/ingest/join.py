@@ -173,11 +173,11 @@ def _join(survey: Survey, table_path: Path, options: JoinOptions) -> Joined:
     wanted = _wanted(table, options, key, table_path)
     targets = {column: f"{options.prefix}{column}" for column in wanted}
     separation = None if options.sky is None else f"{options.prefix}{name}_sep_arcsec"
-    _check_names(survey, [*targets.values(), *([separation] if separation else [])], options.replace)
     if options.name_column is not None and options.name_column not in table.column_names:
         raise no_such_column(options.name_column, str(table_path), table.column_names)
 
     match = match_sky(survey, table, options.sky) if options.sky else match_ids(survey, table, key, told or None)
+    _check_names(survey, list(targets.values()), separation, options.replace)
     is_matched = match.rows >= 0
     if match.n_doubled and options.strict:
         doubled = counted(match.n_doubled, "row")
@@ -324,7 +324,7 @@ def _wanted(table: pa.Table, options: JoinOptions, key: str, path: Path) -> list
     return [] if options.known else [column for column in table.column_names if column not in keys]
 
 
-def _check_names(survey: Survey, names: list[str], replace: bool) -> None:
+def _check_names(survey: Survey, names: list[str], separation: str | None, replace: bool) -> None:
     own = {name.lower() for name in SUBJECTS_SCHEMA.names}
     there = {column.name for column in survey.columns()}
     for name in names:
@@ -337,6 +337,11 @@ def _check_names(survey: Survey, names: list[str], replace: bool) -> None:
             raise UsageError(
                 f'the survey has a column "{name}" already; --replace writes it anew, --prefix gives another name'
             )
+    if separation in there and not replace:
+        raise UsageError(
+            f'the survey has a column of separations "{separation}" already; --replace writes it anew, --name gives '
+            "this one another name"
+        )
 
 
 def _identifier(name: str) -> str:

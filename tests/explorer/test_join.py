@@ -113,6 +113,19 @@ def test_names_that_are_taken_are_refused_unless_prefixed_or_replaced(survey: Pa
     assert column(survey, "new_z")[0] == 9
 
 
+def test_the_real_mistake_is_said_before_a_name_that_is_taken(survey: Path, tmp_path: Path):
+    table = write(tmp_path / "t.csv", f"id,ra,dec,z\n{FIRST_ID},0,0,9\n")
+    with pytest.raises(UsageError, match='"2parsec" is no radius'):
+        join(survey, table, JoinOptions(sky="2parsec"))
+    with pytest.raises(UsageError, match=r'column "Bname" is not in subjects.parquet'):
+        join(survey, table, JoinOptions(on="Bname=id"))
+    join(survey, table, JoinOptions(sky="2arcsec", known=True))
+    with pytest.raises(UsageError, match=r'separations "t_sep_arcsec" already; --replace .* --name gives this one'):
+        join(survey, table, JoinOptions(sky="2arcsec", known=True))
+    again = join(survey, table, JoinOptions(sky="2arcsec", known=True, name="again"))
+    assert "again_sep_arcsec" in again.columns
+
+
 @pytest.mark.parametrize("name", ["half", "RA", "subject_id", "is_withdrawn"])
 def test_the_surveys_own_columns_never_change(survey: Path, tmp_path: Path, name: str):
     table = write(tmp_path / "t.csv", f"id,{name}\n{FIRST_ID},9\n")
