@@ -214,9 +214,11 @@ def test_places_agree_with_astropy_at_the_poles_and_everywhere(pole: float, seed
 
     match = match_sky(Subjects(), pa.table({"ra": theirs[0], "dec": theirs[1]}), f"{radius}arcsec")
     a, b = SkyCoord(*ours, unit="deg"), SkyCoord(*theirs, unit="deg")
-    nearest, separation, _ = a.match_to_catalog_sky(b)
+    _, separation, _ = a.match_to_catalog_sky(b)
     is_near = separation.arcsec <= radius
-    assert match.rows.tolist() == np.where(is_near, nearest, -1).tolist()
+    assert ((match.rows >= 0) == is_near).all()
+    taken = b[match.rows[is_near]]  # of several at the pole itself, any
+    np.testing.assert_allclose(a[is_near].separation(taken).arcsec, separation.arcsec[is_near], atol=1e-6)
     np.testing.assert_allclose(match.separation_arcsec[is_near], separation.arcsec[is_near], rtol=1e-5)
     within = (a[:, None].separation(b[None, :]).arcsec <= radius).sum(1)
     assert match.n_several == int((within > 1).sum())
