@@ -317,15 +317,20 @@ def say_totals(survey: Path, totals: dict[str, Any], seconds: float) -> None:
     click.echo(f"{n:,} of {counted(n + refused, 'image')} {are} of {survey} ({seconds:,.0f} s)")
     if refused:
         click.echo(f"{refused:,} of {n + refused:,} could not be used: {totals['report']} shows which and why")
-    click.echo(made_how(totals["info"]))
+    click.echo(f"{made_how(totals['info'])}; {pixel_scale(totals)}")
     tune, test, groups = totals["n_tune"], totals["n_test"], totals["n_groups"]
-    click.echo(f"tune half {tune:,}, test half {test:,}; {counted(n - groups, 'duplicate')} of another")
+    alike = f"{n - groups:,} share their pixels or their sky with another subject and stay in one half with it"
+    if n - groups == 1:
+        alike = "1 shares its pixels or its sky with another subject and stays in one half with it"
+    if n == groups:
+        alike = "no subject shares its pixels or its sky with another"
+    click.echo(f"tune half {tune:,}, test half {test:,}; {alike}")
     for note in totals["notes"]:
         click.echo(f"note: {note}")
 
 
 def made_how(info: "SurveyInfo") -> str:
-    """Bands, stretch and pixel scale of a survey, in words."""
+    """Bands and stretch of a survey, in words."""
     stretch = info.stretch
     limits = ", ".join(
         f"{band} {low:.4g} to {high:.4g}"
@@ -341,9 +346,17 @@ def made_how(info: "SurveyInfo") -> str:
         "lupton": f"Lupton, Q {stretch.q or 0:.4g}, stretch {stretch.stretch or 0:.4g}, "
         f"minimum {stretch.minimum or 0:.4g}",
     }[stretch.mode]
-    scale = info.pixel_scale_arcsec
-    pixels = f"{scale:.4g} arcsec per px" if scale else "pixel scale unknown or not the same for all"
-    return f"bands {', '.join(info.bands)}; stretch: {words}; {pixels}"
+    return f"bands {', '.join(info.bands)}; stretch: {words}"
+
+
+def pixel_scale(totals: dict[str, Any]) -> str:
+    """What is known of a survey's pixel scale, in words."""
+    if scale := totals["info"].pixel_scale_arcsec:
+        return f"{scale:.4g} arcsec per px"
+    n, known = totals["n_subjects"], totals["n_scaled"]
+    of = f" of {known:,} of {n:,} subjects known" if known < n else ""
+    unlike = "" if totals["is_one_scale"] else ", not the same for all" if of else " not the same for all"
+    return f"pixel scale{of}{unlike}" if known else "pixel scale unknown"
 
 
 def show_making(making: "Generator[Progress, None, dict[str, Any]]") -> dict[str, Any]:
@@ -381,8 +394,9 @@ def show_making(making: "Generator[Progress, None, dict[str, Any]]") -> dict[str
 def add(survey: Path, sources: tuple[Path, ...], **told: Any) -> None:
     """Add to SURVEY what it does not have yet, prepared as it was: the same crop, bands and stretch.
 
-    SOURCE is as for create; of a survey without images, a table. Nothing that is there is changed. Stopped at any
-    moment, SURVEY is as it was, and the same command goes on.
+    SOURCE is as for create; of a survey without images, a table. Nothing that is there is changed: what has an id that
+    SURVEY has is passed over, even with another file. Stopped at any moment, SURVEY is as it was, and the same command
+    goes on.
     """
     from explorer.ingest.add import AddOptions, add
 
@@ -390,6 +404,12 @@ def add(survey: Path, sources: tuple[Path, ...], **told: Any) -> None:
     totals = show_making(add(survey, sources, AddOptions(**_given(told))))
     n, refused, all_now = totals["n_added"], totals["n_refused"], totals["n_subjects"]
     seconds = time.monotonic() - started
+    if there := totals["n_there"]:
+        given = n + refused + there
+        if there == given:
+            click.echo(f"nothing is new: the ids of all {given:,} are in {survey} already")
+            return
+        click.echo(f"{there:,} of {given:,} are there already and were passed over, {n:,} added")
     click.echo(f"{n:,} of {n + refused:,} are new subjects of {survey}, which has {all_now:,} ({seconds:,.0f} s)")
     if refused:
         click.echo(f"{refused:,} of {n + refused:,} could not be used: {totals['report']} shows which and why")

@@ -513,14 +513,21 @@ class Build:
         info.write(self.path / layout.SURVEY_TOML)
 
     def totals(self) -> dict[str, Any]:
-        """n_subjects, n_quarantined, n_groups, n_tune, n_test, contact_sheet, report, notes, info."""
+        """n_subjects, n_quarantined, n_groups, n_tune, n_test, contact_sheet, report, notes, info.
+
+        Of the pixel scale, n_scaled (subjects that have one) and is_one_scale (whether theirs agree).
+        """
         info = SurveyInfo.read(self.path / layout.SURVEY_TOML)
-        table = pq.read_table(self.path / layout.SUBJECTS, columns=["half", "duplicate_group"])
+        columns = ["half", "duplicate_group", "pixel_scale_arcsec"]
+        table = pq.read_table(self.path / layout.SUBJECTS, columns=columns)
+        scales = table.column("pixel_scale_arcsec").drop_null().to_numpy()
         counts = {item["values"]: item["counts"] for item in table.column("half").value_counts().to_pylist()}
         return {
             "n_subjects": len(table),
             "n_quarantined": pq.ParquetFile(self.path / layout.QUARANTINE).metadata.num_rows,
             "n_groups": len(table.column("duplicate_group").unique()),
+            "n_scaled": len(scales),
+            "is_one_scale": not len(scales) or bool(np.ptp(scales) <= _SAME_SCALE * scales.min()),
             "n_tune": counts.get("tune", 0),
             "n_test": counts.get("test", 0),
             "contact_sheet": str(self.path / layout.CONTACT_SHEET),

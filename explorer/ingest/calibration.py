@@ -116,7 +116,8 @@ def survey_wide(
         values = _sampled(decoders, items(evenly(n, SAMPLED)), crop, reading)
         if values:
             stretch = stretch.derived(np.concatenate(values))
-            notes.append(f"the stretch is from a sample of {len(values):,} of {n:,} images")
+            sampled = f"a sample of {len(values):,} of {n:,} images" if len(values) < n else f"all {n:,} images"
+            notes.append(f"the stretch is from {sampled}")
         else:  # none can be read: the decoding says why
             stretch = Stretch()
     plan: dict[str, Any] = {

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from explorer.cli import main
-from explorer.commands.making import Extent, Numbers, Words, made_how, stretch_of
+from explorer.commands.making import Extent, Numbers, Words, made_how, pixel_scale, say_totals, stretch_of
 from explorer.errors import UsageError
 from explorer.survey import Survey, SurveyInfo
 from models.images import Stretch
@@ -118,6 +118,7 @@ def test_create_says_bands_stretch_and_pixel_scale(
     said = capsys.readouterr().out
     assert "bands g, r, i; stretch: percentiles 0.5 to 99.5 of the survey, g " in said
     assert "; 0.2 arcsec per px" in said
+    assert "note: the stretch is from all 6 images\n" in said
     survey = Survey.open(tmp_path / "s")
     assert (survey.info.extent, survey.info.extent_arcsec, survey.info.pixel_scale_arcsec) == (None, 6.0, 0.2)
     assert survey.info.bands == ("g", "r", "i")
@@ -194,9 +195,7 @@ def test_options_that_do_not_go_together(
 
 def test_a_stretch_is_put_in_words() -> None:
     info = SurveyInfo("u", "n", 64, ("g", "r"), "center", None, "now")
-    assert made_how(info) == (
-        "bands g, r; stretch: the file type's own range; pixel scale unknown or not the same for all"
-    )
+    assert made_how(info) == "bands g, r; stretch: the file type's own range"
     for stretch, words in (
         (Stretch("linear", (0.0,), (1000.0,)), "linear, values 0 to 1000"),
         (Stretch("linear", (0.0, -1.0), (1.0, 2.5)), "linear, g 0 to 1, r -1 to 2.5"),
@@ -207,3 +206,26 @@ def test_a_stretch_is_put_in_words() -> None:
         (Stretch("lupton", q=8, stretch=0.5, minimum=-0.1), "Lupton, Q 8, stretch 0.5, minimum -0.1"),
     ):
         assert words in made_how(SurveyInfo("u", "n", 64, ("g", "r"), "center", None, "now", stretch=stretch))
+
+
+@pytest.mark.parametrize(
+    ("n_alike", "words"),
+    [
+        (0, "; no subject shares its pixels or its sky with another\n"),
+        (1, "; 1 shares its pixels or its sky with another subject and stays in one half with it\n"),
+        (15, "; 15 share their pixels or their sky with another subject and stay in one half with it\n"),
+    ],
+)
+def test_what_is_alike_and_what_is_known_of_the_pixel_scale_is_said(
+    n_alike: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = SurveyInfo("u", "n", 64, ("g", "r"), "center", None, "now")
+    told: dict[str, Any] = {"n_subjects": 33, "n_quarantined": 0, "n_groups": 33 - n_alike, "n_tune": 17, "n_test": 16}
+    told |= {"info": info, "notes": [], "n_scaled": 32, "is_one_scale": False}
+    say_totals(Path("s"), told, 1)
+    said = capsys.readouterr().out
+    assert words in said
+    assert "; pixel scale of 32 of 33 subjects known, not the same for all\n" in said
+    assert pixel_scale({**told, "is_one_scale": True}) == "pixel scale of 32 of 33 subjects known"
+    assert pixel_scale({**told, "n_scaled": 33}) == "pixel scale not the same for all"
+    assert pixel_scale({**told, "n_scaled": 0, "is_one_scale": True}) == "pixel scale unknown"
