@@ -195,6 +195,9 @@ def create(
         for note in info.notes:
             click.echo(f"note: {note}")
         return
+    if size % 16:  # `models.wgan` halves it four times
+        near = max(16, 16 * round(size / 16))
+        click.echo(f"note: the anomaly model needs a size that is a multiple of 16, and {size} is none; {near} is near")
     told = {
         "size": size,
         **(extent or {}),

@@ -229,3 +229,12 @@ def test_what_is_alike_and_what_is_known_of_the_pixel_scale_is_said(
     assert pixel_scale({**told, "is_one_scale": True}) == "pixel scale of 32 of 33 subjects known"
     assert pixel_scale({**told, "n_scaled": 33}) == "pixel scale not the same for all"
     assert pixel_scale({**told, "n_scaled": 0, "is_one_scale": True}) == "pixel scale unknown"
+
+
+@pytest.mark.parametrize(("size", "is_noted"), [(31, True), (32, False)])
+def test_a_size_that_the_anomaly_model_cannot_take_is_noted(
+    linear: Path, tmp_path: Path, size: int, is_noted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["create", str(tmp_path / "s"), str(linear), "--size", str(size)]) == 0
+    note = "note: the anomaly model needs a size that is a multiple of 16, and 31 is none; 32 is near\n"
+    assert (note in capsys.readouterr().out) == is_noted
