@@ -598,6 +598,16 @@ def _refuse_constant(pixels: np.ndarray, side: int | None) -> None:
         raise ImageError(f"{what} is constant: every pixel is {', '.join(f'{value:g}' for value in first)}")
 
 
+def _refuse_empty_band(pixels: np.ndarray, bands: Sequence[str]) -> None:
+    for i, band in enumerate(bands):
+        values = pixels[:, :, i]
+        values = values[np.isfinite(values)]
+        if not values.size:
+            raise ImageError(f"band {band} is missing everywhere")
+        if values.min() == values.max():
+            raise ImageError(f"band {band} is constant: every pixel is {values[0]:g}")
+
+
 def _surrounded(pixels: np.ndarray, box: _Box, inside: _Box) -> tuple[np.ndarray, float]:
     """The whole box, with each band's median where it leaves the image, and the share of its area that does."""
     if inside == box:
@@ -626,6 +636,7 @@ def prepare_linear(
     crop: Crop,
     stretch: Stretch,
     rgb: tuple[int, int, int] | None = None,
+    bands: Sequence[str] = (),
 ) -> Prepared:
     """Everything that the survey keeps of linear values, beside the values themselves.
 
@@ -639,11 +650,15 @@ def prepare_linear(
         Of the whole survey.
     rgb
         Bands shown as red, green and blue on the thumbnail; None takes the last, the middle and the first.
+    bands
+        Names of bands of which none may be missing or constant in the square: the bands of measurements. (): a picture,
+        where one color may well be black.
 
     Raises
     ------
     ImageError
-        The square is outside the image, all missing or constant, or "range" is asked of values outside 0–1.
+        The square is outside the image, it or one of `bands` is all missing or constant there, or "range" is asked of
+        values outside 0–1.
     """
     height, width, n_bands = linear.values.shape
     box, inside = _boxes(width, height, left, top, side)
@@ -654,6 +669,7 @@ def prepare_linear(
     black = stretch.low or (stretch.minimum or 0.0,)
     pixels, n_missing = _filled(part, black)
     _refuse_constant(pixels, side)
+    _refuse_empty_band(part, bands)
     level = linear.saturated or linear.top
     is_saturated = part >= level if level else stretch.apply(part) >= 1
     saturated_fraction = int(np.count_nonzero(is_saturated)) / part.size

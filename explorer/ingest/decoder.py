@@ -565,7 +565,8 @@ def _prepared_linear(item: Item, crop: Crop, reading: Reading) -> tuple[Prepared
     linear, square, names, is_file = _look(item, crop, reading)
     rgb = rgb_of(names)
     try:
-        made = prepare_linear(linear, square.left, square.top, square.side, crop, reading.stretch, rgb)
+        bands = names if linear.top is None else ()  # a picture's colors are no measurements
+        made = prepare_linear(linear, square.left, square.top, square.side, crop, reading.stretch, rgb, bands)
     except ImageError as error:
         picture = None
         with contextlib.suppress(ImageError, ValueError):

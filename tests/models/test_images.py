@@ -459,6 +459,17 @@ def test_a_band_without_a_value_is_black_and_the_others_stay() -> None:
         prepare_linear(Linear(np.full((9, 9, 1), np.nan, np.float32)), 0, 0, 9, Crop(8, n_bands=1), Stretch())
 
 
+def test_a_measured_band_without_a_signal_is_refused_by_its_name() -> None:
+    stretch, crop = Stretch("linear", (0,), (50,)), Crop(10)
+    for value, reason in ((np.nan, "^band r is missing everywhere$"), (0, "^band r is constant: every pixel is 0$")):
+        values = measured()
+        values[5:25, 5:35, 1] = value  # around it there are others
+        with pytest.raises(ImageError, match=reason):
+            prepare_linear(Linear(values), 10, 5, 20, crop, stretch, bands=("g", "r", "i"))
+        assert prepare_linear(Linear(values), 0, 0, 30, crop, stretch, bands=("g", "r", "i")).crop.any()
+        assert prepare_linear(Linear(values), 10, 5, 20, crop, stretch).crop.any()
+
+
 def test_the_thumbnail_of_linear_values_shows_three_bands_and_missing_as_grey() -> None:
     values = np.zeros((64, 64, 5), np.float32)
     values[:, :, 2], values[:, :, 1], values[:, :, 0] = 10, 5, np.linspace(0, 0.1, 64)
