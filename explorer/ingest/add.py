@@ -35,11 +35,12 @@ from explorer.ingest.build import (
     differing,
     full_disk_said,
     integers_of,
+    regrouped,
     write_contact_sheet,
     write_subjects,
 )
 from explorer.ingest.calibration import how_read
-from explorer.ingest.decoder import Decoders
+from explorer.ingest.decoder import Decoded, Decoders
 from explorer.ingest.images import CreateOptions, blocks, list_images
 from explorer.ingest.report import write_report
 from explorer.ingest.tables import subjects_of
@@ -71,6 +72,9 @@ def add(
 ) -> Generator[Progress, None, dict[str, Any]]:
     """Add subjects to a survey. Run again after an interruption, it goes on where it was.
 
+    Subjects whose id the survey has are passed over, even where their file is another one now: what is there stays.
+    Where ids are integers, an image with another id goes to quarantine, and a table with one is refused.
+
     Parameters
     ----------
     path
@@ -86,15 +90,16 @@ def add(
     Returns
     -------
     dict
-        See `explorer.ingest.build.Build.totals`; and n_added, n_refused (of these sources), n_joined (added subjects
-        that show what one from before shows), n_twins (others that show what another added one shows).
+        See `explorer.ingest.build.Build.totals`; and n_added, n_refused (of these sources), n_there (passed over: the
+        survey has their ids), n_joined (added subjects that show what one from before shows), n_twins (others that
+        show what another added one shows).
 
     Raises
     ------
     UsageError
         An option that is not possible, or does not fit the survey.
     IngestError
-        No image, ids that are there already, columns of another type, a full disk.
+        No image, columns of another type, a table's ids of another kind, a full disk.
     SurveyError
         No survey, a damaged one, or one that another command writes to.
     """
@@ -126,7 +131,9 @@ def _add_images(survey: Survey, places: list[Path], options: AddOptions) -> Gene
             with Decoders(info.cut, options.workers) as decoders:
                 if build.plan is None:
                     yield Progress(0, 0, "listing images")
-                    listed = list_images(build.parts, places, told, decoders)
+                    listed = build.without_those_there(list_images(build.parts, places, told, decoders))
+                    if not listed["n"]:
+                        return {**build.totals(), "n_there": listed["n_there"]}
                     build.write_plan({**listed, **_plan_of(info, told), **build.fitted(listed)})
                 assert build.plan is not None
                 roots = [str(p) for p in places if p.is_dir()]
@@ -258,13 +265,39 @@ class Addition(Build):
         return np.ascontiguousarray(self.survey.images[start : self.survey.n]).tobytes()
 
     # --------------------------------------------------------------------------------------------------- the listing
+    def without_those_there(self, listed: Mapping[str, Any]) -> dict[str, Any]:
+        """The plan after images whose id the survey has are taken out of the listing; ``n_there`` counts them."""
+        there = self.survey.ids_as_text()
+        file = self.parts / LISTING
+        n = 0
+        with pq.ParquetFile(file) as before, artifacts.replacing(file) as after:
+            batches = before.iter_batches(ROW_GROUP)
+            new = (batch.filter(pc.invert(pc.is_in(batch["source_id"], value_set=there))) for batch in batches)
+            with pq.ParquetWriter(after, before.schema_arrow) as writer:
+                for table in regrouped(new, ROW_GROUP):
+                    index = pa.array(np.arange(n, n + len(table)))
+                    writer.write_table(table.set_column(0, before.schema_arrow.field(0), index))
+                    n += len(table)
+        return {**listed, "n": n, "n_there": listed["n"] - n}
+
+    def keep(self, rows: Sequence[Mapping[str, Any]], decoded: Decoded) -> None:
+        """As for `Build`; where ids are integers, others go to quarantine."""
+        assert self.plan is not None
+        if self.plan["integer_ids"]:
+            thumbnails = dict(zip(decoded.good, decoded.thumbnails, strict=True))
+            for position, row in enumerate(rows):
+                if integers_of(pa.array([row["source_id"]])) is None:
+                    reason = f'id "{row["source_id"]}" is no integer, as the ids of this survey are'
+                    decoded.bad.append((position, reason, thumbnails.get(position)))
+        super().keep(rows, decoded)
+
     def fitted(self, listed: Mapping[str, Any]) -> dict[str, Any]:
         """What of the plan depends on the subjects that are there; whether ids are integers.
 
         Raises
         ------
         IngestError
-            Bands, ids or columns that do not go with those that are there.
+            Bands or columns that do not go with those that are there.
         """
         bands = self.survey.info.bands
         if listed["bands"] and tuple(listed["bands"]) != bands:
@@ -272,8 +305,6 @@ class Addition(Build):
                 f"the sources have a file for each of {', '.join(listed['bands'])}; the bands of {self.path} are "
                 f"{', '.join(bands)}"
             )
-        ids = pq.read_table(self.parts / LISTING, columns=["source_id"]).column(0)
-        _check_ids(self.survey, ids)
         own = self._own_columns()
         table = pq.read_table(self.parts / LISTING, columns=list(own))
         _schema(self.survey, list(own.values()), {own[alias].name: table.column(alias) for alias in own})
@@ -312,10 +343,11 @@ class Addition(Build):
         return IngestError(f"{super().nothing_left()}; nothing was added, and {report} shows them")
 
     def totals(self) -> dict[str, Any]:
-        """As `Build.totals`, and n_added, n_refused, n_joined, n_twins."""
+        """As `Build.totals`, and n_added, n_refused, n_there, n_joined, n_twins."""
         totals = super().totals()
+        n_there = (self.plan or {}).get("n_there", 0)
         n_refused = totals["n_quarantined"] - self.begun["n_refused_before"]
-        return {**totals, "n_refused": n_refused, **_added(self.path, self.begun["n_before"])}
+        return {**totals, "n_refused": n_refused, "n_there": n_there, **_added(self.path, self.begun["n_before"])}
 
 
 def _packs_of(path: Path, n: int) -> int:
@@ -356,6 +388,11 @@ def _add_rows(
     n_before = survey.n
     lock = _locked(survey)
     try:
+        n_given = len(table)
+        table = table.filter(pc.invert(pc.is_in(table.column("source_id"), value_set=survey.ids_as_text())))
+        totals = {"n_refused": 0, "n_there": n_given - len(table)}
+        if not len(table):
+            return {"n_subjects": n_before, **totals, **_added(survey.path, n_before)}
         ids = table.column("source_id")
         _check_ids(survey, ids)
         known = {name: table.column(name) for name in TABLE_COLUMNS if name in table.column_names}
@@ -377,7 +414,7 @@ def _add_rows(
         write_subjects(survey.path, schema, itertools.chain(_before(survey, schema), added))
     finally:
         os.close(lock)
-    return {"n_subjects": n_before + len(table), "n_refused": 0, **_added(survey.path, n_before)}
+    return {"n_subjects": n_before + len(table), **totals, **_added(survey.path, n_before)}
 
 
 # --------------------------------------------------------------------------------------------------------------- both
@@ -399,14 +436,7 @@ def _locked(survey: Survey) -> int:
 
 
 def _check_ids(survey: Survey, ids: pa.ChunkedArray) -> None:
-    """Refuse ids that the survey has, or of another kind."""
-    there = pc.is_in(ids, value_set=survey.ids_as_text())
-    if n := pc.sum(there).as_py():
-        first = ids.filter(there)[0].as_py()
-        raise IngestError(
-            f'the id "{first}" is in {survey.path} already, as {n:,} of {len(ids):,} are; give new subjects ids of '
-            "their own, in a column that --id-column names"
-        )
+    """Refuse a table's ids of another kind."""
     if _has_integer_ids(survey):
         odd = pc.invert(pc.match_substring_regex(ids, "^(0|[1-9][0-9]{0,18})$"))
         if pc.any(odd).as_py():

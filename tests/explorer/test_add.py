@@ -189,11 +189,6 @@ def test_integers_beyond_two_to_the_53_stay_exact_in_a_column_of_smaller_ones(tm
             'column "mag" holds integers in what is added that lose digits as double, which it holds in',
         ),
         (
-            ["id,path", "1003,images/070.png"],
-            r'the id "1003" is in .*survey already, as 1 of 1 are; give new subjects ids',
-        ),
-        (["id,path", "x,images/070.png"], r'the ids of .*survey are integers, and "x" is none'),
-        (
             ["id,path,mag", "9,images/070.png,bright"],
             r'column "mag" holds string in what is added, and double in .*survey',
         ),
@@ -371,14 +366,43 @@ def test_rows_are_added_to_a_survey_without_images(tmp_path: Path) -> None:
     }
     assert opened.subject(2)["half"] == opened.subject(1)["half"]
     assert check(tmp_path / "s") == []
-    with pytest.raises(IngestError, match=r'the id "588848901523702007" is in .* already'):
-        run(add(tmp_path / "s", [more]))
+    manifest(more, "objid,ra,dec", "588848901523702007,11,1", "588848901523702008,12,1")
+    totals = run(add(tmp_path / "s", [more]))
+    assert (totals["n_there"], totals["n_added"], totals["n_subjects"]) == (1, 1, 4)
+    assert run(add(tmp_path / "s", [more])) == {**totals, "n_there": 2, "n_added": 0}
+    odd = manifest(tmp_path / "c.csv", "objid,ra,dec", "x,11,1")
+    with pytest.raises(IngestError, match=r'the ids of .*s are integers, and "x" is none'):
+        run(add(tmp_path / "s", [odd], AddOptions(id_column="objid")))
 
 
 def test_the_command_says_what_was_added(survey: Path, galaxies: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["add", str(survey), str(galaxies / "more.csv"), "--id-column", "id"]) == 0
     assert f"30 of 30 are new subjects of {survey}, which has 100" in capsys.readouterr().out
     assert main(["add", str(survey)]) == 2
+
+
+def test_ids_that_are_there_are_passed_over_and_odd_ones_quarantined(
+    survey: Path, galaxies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["1003,images/080.png", "1071,images/071.jpg", "bad,images/072.png", "1004,absent.png"]
+    source = manifest(galaxies / "mixed.csv", "id,path", *rows)
+    before = Survey.open(survey).original(3)
+    command = ["add", str(survey), str(source), "--id-column", "id"]
+    assert main(command) == 0
+    assert "2 of 4 are there already and were passed over, 1 added\n" in capsys.readouterr().out
+    opened = Survey.open(survey)
+    assert (opened.n, opened.subject(70)["subject_id"]) == (71, 1071)
+    assert opened.original(3) == before
+    assert opened.original(70)[0] == (galaxies / "images" / "071.jpg").read_bytes()
+    (refused,) = pq.read_table(survey / "quarantine.parquet").to_pylist()
+    assert refused["reason"] == 'id "bad" is no integer, as the ids of this survey are'
+    assert refused["thumbnail"].startswith(b"\xff\xd8\xff")
+    assert check(survey) == []
+    left = tree(survey)
+    assert main(["add", str(survey), str(galaxies / "first.csv"), "--id-column", "id"]) == 0
+    assert capsys.readouterr().out == f"nothing is new: the ids of all 70 are in {survey} already\n"
+    assert tree(survey) == left
+    assert not (survey / "parts").exists()
 
 
 def test_killed_at_any_moment_the_survey_is_whole_and_a_second_add_finishes_to_the_same_bytes(
