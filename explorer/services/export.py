@@ -101,10 +101,10 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return out.getvalue()
 
 
-def _provenance(table: pa.Table) -> dict[str, str]:
+def _provenance(table: pa.Table) -> dict[str, Any]:
     """What `selection_table` wrote under the key ``voorwerp``, without what is not known."""
     content: dict[str, Any] = json.loads((table.schema.metadata or {}).get(b"voorwerp", b"{}"))
-    return {name: str(value) for name, value in content.items() if value not in (None, "")}
+    return {name: value for name, value in content.items() if value not in (None, "")}
 
 
 #: Types that a column keeps or widens to.
@@ -184,7 +184,7 @@ def votable_bytes(table: pa.Table) -> bytes:
     head = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">\n<RESOURCE type="results">\n'
-        + "".join(f"<INFO{_attributes({'name': name, 'value': value})}/>\n" for name, value in given.items())
+        + "".join(f"<INFO{_attributes({'name': name, 'value': str(value)})}/>\n" for name, value in given.items())
         + '<COOSYS ID="sky" system="ICRS"/>\n'
         + f'<TABLE ID="subjects"{_attributes({"name": given.get("survey", "subjects")})}>\n'
         + "".join(fields)
@@ -225,6 +225,20 @@ def _attributes(values: dict[str, str]) -> str:
 # ------------------------------------------------------------------------------------------------------------ FITS
 _TFORMS = {pa.bool_(): ("L", "S1"), pa.int16(): ("I", ">i2"), pa.int32(): ("J", ">i4"), pa.int64(): ("K", ">i8")}
 _TFORMS |= {pa.float32(): ("E", ">f4"), pa.float64(): ("D", ">f8")}
+#: What `selection_table` notes → its keyword, and a comment of at most 25 characters.
+_CARDS = {
+    "survey": ("SURVEY", "name of the survey"),
+    "survey_id": ("SURVEYID", "id of the survey"),
+    "run_id": ("RUNID", "run of the scores"),
+    "map_id": ("MAPID", "map of the coordinates"),
+    "lambda": ("LAMBDA", "weight in anomaly_score"),
+    "voorwerp_version": ("VERSION", "of Voorwerp"),
+    "selection": ("SELECTED", "id of the selection"),
+    "n_selected": ("NSEL", "subjects in this table"),
+    "n_subjects": ("NSUBJ", "subjects in the survey"),
+    "pixel_scale_arcsec": ("PIXSCALE", "arcsec per px"),
+    "exported_at": ("EXPORTED", "when this was written"),
+}
 _NOT_PRINTABLE = r"[^\x{20}-\x{7E}]"
 
 
@@ -278,9 +292,9 @@ def fits_bytes(table: pa.Table) -> bytes:
         )
     header["EXTNAME"] = "SUBJECTS"
     for name, value in _provenance(table).items():
-        value = _ascii(value)
-        keyword = name.replace("_", "")[:8].upper()
-        header[keyword] = (value, name) if len(value) < 40 else value
+        keyword, comment = _CARDS[name]
+        value = _ascii(value) if isinstance(value, str) else value
+        header[keyword] = (value, comment) if len(str(value)) < 40 else value  # else they do not fit on one card
     records = np.empty(table.num_rows, [(str(i), column.dtype) for i, column in enumerate(columns)])
     for i, column in enumerate(columns):
         records[str(i)] = column
@@ -355,7 +369,7 @@ def regions_bytes(table: pa.Table) -> bytes:
     for pattern, harmless in ((r"\{", "("), (r"\}", ")"), (r"[\p{C}\p{Z}]+", " ")):
         label = pc.replace_substring_regex(label, pattern, harmless)
     lines = pc.binary_join_element_wise(pc.coalesce(box, point), label, "}\n", "")
-    comments = [f"{name}: {' '.join(value.split())}" for name, value in given.items()]
+    comments = [f"{name}: {' '.join(str(value).split())}" for name, value in given.items()]
     if left_out := n - table.num_rows:
         comments.append(f"{left_out:,} of {n:,} subjects have no RA and Dec and are left out")
     head = "# Region file format: DS9 version 4.1\n" + "".join(f"# {comment}\n" for comment in comments) + "fk5\n"

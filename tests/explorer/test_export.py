@@ -134,11 +134,22 @@ def test_a_fits_table_holds_every_value_as_it_was(odd: pa.Table):
         assert rows["SCORE_"].tolist() == [1e300, float("inf"), 5e-324]
         assert np.isnan(rows["ra"]).tolist() == [False, True, True]
     assert header["TUNIT3"] == "deg"
-    assert (header["SURVEY"], header["SELECTIO"], header["LAMBDA"]) == (r"<Five> & '\u03bb'", "f" * 64, "0.2")
+    assert (header["SURVEY"], header["SELECTED"], header["LAMBDA"]) == (r"<Five> & '\u03bb'", "f" * 64, 0.2)
     table = Table.read(io.BytesIO(fits_bytes(odd.drop_columns(["flag"]))))
     assert table["lowest"].tolist() == [-(2**63), None, 2**63 - 1]
     assert table["tiny"].tolist() == [-128, None, 127]
     assert table["crop_side"].tolist() == [64, None, None]
+
+
+def test_the_header_of_a_fits_table_has_numbers_as_numbers_under_names_one_can_read(tmp_path: Path):
+    create_table_only(tmp_path / "survey", pa.table({"source_id": ["a", "b", "c"]}), "Three")
+    survey = Survey.open(tmp_path / "survey")
+    table = selection_table(Explore(survey), Selection.of_rows([0, 2], survey.n), "", "", 0.2)
+    header = fits.getheader(io.BytesIO(fits_bytes(table)), 1)
+    assert (header["LAMBDA"], header["NSEL"], header["NSUBJ"]) == (0.2, 2, 3)
+    assert (header["SURVEYID"], header.comments["SURVEYID"]) == (survey.info.survey_id, "id of the survey")
+    assert {"SURVEY", "VERSION", "SELECTED", "EXPORTED"} <= set(header)
+    survey.close()
 
 
 def test_too_wide_or_too_large_for_fits_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch):
