@@ -93,6 +93,8 @@ def find(survey: Survey, text: str) -> Found:
     if not (_WHOLE_NUMBERS.fullmatch(text) and _match(survey, names)[0].size):
         try:
             cone = cone_of(text)
+            if cone is None:
+                _check_unit(survey, text, names)
         except UsageError as error:
             return Found(_rows([]), "coordinate", str(error))
         if cone is not None:
@@ -259,6 +261,7 @@ _WITHIN = re.compile(
     r"(arcsec(?:onds?)?|\"|″|''|arcmin(?:utes?)?|'|′|deg(?:rees?)?|°)",
     re.IGNORECASE | re.DOTALL,
 )
+_ODD_UNIT = re.compile(rf"(.+?)(?:\s*[,;]\s*|\s+)({_N}\s*[A-Za-z]+)")
 #: arcsec; the first that a unit begins with.
 _UNITS = {"arcsec": 1, '"': 1, "″": 1, "''": 1, "arcmin": 60, "'": 60, "′": 60, "deg": 3600, "°": 3600}
 _WORDS = re.compile(r"\b(?:r\.?a|dec(?:l|lination)?|j2000|icrs|fk5)\b\.?\s*[=:]?|[()\[\]]", re.IGNORECASE)
@@ -287,7 +290,7 @@ def cone_of(text: str) -> Cone | None:
     if place is not None:
         return Cone(place[0], place[1], max(RADIUS, place[2]))
     within = _WITHIN.fullmatch(text)
-    place = _place_of(within[1].strip()) if within else None
+    place = _place_of(within[1].strip(), may_be_ids=False) if within else None
     if within is None or place is None:
         return None
     radius = float(within[2]) * next(size for unit, size in _UNITS.items() if within[3].lower().startswith(unit))
@@ -296,13 +299,20 @@ def cone_of(text: str) -> Cone | None:
     return Cone(place[0], place[1], radius)
 
 
-def _place_of(text: str) -> tuple[float, float, float] | None:
+def _check_unit(survey: Survey, text: str, names: list[str]) -> None:
+    """Refuse a coordinate and a number in an unknown unit, where none of it is an id."""
+    odd = _ODD_UNIT.fullmatch(text) if len(text) <= _LONGEST else None
+    if odd and cone_of(odd[1]) and not _match(survey, names)[0].size:
+        raise UsageError(f"{odd[2]} is no radius: its unit is arcsec, arcmin or deg, as in 5arcsec")
+
+
+def _place_of(text: str, may_be_ids: bool = True) -> tuple[float, float, float] | None:
     """RA and Dec in degrees, and what their digits leave open, arcsec (0 where nothing says that they are cut off)."""
     if match := _DEGREES.fullmatch(text):
         ra = float(match[2]) * (-1 if match[1] == "-" else 1)
         dec = float(match[4]) * (-1 if match[3] == "-" else 1)
         is_on_the_sky = -180 <= ra <= 360 and -90 <= dec <= 90
-        if not is_on_the_sky and _WHOLE_NUMBERS.fullmatch(text):
+        if not is_on_the_sky and may_be_ids and _WHOLE_NUMBERS.fullmatch(text):
             return None  # two ids
         if not is_on_the_sky:
             raise UsageError(f"RA {ra:g}°, Dec {dec:+g}° is not on the sky: RA is 0 to 360, Dec −90 to +90")

@@ -202,6 +202,20 @@ def test_a_place_that_is_not_on_the_sky_is_refused_in_a_sentence(survey: Survey,
     assert (found.rows.size, found.kind) == (0, "coordinate")
 
 
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("400 20 5arcsec", "RA 400°, Dec +20° is not on the sky"),
+        ("151 2 5parsec", "5parsec is no radius: its unit is arcsec, arcmin or deg"),
+        ("10:00:24 +02:12:00 5 pc", "5 pc is no radius"),
+    ],
+)
+def test_a_place_with_a_wrong_radius_or_off_the_sky_is_no_list_of_ids(survey: Survey, text: str, words: str):
+    found = find(survey, text)
+    assert (found.rows.size, found.kind, found.missing) == (0, "coordinate", [])
+    assert found.message.startswith(words)
+
+
 def test_the_nearest_come_first_with_their_separations(survey: Survey):
     found = find(survey, "150.0008 2.0 5arcsec")
     assert found.rows.tolist() == [1, 0]
