@@ -308,7 +308,7 @@ class Build:
         if path.exists() and not path.is_dir():
             raise IngestError(f"{path} is a file; a survey needs a folder of its own")
         if (path / layout.SURVEY_TOML).exists() and not (parts / COMMAND_JSON).exists():
-            raise IngestError(f"{path} is a survey already; create the new one in another folder")
+            raise _finished(path)
         if path.exists() and not (parts / COMMAND_JSON).exists() and not _is_untouched(path, parts):
             raise IngestError(f"{path} is not empty and is no survey; create the survey in a folder of its own")
         parts.mkdir(parents=True, exist_ok=True)
@@ -326,7 +326,7 @@ class Build:
         found = json.loads(begun.read_bytes()) if begun.exists() else None
         if found and found["command"] != command:
             if self.is_finished:
-                raise IngestError(f"{self.path} is a survey already; create the new one in another folder")
+                raise _finished(self.path)
             if planned.exists():
                 raise IngestError(
                     f"{self.path} was begun by another command ({differing(found['command'], command)}); "
@@ -800,6 +800,14 @@ def _reading_of(plan: Mapping[str, Any]) -> dict[str, Any]:
     """What `create` was told of how files are read: a pixel scale that was told and not found is part of it."""
     told = {"pixel_scale": plan["pixel_scale_arcsec"]} if plan.get("pixel_scale_arcsec") else {}
     return {**(plan.get("reading") or {}), **told}
+
+
+def _finished(path: Path) -> IngestError:
+    """The error for `create` where there is a survey."""
+    return IngestError(
+        f"{path} is a survey already; `voorwerp add {path} SOURCE` puts more into it, and a new one goes into another "
+        "folder"
+    )
 
 
 def differing(before: Mapping[str, Any], command: Mapping[str, Any]) -> str:

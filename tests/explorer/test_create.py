@@ -414,7 +414,7 @@ def test_options_and_sources_that_are_not_possible(tmp_path: Path) -> None:
 def test_a_folder_that_is_in_use_is_not_touched(survey: Path, tmp_path: Path) -> None:
     write_galaxies(tmp_path / "images", 2)
     before = digest_of(survey)
-    with pytest.raises(IngestError, match="is a survey already"):
+    with pytest.raises(IngestError, match=r"is a survey already; `voorwerp add .* SOURCE` puts more into it"):
         make(survey, tmp_path / "images")
     assert digest_of(survey) == before
     with pytest.raises(IngestError, match="is not empty and is no survey"):
@@ -526,7 +526,7 @@ def test_the_command_says_how_many_of_how_many(tmp_path: Path, capsys: pytest.Ca
     assert f"1 of 4 could not be used: {path / 'quarantine.html'} shows which and why" in said
     assert str(path / "contact_sheet.png") in said
     assert main(["check", str(path)]) == 0
-    assert "is sound: 3 subjects" in capsys.readouterr().out
+    assert "no problem found: 3 subjects, 0 runs, 0 maps (--deep also reads every pixel)\n" in capsys.readouterr().out
     (path / "thumbnails" / "00000.pack").unlink()
     assert main(["check", str(path)]) == 1
     assert "00000.pack is missing" in capsys.readouterr().err
