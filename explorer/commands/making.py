@@ -208,10 +208,11 @@ def create(
         "pixel_scale_arcsec": pixel_scale,
         "originals": originals if originals != "keep" else None,
         "hdu": hdu,
+        "dataset": dataset,
     }
     if cut_outs:
-        if path_column or crop != "center" or dataset:
-            raise UsageError("--path-column, --crop and --dataset do not go with --cut-out")
+        if path_column or crop != "center":
+            raise UsageError("--path-column and --crop do not go with --cut-out")
         if id_column and catalogue is None:
             raise UsageError("--id-column and --cut-out do not go together without the table that --catalogue names")
         from explorer.ingest.cut_outs import create_cut_outs
@@ -224,7 +225,7 @@ def create(
             raise UsageError("--catalogue says where to cut; name the large image with --cut-out")
         from explorer.ingest.images import CreateOptions, create
 
-        told |= {"crop": crop, "path_column": path_column, "id_column": id_column, "dataset": dataset}
+        told |= {"crop": crop, "path_column": path_column, "id_column": id_column}
         making = create(survey, sources, CreateOptions(**_given(told)))
     totals = show_making(making)
     say_totals(survey, totals, time.monotonic() - started)
@@ -424,12 +425,16 @@ def add(survey: Path, sources: tuple[Path, ...], **told: Any) -> None:
 
 @click.command()
 @click.argument("survey", type=PATH)
-def check(survey: Path) -> None:
+@click.option("--deep", is_flag=True, help="Read every crop and original too, which takes its time.")
+def check(survey: Path, deep: bool) -> None:
     """Say every problem of SURVEY at once; exit 1 if there is one."""
+    from explorer.ingest.verify import verify
     from explorer.ledger import check as check_ledger
     from explorer.survey import Survey, check, counted, notices
 
     problems = check(survey)
+    if deep and not problems:  # else it cannot be read in order
+        problems += show_making(verify(survey))["problems"]
     with contextlib.suppress(SurveyError):  # said already
         opened = Survey.open(survey)
         problems += check_ledger(survey, opened.info.survey_id, opened.subject_ids)
@@ -438,7 +443,11 @@ def check(survey: Path) -> None:
     if problems:
         raise click.exceptions.Exit(1)
     held = {"subject": opened.n, "run": len(opened.runs()), "map": len(opened.maps())}
-    click.echo(f"{survey} is sound: {', '.join(counted(n, thing) for thing, n in held.items())}")
+    said = ", ".join(counted(n, thing) for thing, n in held.items())
+    if deep:
+        click.echo(f"{survey} is sound: {said}, every pixel read")
+    else:
+        click.echo(f"{survey}: no problem found: {said} (--deep also reads every pixel)")
     for notice in notices(opened):
         click.echo(notice)
     opened.close()

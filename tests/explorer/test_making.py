@@ -178,7 +178,7 @@ def test_a_table_alone_becomes_a_survey(tmp_path: Path, capsys: pytest.CaptureFi
     ("told", "sentence"),
     [
         (["{images}", "--catalogue", "t.csv"], "--catalogue says where to cut; name the large image with --cut-out"),
-        (["--cut-out", "{images}", "--dataset", "x"], "do not go with --cut-out"),
+        (["--cut-out", "{images}", "--path-column", "x"], "do not go with --cut-out"),
         (["{images}", "--extent", "3 parsec"], "is neither pixels"),
         (["{images}", "--pixel-scale", "0"], "0"),
         (["{images}", "--stretch", "log"], "log"),
@@ -238,3 +238,18 @@ def test_a_size_that_the_anomaly_model_cannot_take_is_noted(
     assert main(["create", str(tmp_path / "s"), str(linear), "--size", str(size)]) == 0
     note = "note: the anomaly model needs a size that is a multiple of 16, and 31 is none; 32 is near\n"
     assert (note in capsys.readouterr().out) == is_noted
+
+
+def test_a_mosaic_may_be_one_of_several_arrays_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    light = np.random.default_rng(3).normal(10, 1, (100, 120)).astype(np.float32)
+    np.savez(tmp_path / "sky.npz", sky=light, weight=np.ones_like(light))
+    (tmp_path / "t.csv").write_text("x,y\n40,30\n70,60\n")
+    told = ["--cut-out", str(tmp_path / "sky.npz"), "--catalogue", str(tmp_path / "t.csv"), "--size", "16"]
+    assert main(["create", str(tmp_path / "s"), *told]) == 1
+    assert "choose one with --dataset" in capsys.readouterr().err
+    assert main(["create", str(tmp_path / "s"), *told, "--dataset", "sky"]) == 0
+    survey = Survey.open(tmp_path / "s")
+    shown = survey.images[0][:, :, 0].astype(float)
+    assert survey.n == 2
+    assert np.corrcoef(shown.ravel(), light[23:39, 33:49].ravel())[0, 1] > 0.95
+    assert survey.info.reading["dataset"] == "sky"
