@@ -227,7 +227,7 @@ def create(
 
         told |= {"crop": crop, "path_column": path_column, "id_column": id_column}
         making = create(survey, sources, CreateOptions(**_given(told)))
-    totals = show_making(making)
+    totals = show_building(survey, making)
     say_totals(survey, totals, time.monotonic() - started)
     if crop == "center" and extent is None and not cut_outs:
         click.echo(
@@ -391,6 +391,24 @@ def show_making(making: "Generator[Progress, None, dict[str, Any]]") -> dict[str
                 click.echo(f"{at.message} {words}", err=True)
 
 
+def show_building(survey: Path, making: "Generator[Progress, None, dict[str, Any]]") -> dict[str, Any]:
+    """`show_making`; where it is stopped (Ctrl-C), say what is kept, and exit 130."""
+    from explorer.ingest.build import SHARD, kept
+
+    try:
+        return show_making(making)
+    except KeyboardInterrupt:
+        making.close()
+        words = "stopped; the same command starts again"
+        if state := kept(survey):
+            words = (
+                f"stopped; the same command goes on (whole shards of up to {SHARD:,} images are kept: "
+                f"{state[0]:,} of {state[1]:,} so far)"
+            )
+        click.secho(words, fg="red", err=True)
+        raise click.exceptions.Exit(130) from None
+
+
 @click.command()
 @click.argument("survey", type=PATH)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=PATH)
@@ -405,7 +423,7 @@ def add(survey: Path, sources: tuple[Path, ...], **told: Any) -> None:
     from explorer.ingest.add import AddOptions, add
 
     started = time.monotonic()
-    totals = show_making(add(survey, sources, AddOptions(**_given(told))))
+    totals = show_building(survey, add(survey, sources, AddOptions(**_given(told))))
     n, refused, all_now = totals["n_added"], totals["n_refused"], totals["n_subjects"]
     seconds = time.monotonic() - started
     if there := totals["n_there"]:

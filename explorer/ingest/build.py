@@ -802,6 +802,17 @@ def _reading_of(plan: Mapping[str, Any]) -> dict[str, Any]:
     return {**(plan.get("reading") or {}), **told}
 
 
+def kept(path: Path) -> tuple[int, int] | None:
+    """Images that a `Build` of the folder need not read again, and of how many; None where it is not begun."""
+    parts = path / layout.PARTS
+    try:
+        n: int = json.loads((parts / PLAN_JSON).read_bytes())["n"]
+    except FileNotFoundError:
+        return None
+    whole = sorted(parts.glob("[0-9]*.parquet"))
+    return (int(pq.read_schema(whole[-1]).metadata[b"next_index"]) if whole else 0), n
+
+
 def _finished(path: Path) -> IngestError:
     """The error for `create` where there is a survey."""
     return IngestError(

@@ -253,3 +253,32 @@ def test_a_mosaic_may_be_one_of_several_arrays_in_a_file(tmp_path: Path, capsys:
     assert survey.n == 2
     assert np.corrcoef(shown.ravel(), light[23:39, 33:49].ravel())[0, 1] > 0.95
     assert survey.info.reading["dataset"] == "sky"
+
+
+@pytest.mark.parametrize(
+    ("done", "words"),
+    [
+        ("listing images", "stopped; the same command starts again\n"),
+        ("decoding", "the same command goes on (whole shards of up to 4,096 images are kept: 0 of 6 so far)\n"),
+        ("joining", "the same command goes on (whole shards of up to 4,096 images are kept: 6 of 6 so far)\n"),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on_and_what_is_kept(
+    linear: Path,
+    tmp_path: Path,
+    done: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def pressed(self: Any, *_: Any, description: str, **told: Any) -> None:
+        if description == done:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("rich.progress.Progress.update", pressed)
+    command = ["create", str(tmp_path / "s"), str(linear), "--size", "32"]
+    assert main(command) == 130
+    assert capsys.readouterr().err.endswith(words)
+    monkeypatch.undo()
+    assert main(command) == 0
+    assert Survey.open(tmp_path / "s").n == 6
