@@ -43,9 +43,11 @@ from models.images import (
     file_size,
     is_color,
     linear_pixels,
+    media_type,
     open_header,
     prepare,
     prepare_linear,
+    read_linear,
     reduced,
     rgb_of,
     shown_image,
@@ -675,6 +677,46 @@ def read_original(link: Mapping[str, Any], crop: Crop, reading: Reading) -> byte
         return write_linear(reduced(seen.linear)[0], seen.names)
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror or error})") from None
+
+
+def damage(contents: Sequence[bytes]) -> list[str | None]:
+    """What is seen to be wrong with each original that a survey keeps; None where nothing is.
+
+    FITS by the checksum of its gzip, PNG by those of its chunks. JPEG and TIFF have none: they are decoded, and a
+    flipped byte that still makes a picture is not seen.
+    """
+    return [_damage(content) for content in contents]
+
+
+def _damage(content: bytes) -> str | None:
+    try:
+        if media_type(content) == "application/gzip":
+            read_linear(content)
+            return None
+        with open_header(content) as header:
+            if header.format == "PNG":
+                header.verify()
+            else:
+                decode(header, 3 if is_color(header) else 1)
+    except UnknownFormatError as error:
+        if media_type(content) != "image/tiff":
+            return str(error)
+        from explorer.ingest.stacks import read_tiff
+
+        with tempfile.NamedTemporaryFile(suffix=".tif") as file:
+            file.write(content)
+            file.flush()
+            try:
+                read_tiff(Path(file.name))
+            except ImageError as refusal:
+                return str(refusal)
+    except ImageError as error:
+        return str(error)
+    except MemoryError:
+        return _MEMORY_SAID
+    except Exception as error:  # Pillow raises SyntaxError and others on a broken chunk
+        return f"cannot be decoded ({' '.join(str(error).split())})"
+    return None
 
 
 def n_cores() -> int:

@@ -256,7 +256,7 @@ def test_runs_from_before_keep_their_own_subjects(
     assert np.isfinite(opened.scores(folder.name)["image_score"]).tolist() == [True] * 70 + [False] * 30
     assert main(["check", str(survey)]) == 0
     said = capsys.readouterr().out
-    assert "is sound: 100 subjects, 1 run, 0 maps" in said
+    assert "no problem found: 100 subjects, 1 run, 0 maps" in said
     assert "20260101-000000-score: 70 of 100 subjects are scored" in said
 
 

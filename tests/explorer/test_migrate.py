@@ -186,7 +186,7 @@ def test_the_command_names_the_kept_folder(old: Path, capsys: pytest.CaptureFixt
     assert main(["migrate", str(old)]) == 0
     assert f"the folder as it was is kept as {old}.schema1" in capsys.readouterr().out
     assert main(["check", str(old)]) == 0
-    assert "is sound: 25 subjects, 2 runs, 1 map" in capsys.readouterr().out
+    assert "no problem found: 25 subjects, 2 runs, 1 map" in capsys.readouterr().out
     assert main(["migrate", str(old)]) == 0
     assert "is up to date already" in capsys.readouterr().out
 
