@@ -255,7 +255,7 @@ def list_images(parts: Path, sources: list[Path], options: CreateOptions, decode
             else:
                 raws.append(stack)
         elif source.is_dir():
-            raws.append(_list_files(file, source, _images_below(source)))
+            raws.append(_list_files(file, source, ((str(source), name) for name in _images_below(source))))
         elif not source.exists():
             raise IngestError(f"{source} does not exist; name a folder, a manifest or images")
         elif source.name.lower().endswith(IMAGE_SUFFIXES):
@@ -268,7 +268,7 @@ def list_images(parts: Path, sources: list[Path], options: CreateOptions, decode
                 f"nor an image ({', '.join(SUFFIXES)}, .fits …), nor a stack ({', '.join(ARRAY_SUFFIXES)})"
             )
     if loose:
-        raws.append(_list_files(parts / f"raw_{len(raws):05d}", Path("/"), (str(p)[1:] for p in loose)))
+        raws.append(_list_files(parts / f"raw_{len(raws):05d}", Path("/"), _told_apart(loose)))
     with connect(parts) as database:
         plan = _combine(database, parts, raws, notes)
     for raw in raws:
@@ -312,24 +312,36 @@ _RAW_SCHEMA = pa.schema(
 )
 
 
-def _list_files(file: Path, folder: Path, names: Iterator[str]) -> _Raw:
+def _told_apart(files: list[Path]) -> Iterator[tuple[str, str]]:
+    """Folder and name below it of each file: its own name, with its folder's or all where others have the same."""
+    for depth in (1, 2):
+        folders = [file.parents[min(depth, len(file.parents)) - 1] for file in files]
+        names = [str(file.relative_to(folder)) for file, folder in zip(files, folders, strict=True)]
+        if len(set(names)) == len(names):
+            return zip(map(str, folders), names, strict=True)
+    return ((str(file.parent), str(file)) for file in files)
+
+
+def _list_files(file: Path, source: Path, places: Iterator[tuple[str, str]]) -> _Raw:
+    """List single files, given as folder and name below it."""
     with pq.ParquetWriter(file, _RAW_SCHEMA) as writer:
-        held: list[str] = []
+        held: list[tuple[str, str]] = []
 
         def write() -> None:
             n = len(held)
-            known = {"given": pa.array(held), "folder": pa.array([str(folder)] * n)}
+            folders, names = zip(*held, strict=True)
+            known = {"given": pa.array(names), "folder": pa.array(folders)}
             columns = [known.get(field.name, pa.nulls(n, field.type)) for field in _RAW_SCHEMA]
             writer.write_table(pa.table(columns, schema=_RAW_SCHEMA))
             held.clear()
 
-        for name in names:
-            held.append(name)
+        for place in places:
+            held.append(place)
             if len(held) == 4096:
                 write()
         if held:
             write()
-    return _Raw(file, folder, [], [], False, False)
+    return _Raw(file, source, [], [], False, False)
 
 
 def _list_manifest(file: Path, manifest: Path, options: CreateOptions, notes: list[str]) -> _Raw:

@@ -532,6 +532,19 @@ def test_the_command_says_how_many_of_how_many(tmp_path: Path, capsys: pytest.Ca
     assert "00000.pack is missing" in capsys.readouterr().err
 
 
+def test_single_files_are_called_by_their_names_and_their_folders_where_these_are_alike(tmp_path: Path) -> None:
+    a, b = (write_galaxies(tmp_path / name, 2, seed=seed) for seed, name in enumerate("ab"))
+    for sources, names in (
+        ([a[0], b[1]], [a[0].name, b[1].name]),
+        ([a[0], b[0]], [f"a/{a[0].name}", f"b/{a[0].name}"]),
+    ):
+        make(tmp_path / names[0].replace("/", "_"), *sources)
+        opened = Survey.open(tmp_path / names[0].replace("/", "_"))
+        assert opened.column("image").tolist() == names
+        assert [opened.original(row)[0] for row in range(2)] == [path.read_bytes() for path in sources]
+        opened.close()
+
+
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_galaxies(tmp_path / "images", 1)
     survey, images = str(tmp_path / "survey"), str(tmp_path / "images")
