@@ -647,12 +647,20 @@ class Build:
     def nothing_left(self) -> IngestError:
         """The error for a listing of which no image could be used; what was begun is removed."""
         counts: dict[str, int] = {}
+        first: dict[str, str] = {}
         for number in range(self.n_shards):
-            for reason in pq.read_table(self.parts / f"{number:05d}.refused").column("reason").to_pylist():
+            refused = pq.read_table(self.parts / f"{number:05d}.refused", columns=["reason", "source_id"])
+            for reason, source_id in zip(*(column.to_pylist() for column in refused.columns), strict=True):
                 counts[reason] = counts.get(reason, 0) + 1
+                first.setdefault(reason, source_id)
         reason, n = max(counts.items(), key=lambda item: item[1])
+        listed = pq.read_table(self.parts / LISTING, columns=["paths"], filters=[("source_id", "==", first[reason])])
+        paths = [path for path in listed.column(0)[0].as_py() if path]
+        # of several bands the one that is not there, if one is not
+        example = next((path for path in paths if not os.path.exists(path)), paths[0]) if paths else None  # noqa: PTH110
         self.plan = None
-        return IngestError(f"none of {self.n_refused:,} images can become a subject; of {n:,} the reason is: {reason}")
+        said = f"none of {self.n_refused:,} images can become a subject; of {n:,} the reason is: {reason}"
+        return IngestError(f"{said} (for example {example})" if example else said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Callable
@@ -530,6 +531,13 @@ def test_the_command_says_how_many_of_how_many(tmp_path: Path, capsys: pytest.Ca
     (path / "thumbnails" / "00000.pack").unlink()
     assert main(["check", str(path)]) == 1
     assert "00000.pack is missing" in capsys.readouterr().err
+
+
+def test_where_no_file_is_found_one_path_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path\nimages/a.png\nimages/b.png\n")
+    said = f"of 2 the reason is: there is no such file (for example {tmp_path}/images/a.png)"
+    with pytest.raises(IngestError, match=re.escape(said)):
+        make(tmp_path / "survey", tmp_path / "m.csv")
 
 
 def test_single_files_are_called_by_their_names_and_their_folders_where_these_are_alike(tmp_path: Path) -> None:
