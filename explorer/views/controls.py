@@ -7,6 +7,7 @@ import html
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
+import numpy as np
 import panel as pn
 import panel_material_ui as pmui
 from panel.viewable import Viewer
@@ -124,6 +125,7 @@ class SelectionView(Viewer):
         self.state, self.explore, self.ledger, self.samp = state, explore, ledger, samp
         n = explore.survey.n
         self._n = n
+        self._has_sky = bool(np.isfinite(explore.survey.column("ra")).any())
         self._tool = pmui.RadioButtonGroup(
             options={"Pan": "pan", "Lasso": "lasso", "Box": "box"}, value=state.tool, size="small", margin=(0, 0, 8, 0),
             sizing_mode="stretch_width", sx=QUIET_TOGGLE,
@@ -178,6 +180,7 @@ class SelectionView(Viewer):
         links = [
             f'<a style="{LINK}" href="export?{urlencode(query | {"format": form})}" download>{title}</a>'
             for form, title in FORMS.items()
+            if self._has_sky or form != "regions"
         ]
         self._files.object = f"Export {what}: {' · '.join(links)}"
         self._send.label = f"Send {what} by SAMP"
