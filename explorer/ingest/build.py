@@ -660,7 +660,7 @@ class Build:
         example = next((path for path in paths if not os.path.exists(path)), paths[0]) if paths else None  # noqa: PTH110
         self.plan = None
         said = f"none of {self.n_refused:,} images can become a subject; of {n:,} the reason is: {reason}"
-        return IngestError(f"{said} (for example {example})" if example else said)
+        return IngestError(f"{said} (for example {' '.join(example.split())})" if example else said)  # one sentence
 
 
 @dataclass(frozen=True, slots=True)

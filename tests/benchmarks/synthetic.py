@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from explorer.survey import ORIGINALS, ROW_GROUP, SUBJECTS, SUBJECTS_SCHEMA, SURVEY_TOML, THUMBNAILS, SurveyInfo
-from models.artifacts import MAP_JSON, RUN_JSON, Run, now, write_coordinates, write_scores
+from explorer.ingest.build import QUARANTINE_SCHEMA
+from explorer.survey import QUARANTINE, ROW_GROUP, SUBJECTS, SUBJECTS_SCHEMA, SURVEY_TOML, SurveyInfo
+from models.artifacts import MAP_JSON, RUN_JSON, Run, now, write_coordinates, write_scores, write_table
 
 N_BLOBS = 60
 
@@ -43,12 +44,8 @@ def write_survey(path: Path, n: int) -> None:
     columns = {field.name: pa.nulls(n, field.type) for field in SUBJECTS_SCHEMA}
     columns |= {"subject_id": pa.array(ids), "source_id": pa.array(ids).cast(pa.string())}
     columns["half"] = pa.array(np.where(rng.random(n) < 0.5, "tune", "test"))
-    (path / ORIGINALS).mkdir(parents=True)
-    (path / THUMBNAILS).mkdir()
+    path.mkdir(parents=True)
     pq.write_table(pa.table(columns, schema=SUBJECTS_SCHEMA), path / SUBJECTS, row_group_size=ROW_GROUP)
-    for folder in (ORIGINALS, THUMBNAILS):  # rows of no bytes
-        np.save(path / folder / "00000.npy", np.zeros(n + 1, np.int64))
-        (path / folder / "00000.pack").touch()
 
     folders = {"runs": "20260101-000000-score", "maps": "20260101-000001-map"}
     for parent, name in folders.items():
@@ -68,13 +65,15 @@ def write_survey(path: Path, n: int) -> None:
     Run(folders["runs"], "score", **made).write(path / "runs" / folders["runs"] / RUN_JSON)
     inputs = {"score": folders["runs"]}
     Run(folders["maps"], "map", inputs=inputs, **made).write(path / "maps" / folders["maps"] / MAP_JSON)
+    write_table(path / QUARANTINE, QUARANTINE_SCHEMA.empty_table())
     SurveyInfo(
         survey_id=str(uuid.uuid4()),
         name=f"synthetic: {n:,} random points",
-        size=64,
-        bands=("r", "g", "b"),
-        crop="center",
+        size=0,
+        bands=(),
+        crop="none",
         extent=None,
+        originals="none",
         created_at=now(),
         default_run=folders["runs"],
         default_map=folders["maps"],
