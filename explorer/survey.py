@@ -545,13 +545,17 @@ class Survey:
     def varies(self, name: str) -> bool:
         """Whether a column has two values or more to tell subjects apart, by the file's own statistics."""
         self._field(name)
-        subjects = self._subjects
-        metadata, at = subjects.metadata, subjects.schema_arrow.names.index(name)
-        columns = [metadata.row_group(i).column(at) for i in range(metadata.num_row_groups)]
-        known = [c.statistics for c in columns if c.statistics is not None and c.statistics.has_min_max]
-        if len(known) < sum(1 for c in columns if c.statistics is None or c.statistics.null_count != c.num_values):
-            return True  # some part has values and does not say which
-        return len({known_value for part in known for known_value in (part.min, part.max)}) > 1
+
+        def make() -> bool:
+            subjects = self._subjects
+            metadata, at = subjects.metadata, subjects.schema_arrow.names.index(name)
+            columns = [metadata.row_group(i).column(at) for i in range(metadata.num_row_groups)]
+            known = [c.statistics for c in columns if c.statistics is not None and c.statistics.has_min_max]
+            if len(known) < sum(1 for c in columns if c.statistics is None or c.statistics.null_count != c.num_values):
+                return True  # some part has values and does not say which
+            return len({known_value for part in known for known_value in (part.min, part.max)}) > 1
+
+        return bool(self._cached("varies", name, make))
 
     def _column_of(self, field: pa.Field) -> Column:
         metadata = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
