@@ -382,15 +382,28 @@ def counted(n: int, thing: str) -> str:
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
 
 
+def take_write_lock(path: Path) -> int:
+    """The lock of whoever writes into a survey folder, held; closing the file descriptor gives it back.
+
+    Raises
+    ------
+    SurveyError
+        Another command is at work.
+    """
+    handle = os.open(path / WRITE_LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise SurveyError(f"another command is writing to {path}; wait for it or stop it") from None
+    return handle
+
+
 @contextlib.contextmanager
 def write_lock(path: Path) -> Iterator[None]:
     """See `Survey.lock`; for a folder that cannot be opened yet."""
-    handle = os.open(path / WRITE_LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = take_write_lock(path)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SurveyError(f"another command is writing to {path}; wait for it or stop it") from None
         yield
     finally:
         os.close(handle)

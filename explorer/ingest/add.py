@@ -5,7 +5,6 @@ temporary names; the survey's last one is made anew, its old images first. subje
 commit: until then the survey is the old one, whole, and what lies beyond its rows does not count.
 """
 
-import fcntl
 import itertools
 import json
 import os
@@ -420,12 +419,8 @@ def _add_rows(
 # --------------------------------------------------------------------------------------------------------------- both
 def _locked(survey: Survey) -> int:
     """The survey's lock, held; the survey as it is now."""
-    lock = os.open(survey.path / layout.WRITE_LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = layout.take_write_lock(survey.path)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SurveyError(f"another command is writing to {survey.path}; wait for it or stop it") from None
         survey.refresh()
         if pq.ParquetFile(survey.path / layout.SUBJECTS).metadata.num_rows != survey.n:
             raise SurveyError(f"another command has just added to {survey.path}; start again")

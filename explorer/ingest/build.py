@@ -392,8 +392,8 @@ class Build:
         return (self.path / layout.SURVEY_TOML).exists()
 
     def images_before(self, start: int) -> bytes:
-        """The network's crops of the survey that is added to, from row `start` on."""
-        raise NotImplementedError("there is nothing before a survey that is created")
+        """The network's crops of the survey that is added to, from row `start` on; none before one that is created."""
+        return b""
 
     def write_plan(self, plan: dict[str, Any]) -> None:
         """Note that the listing is whole.

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,16 +22,8 @@ from models import artifacts
 from models.artifacts import Run
 from models.images import Linear, Stretch, prepare, write_linear
 from tests.explorer.killed import tree
+from tests.explorer.making import finished
 from tests.galaxies import write_galaxies
-
-
-def run(making: Any) -> dict[str, Any]:
-    while True:
-        try:
-            next(making)
-        except StopIteration as end:
-            totals: dict[str, Any] = end.value
-            return totals
 
 
 def manifest(file: Path, *rows: str) -> Path:
@@ -50,7 +41,7 @@ def galaxies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest(folder / "more.csv", "id,path,mag,ra,kind", *rows[70:])
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(build, "SHARD", 64)
-        run(create(folder / "survey", [folder / "first.csv"], CreateOptions(size=32, id_column="id", workers=1)))
+        finished(create(folder / "survey", [folder / "first.csv"], CreateOptions(size=32, id_column="id", workers=1)))
     return folder
 
 
@@ -62,7 +53,7 @@ def survey(galaxies: Path, tmp_path: Path) -> Path:
 
 def test_what_is_added_comes_after_and_is_prepared_alike(survey: Path, galaxies: Path) -> None:
     before = Survey.open(galaxies / "survey")
-    totals = run(add(survey, [galaxies / "more.csv"], AddOptions(id_column="id", workers=1)))
+    totals = finished(add(survey, [galaxies / "more.csv"], AddOptions(id_column="id", workers=1)))
     assert (totals["n_added"], totals["n_subjects"], totals["n_refused"]) == (30, 100, 0)
     assert check(survey) == []
     opened = Survey.open(survey)
@@ -92,9 +83,9 @@ def test_added_at_once_or_in_two_steps_it_is_the_same(survey: Path, galaxies: Pa
     rows = (galaxies / "more.csv").read_text().splitlines()
     for name, part in (("a.csv", rows[1:12]), ("b.csv", rows[12:])):
         manifest(galaxies / name, rows[0], *part)
-        run(add(survey, [galaxies / name], AddOptions(id_column="id", workers=1)))
+        finished(add(survey, [galaxies / name], AddOptions(id_column="id", workers=1)))
     shutil.copytree(galaxies / "survey", tmp_path / "other")
-    run(add(tmp_path / "other", [galaxies / "more.csv"], AddOptions(id_column="id", workers=1)))
+    finished(add(tmp_path / "other", [galaxies / "more.csv"], AddOptions(id_column="id", workers=1)))
     packs = ("originals", "thumbnails")  # as many files as there were steps
     in_two, at_once = (
         {k: v for k, v in tree(p).items() if not k.startswith(packs)} for p in (survey, tmp_path / "other")
@@ -106,7 +97,7 @@ def test_added_at_once_or_in_two_steps_it_is_the_same(survey: Path, galaxies: Pa
 def test_a_running_reader_keeps_what_it_had(survey: Path, galaxies: Path) -> None:
     reading = Survey.open(survey)
     before = reading.images[64:70]
-    run(add(survey, [galaxies / "more.csv"], AddOptions(id_column="id", workers=1)))
+    finished(add(survey, [galaxies / "more.csv"], AddOptions(id_column="id", workers=1)))
     assert reading.refresh() is False
     assert reading.n == 70
     assert np.array_equal(reading.images[64:70], before)
@@ -118,7 +109,7 @@ def test_no_file_that_was_there_is_written_into(survey: Path, galaxies: Path, tm
     linked = tmp_path / "linked"
     shutil.copytree(survey, linked, copy_function=lambda a, b: Path(b).hardlink_to(a))
     before = tree(survey)
-    run(add(linked, [galaxies / "more.csv"], AddOptions(id_column="id", workers=1)))
+    finished(add(linked, [galaxies / "more.csv"], AddOptions(id_column="id", workers=1)))
     assert tree(survey) == before
     assert check(linked) == []
 
@@ -131,13 +122,13 @@ def test_old_groups_and_halves_stay_and_new_rows_join_them(tmp_path: Path) -> No
     first = [f"{i},{paths[i]},{20 + i},0" for i in range(5)]
     # 5 is within 1″ of 1 and of 2's place by way of nobody; 9 and 10 are within 1″ of each other only
     more = [f"5,{paths[5]},21.0001,0", *(f"{6 + i},{copy},," for i, copy in enumerate(copies))]
-    run(
+    finished(
         create(
             tmp_path / "s", [manifest(tmp_path / "a.csv", "id,path,ra,dec", *first)], CreateOptions(32, id_column="id")
         )
     )
     before = pq.read_table(tmp_path / "s" / "subjects.parquet")
-    totals = run(
+    totals = finished(
         add(tmp_path / "s", [manifest(tmp_path / "b.csv", "id,path,ra,dec", *more)], AddOptions(id_column="id"))
     )
     after = pq.read_table(tmp_path / "s" / "subjects.parquet")
@@ -164,7 +155,7 @@ def test_rows_that_touch_several_groups_join_the_first_and_do_not_merge_them() -
 def test_columns_that_only_one_side_has_are_missing_on_the_other(survey: Path, galaxies: Path) -> None:
     rows = [line.split(",") for line in (galaxies / "more.csv").read_text().splitlines()[1:4]]
     told = [f"{r[0]},{galaxies / r[1]},7,new{r[0]}" for r in rows]
-    run(add(survey, [manifest(galaxies / "c.csv", "id,path,mag,remark", *told)], AddOptions(id_column="id")))
+    finished(add(survey, [manifest(galaxies / "c.csv", "id,path,mag,remark", *told)], AddOptions(id_column="id")))
     table = pq.read_table(survey / "subjects.parquet")
     assert table.column("mag").to_pylist()[-4:] == [34.5, 7.0, 7.0, 7.0]  # integers in a column of floats
     assert table.column("kind").to_pylist()[-4:] == ["b", None, None, None]
@@ -175,9 +166,9 @@ def test_columns_that_only_one_side_has_are_missing_on_the_other(survey: Path, g
 def test_integers_beyond_two_to_the_53_stay_exact_in_a_column_of_smaller_ones(tmp_path: Path) -> None:
     paths = write_galaxies(tmp_path / "images", 3)
     first = manifest(tmp_path / "a.csv", "id,path,parent", f"1,{paths[0]},7", f"2,{paths[1]},8")
-    run(create(tmp_path / "s", [first], CreateOptions(32, id_column="id", workers=1)))
+    finished(create(tmp_path / "s", [first], CreateOptions(32, id_column="id", workers=1)))
     more = manifest(tmp_path / "b.csv", "id,path,parent", f"3,{paths[2]},588848901523702001")
-    run(add(tmp_path / "s", [more], AddOptions(id_column="id", workers=1)))
+    finished(add(tmp_path / "s", [more], AddOptions(id_column="id", workers=1)))
     assert Survey.open(tmp_path / "s").column("parent").tolist() == ["7", "8", "588848901523702001"]
 
 
@@ -199,7 +190,7 @@ def test_what_does_not_go_with_the_survey_is_one_sentence(
 ) -> None:
     before = tree(survey)
     with pytest.raises((IngestError, UsageError), match=sentence) as caught:
-        run(add(survey, [manifest(galaxies / "bad.csv", *rows)], AddOptions(id_column="id", workers=1)))
+        finished(add(survey, [manifest(galaxies / "bad.csv", *rows)], AddOptions(id_column="id", workers=1)))
     assert "\n" not in str(caught.value)
     assert tree(survey) == before
     assert not (survey / "parts").exists()
@@ -210,18 +201,18 @@ def test_a_survey_that_is_written_to_or_laid_out_otherwise_is_refused(survey: Pa
     making = add(survey, [galaxies / "more.csv"], options)
     next(making)
     with pytest.raises(SurveyError, match=r"another command is writing to .*survey; wait for it or stop it"):
-        run(add(survey, [galaxies / "more.csv"], options))
+        finished(add(survey, [galaxies / "more.csv"], options))
     with pytest.raises(SurveyError, match="another command is writing"), Survey.open(survey).lock():
         pass
     making.close()
     with pytest.raises(UsageError, match="there is nothing to add"):
-        run(add(survey, [], options))
+        finished(add(survey, [], options))
     with pytest.raises(UsageError, match=r"--bands names g, r; the bands of .* are r, g, b"):
-        run(add(survey, [galaxies / "more.csv"], AddOptions(bands=("g", "r"))))
+        finished(add(survey, [galaxies / "more.csv"], AddOptions(bands=("g", "r"))))
     zarr = survey / "images.zarr" / "zarr.json"
     zarr.write_text(zarr.read_text().replace("sharding_indexed", "of_another_program"))
     with pytest.raises(SurveyError, match="is not laid out as `voorwerp create` does"):
-        run(add(survey, [galaxies / "more.csv"], options))
+        finished(add(survey, [galaxies / "more.csv"], options))
 
 
 def test_another_add_is_refused_until_the_stopped_one_is_finished_or_given_up(survey: Path, galaxies: Path) -> None:
@@ -234,9 +225,9 @@ def test_another_add_is_refused_until_the_stopped_one_is_finished_or_given_up(su
     assert check(survey) == []
     manifest(galaxies / "one.csv", "id,path", "2000,images/099.jpg")
     with pytest.raises(IngestError, match=r"another `voorwerp add` was stopped on .*; finish it by the same command"):
-        run(add(survey, [galaxies / "one.csv"], options))
+        finished(add(survey, [galaxies / "one.csv"], options))
     shutil.rmtree(survey / "parts")
-    run(add(survey, [galaxies / "one.csv"], options))
+    finished(add(survey, [galaxies / "one.csv"], options))
     assert Survey.open(survey).subject_ids.tolist() == [*range(1000, 1070), 2000]
     assert check(survey) == []
 
@@ -251,7 +242,7 @@ def test_runs_from_before_keep_their_own_subjects(
         folder, None, {"subject_id": ids, "split": ["train"] * 70, **columns, "quality": ["ok"] * 70}
     )
     Run(folder.name, "score", "0", {}, state="done", n_rows=70).write(folder / "run.json")
-    run(add(survey, [galaxies / "more.csv"], AddOptions(id_column="id", workers=1)))
+    finished(add(survey, [galaxies / "more.csv"], AddOptions(id_column="id", workers=1)))
     opened = Survey.open(survey)
     assert np.isfinite(opened.scores(folder.name)["image_score"]).tolist() == [True] * 70 + [False] * 30
     assert main(["check", str(survey)]) == 0
@@ -267,9 +258,9 @@ def test_the_stretch_is_the_surveys_own_and_never_estimated_anew(tmp_path: Path)
     for i in range(4):
         np.save(tmp_path / "first" / f"a{i}.npy", noise.normal(10, 2, (40, 40)).astype(np.float32))
         np.save(tmp_path / "more" / f"m{i}.npy", noise.normal(5000, 900, (40, 40)).astype(np.float32))
-    run(create(tmp_path / "s", [tmp_path / "first"], CreateOptions(32, stretch=Stretch("percentile"), workers=1)))
+    finished(create(tmp_path / "s", [tmp_path / "first"], CreateOptions(32, stretch=Stretch("percentile"), workers=1)))
     before = Survey.open(tmp_path / "s").info
-    run(add(tmp_path / "s", [tmp_path / "more"], AddOptions(workers=1)))
+    finished(add(tmp_path / "s", [tmp_path / "more"], AddOptions(workers=1)))
     opened = Survey.open(tmp_path / "s")
     assert before.stretch.low
     assert opened.info.stretch == before.stretch
@@ -286,10 +277,10 @@ def test_a_pixel_scale_holds_for_the_survey_as_long_as_all_have_it(tmp_path: Pat
             degrees = scale / 3600
             linear = Linear(values, pixel_scale=scale, ra=10 + i, dec=0.0, cd=(-degrees, 0.0, 0.0, degrees))
             (tmp_path / folder / f"{folder}{i}.fits.gz").write_bytes(write_linear(linear, ["r"]))
-    run(create(tmp_path / "s", [tmp_path / "first"], CreateOptions(32, workers=1)))
-    run(add(tmp_path / "s", [tmp_path / "same"], AddOptions(workers=1)))
+    finished(create(tmp_path / "s", [tmp_path / "first"], CreateOptions(32, workers=1)))
+    finished(add(tmp_path / "s", [tmp_path / "same"], AddOptions(workers=1)))
     assert Survey.open(tmp_path / "s").info.pixel_scale_arcsec == pytest.approx(0.2, rel=1e-5)
-    run(add(tmp_path / "s", [tmp_path / "other"], AddOptions(workers=1)))
+    finished(add(tmp_path / "s", [tmp_path / "other"], AddOptions(workers=1)))
     opened = Survey.open(tmp_path / "s")
     assert opened.info.pixel_scale_arcsec is None
     assert opened.column("pixel_scale_arcsec") == pytest.approx([0.2, 0.2, 0.2, 0.2, 0.5, 0.5], rel=1e-5)
@@ -303,8 +294,8 @@ def test_originals_of_a_survey_that_links_are_linked(tmp_path: Path) -> None:
         image = Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         path.unlink()
         image.save(path.with_name(f"more_{path.name}"))
-    run(create(tmp_path / "s", [tmp_path / "first"], CreateOptions(32, originals="link", workers=1)))
-    run(add(tmp_path / "s", [tmp_path / "more"], AddOptions(workers=1)))
+    finished(create(tmp_path / "s", [tmp_path / "first"], CreateOptions(32, originals="link", workers=1)))
+    finished(add(tmp_path / "s", [tmp_path / "more"], AddOptions(workers=1)))
     opened = Survey.open(tmp_path / "s")
     assert [Path(opened.link(row).paths[0]).parent.name for row in range(6)] == ["first"] * 3 + ["more"] * 3  # type: ignore[union-attr]
     assert check(tmp_path / "s") == []
@@ -321,7 +312,7 @@ def test_what_was_refused_is_kept_with_what_is_refused_now(survey: Path, galaxie
         source = manifest(
             galaxies / "d.csv", "id,path", ",".join(row.split(",")[:2]), f"bad{i}".replace("bad", "300") + ",broken.png"
         )
-        run(add(survey, [source], AddOptions(id_column="id", workers=1)))
+        finished(add(survey, [source], AddOptions(id_column="id", workers=1)))
     refused = pq.read_table(survey / "quarantine.parquet")
     assert refused.column("source_id").to_pylist() == ["3000", "3001"]
     assert "2 of 74 images could not be used" in (survey / "quarantine.html").read_text()
@@ -333,7 +324,7 @@ def test_where_every_image_is_refused_quarantine_has_them_and_the_rest_is_as_it_
     before = tree(survey)
     source = manifest(galaxies / "none.csv", "id,path", "9,images/absent.png")
     with pytest.raises(IngestError, match=r"none of 1 images can become a subject; .*quarantine.html shows them"):
-        run(add(survey, [source], AddOptions(id_column="id", workers=1)))
+        finished(add(survey, [source], AddOptions(id_column="id", workers=1)))
     refused = pq.read_table(survey / "quarantine.parquet")
     assert refused.select(["source_id", "reason"]).to_pylist() == [
         {"source_id": "9", "reason": "there is no such file"}
@@ -351,7 +342,7 @@ def test_rows_are_added_to_a_survey_without_images(tmp_path: Path) -> None:
     first = manifest(tmp_path / "a.csv", "objid,ra,dec,z", "588848901523702001,10,1,0.1", "588848901523702002,11,1,0.2")
     create_from_table(tmp_path / "s", [first])
     more = manifest(tmp_path / "b.csv", "objid,ra,dec,z,kind", "588848901523702007,11.0001,1,1,ring")
-    totals = run(add(tmp_path / "s", [more]))
+    totals = finished(add(tmp_path / "s", [more]))
     assert (totals["n_added"], totals["n_joined"], totals["n_subjects"]) == (1, 1, 3)
     opened = Survey.open(tmp_path / "s")
     assert opened.subject(2) | {"half": None} == {
@@ -367,12 +358,12 @@ def test_rows_are_added_to_a_survey_without_images(tmp_path: Path) -> None:
     assert opened.subject(2)["half"] == opened.subject(1)["half"]
     assert check(tmp_path / "s") == []
     manifest(more, "objid,ra,dec", "588848901523702007,11,1", "588848901523702008,12,1")
-    totals = run(add(tmp_path / "s", [more]))
+    totals = finished(add(tmp_path / "s", [more]))
     assert (totals["n_there"], totals["n_added"], totals["n_subjects"]) == (1, 1, 4)
-    assert run(add(tmp_path / "s", [more])) == {**totals, "n_there": 2, "n_added": 0}
+    assert finished(add(tmp_path / "s", [more])) == {**totals, "n_there": 2, "n_added": 0}
     odd = manifest(tmp_path / "c.csv", "objid,ra,dec", "x,11,1")
     with pytest.raises(IngestError, match=r'the ids of .*s are integers, and "x" is none'):
-        run(add(tmp_path / "s", [odd], AddOptions(id_column="objid")))
+        finished(add(tmp_path / "s", [odd], AddOptions(id_column="objid")))
 
 
 def test_the_command_says_what_was_added(survey: Path, galaxies: Path, capsys: pytest.CaptureFixture[str]) -> None:

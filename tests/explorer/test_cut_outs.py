@@ -37,6 +37,7 @@ from explorer.ingest.images import CreateOptions
 from explorer.survey import Survey, check
 from models.images import CONTEXT, ImageError, Stretch, area_average, corner
 from tests.explorer.killed import tree
+from tests.explorer.making import finished
 from tests.mosaics import ARCSEC_PER_PX, write_mosaic
 
 HUBBLE = Path(skimage.__file__).parent / "data" / "hubble_deep_field.jpg"
@@ -44,13 +45,8 @@ HUBBLE = Path(skimage.__file__).parent / "data" / "hubble_deep_field.jpg"
 
 def make(path: Path, *images: Path, **options: Any) -> dict[str, Any]:
     catalogue = options.pop("catalogue", None)
-    making = create_cut_outs(path, images, CreateOptions(**{"size": 32, "workers": 1, **options}), catalogue)
-    while True:
-        try:
-            next(making)
-        except StopIteration as end:
-            totals: dict[str, Any] = end.value
-            return totals
+    told = CreateOptions(**{"size": 32, "workers": 1, **options})
+    return finished(create_cut_outs(path, images, told, catalogue))
 
 
 def sky(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ from explorer.ledger import check as check_ledger
 from explorer.survey import SUBJECTS_SCHEMA, Survey, check
 from models.images import digest
 from tests.explorer.killed import tree
+from tests.explorer.making import finished
 
 FROZEN = Path(__file__).parent / "frozen" / "survey_v1"
 
@@ -31,14 +33,8 @@ def old(tmp_path: Path) -> Path:
     return tmp_path / "survey"
 
 
-def run(path: Path, discard_old: bool = False) -> dict[str, object]:
-    making = migrate(path, discard_old)
-    while True:
-        try:
-            next(making)
-        except StopIteration as end:
-            totals: dict[str, object] = end.value
-            return totals
+def run(path: Path, discard_old: bool = False) -> dict[str, Any]:
+    return finished(migrate(path, discard_old))
 
 
 def test_everything_is_there_afterwards(old: Path) -> None:

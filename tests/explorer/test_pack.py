@@ -4,7 +4,6 @@ import json
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,18 +22,10 @@ from explorer.survey import Survey, check
 from models import artifacts
 from models.artifacts import Run
 from tests.explorer.killed import tree
+from tests.explorer.making import finished
 from tests.galaxies import write_galaxies
 
 SECRET = "Hanny van Arkel"
-
-
-def run(making: Any) -> dict[str, Any]:
-    while True:
-        try:
-            next(making)
-        except StopIteration as end:
-            totals: dict[str, Any] = end.value
-            return totals
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [f"{10 + i},{p},seen at {p} by night" for i, p in enumerate([*paths, folder / "images" / "bad.png"])]
     (folder / "m.csv").write_text("\n".join(["id,path,remark", *rows]) + "\n")
     survey = folder / "survey"
-    run(create(survey, [folder / "m.csv"], CreateOptions(size=32, id_column="id", workers=1)))
+    finished(create(survey, [folder / "m.csv"], CreateOptions(size=32, id_column="id", workers=1)))
     opened = Survey.open(survey)
     done = survey / "runs" / "20260101-000000-score"
     scores = {name: np.arange(6) for name in ("image_score", "feature_score", "anomaly_score")}
@@ -88,7 +79,7 @@ def everything_in(folder: Path) -> bytes:
 
 
 def test_a_copy_is_sound_and_tells_nothing_of_machine_and_people(made: Path, tmp_path: Path) -> None:
-    totals = run(pack(made, tmp_path / "copy"))
+    totals = finished(pack(made, tmp_path / "copy"))
     assert check(tmp_path / "copy") == []
     opened, before = Survey.open(tmp_path / "copy"), Survey.open(made)
     assert check_ledger(tmp_path / "copy", opened.info.survey_id, opened.subject_ids) == []
@@ -129,7 +120,7 @@ def test_a_copy_is_sound_and_tells_nothing_of_machine_and_people(made: Path, tmp
 
 
 def test_the_ledger_is_whole_and_still_append_only(made: Path, tmp_path: Path, config: Path) -> None:
-    totals = run(pack(made, tmp_path / "copy"))
+    totals = finished(pack(made, tmp_path / "copy"))
     assert totals["n_names"] == 2
     survey_id = Survey.open(made).info.survey_id
     secret = salt(survey_id)
@@ -146,14 +137,14 @@ def test_the_ledger_is_whole_and_still_append_only(made: Path, tmp_path: Path, c
             with pytest.raises(sqlite3.IntegrityError, match="the ledger is append-only"):
                 database.execute(change)
     database.close()
-    run(pack(made, tmp_path / "again"))
+    finished(pack(made, tmp_path / "again"))
     with Ledger(tmp_path / "again", survey_id) as again:
         assert [e.who for e in again.entries(include_undone=True)] == [e.who for e in ours]
     assert (config / survey_id / "salt").stat().st_mode & 0o777 == 0o600
 
 
 def test_names_stay_when_they_are_asked_for(made: Path, tmp_path: Path, config: Path) -> None:
-    run(pack(made, tmp_path / "copy", names=True))
+    finished(pack(made, tmp_path / "copy", names=True))
     with Ledger(tmp_path / "copy", Survey.open(made).info.survey_id) as ledger:
         assert ledger.entries("selection")[0].who == SECRET
     assert not config.exists()
@@ -164,7 +155,7 @@ def test_a_salt_that_others_may_read_is_refused(made: Path, tmp_path: Path, conf
     salt(survey_id)
     (config / survey_id / "salt").chmod(0o644)
     with pytest.raises(SurveyError, match="may be read by others"):
-        run(pack(made, tmp_path / "copy"))
+        finished(pack(made, tmp_path / "copy"))
     assert not (tmp_path / "copy").exists()
 
 
@@ -192,8 +183,8 @@ def test_folders_with_blanks_are_cut_too_where_they_are_known(tmp_path: Path, mo
     paths[2].write_text("no image")
     rows = "".join(f"{i},{p},seen in {p} (/home/ann smith/a/b.txt)\n" for i, p in enumerate(paths))
     (tmp_path / "m.csv").write_text(f"id,path,remark\n{rows}")
-    run(create(tmp_path / "s", [tmp_path / "m.csv"], CreateOptions(32, id_column="id", workers=1)))
-    run(pack(tmp_path / "s", tmp_path / "copy"))
+    finished(create(tmp_path / "s", [tmp_path / "m.csv"], CreateOptions(32, id_column="id", workers=1)))
+    finished(pack(tmp_path / "s", tmp_path / "copy"))
     opened = Survey.open(tmp_path / "copy")
     assert opened.subject(0)["remark"] == "seen in …/000.png (…/b.txt)"
     assert b"ann" not in everything_in(tmp_path / "copy")
@@ -203,8 +194,8 @@ def test_folders_with_blanks_are_cut_too_where_they_are_known(tmp_path: Path, mo
 def test_linked_originals_stay_behind_unless_they_are_asked_for(tmp_path: Path) -> None:
     paths = write_galaxies(tmp_path / "images", 3)
     np.save(tmp_path / "images" / "linear.npy", np.random.default_rng(1).random((40, 40, 3), np.float32))
-    run(create(tmp_path / "s", [tmp_path / "images"], CreateOptions(32, originals="link", workers=1)))
-    totals = run(pack(tmp_path / "s", tmp_path / "without"))
+    finished(create(tmp_path / "s", [tmp_path / "images"], CreateOptions(32, originals="link", workers=1)))
+    totals = finished(pack(tmp_path / "s", tmp_path / "without"))
     assert totals["n_links"] == 4
     assert check(tmp_path / "without") == []
     opened = Survey.open(tmp_path / "without")
@@ -214,8 +205,8 @@ def test_linked_originals_stay_behind_unless_they_are_asked_for(tmp_path: Path) 
     with pytest.raises(SurveyError, match="has no originals: they stayed behind when it was packed"):
         opened.original(0)
     with pytest.raises(UsageError, match="is a copy without originals; add to the survey that it was packed from"):
-        run(add(tmp_path / "without", [tmp_path / "images"]))
-    run(pack(tmp_path / "s", tmp_path / "whole", keep_originals=True))
+        finished(add(tmp_path / "without", [tmp_path / "images"]))
+    finished(pack(tmp_path / "s", tmp_path / "whole", keep_originals=True))
     assert check(tmp_path / "whole") == []
     whole = Survey.open(tmp_path / "whole")
     assert whole.info.originals == "keep"
@@ -223,7 +214,7 @@ def test_linked_originals_stay_behind_unless_they_are_asked_for(tmp_path: Path) 
     assert whole.original(3)[1] == "application/gzip"
     paths[1].write_bytes(b"changed")
     with pytest.raises(SurveyError, match=r"001.jpg has changed, and cannot be brought in"):
-        run(pack(tmp_path / "s", tmp_path / "third", keep_originals=True))
+        finished(pack(tmp_path / "s", tmp_path / "third", keep_originals=True))
     assert not (tmp_path / "third").exists()
 
 
@@ -232,19 +223,19 @@ def test_nothing_is_left_where_a_copy_cannot_be_made(made: Path, tmp_path: Path)
     shutil.copytree(made, survey)
     before = tree(survey)
     with pytest.raises(IngestError, match="lies inside"):
-        run(pack(survey, survey / "copy"))
+        finished(pack(survey, survey / "copy"))
     with pytest.raises(IngestError, match="is there already"):
-        run(pack(survey, made))
+        finished(pack(survey, made))
     with Survey.open(survey).lock(), pytest.raises(SurveyError, match="another command is writing to"):
-        run(pack(survey, tmp_path / "copy"))
+        finished(pack(survey, tmp_path / "copy"))
     assert tree(survey) == before
     (survey / "originals" / "00000.pack").write_bytes(b"short")
     with pytest.raises(SurveyError, match=r"nothing was packed, the copy would not be sound: .*00000.pack has 5 bytes"):
-        run(pack(survey, tmp_path / "copy"))
+        finished(pack(survey, tmp_path / "copy"))
     (survey / "parts").mkdir()
     (survey / "parts" / "command.json").write_text("{}")
     with pytest.raises(SurveyError, match=r"an `add` to .* was stopped, or is at work"):
-        run(pack(survey, tmp_path / "copy"))
+        finished(pack(survey, tmp_path / "copy"))
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "config") == ["survey"]
 
 
@@ -258,13 +249,13 @@ def test_what_an_add_that_was_given_up_has_left_is_in_no_copy(
     options = AddOptions(id_column="id", workers=1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Addition, "finish", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
-        run(add(survey, [tmp_path / "m.csv"], options))
+        finished(add(survey, [tmp_path / "m.csv"], options))
     shutil.rmtree(survey / "parts")
     assert check(survey) == []
     with pytest.raises(SurveyError, match=r"holds images beyond its 6 subjects, .*the same `add` again finishes it"):
-        run(pack(survey, tmp_path / "copy"))
-    run(add(survey, [tmp_path / "m.csv"], options))
-    run(pack(survey, tmp_path / "copy"))
+        finished(pack(survey, tmp_path / "copy"))
+    finished(add(survey, [tmp_path / "m.csv"], options))
+    finished(pack(survey, tmp_path / "copy"))
     assert check(tmp_path / "copy") == []
 
 
@@ -275,7 +266,7 @@ def test_ids_that_are_paths_are_said(made: Path, tmp_path: Path) -> None:
     ids = pa.array([f"/data/sky/{i}" for i in range(6)])
     table = table.set_column(1, table.schema.field("source_id"), ids)
     pq.write_table(table, survey / "subjects.parquet")
-    assert run(pack(survey, tmp_path / "copy"))["ids_are_paths"]
+    assert finished(pack(survey, tmp_path / "copy"))["ids_are_paths"]
     assert Survey.open(tmp_path / "copy").source_ids([0]) == ["/data/sky/0"]
 
 
