@@ -748,8 +748,8 @@ class Survey:
         return self.path / folder / name
 
     def runs(self, kind: str | None = None, state: str | None = "done") -> list[Run]:
-        """Runs of this kind and state (None: any), newest first. Unreadable folders are left to `check`."""
-        return [r for r in self._listed(RUNS, artifacts.RUN_JSON, state) if kind is None or r.kind == kind]
+        """Runs that count as this kind, of this state (None: any), newest first. `check` looks at unreadable ones."""
+        return [r for r in self._listed(RUNS, artifacts.RUN_JSON, state) if kind is None or r.counts_as(kind)]
 
     def maps(self, state: str | None = "done") -> list[Run]:
         """Maps of this state (None: any), newest first. Unreadable folders are left to `check`."""

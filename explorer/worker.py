@@ -211,7 +211,12 @@ class Crops:
 
 def workspace_of(survey: Survey, kind: Kind, run: Run, folder: Path) -> Workspace:
     """What the kind's function gets."""
-    parents = {name: find_run(survey, run.inputs[name]).parent for name in kind.needs}
+    builds_on = kind.set_to(kind.config(**run.config)).builds_on
+    parents = {
+        name: find_run(survey, run_id).parent
+        for name, run_id in run.inputs.items()
+        if name.partition(".")[0] in builds_on
+    }
     threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
     images = None if survey.images is None else Crops(survey.images)
     groups, _ = survey.category("duplicate_group")

@@ -171,6 +171,8 @@ class Run:
         How the network's input was cut from the image: size, extent, crop, bands, value range.
     results
         Numbers the kind wants kept: losses, trustworthiness.
+    provides
+        Another kind as which this run counts: see `explorer.kinds.Kind`.
     error
         One sentence when `state` is "failed".
     """
@@ -191,6 +193,11 @@ class Run:
     results: dict[str, Any] = field(default_factory=dict)
     attempt: int = 1
     error: str | None = None
+    provides: str = ""
+
+    def counts_as(self, kind: str) -> bool:
+        """Whether it is a run of this kind, or provides what one does."""
+        return kind in (self.kind, self.provides)
 
     def write(self, path: Path) -> None:
         """Write to `path` (``…/run.json`` or ``…/map.json``), whole or not at all."""
@@ -236,7 +243,8 @@ class Workspace:
     subject_ids
         int64 (N,), row order.
     parents
-        Finished runs this one builds on, kind → folder: ``{"train": …/runs/20260102-030405-train}``.
+        Finished runs this one builds on, kind → folder: ``{"train": …/runs/20260102-030405-train}``; of a kind that
+        takes several, "score.1", "score.2" ….
     preprocessing
         Copied into run.json; a checkpoint applies only to equal preprocessing.
     threads
@@ -356,7 +364,7 @@ def check_run(directory: Path, subject_ids: np.ndarray | None = None) -> list[st
         elif sha256_file(checkpoint) != run.checkpoint_sha256:
             problems.append(f"{checkpoint} is not the file that {RUN_JSON} describes (sha256 differs)")
     tables: Sequence[tuple[str, pa.Schema]] = (
-        [(COORDINATES, COORDINATES_SCHEMA)] if is_map else [(SCORES, SCORES_SCHEMA)] if run.kind == "score" else []
+        [(COORDINATES, COORDINATES_SCHEMA)] if is_map else [(SCORES, SCORES_SCHEMA)] if run.counts_as("score") else []
     )
     for name, schema in tables:
         try:

@@ -67,8 +67,9 @@ def command_of(kind: "Kind") -> click.Command:
             ["--parent", "parents"],
             multiple=True,
             metavar="RUN",
-            help=f"Finished {' or '.join(kind.needs)} run to build on  [default: the newest]",
-            hidden=not kind.needs,
+            help=f"Finished {' or '.join(kind.builds_on)} run to build on"
+            + ("  [default: the newest]" if kind.needs else ""),
+            hidden=not kind.builds_on,
         )
     )
 
@@ -125,12 +126,8 @@ def job_service(path: Path) -> "Iterator[JobService]":
 
 def run_kind(path: Path, kind: "Kind", values: dict[str, Any], parents: tuple[str, ...]) -> None:
     """Run one kind to its end, with live progress."""
-    from explorer.services.jobs import find_run
-    from models.artifacts import Run
-
     with job_service(path) as service:
-        told = {Run.read(find_run(service.survey, run_id)).kind: run_id for run_id in parents}
-        run_id = service.start(kind.name, values, told, who())
+        run_id = service.start(kind.name, values, parents, who())
         follow(service, run_id)
 
 

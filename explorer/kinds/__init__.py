@@ -7,7 +7,9 @@ imports the function that ``Kind.run`` names. To add a kind, add a file here.
 import difflib
 import importlib
 import pkgutil
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from explorer.errors import UsageError
 
@@ -37,6 +39,16 @@ class Kind:
         Whether a survey without images is refused.
     needs_latents
         Whether the runs it builds on must have latent vectors: imported ones may be scores alone.
+    provides
+        Another kind as which its runs count: "score" where the run folder holds scores.parquet, and perhaps
+        latents.npy, by `models.artifacts.write_scores`.
+    optional
+        Kinds of finished runs that this one builds on where it is told to, never by itself.
+    many
+        Kinds of finished runs of which it builds on several, two or more, each told. They are called "score.1",
+        "score.2" … in run.json and in the workspace.
+    at
+        What settings change: a function from the config to fields of this `Kind` with other values.
     """
 
     name: str
@@ -47,6 +59,19 @@ class Kind:
     folder: str = field(default="runs")
     needs_images: bool = False
     needs_latents: bool = False
+    provides: str = ""
+    optional: tuple[str, ...] = ()
+    many: tuple[str, ...] = ()
+    at: Callable[[Any], Mapping[str, Any]] | None = None
+
+    @property
+    def builds_on(self) -> tuple[str, ...]:
+        """Every kind of run that it may be told to build on."""
+        return (*self.needs, *self.optional, *self.many)
+
+    def set_to(self, config: Any) -> Self:
+        """The kind as it is with these settings."""
+        return replace(self, **self.at(config)) if self.at else self
 
 
 def kinds() -> dict[str, Kind]:

@@ -263,7 +263,9 @@ class JobService:
         self._mutex = threading.Lock()
 
     # --------------------------------------------------------------------------------------------------- start
-    def start(self, kind_name: str, config: Mapping[str, Any], parents: Mapping[str, str] | None, who: str) -> str:
+    def start(
+        self, kind_name: str, config: Mapping[str, Any], parents: Mapping[str, str] | Sequence[str] | None, who: str
+    ) -> str:
         """Start a run and return its run_id at once.
 
         Parameters
@@ -271,7 +273,8 @@ class JobService:
         config
             Settings that differ from the kind's defaults.
         parents
-            Finished runs to build on, kind → run_id; the newest of each kind where it is not told.
+            Finished runs to build on, kind → run_id or the run_ids alone; the newest of each kind where it is not
+            told.
 
         Raises
         ------
@@ -285,14 +288,15 @@ class JobService:
             near = difflib.get_close_matches(kind_name, self._kinds, n=1)
             hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(sorted(self._kinds))}"
             raise UsageError(f'there is no run kind "{kind_name}"; {hint}')
-        kind = self._kinds[kind_name]
+        settings = checked_config(self._kinds[kind_name], config)
+        kind = self._kinds[kind_name].set_to(settings)
         if kind.needs_images and not self.survey.has_images:
             raise JobError(
                 f"this survey has no images, so there is nothing to {kind.name}; "
                 "`voorwerp import-run` takes vectors and scores that were made elsewhere"
             )
-        values = asdict(checked_config(kind, config))
-        inputs = self._parents(kind, parents or {})
+        values = asdict(settings)
+        inputs = self._parents(kind, self._named(kind, parents or ()))
         folder, run_id = self._new_folder(kind)
         run = Run(
             run_id=run_id,
@@ -302,6 +306,7 @@ class JobService:
             seed=values.get("seed", 0),
             preprocessing=dict(self.survey.preprocessing),
             inputs={**inputs, "subject_ids": hashlib.sha256(self.survey.subject_ids.tobytes()).hexdigest()},
+            provides=kind.provides,
         )
         lock = take_lock(folder)
         try:
@@ -337,38 +342,64 @@ class JobService:
         finally:
             os.close(lock)
 
-    def _parents(self, kind: Kind, told: Mapping[str, str]) -> dict[str, str]:
-        for name in told:
-            if name not in kind.needs:
-                needs = f"only on {' and '.join(kind.needs)}" if kind.needs else "on no other run"
-                raise UsageError(f"{kind.name} does not build on a {name} run; it builds {needs}")
+    def _named(self, kind: Kind, told: Mapping[str, str] | Sequence[str]) -> list[tuple[str, str]]:
+        """The runs that were told, each under the kind that it is to stand for."""
+        if isinstance(told, Mapping):
+            return list(told.items())
+        named = []
+        for run_id in told:
+            run = Run.read(find_run(self.survey, run_id))
+            named.append((next((name for name in kind.builds_on if run.counts_as(name)), run.kind), run_id))
+        return named
+
+    def _parents(self, kind: Kind, told: Sequence[tuple[str, str]]) -> dict[str, str]:
+        runs: dict[str, list[str]] = {}
+        for name, run_id in told:
+            if name not in kind.builds_on:
+                builds = f"only on {' and '.join(kind.builds_on)}" if kind.builds_on else "on no other run"
+                raise UsageError(f"{kind.name} does not build on a {name} run; it builds {builds}")
+            self._check_parent(kind, name, run_id)
+            if run_id in runs.setdefault(name, []):
+                raise UsageError(f"{run_id} is told twice; {kind.name} builds on it once")
+            runs[name].append(run_id)
         parents = {}
-        for name in kind.needs:
-            if name in told:
-                run = Run.read(find_run(self.survey, told[name]))
-                if run.kind != name:
-                    raise JobError(f"{told[name]} is a {run.kind} run; {kind.name} builds on a {name} run")
-                if run.state != "done":
-                    raise JobError(f"{told[name]} is {self._job(run).state}; {kind.name} builds on a finished run")
-                if kind.needs_latents and not self._has_latents(run):
-                    raise JobError(f"{told[name]} has no latent vectors, which {kind.name} is made from")
-                parents[name] = run.run_id
-                continue
-            in_maps = name in self._kinds and self._kinds[name].folder == "maps"
-            finished = [r for r in self.survey.maps() if r.kind == name] if in_maps else self.survey.runs(name)
-            if not finished:
-                raise JobError(
-                    f"{kind.name} builds on a finished {name} run and {self.survey.path} has none; run {name} first"
-                )
-            if kind.needs_latents:
-                finished = [run for run in finished if self._has_latents(run)]
-            if not finished:
-                raise JobError(
-                    f"no {name} run of {self.survey.path} has latent vectors, which {kind.name} is made from; "
-                    "`voorwerp import-run --latents` brings some"
-                )
-            parents[name] = finished[0].run_id
+        for name in (*kind.needs, *kind.optional):
+            if len(runs.get(name, ())) > 1:
+                raise UsageError(f"{kind.name} builds on one {name} run and {' and '.join(runs[name])} are told")
+            if name in runs:
+                parents[name] = runs[name][0]
+            elif name in kind.needs:
+                parents[name] = self._newest(kind, name)
+        for name in kind.many:
+            if len(runs.get(name, ())) < 2:
+                raise UsageError(f"{kind.name} builds on two {name} runs or more; name each with --parent")
+            parents |= {f"{name}.{i}": run_id for i, run_id in enumerate(runs[name], 1)}
         return parents
+
+    def _check_parent(self, kind: Kind, name: str, run_id: str) -> None:
+        run = Run.read(find_run(self.survey, run_id))
+        if not run.counts_as(name):
+            raise JobError(f"{run_id} is a {run.kind} run; {kind.name} builds on a {name} run")
+        if run.state != "done":
+            raise JobError(f"{run_id} is {self._job(run).state}; {kind.name} builds on a finished run")
+        if kind.needs_latents and not self._has_latents(run):
+            raise JobError(f"{run_id} has no latent vectors, which {kind.name} is made from")
+
+    def _newest(self, kind: Kind, name: str) -> str:
+        in_maps = name in self._kinds and self._kinds[name].folder == "maps"
+        finished = [r for r in self.survey.maps() if r.kind == name] if in_maps else self.survey.runs(name)
+        if not finished:
+            raise JobError(
+                f"{kind.name} builds on a finished {name} run and {self.survey.path} has none; run {name} first"
+            )
+        if kind.needs_latents:
+            finished = [run for run in finished if self._has_latents(run)]
+        if not finished:
+            raise JobError(
+                f"no {name} run of {self.survey.path} has latent vectors, which {kind.name} is made from; "
+                "`voorwerp import-run --latents` brings some"
+            )
+        return finished[0].run_id
 
     def _has_latents(self, run: Run) -> bool:
         return (self.survey.run_folder(run.run_id) / LATENTS).exists()

@@ -54,6 +54,7 @@ def count(config: CountConfig, workspace: Workspace) -> Generator[Progress, None
         "n_images": len(workspace.images),
         "n_ids": len(workspace.subject_ids),
         "parents": [str(path.name) for path in workspace.parents.values()],
+        "parent_names": list(workspace.parents),
         "threads": workspace.threads,
         "torch": "torch" in sys.modules,
         "nice": os.nice(0),
@@ -63,3 +64,13 @@ def count(config: CountConfig, workspace: Workspace) -> Generator[Progress, None
 COUNT = Kind("count", "Count", CountConfig, "tests.explorer.odd_jobs:count")
 RECOUNT = Kind("recount", "Count again", CountConfig, "tests.explorer.odd_jobs:count", needs=("count",), folder="maps")
 MISSING = Kind("missing", "Not there", CountConfig, "tests.explorer.odd_jobs:no_such_function")
+TALLY = Kind(
+    "tally", "Count what was counted", CountConfig, "tests.explorer.odd_jobs:count", many=("count",), provides="count"
+)
+
+
+def _after_many(config: CountConfig) -> dict[str, Any]:
+    return {"needs": ("count",)} if config.steps > 10 else {}
+
+
+HASTY = Kind("hasty", "Count on", CountConfig, "tests.explorer.odd_jobs:count", optional=("recount",), at=_after_many)

@@ -128,7 +128,7 @@ def test_kinds_are_listed_and_their_flags_come_from_their_dataclass(
         for name, field in kind.config.__dataclass_fields__.items():
             assert f"--{name.replace('_', '-')}" in help_
             assert field.metadata["help"].split()[0] in help_
-        assert ("--parent" in help_) == bool(kind.needs)
+        assert ("--parent" in help_) == bool(kind.builds_on)
 
 
 def test_a_survey_without_runs_says_how_to_start(capsys: pytest.CaptureFixture[str], survey: Path) -> None:

@@ -24,7 +24,7 @@ from explorer.survey import Survey
 from models.artifacts import Run, State
 from tests.explorer.small_survey import write_survey
 
-KINDS = tuple(f"tests.explorer.odd_jobs:{name}" for name in ("COUNT", "RECOUNT", "MISSING"))
+KINDS = tuple(f"tests.explorer.odd_jobs:{name}" for name in ("COUNT", "RECOUNT", "MISSING", "TALLY", "HASTY"))
 ROOT = Path(__file__).parents[2]
 
 
@@ -123,6 +123,53 @@ def test_a_run_builds_on_the_newest_finished_one_unless_told(service: JobService
         service.start("recount", {}, {"count": first + "x"}, "ada")
     with pytest.raises(UsageError, match="count does not build on a train run; it builds on no other run"):
         service.start("count", {}, {"train": first}, "ada")
+
+
+def test_several_runs_are_told_one_by_one_and_are_numbered(service: JobService) -> None:
+    first, second = write_run(service, "count-01", "done"), write_run(service, "count-02", "done")
+    for told in ([], [second]):
+        with pytest.raises(UsageError, match="tally builds on two count runs or more; name each with --parent"):
+            service.start("tally", {}, told, "ada")
+    with pytest.raises(UsageError, match=f"{first} is told twice"):
+        service.start("tally", {}, [first, first], "ada")
+    run_id = service.start("tally", {}, [second, first], "ada")
+    results = service.wait(run_id).results
+    assert (results["parent_names"], results["parents"]) == (["count.1", "count.2"], [second, first])
+    inputs = Run.read(find_run(service.survey, run_id)).inputs
+    assert (inputs["count.1"], inputs["count.2"]) == (second, first)
+
+
+def test_a_run_counts_as_what_its_kind_provides(service: JobService) -> None:
+    first, second = write_run(service, "count-01", "done"), write_run(service, "count-02", "done")
+    tally = service.start("tally", {}, [first, second], "ada")
+    assert service.wait(tally).state == "done"
+    assert [run.run_id for run in service.survey.runs("count")] == [tally, second, first]
+    assert [run.run_id for run in service.survey.runs("tally")] == [tally]
+    newest = service.start("recount", {}, None, "ada")
+    assert service.wait(newest).results["parents"] == [tally]
+    told = service.start("recount", {}, [tally], "ada")
+    assert Run.read(find_run(service.survey, told)).inputs["count"] == tally
+    with pytest.raises(UsageError, match=f"recount builds on one count run and {first} and {second} are told"):
+        service.start("recount", {}, [first, second], "ada")
+
+
+def test_an_optional_run_is_used_only_where_it_is_told(service: JobService) -> None:
+    write_run(service, "count-01", "done")
+    recount = service.start("recount", {}, None, "ada")
+    service.wait(recount)
+    alone, told = (service.start("hasty", {}, parents, "ada") for parents in (None, [recount]))
+    assert service.wait(alone).results["parent_names"] == []
+    assert service.wait(told).results["parent_names"] == ["recount"]
+    assert "recount" not in Run.read(find_run(service.survey, alone)).inputs
+
+
+def test_settings_change_what_a_kind_needs(service: JobService) -> None:
+    with pytest.raises(JobError, match=r"hasty builds on a finished count run and .* has none"):
+        service.start("hasty", {"steps": 11}, None, "ada")
+    count = write_run(service, "count-01", "done")
+    assert service.wait(service.start("hasty", {"steps": 11}, None, "ada")).results["parents"] == [count]
+    with pytest.raises(UsageError, match="hasty does not build on a count run; it builds only on recount"):
+        service.start("hasty", {"steps": 10}, [count], "ada")
 
 
 def test_jobs_run_one_at_a_time_in_order_across_services(service: JobService) -> None:
