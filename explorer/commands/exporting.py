@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -31,8 +31,22 @@ SUFFIXES = {
 @click.option("--run", "run_id", metavar="RUN", help="Whose scores come along.  [default: as the app]")
 @click.option("--map", "map_id", metavar="MAP", help="Whose coordinates come along.  [default: as the app]")
 @click.option("--lambda", "lambda_", default=0.2, show_default=True, type=click.FloatRange(0, 1))
+@click.option(
+    "--lambda-mode",
+    "mode",
+    default="raw",
+    show_default=True,
+    type=click.Choice(("raw", "standardised")),
+    help="λ mixes the raw sums, or the scores standardised by median and MAD.",
+)
 def export(
-    survey: Path, file: Path, selection: str | None, run_id: str | None, map_id: str | None, lambda_: float
+    survey: Path,
+    file: Path,
+    selection: str | None,
+    run_id: str | None,
+    map_id: str | None,
+    lambda_: float,
+    mode: Literal["raw", "standardised"],
 ) -> None:
     """Write the subjects of SURVEY with their scores and coordinates to FILE.
 
@@ -61,7 +75,7 @@ def export(
         with Ledger(opened.path, info.survey_id) as ledger:
             members = ledger.selection(selection, opened.subject_ids).subject_ids
         selected = Selection.of_rows(opened.rows_of(members), opened.n)
-    table = selection_table(explore, selected, run_id, map_id, lambda_)
+    table = selection_table(explore, selected, run_id, map_id, lambda_, mode)
     n = table.num_rows if form != "regions" else n_placed(table)
     if not n and table.num_rows:
         raise UsageError(

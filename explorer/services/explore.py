@@ -9,9 +9,9 @@ import struct
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from explorer.state import Selection
 from explorer.survey import SUBJECTS_SCHEMA, Survey
 from models.artifacts import LATENTS, ArtifactError, Run
 from models.embedding import nearest
+from models.mixing import MODE_TITLES, Mode, mix, standardise
 
 #: The scores of the paper's model, and what a person reads; which of them a run has: `Explore.score_titles`.
 SCORES = {"anomaly_score": "Anomaly score", "feature_score": "Feature score", "image_score": "Image score"}
@@ -40,6 +41,8 @@ class Color:
         ``count``, ``scores.NAME`` (of `run_id`) or ``subjects.NAME``.
     lambda_
         For ``scores.anomaly_score`` of a run that has both: S_anom = (1 - λ) S_image + λ S_feature, 0 ≤ λ ≤ 1.
+    mode
+        There: of the raw sums, or of both scores standardised by median and MAD.
     """
 
     by: str = "count"
@@ -47,6 +50,7 @@ class Color:
     lambda_: float = 0.2
     aggregate: Aggregate = "max"
     norm: Norm = "equalised"
+    mode: Mode = "raw"
 
 
 class Explore:
@@ -149,6 +153,13 @@ class Explore:
         """Whether λ means something: the run has both an image score and a feature score."""
         return {"image_score", "feature_score"} <= self.score_titles(run_id).keys()
 
+    def title(self, color: Color) -> str:
+        """What an axis or a color bar says: λ and its mode are part of a mixed score's name."""
+        title = self.colors(color.run_id).get(color.by, color.by)
+        if color.by != "scores.anomaly_score" or not self.mixes(color.run_id):
+            return title
+        return f"{title} (λ = {color.lambda_:.3g}, {MODE_TITLES[color.mode]})"
+
     def default_color(self, run_id: str) -> str:
         """What a map of a run is coloured by at first: its anomaly score, else the number of subjects."""
         return "scores.anomaly_score" if "anomaly_score" in self.score_titles(run_id) else "count"
@@ -164,13 +175,13 @@ class Explore:
         table, _, name = reference.partition(".")
         return table == "subjects" and any(c.name == name and c.dtype == "category" for c in self.survey.columns())
 
-    def values(self, reference: str, run_id: str = "", lambda_: float = 0.2) -> np.ndarray:
+    def values(self, reference: str, run_id: str = "", lambda_: float = 0.2, mode: Mode = "raw") -> np.ndarray:
         """A numeric column by reference, float (N,) in row order, NaN where missing.
 
         Raises
         ------
         UsageError
-            No such column, or it is not numeric.
+            No such column, it is not numeric, or a score cannot be standardised.
         """
         table, _, name = reference.partition(".")
         if table == "scores":
@@ -180,12 +191,21 @@ class Explore:
             scores = self._values.get(("scores", run_id), lambda: self.survey.scores(run_id))
             if name != "anomaly_score" or not self.mixes(run_id):
                 return scores[name]
-            mixed = (1 - np.float32(lambda_)) * scores["image_score"] + np.float32(lambda_) * scores["feature_score"]
-            return cast(np.ndarray, mixed)
+            image, feature = (self._score(run_id, scores, part, mode) for part in ("image_score", "feature_score"))
+            return mix(image, feature, lambda_)
         numeric = [c.name for c in self.survey.columns() if c.dtype == "number"]
         if table != "subjects" or name not in numeric:
             raise no_such_column(name or reference, "the numeric columns", numeric)
         return self.survey.column(name)
+
+    def _score(self, run_id: str, scores: Mapping[str, np.ndarray], name: str, mode: Mode) -> np.ndarray:
+        """A score as it is mixed; standardising takes a while at a million, and λ is dragged."""
+        if mode == "raw":
+            return scores[name]
+        try:
+            return self._values.get((mode, run_id, name), lambda: standardise(scores[name], SCORES[name].lower()))
+        except ArtifactError as error:
+            raise UsageError(str(error)) from None
 
     # ---------------------------------------------------------------------------------------------- the map
     def index(self, map_id: str) -> CellIndex:
@@ -213,7 +233,7 @@ class Explore:
             index = self.index(map_id)
             if self.is_category(color.by):
                 return Paint.of_categories(index, *self.survey.category(color.by.partition(".")[2]))
-            values = self.values(color.by, color.run_id, color.lambda_)
+            values = self.values(color.by, color.run_id, color.lambda_, color.mode)
             return Paint.of_values(index, values, color.aggregate, color.norm)
 
         return self._paints.get((self.survey.generation, map_id, color), make)
@@ -227,7 +247,7 @@ class Explore:
         return render(self.index(map_id), view, width, height, paint, selection, density), paint
 
     # ---------------------------------------------------------------------------------------------- orders
-    def order(self, reference: str, run_id: str, lambda_: float, descending: bool) -> np.ndarray:
+    def order(self, reference: str, run_id: str, lambda_: float, descending: bool, mode: Mode = "raw") -> np.ndarray:
         """All rows by a column: uint32 (N,), missing last, ties by row."""
 
         def make() -> np.ndarray:
@@ -240,23 +260,31 @@ class Explore:
                 rank[-1] = np.nan
                 keys = rank[codes]
             else:
-                keys = self.values(reference, run_id, lambda_)
+                keys = self.values(reference, run_id, lambda_, mode)
             missing = np.isnan(keys)
             keys = np.where(missing, np.inf, -keys if descending else keys)
             return np.argsort(keys, kind="stable").astype(np.uint32)
 
-        return self._orders.get((self.survey.generation, reference, run_id, round(lambda_, 4), descending), make)
+        return self._orders.get((self.survey.generation, reference, run_id, round(lambda_, 4), mode, descending), make)
 
-    def ordered(self, selection_id: str, reference: str, run_id: str, lambda_: float, descending: bool) -> np.ndarray:
+    def ordered(
+        self,
+        selection_id: str,
+        reference: str,
+        run_id: str,
+        lambda_: float,
+        descending: bool,
+        mode: Mode = "raw",
+    ) -> np.ndarray:
         """The rows of a selection (all rows for the empty id) by a column: uint32."""
 
         def make() -> np.ndarray:
-            order = self.order(reference, run_id, lambda_, descending)
+            order = self.order(reference, run_id, lambda_, descending, mode)
             selection = self.selection(selection_id)
             return order if selection is None else order[selection.mask()[order]]
 
         return self._orders.get(
-            (self.survey.generation, selection_id, reference, run_id, round(lambda_, 4), descending), make
+            (self.survey.generation, selection_id, reference, run_id, round(lambda_, 4), mode, descending), make
         )
 
     def thumbnail_pack(self, rows: np.ndarray) -> bytes:
@@ -286,20 +314,21 @@ class Explore:
 
         return self._values.get(("neighbours", run_id, row, k), make) if run_id else []
 
-    def standing(self, reference: str, row: int, run_id: str, lambda_: float) -> dict[str, Any]:
+    def standing(self, reference: str, row: int, run_id: str, lambda_: float, mode: Mode = "raw") -> dict[str, Any]:
         """A score of one subject and where it stands: value, and k of n scored subjects that are below it."""
 
         def make() -> np.ndarray:
-            values = self.values(reference, run_id, lambda_)
+            values = self.values(reference, run_id, lambda_, mode)
             return np.sort(values[np.isfinite(values)])
 
-        ordered = self._values.get(("sorted", self.survey.generation, reference, run_id, round(lambda_, 4)), make)
-        value = float(self.values(reference, run_id, lambda_)[row])
+        key = ("sorted", self.survey.generation, reference, run_id, round(lambda_, 4), mode)
+        ordered = self._values.get(key, make)
+        value = float(self.values(reference, run_id, lambda_, mode)[row])
         if not np.isfinite(value):
             return {"value": None, "below": None, "of": len(ordered)}
         return {"value": value, "below": int(np.searchsorted(ordered, np.float32(value))), "of": len(ordered)}
 
-    def scores_of(self, row: int, run_id: str, lambda_: float) -> list[dict[str, Any]]:
+    def scores_of(self, row: int, run_id: str, lambda_: float, mode: Mode = "raw") -> list[dict[str, Any]]:
         """Every score of a subject, with its standing."""
         mixes = self.mixes(run_id)
         return [
@@ -307,12 +336,12 @@ class Explore:
                 "name": name,
                 "title": title,
                 "mixed": mixes and name == "anomaly_score",
-                **self.standing(f"scores.{name}", row, run_id, lambda_),
+                **self.standing(f"scores.{name}", row, run_id, lambda_, mode),
             }
             for name, title in self.score_titles(run_id).items()
         ]
 
-    def subject(self, row: int, run_id: str, lambda_: float) -> dict[str, Any]:
+    def subject(self, row: int, run_id: str, lambda_: float, mode: Mode = "raw") -> dict[str, Any]:
         """One subject in full, ready for JSON: ids and large integers as text."""
         record = self.survey.subject(row)
         source_id = str(record.pop("source_id"))
@@ -325,7 +354,7 @@ class Explore:
             "row": row,
             "subject_id": subject_id,
             "source_id": source_id,
-            "scores": self.scores_of(row, run_id, lambda_),
+            "scores": self.scores_of(row, run_id, lambda_, mode),
             "split": _text(quality["split"][row]) if "split" in quality else None,
             "quality": _text(quality["quality"][row]) if "quality" in quality else None,
             "columns": [
@@ -351,13 +380,13 @@ class Explore:
         fov = 3 * side * scale if isinstance(side, int) and isinstance(scale, float) else 60.0
         return {"ra": ra, "dec": dec, "text": f"{hms(ra, dec)}   ({ra:.5f}, {dec:+.5f})", "links": links(ra, dec, fov)}
 
-    def hover(self, row: int, run_id: str, lambda_: float) -> dict[str, Any]:
+    def hover(self, row: int, run_id: str, lambda_: float, mode: Mode = "raw") -> dict[str, Any]:
         """What the card under the mouse says of a subject."""
         return {
             "row": row,
             "source_id": self.survey.source_ids([row])[0],
             "has_image": self.survey.has_images,
-            "scores": self.scores_of(row, run_id, lambda_),
+            "scores": self.scores_of(row, run_id, lambda_, mode),
         }
 
 

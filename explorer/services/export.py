@@ -23,6 +23,7 @@ from explorer.services.explore import Explore
 from explorer.state import Selection
 from explorer.survey import SUBJECTS
 from models.artifacts import now
+from models.mixing import Mode
 
 #: A cell that begins so is taken for a formula by spreadsheets.
 FORMULA = r"\A([=+\-@\t\r\n])"
@@ -33,12 +34,13 @@ MAX_FITS = 4 * 2**30
 
 
 def selection_table(
-    explore: Explore, selection: Selection | None, run_id: str, map_id: str, lambda_: float
+    explore: Explore, selection: Selection | None, run_id: str, map_id: str, lambda_: float, mode: Mode = "raw"
 ) -> pa.Table:
     """Every column of the selected subjects (all for None), their scores and map coordinates, in row order.
 
-    Provenance travels with the rows: columns ``survey_id``, ``run_id``, ``map_id``, ``lambda``, ``voorwerp_version``,
-    and as JSON under the schema's metadata key ``voorwerp``, which also has the selection's id and the time.
+    Provenance travels with the rows: columns ``survey_id``, ``run_id``, ``map_id``, ``lambda``, ``lambda_mode``,
+    ``voorwerp_version``, and as JSON under the schema's metadata key ``voorwerp``, which also has the selection's id
+    and the time.
     """
     survey = explore.survey
     rows = np.arange(survey.n) if selection is None else selection.rows()
@@ -54,7 +56,7 @@ def selection_table(
         table = table.append_column(name, values)
 
     if run_id:
-        mixed = {"anomaly_score": explore.values("scores.anomaly_score", run_id, lambda_)}
+        mixed = {"anomaly_score": explore.values("scores.anomaly_score", run_id, lambda_, mode)}
         for name, values in (survey.scores(run_id) | mixed).items():
             add(name, pa.array(values[rows], pa.string() if values.dtype == object else pa.float32(), from_pandas=True))
     if map_id:
@@ -67,6 +69,7 @@ def selection_table(
         "run_id": run_id,
         "map_id": map_id,
         "lambda": lambda_,
+        "lambda_mode": mode,
         "voorwerp_version": __version__,
     }
     for name, value in provenance.items():
@@ -232,6 +235,7 @@ _CARDS = {
     "run_id": ("RUNID", "run of the scores"),
     "map_id": ("MAPID", "map of the coordinates"),
     "lambda": ("LAMBDA", "weight in anomaly_score"),
+    "lambda_mode": ("LAMBMODE", "what it weighs"),
     "voorwerp_version": ("VERSION", "of Voorwerp"),
     "selection": ("SELECTED", "id of the selection"),
     "n_selected": ("NSEL", "subjects in this table"),

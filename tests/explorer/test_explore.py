@@ -1,6 +1,7 @@
 """What the screens ask of the data, against slow obvious answers."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,31 @@ def test_lambda_mixes_image_and_feature_score(explore: Explore, run_id: str):
 def test_the_stored_anomaly_score_is_that_of_the_default_lambda(explore: Explore, run_id: str):
     stored = explore.survey.scores(run_id)["anomaly_score"]
     np.testing.assert_allclose(explore.values("scores.anomaly_score", run_id, 0.2), stored, rtol=1e-5)
+
+
+def test_standardised_scores_are_mixed_in_units_of_their_own_spread(explore: Explore, run_id: str):
+    def slow(values: np.ndarray) -> np.ndarray:
+        median = np.median(values)
+        return (values - median) / (1.4826 * np.median(np.abs(values - median)))
+
+    image, feature = (explore.values(f"scores.{name}", run_id) for name in ("image_score", "feature_score"))
+    mixed = explore.values("scores.anomaly_score", run_id, 0.3, "standardised")
+    np.testing.assert_allclose(mixed, 0.7 * slow(image) + 0.3 * slow(feature), rtol=1e-4, atol=1e-5)
+    order = explore.order("scores.anomaly_score", run_id, 0.3, True, "standardised")
+    assert order.tolist() == np.argsort(-mixed, kind="stable").tolist()
+    assert order.tolist() != explore.order("scores.anomaly_score", run_id, 0.3, True).tolist()
+    found = {s["name"]: s["value"] for s in explore.hover(4, run_id, 0.3, "standardised")["scores"]}
+    assert (found["anomaly_score"], found["image_score"]) == (float(mixed[4]), float(image[4]))
+
+
+def test_a_title_names_lambda_and_its_mode_where_scores_are_mixed(
+    explore: Explore, run_id: str, tables_only: tuple[Explore, str, str]
+):
+    mixed = Color("scores.anomaly_score", run_id, 0.2)
+    assert explore.title(mixed) == "Anomaly score (λ = 0.2, raw sums)"
+    assert explore.title(replace(mixed, mode="standardised")) == "Anomaly score (λ = 0.2, standardised)"
+    assert explore.title(replace(mixed, by="scores.image_score")) == "Image score"
+    assert tables_only[0].title(Color("scores.anomaly_score", tables_only[1])) == "Anomaly score (gan)"
 
 
 def test_an_unknown_column_is_refused_with_the_near_miss(explore: Explore, run_id: str):
@@ -125,6 +151,7 @@ def test_a_paint_is_made_once_for_one_colour_and_again_for_another(explore: Expl
     first = explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.2))
     assert explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.2)) is first
     assert explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.3)) is not first
+    assert explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.2, mode="standardised")) is not first
 
 
 # ------------------------------------------------------------------------------------------- runs made elsewhere

@@ -144,9 +144,10 @@ def test_a_fits_table_holds_every_value_as_it_was(odd: pa.Table):
 def test_the_header_of_a_fits_table_has_numbers_as_numbers_under_names_one_can_read(tmp_path: Path):
     create_table_only(tmp_path / "survey", pa.table({"source_id": ["a", "b", "c"]}), "Three")
     survey = Survey.open(tmp_path / "survey")
-    table = selection_table(Explore(survey), Selection.of_rows([0, 2], survey.n), "", "", 0.2)
+    table = selection_table(Explore(survey), Selection.of_rows([0, 2], survey.n), "", "", 0.2, "standardised")
     header = fits.getheader(io.BytesIO(fits_bytes(table)), 1)
-    assert (header["LAMBDA"], header["NSEL"], header["NSUBJ"]) == (0.2, 2, 3)
+    assert (header["LAMBDA"], header["LAMBMODE"]) == (0.2, "standardised")
+    assert (header["NSEL"], header["NSUBJ"]) == (2, 3)
     assert (header["SURVEYID"], header.comments["SURVEYID"]) == (survey.info.survey_id, "id of the survey")
     assert {"SURVEY", "VERSION", "SELECTED", "EXPORTED"} <= set(header)
     survey.close()
