@@ -36,6 +36,7 @@ from explorer.services.explore import Explore
 from explorer.services.inference import Inference
 from explorer.services.jobs import JobService
 from explorer.services.originals import Originals
+from explorer.services.runs import Runs
 from explorer.services.samp import Samp
 from explorer.state import ExplorerState
 from explorer.survey import Survey, counted
@@ -43,9 +44,9 @@ from explorer.views import map as map_view
 from explorer.views.controls import ColorView, SelectionView
 from explorer.views.find import FindView
 from explorer.views.gallery import GalleryView
-from explorer.views.jobs import JobsView
 from explorer.views.map import MapView
 from explorer.views.plots import ACCENT, GROUND, INK, LINE, QUIET, WARM
+from explorer.views.runs import RunsView
 from explorer.views.subject import SubjectView
 
 THEME = {
@@ -134,7 +135,7 @@ class Session:
         self.selection = SelectionView(state, explore, ledger, samp)
         self.gallery = GalleryView(state, explore)
         self.subject = SubjectView(state, explore, samp)
-        self.jobs = JobsView(jobs)
+        self.runs = RunsView(jobs)
         self._generation = explore.survey.generation
         self._added = pn.pane.HTML(
             "", margin=(0, 12), styles={"align-self": "center", "color": WARM, "font-size": "12px"}
@@ -238,7 +239,7 @@ class Session:
 
     def poll(self) -> None:
         """Once a second: running jobs, finished runs, joined columns."""
-        self.jobs.refresh()
+        self.runs.refresh()
         self._offer()
         self.explore.survey.refresh()
         if n_added := self.explore.survey.n_added:
@@ -277,7 +278,7 @@ class Session:
                     margin=(0, 0, 0, 8),
                     styles={"align-self": "center", "font-size": "13px", "white-space": "nowrap"},
                 ),
-                self.jobs,
+                self.runs,
                 self._added,
                 pn.Spacer(sizing_mode="stretch_width"),
                 self._run,
@@ -377,7 +378,7 @@ def serve(
         def session() -> Page:
             return Session(explore, ledger, jobs, samp, selection).page()
 
-        server = _listen(session, address, port, explore, originals, inference, pool)
+        server = _listen(session, address, port, explore, originals, inference, Runs(jobs), pool)
         url = server.url
         click.echo(f"{survey.info.name}: {counted(survey.n, 'subject')}\n\n  {url}\n\nCtrl-C stops it.")
         sys.stdout.flush()
@@ -410,6 +411,7 @@ def _listen(
     explore: Explore,
     originals: Originals,
     inference: Inference,
+    runs: Runs,
     pool: ThreadPoolExecutor,
 ) -> _Server:
     """Open the port: Panel's pages and our routes behind one door."""
@@ -437,7 +439,7 @@ def _listen(
         threaded=False,
         warm=True,  # one session before the port opens: the first of a process takes a second more
         auth_provider=Login(access),
-        extra_patterns=routes(access, explore, originals, inference, pool),
+        extra_patterns=routes(access, explore, originals, inference, runs, pool),
         static_dirs={"assets": str(ASSETS)},
         unused_session_lifetime_milliseconds=120_000,
         keep_alive_milliseconds=30_000,

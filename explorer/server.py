@@ -12,6 +12,8 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 /crops/ROW                         the network's crop
 /reconstructions/ROW /residuals/ROW  what the model made of it, and what is left
 /subject/ROW                       everything known of a subject
+/training                          every run in a line, and one of them in full
+/grid                              a training's pictures after an epoch
 /export                            the selection as a table, or as regions
 =================================  ====================================================================
 
@@ -43,6 +45,7 @@ from explorer.services.explore import Color, Explore
 from explorer.services.export import EXPORTS, selection_table
 from explorer.services.inference import Inference
 from explorer.services.originals import SUFFIXES, Originals, png
+from explorer.services.runs import Runs
 
 #: Panel and Bokeh compile templates and callbacks in the page, hence 'unsafe-inline' and 'unsafe-eval'; nothing may
 #: come from, or go to, another host.
@@ -177,10 +180,16 @@ class Route(RequestHandler):
     """A GET route: checked at the door, answered off the event loop, errors as one sentence."""
 
     def initialize(
-        self, access: Access, explore: Explore, originals: Originals, inference: Inference, pool: ThreadPoolExecutor
+        self,
+        access: Access,
+        explore: Explore,
+        originals: Originals,
+        inference: Inference,
+        runs: Runs,
+        pool: ThreadPoolExecutor,
     ) -> None:
         self.access, self.explore, self.originals = access, explore, originals
-        self.inference, self.pool = inference, pool
+        self.inference, self.runs, self.pool = inference, runs, pool
 
     def prepare(self) -> None:
         if self.access.admit(self) is None:
@@ -390,6 +399,23 @@ class SubjectRoute(Route):
         return orjson.dumps(await self.off(self.explore.subject, row, run_id, lambda_)), "application/json"
 
 
+class TrainingRoute(Route):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        told: dict[str, Any] = {"runs": await self.off(self.runs.listed)}
+        if run_id := self.get_query_argument("run", ""):
+            known = self.integer("from", 0, 2**40, 0), self.integer("attempt", 0, 2**31, 0)
+            told["detail"] = await self.off(self.runs.detail, run_id, *known)
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps(told), "application/json"
+
+
+class GridRoute(Route):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        epoch = self.integer("epoch", 0, 10**9)
+        self.set_header("Cache-Control", "private, no-cache")
+        return await self.off(self.runs.grid, self.get_query_argument("run", ""), epoch), "image/png"
+
+
 class ExportRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         form = self.choice("format", tuple(EXPORTS))
@@ -409,10 +435,17 @@ def file_name(text: str) -> str:
 
 
 def routes(
-    access: Access, explore: Explore, originals: Originals, inference: Inference, pool: ThreadPoolExecutor
+    access: Access, explore: Explore, originals: Originals, inference: Inference, runs: Runs, pool: ThreadPoolExecutor
 ) -> list[tuple[Any, ...]]:
     """The table of handlers for `pn.serve(extra_patterns=…)`."""
-    given = {"access": access, "explore": explore, "originals": originals, "inference": inference, "pool": pool}
+    given = {
+        "access": access,
+        "explore": explore,
+        "originals": originals,
+        "inference": inference,
+        "runs": runs,
+        "pool": pool,
+    }
     return [
         (r"/frame", FrameRoute, given),
         (r"/nearest", NearestRoute, given),
@@ -424,5 +457,7 @@ def routes(
         (r"/reconstructions/(\d+)", ReconstructionRoute, given),
         (r"/residuals/(\d+)", ResidualRoute, given),
         (r"/subject/(\d+)", SubjectRoute, given),
+        (r"/training", TrainingRoute, given),
+        (r"/grid", GridRoute, given),
         (r"/export", ExportRoute, given),
     ]

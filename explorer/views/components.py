@@ -61,6 +61,15 @@ class Finder(JSComponent):
             pn.state.execute(partial(self.asked, msg["find"]))
 
 
+class RunsLine(JSComponent):
+    """What computes, in one line, and the door to the dialog of runs: its script is fetched when it is opened."""
+
+    line = param.String("", doc="The job that runs, in words; empty when none does.")
+
+    _esm = ASSETS / "runs_line.js"
+    _stylesheets: ClassVar[list[str]] = [CSS]
+
+
 class SubjectCard(JSComponent):
     """One subject in full."""
 

@@ -39,7 +39,8 @@ kbd { font: inherit; color: #dfe5ee; border: 1px solid #2c3442; border-radius: 3
 while drawing <kbd>Shift</kbd> adds, <kbd>Alt</kbd> subtracts<br>
 <kbd>U</kbd> undo <kbd>Esc</kbd> clear <kbd>/</kbd> find<br>
 <kbd>←</kbd> <kbd>→</kbd> walk the gallery <kbd>Z</kbd> enlarge<br>
-<kbd>I</kbd> invert <kbd>O</kbd> outline the network's crop
+<kbd>I</kbd> invert <kbd>O</kbd> outline the network's crop<br>
+<kbd>R</kbd> runs and training
 </div>
 """
 

@@ -23,6 +23,8 @@ ROUTES = (
     "/reconstructions/0",
     "/residuals/0",
     "/subject/0",
+    "/training?run=r",
+    "/grid?run=r&epoch=1",
     "/export",
 )
 
@@ -98,6 +100,10 @@ def test_with_the_cookie_rows_come_out_exactly_and_nonsense_is_a_sentence(url: s
         ("/frame?x0=nan&x1=0&y0=0&y1=1", 400, b"x0 must be a number"),
         ("/thumbs?start=-1&count=5", 400, b"start must be a whole number"),
         ("/thumbs?start=0&count=5&sort=subjects.edge_fractio", 400, b"did you mean"),
+        ("/training?run=..%2F..%2Fruns", 400, b"there is no run '../../runs' in this survey"),
+        ("/training?run=", 200, b'{"runs":[]}'),
+        ("/grid?run=..%2F..&epoch=1", 400, b"there is no run"),
+        ("/grid?run=r&epoch=..%2F1", 400, b"epoch must be a number"),
         ("/export?selection=abc", 400, b"this selection is not known to the server any more"),
     ):
         status, _, body = ask(url, route, Cookie=held)

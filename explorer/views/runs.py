@@ -1,15 +1,14 @@
-"""Running jobs, in one line."""
+"""Runs: what computes, in one line, and the dialog where every run and training is followed."""
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 import panel as pn
 from panel.viewable import Viewer
 
 from explorer.services.jobs import Job, JobService
-from explorer.views.plots import ACCENT
+from explorer.views.components import RunsLine
 
 
 def duration(seconds: float) -> str:
@@ -22,22 +21,20 @@ def duration(seconds: float) -> str:
 
 
 def line(job: Job) -> str:
-    """One job as a person reads it, escaped."""
+    """One job as a person reads it."""
     share = f"{100 * job.done / job.total:.0f} %" if job.total else ""
     left = f"{duration(job.seconds_left)} left" if job.seconds_left is not None else ""
     words = [job.title, job.state if job.state != "running" else "", share, job.message, left]
-    return html.escape(" · ".join(word for word in words if word))
+    return " · ".join(word for word in words if word)
 
 
-class JobsView(Viewer):
-    """What is running, as the run folders tell it; the session polls."""
+class RunsView(Viewer):
+    """The line follows the run folders, which the session polls; the dialog asks ``/training`` itself while open."""
 
     def __init__(self, jobs: JobService, **params: Any) -> None:
         super().__init__(**params)
         self.jobs = jobs
-        self._line = pn.pane.HTML(
-            "", margin=(0, 12), styles={"align-self": "center", "color": ACCENT, "font-size": "12px"}
-        )
+        self.line = RunsLine(margin=(0, 12), styles={"align-self": "center", "min-width": "0"})
         self.refresh()
 
     def refresh(self) -> None:
@@ -46,8 +43,8 @@ class JobsView(Viewer):
         text = line(going[0]) if going else ""
         if len(going) > 1:
             text += f" · {len(going) - 1} more waiting"
-        if text != self._line.object:
-            self._line.object = text
+        if text != self.line.line:
+            self.line.line = text
 
     def __panel__(self) -> pn.viewable.Viewable:
-        return self._line
+        return self.line
