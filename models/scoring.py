@@ -115,7 +115,7 @@ def _spell(value: Any) -> str:
 
 
 class Reconstructor:
-    """A loaded network that answers x' = G(E(x)) for images as they are stored."""
+    """A loaded network that answers x' = G(E(x)), and where the critic sees a difference, for images as stored."""
 
     def __init__(self, model: WGAN, device: str = "auto") -> None:
         self.device = pick_device(device)
@@ -123,13 +123,37 @@ class Reconstructor:
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """Reconstruct uint8 (n, H, W, C) as uint8 of the same shape."""
+        with torch.inference_mode():
+            x = self.model.reconstruct(self._taken(images))
+        return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+    def feature_residual(self, images: np.ndarray) -> np.ndarray:
+        """Where in each image the critic sees a difference between it and its reconstruction.
+
+        Parameters
+        ----------
+        images
+            uint8 (n, H, W, C).
+
+        Returns
+        -------
+        float32 (n, side, side), side = H / 16: squared differences of the critic's last feature maps, summed over their
+        channels. They sum to S_feature of the image. Each cell has seen more of the image than the 16 × 16 px under it:
+        the borders of what stands out are not sharp.
+        """
+        model, architecture = self.model, self.model.architecture
+        with torch.inference_mode():
+            x = self._taken(images)
+            difference = model.critic.features(x) - model.critic.features(model.reconstruct(x))  # (n, 18432)
+        side = architecture.side
+        return difference.square().view(len(images), -1, side, side).sum(1).cpu().numpy()
+
+    def _taken(self, images: np.ndarray) -> Tensor:
         architecture = self.model.architecture
         expected = (architecture.size, architecture.size, architecture.bands)
         if images.ndim != 4 or images.shape[1:] != expected or images.dtype != np.uint8:
             raise ArtifactError(f"images are {images.dtype} {images.shape}; uint8 (n, {expected}) is expected")
-        with torch.inference_mode():
-            x = self.model.reconstruct(to_tensor(images, self.device))
-        return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return to_tensor(images, self.device)
 
 
 def load_model(folder: Path, preprocessing: Mapping[str, Any], device: str = "auto") -> Reconstructor:

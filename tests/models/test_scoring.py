@@ -189,6 +189,28 @@ def test_reconstructions_are_images_like_those_given(tmp_path: Path) -> None:
         loaded.reconstruct(images[..., :1])
 
 
+def test_the_map_of_the_feature_residual_sums_to_the_feature_score() -> None:
+    model, images = tiny(), blobs(5)
+    residual = scoring.Reconstructor(model, "cpu").feature_residual(images)
+    assert (residual.shape, residual.dtype) == ((5, 2, 2), np.float32)
+    expected = [published(model, image)[2] for image in images]
+    np.testing.assert_allclose(residual.sum((1, 2)), expected, rtol=1e-4)
+
+
+def test_the_feature_residual_is_where_the_difference_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoilt(x: torch.Tensor) -> torch.Tensor:
+        made = x.clone()
+        made[:, :, 2:10, 50:60] = 1
+        return made
+
+    model, images = tiny(size=64), blobs(1, 64)
+    monkeypatch.setattr(model, "reconstruct", spoilt)
+    (residual,) = scoring.Reconstructor(model, "cpu").feature_residual(images)
+    assert residual.shape == (4, 4)
+    assert np.unravel_index(residual.argmax(), residual.shape) == (0, 3)
+    assert residual[2:, :2].max() < residual.max() / 100
+
+
 def test_a_survey_without_images_cannot_be_scored(tmp_path: Path) -> None:
     train = trained(tmp_path / "train", tiny())
     with pytest.raises(ArtifactError, match="the survey has no images to score"):
