@@ -39,6 +39,7 @@ from models.artifacts import (
     CHECKPOINT,
     COORDINATES,
     PROGRESS,
+    RESUME,
     SCORES,
     ArtifactError,
     Run,
@@ -162,6 +163,8 @@ def run_job(survey_path: Path, run_id: str, lock: int | None, kind_path: str | N
     run.state, run.error = state, error
     run.finished_at = now() if state != "interrupted" else None
     run.write(path)
+    if state == "done":
+        (folder / RESUME).unlink(missing_ok=True)  # not sooner: killed before "done", a run still needs it
     survey.close()
     return {"done": 0, "failed": 1}.get(state, 3)
 

@@ -4,6 +4,9 @@
     run.json                what ran: kind, config, seed, preprocessing, hashes, rows, state. "done" is written last.
     checkpoint.safetensors  the weights, where the kind trains
     progress.jsonl          one `Progress` a line
+    history.jsonl           one epoch a line, where the kind trains: losses in training and validation, a word on them
+    grids/NNNNN.png         real, generated or reconstructed images after epoch NNNNN; scale.json: of the residuals
+    resume.safetensors      where a training stands; removed when it is done
     latents.npy             float32 (n, latent_size)
     scores.parquet          row i is row i of latents.npy
 ``maps/<map_id>/``
@@ -34,6 +37,9 @@ RUN_JSON = "run.json"
 MAP_JSON = "map.json"
 CHECKPOINT = "checkpoint.safetensors"
 PROGRESS = "progress.jsonl"
+HISTORY = "history.jsonl"
+GRIDS = "grids"
+RESUME = "resume.safetensors"
 LATENTS = "latents.npy"
 SCORES = "scores.parquet"
 COORDINATES = "coordinates.parquet"

@@ -1,30 +1,46 @@
 """Training: first the Wasserstein GAN with gradient penalty, then the encoder into its latent space.
 
-Two loops, each a generator of `Progress`, one record an epoch:
+Two loops, each a generator of `Epoch`:
 
 `train_gan`      critic and generator; the gradient norm near 1 and a critic loss that slowly rises to 0 are good signs
 `train_encoder`  encoder, with generator and critic frozen; the loss is the anomaly score it will later be used for
+
+`run` drives them and keeps what they say: ``history.jsonl``, ``grids/``, a verdict (`models.divergence`), and the state
+to go on from (`models.resume`).
 """
 
+import hashlib
 import math
-import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from models.artifacts import CHECKPOINT, ArtifactError, Workspace, scratch_array, write_table
+from models.artifacts import (
+    CHECKPOINT,
+    RUN_JSON,
+    ArtifactError,
+    Run,
+    Workspace,
+    read_columns,
+    scratch_array,
+    sha256_file,
+    write_table,
+)
+from models.divergence import Yardstick, not_a_number, verdict_of, word_of
+from models.grids import COLUMNS, Grids, is_due
 from models.progress import Progress
-from models.scoring import SPLIT, SPLIT_SCHEMA, pick_device, pixel_hashes, save, to_tensor
+from models.resume import Bookmark, Order
+from models.scoring import SPLIT, SPLIT_SCHEMA, load_checkpoint, pick_device, pixel_hashes, to_tensor
 from models.wgan import WGAN, Architecture, EncoderActivation, build, critic_loss, encoder_loss, generator_loss
 
 MEMORY_SHARE = 0.4  # of the free memory that the training images may take; above, they are read from a scratch file
-SAVE_EVERY = 120.0  # seconds between checkpoints while training
+SAMPLE = 4096  # images from which the mean image and the spread of the real ones are taken
 
 
 class Config(Protocol):
@@ -66,6 +82,8 @@ class Config(Protocol):
     def train_on(self) -> int | None: ...
     @property
     def seed(self) -> int: ...
+    @property
+    def precision(self) -> Literal["float32", "bfloat16"]: ...
     @property
     def device(self) -> str: ...
 
@@ -151,43 +169,87 @@ PRESETS = {
 
 
 # ----------------------------------------------------------------------------------------------------- the loops
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What a loop says after each epoch.
+
+    Attributes
+    ----------
+    train, validation
+        Mean losses by name; `validation` is empty where no images are held out.
+    """
+
+    number: int
+    train: dict[str, float]
+    validation: dict[str, float]
+    images_per_second: float
+    seconds: float
+
+
 def train_gan(
-    model: WGAN, images: np.ndarray, rows: np.ndarray, recipe: Recipe, config: Config, device: torch.device
-) -> Iterator[Progress]:
-    """Train critic and generator on ``images[rows]``; one record an epoch.
+    model: WGAN,
+    images: np.ndarray,
+    rows: np.ndarray,
+    validation_rows: np.ndarray,
+    recipe: Recipe,
+    config: Config,
+    bookmark: Bookmark,
+) -> Iterator[Epoch]:
+    """Train critic and generator on ``images[rows]``.
 
     An epoch has one generator step for each batch of the training images; before each, the critic takes `n_critic`
     steps on fresh batches, and so sees every image `n_critic` times an epoch.
-
-    Metrics: ``critic_loss``, ``generator_loss``, ``gradient_norm`` (means of the epoch), ``images_per_second``.
     """
+    torch.manual_seed(config.seed)
+    device = bookmark.device
     model.train().requires_grad_(True)
     generator, critic = model.generator, model.critic
     betas = (config.beta_1, config.beta_2)
     critic_optimizer = torch.optim.Adam(critic.parameters(), recipe.learning_rate, betas)
     generator_optimizer = torch.optim.Adam(generator.parameters(), recipe.learning_rate, betas)
-    real_rows = endless_batches(rows, recipe.batch, np.random.default_rng(config.seed))
-    steps = len(rows) // recipe.batch
-    for epoch in range(1, recipe.epochs + 1):
-        started, losses = time.perf_counter(), []
-        for _ in range(steps):
+    order = Order(rows, recipe.batch, config.seed)
+    bookmark.begin("gan", {"critic": critic_optimizer, "generator": generator_optimizer}, order)
+    for epoch in bookmark.epochs(recipe.epochs):
+        for _ in bookmark.steps(len(rows) // recipe.batch):
             critic.requires_grad_(True)
             for _ in range(config.n_critic):
-                real = to_tensor(images[next(real_rows)], device)
-                with torch.no_grad():
-                    fake = generator(latent(recipe.batch, config.latent_size, device))
-                epsilon = torch.rand(recipe.batch, device=device)
-                loss_c, norm = critic_loss(critic, real, fake, epsilon, config.gradient_penalty)
+                real = to_tensor(images[next(order)], device)
+                loss_c, norm = critic_loss_beside_fakes(model, real, config)
                 take_step(critic_optimizer, loss_c)
             critic.requires_grad_(False)
-            loss_g = generator_loss(critic, generator(latent(recipe.batch, config.latent_size, device)))
+            with lowered(config, device):
+                loss_g = generator_loss(critic, generator(latent(recipe.batch, config.latent_size, device)))
             take_step(generator_optimizer, loss_g)
-            losses.append(torch.stack([loss_c.detach(), loss_g.detach(), norm]))
-        means = torch.stack(losses).mean(0).tolist()
-        stop_unless_finite(sum(means), "the GAN", epoch)
-        metrics = dict(zip(("critic_loss", "generator_loss", "gradient_norm"), means, strict=True))
-        metrics["images_per_second"] = steps * config.n_critic * recipe.batch / (time.perf_counter() - started)
-        yield Progress(epoch, recipe.epochs, "training generator and critic", metrics)
+            bookmark.note(torch.stack([loss_c.detach(), loss_g.detach(), norm]))
+        train = dict(zip(("critic_loss", "generator_loss", "gradient_norm"), bookmark.means(), strict=True))
+        rate = bookmark.n_fresh * config.n_critic * recipe.batch / bookmark.seconds
+        validation = validate_gan(model, images, validation_rows, recipe, config, device)
+        yield Epoch(epoch, train, validation, rate, bookmark.seconds)
+
+
+def critic_loss_beside_fakes(model: WGAN, real: Tensor, config: Config) -> tuple[Tensor, Tensor]:
+    """The critic's loss and mean gradient norm on `real` (B, C, H, W) and as many images generated now."""
+    with lowered(config, real.device), torch.no_grad():
+        fake = model.generator(latent(len(real), config.latent_size, real.device))
+    epsilon = torch.rand(len(real), device=real.device)
+    with lowered(config, real.device):
+        return critic_loss(model.critic, real, fake, epsilon, config.gradient_penalty)
+
+
+def validate_gan(
+    model: WGAN, images: np.ndarray, rows: np.ndarray, recipe: Recipe, config: Config, device: torch.device
+) -> dict[str, float]:
+    """The critic's mean loss and gradient norm on ``images[rows]``, by the same random numbers in every epoch."""
+    if not len(rows):
+        return {}
+    means = np.zeros(2)
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if device.type == "cuda" else []):
+        torch.manual_seed(config.seed)
+        for i in range(0, len(rows), recipe.batch):
+            real = to_tensor(images[rows[i : i + recipe.batch]], device)
+            loss, norm = critic_loss_beside_fakes(model, real, config)
+            means += np.array([loss.item(), norm.item()]) * len(real) / len(rows)
+    return dict(zip(("critic_loss", "gradient_norm"), means.tolist(), strict=True))
 
 
 def train_encoder(
@@ -197,51 +259,58 @@ def train_encoder(
     validation_rows: np.ndarray,
     recipe: Recipe,
     config: Config,
-    device: torch.device,
-) -> Iterator[Progress]:
-    """Train the encoder on ``images[rows]``, generator and critic frozen and without noise; one record an epoch.
+    bookmark: Bookmark,
+) -> Iterator[Epoch]:
+    """Train the encoder on ``images[rows]``, generator and critic frozen and without noise.
 
-    Metrics: ``encoder_loss``, ``validation_loss`` (means of the anomaly score), ``images_per_second``.
+    It has seeds of its own: what comes out depends on the generator and the critic, and not on how they were trained.
     """
+    torch.manual_seed(config.seed + 1)
+    device = bookmark.device
     model.eval().requires_grad_(False)
     encoder = model.encoder.train().requires_grad_(True)
-    betas = (config.beta_1, config.beta_2)
-    optimizer = torch.optim.Adam(encoder.parameters(), recipe.encoder_learning_rate, betas)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.encoder_epochs)
-    order = np.random.default_rng(config.seed + 1)
-    for epoch in range(1, recipe.encoder_epochs + 1):
-        started, losses = time.perf_counter(), []
-        for batch in batches(order.permutation(rows), recipe.encoder_batch):
-            x = to_tensor(images[batch], device)
-            if recipe.is_turned:
-                x = turn(x, int(order.integers(8)))
-            loss = encoder_loss(model, x, config.feature_weight)
-            take_step(optimizer, loss)
-            losses.append(loss.detach())
+    optimizer = torch.optim.Adam(encoder.parameters(), recipe.encoder_learning_rate, (config.beta_1, config.beta_2))
+    order = Order(rows, recipe.encoder_batch, config.seed + 1)
+    bookmark.begin("encoder", {"encoder": optimizer}, order)
+    for epoch in bookmark.epochs(recipe.encoder_epochs):
         if recipe.is_annealed:
-            schedule.step()
-        mean = torch.stack(losses).mean().item()
-        stop_unless_finite(mean, "the encoder", epoch)
-        metrics = {
-            "encoder_loss": mean,
-            "images_per_second": len(losses) * recipe.encoder_batch / (time.perf_counter() - started),
-        }
-        if len(validation_rows):
-            metrics["validation_loss"] = validation_loss(model, images, validation_rows, recipe, config, device)
-        yield Progress(epoch, recipe.encoder_epochs, "training the encoder", metrics)
+            cosine = math.cos(math.pi * (epoch - 1) / recipe.encoder_epochs)
+            optimizer.param_groups[0]["lr"] = recipe.encoder_learning_rate * (1 + cosine) / 2
+        for _ in bookmark.steps(len(rows) // recipe.encoder_batch):
+            x = to_tensor(images[next(order)], device)
+            if recipe.is_turned:
+                x = turn(x, int(order.random.integers(8)))
+            with lowered(config, device):
+                loss, image, feature = encoder_loss(model, x, config.feature_weight)
+            take_step(optimizer, loss)
+            bookmark.note(torch.stack([loss.detach(), image, feature]))
+        train = dict(zip(ENCODER_LOSSES, bookmark.means(), strict=True))
+        rate = bookmark.n_fresh * recipe.encoder_batch / bookmark.seconds
+        validation = validate_encoder(model, images, validation_rows, recipe, config, device)
+        yield Epoch(epoch, train, validation, rate, bookmark.seconds)
 
 
-def validation_loss(
+ENCODER_LOSSES = ("encoder_loss", "image_score", "feature_score")
+
+
+def validate_encoder(
     model: WGAN, images: np.ndarray, rows: np.ndarray, recipe: Recipe, config: Config, device: torch.device
-) -> float:
-    """Mean anomaly score of ``images[rows]``."""
-    total = 0.0
-    with torch.inference_mode():
+) -> dict[str, float]:
+    """Mean anomaly, image and feature score of ``images[rows]``."""
+    if not len(rows):
+        return {}
+    means = np.zeros(3)
+    with torch.inference_mode(), lowered(config, device):
         for i in range(0, len(rows), recipe.encoder_batch):
-            batch = rows[i : i + recipe.encoder_batch]
-            loss = encoder_loss(model, to_tensor(images[batch], device), config.feature_weight)
-            total += loss.item() * len(batch)
-    return total / len(rows)
+            x = to_tensor(images[rows[i : i + recipe.encoder_batch]], device)
+            losses = torch.stack(encoder_loss(model, x, config.feature_weight)).cpu()
+            means += losses.double().numpy() * len(x) / len(rows)
+    return dict(zip(ENCODER_LOSSES, means.tolist(), strict=True))
+
+
+def lowered(config: Config, device: torch.device) -> torch.autocast:
+    """Within it the networks' layers compute in the config's precision; the losses see to it that they are float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
 
 
 def latent(n: int, size: int, device: torch.device) -> Tensor:
@@ -255,32 +324,11 @@ def turn(x: Tensor, orientation: int) -> Tensor:
     return x.flip(3) if orientation >= 4 else x
 
 
-def batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Whole batches of `rows`, each sorted (reading order); the remainder is left for the next shuffle."""
-    for i in range(0, len(rows) - size + 1, size):
-        yield np.sort(rows[i : i + size])
-
-
-def endless_batches(rows: np.ndarray, size: int, order: np.random.Generator) -> Iterator[np.ndarray]:
-    """Whole batches of `rows` for ever, shuffled anew in every pass."""
-    while True:
-        yield from batches(order.permutation(rows), size)
-
-
 def take_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     """One step of gradient descent."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-
-
-def stop_unless_finite(loss: float, what: str, epoch: int) -> None:
-    """Raise `ArtifactError` for a loss that is no number: nothing good comes after it."""
-    if not math.isfinite(loss):
-        raise ArtifactError(
-            f"training {what} stopped in epoch {epoch}: the loss is {loss}; "
-            "lower the learning rate, or look for broken images with voorwerp check"
-        )
 
 
 # ------------------------------------------------------------------------------------------------------ the data
@@ -347,12 +395,16 @@ def free_memory() -> int:
 
 # ------------------------------------------------------------------------------------------------------ the kind
 def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:
-    """Train on the survey's crops; write ``checkpoint.safetensors`` and ``split.parquet``.
+    """Train on the survey's crops; write ``checkpoint.safetensors``, ``split.parquet``, ``history.jsonl``, ``grids/``.
+
+    Goes on where ``resume.safetensors`` was saved, if it is there. With a training run as a parent, generator and
+    critic are taken from it, and only the encoder is trained.
 
     Raises
     ------
     ArtifactError
-        No images, too few, a size the network cannot take, no such device, or a loss that is not finite.
+        No images, too few, a size the network cannot take, no such device, a saved state or a parent that does not
+        belong to this training, or a loss that is not finite.
     """
     if workspace.images is None or len(workspace.images) == 0:
         raise ArtifactError("the survey has no images to train on")
@@ -361,7 +413,6 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         raise ArtifactError(f"the survey's crops are {height} × {width} pixels; training needs square ones")
     device = pick_device(config.device)
     torch.set_num_threads(workspace.threads)
-    torch.manual_seed(config.seed)
 
     yield Progress(0, 1, f"reading {n:,} images")
     images = gather(workspace.images, workspace.directory)
@@ -378,25 +429,50 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         architecture = Architecture(height, bands, recipe.width, config.latent_size, config.encoder_activation)
     except ValueError as error:
         raise ArtifactError(str(error)) from None
-    write_split(workspace, hashes, rows, validation_rows)
+    split = split_table(workspace, hashes, rows, validation_rows)
+    write_table(workspace.directory / SPLIT, split)
 
-    model = build(architecture, config.seed).to(device)
-    checkpoint = workspace.directory / CHECKPOINT
-    total, started, saved = recipe.epochs + recipe.encoder_epochs, time.perf_counter(), time.perf_counter()
-    last: dict[str, float] = {}
-    for offset, loop in (
-        (0, train_gan(model, images, rows, recipe, config, device)),
-        (recipe.epochs, train_encoder(model, images, rows, validation_rows, recipe, config, device)),
-    ):
-        for progress in loop:
-            last |= progress.metrics
-            if time.perf_counter() - saved > SAVE_EVERY:
-                save(checkpoint, model, workspace.preprocessing)
-                saved = time.perf_counter()
-            yield Progress(offset + progress.done, total, progress.message, progress.metrics)
-    save(checkpoint, model, workspace.preprocessing)
-    last.pop("images_per_second")
+    model = build(architecture, config.seed)
+    stages = [
+        ("gan", recipe.epochs, train_gan, "training generator and critic"),
+        ("encoder", recipe.encoder_epochs, train_encoder, "training the encoder"),
+    ]
+    parent = workspace.parents.get("train")
+    if parent is not None:
+        take_over(model, parent, config, recipe, workspace, split)
+        del stages[0]
+    about = {
+        **asdict(cast(Any, config)),
+        "preprocessing": dict(workspace.preprocessing),
+        "images": hashlib.sha256(hashes[rows].tobytes() + hashes[validation_rows].tobytes()).hexdigest(),
+        "generator and critic": parent and sha256_file(parent / CHECKPOINT),
+    }
+    bookmark = Bookmark(workspace.directory, model.to(device), workspace.preprocessing, about, device)
+    yardstick, mean, real_spread = measure(images, rows, validation_rows, config.feature_weight)
+    shown = np.concatenate([validation_rows, rows])[:COLUMNS]
+    bands_named = workspace.preprocessing.get("bands")
+    grids = Grids(workspace.directory, images[shown], workspace.subject_ids[shown], mean, bands_named)
+
+    total, before = sum(n_epochs for _, n_epochs, _, _ in stages), 0
+    for stage, n_epochs, loop, message in stages:
+        if not bookmark.is_past(stage, [name for name, *_ in stages]):
+            for epoch in loop(model, images, rows, validation_rows, recipe, config, bookmark):
+                done = before + epoch.number
+                made = generate(model, config.seed)
+                record = keep(bookmark, stage, n_epochs, epoch, spread_of(made) / real_spread, yardstick)
+                if is_due(done, total, is_last=epoch.number == n_epochs):
+                    if stage == "gan":
+                        grids.write_generated(done, to_pixels(made[: 2 * COLUMNS]))
+                    else:
+                        grids.write_reconstructed(done, reconstruct(model, images[shown]))
+                rate = {"images_per_second": epoch.images_per_second}
+                yield Progress(done, total, message, metrics_of(record) | rate)
+            bookmark.save()
+        before += n_epochs
+    records = bookmark.history.records
+    last = {name: value for record in records for name, value in metrics_of(record).items()}
     return last | {
+        "verdict": verdict_of(records),
         "n_train": len(rows),
         "n_validation": len(validation_rows),
         "epochs": recipe.epochs,
@@ -406,20 +482,144 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         "learning_rate": recipe.learning_rate,
         "encoder_learning_rate": recipe.encoder_learning_rate,
         "width": recipe.width,
+        "precision": config.precision,
         "n_parameters": sum(weight.numel() for weight in model.parameters()),
         "device": device.type,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(sum(record["seconds"] for record in records), 1),
     }
 
 
-def write_split(workspace: Workspace, hashes: np.ndarray, rows: np.ndarray, validation_rows: np.ndarray) -> None:
-    """Write which subjects the network has seen; what is not in the table is unseen."""
+def split_table(workspace: Workspace, hashes: np.ndarray, rows: np.ndarray, validation_rows: np.ndarray) -> pa.Table:
+    """Which subjects the network sees; what is not in the table is unseen."""
     seen = np.concatenate([rows, validation_rows])
     columns = {
         "subject_id": workspace.subject_ids[seen],
         "split": ["train"] * len(rows) + ["validation"] * len(validation_rows),
         "pixels_hash": hashes[seen],
     }
-    write_table(workspace.directory / SPLIT, pa.table(columns, schema=SPLIT_SCHEMA))
+    return pa.table(columns, schema=SPLIT_SCHEMA)
+
+
+# ------------------------------------------------------------------------------------------------- what is watched
+def measure(
+    images: np.ndarray, rows: np.ndarray, validation_rows: np.ndarray, feature_weight: float
+) -> tuple[Yardstick, np.ndarray, float]:
+    """What the training is held against: the yardstick, the mean training image (H, W, C), and the spread."""
+    pixels = images[rows[:: math.ceil(len(rows) / SAMPLE)]].astype(np.float32) / 255
+    mean = pixels.mean(0)
+    judged = validation_rows if len(validation_rows) else rows
+    judged = judged[:: math.ceil(len(judged) / SAMPLE)]
+    score = float(np.square(images[judged] / np.float32(255) - mean).sum((1, 2, 3)).mean())
+    return Yardstick(math.sqrt(mean.size), score, feature_weight), mean, spread_of(torch.from_numpy(pixels))
+
+
+def spread_of(images: Tensor) -> float:
+    """Root of the mean over pixels of the variance among images (n, …), n ≥ 2."""
+    return math.sqrt(images.var(0, correction=0).mean().item())
+
+
+def generate(model: WGAN, seed: int, n: int = 64) -> Tensor:
+    """(n, C, H, W) float32: images without noise, from the same z each time."""
+    z = torch.randn(n, model.architecture.latent_size, generator=torch.Generator().manual_seed(seed))
+    was_training = model.generator.training
+    with torch.inference_mode():
+        made: Tensor = model.generator.eval()(z.to(model.critic.judge.weight.device)).cpu()
+    model.generator.train(was_training)
+    return made
+
+
+def reconstruct(model: WGAN, images: np.ndarray) -> np.ndarray:
+    """uint8 (n, H, W, C) for the same."""
+    with torch.inference_mode():
+        return to_pixels(model.reconstruct(to_tensor(images, model.critic.judge.weight.device)).cpu())
+
+
+def to_pixels(images: Tensor) -> np.ndarray:
+    """Float (n, C, H, W) in [0, 1] → uint8 (n, H, W, C)."""
+    return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def keep(bookmark: Bookmark, stage: str, of: int, epoch: Epoch, spread: float, yardstick: Yardstick) -> dict[str, Any]:
+    """Add an epoch to the history, with a word on it; return its line.
+
+    Raises
+    ------
+    ArtifactError
+        A loss is not finite: nothing good comes after it.
+    """
+    record: dict[str, Any] = {
+        "stage": stage,
+        "epoch": epoch.number,
+        "of": of,
+        "train": {name: finite(value) for name, value in epoch.train.items()},
+        "validation": {name: finite(value) for name, value in epoch.validation.items()},
+        "spread": finite(spread),
+        "images_per_second": round(epoch.images_per_second, 1),
+        "seconds": round(epoch.seconds, 3),
+    }
+    records = [*bookmark.history.records, record]
+    record["word"] = word_of(records, yardstick)
+    bookmark.history.add(record)
+    if not_a_number(records, yardstick):
+        what = "the GAN" if stage == "gan" else "the encoder"
+        raise ArtifactError(
+            f"training {what} stopped in epoch {epoch.number}: {record['word']}, "
+            "or look for broken images with voorwerp check"
+        )
+    return record
+
+
+def finite(value: float) -> float | None:
+    """None for what is no number: JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def metrics_of(record: dict[str, Any]) -> dict[str, float]:
+    """A line's losses under one name each: those in training as they are, and as ``validation_…``."""
+    validation = {f"validation_{name.removeprefix('encoder_')}": value for name, value in record["validation"].items()}
+    return {**record["train"], **validation}
+
+
+# ------------------------------------------------------------------------------------------------------- a parent
+#: What two trainings with the same generator and critic may differ in. All else must agree, new settings too.
+OF_THE_ENCODER = {
+    "preset",  # what it comes to is compared
+    "generator_steps",
+    "encoder_steps",
+    "encoder_epochs",
+    "encoder_batch",
+    "encoder_learning_rate",
+    "encoder_activation",
+    "feature_weight",
+    "is_annealed",
+    "is_turned",
+    "device",
+}
+
+
+def take_over(model: WGAN, folder: Path, config: Config, recipe: Recipe, workspace: Workspace, split: pa.Table) -> None:
+    """Give `model` the generator and the critic of the training run in `folder`.
+
+    Raises
+    ------
+    ArtifactError
+        They are not those that `config` would give on these images.
+    """
+    theirs, run = load_checkpoint(folder, workspace.preprocessing), Run.read(folder / RUN_JSON)
+    known = {field.name for field in fields(cast(Any, config))}
+    told = type(config)(**{name: value for name, value in run.config.items() if name in known})
+    rows = split.column("split").to_pylist().count("train")
+    ours_by_name = asdict(cast(Any, config)) | asdict(recipe)
+    theirs_by_name = asdict(cast(Any, told)) | asdict(PRESETS[told.preset].resolve(told, rows))
+    for name in ours_by_name:
+        if name not in OF_THE_ENCODER and ours_by_name[name] != theirs_by_name[name]:
+            raise ArtifactError(
+                f"{run.run_id} was trained with {name} {theirs_by_name[name]}, this run has {ours_by_name[name]}; "
+                f"give it the same {name}, or train without --parent"
+            )
+    if not read_columns(folder / SPLIT, SPLIT_SCHEMA).select(SPLIT_SCHEMA.names).equals(split):
+        raise ArtifactError(f"{run.run_id} was trained on other images of this survey; train without --parent")
+    model.generator.load_state_dict(theirs.generator.state_dict())
+    model.critic.load_state_dict(theirs.critic.state_dict())

@@ -180,6 +180,7 @@ def initialize(layer: nn.Module) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- losses
+# The networks may answer in bfloat16; every mean, sum and norm is float32.
 def gradient_norm(critic: nn.Module, real: Tensor, fake: Tensor, epsilon: Tensor) -> Tensor:
     """||∇_y D(y)||₂ over all pixels of each y = x + ε (G(z) - x), (B,); differentiable.
 
@@ -189,8 +190,8 @@ def gradient_norm(critic: nn.Module, real: Tensor, fake: Tensor, epsilon: Tensor
         (B,) in [0, 1], one per image.
     """
     y = torch.lerp(real, fake, epsilon.view(-1, 1, 1, 1)).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(critic(y).sum(), y, create_graph=True)
-    return gradient.flatten(1).norm(dim=1)  # type: ignore[no-any-return]
+    (gradient,) = torch.autograd.grad(critic(y).float().sum(), y, create_graph=True)
+    return gradient.float().flatten(1).norm(dim=1)  # type: ignore[no-any-return]
 
 
 def critic_loss(
@@ -201,13 +202,13 @@ def critic_loss(
     Gulrajani et al. 2017 (arXiv:1704.00028), equation 3; `penalty` is λ_GP, 10 in the papers.
     """
     norm = gradient_norm(critic, real, fake, epsilon)
-    loss = critic(fake).mean() - critic(real).mean() + penalty * ((norm - 1) ** 2).mean()
+    loss = critic(fake).float().mean() - critic(real).float().mean() + penalty * ((norm - 1) ** 2).mean()
     return loss, norm.detach().mean()
 
 
 def generator_loss(critic: nn.Module, fake: Tensor) -> Tensor:
     """-E[D(G(z))]."""
-    return -critic(fake).mean()  # type: ignore[no-any-return]
+    return -critic(fake).float().mean()  # type: ignore[no-any-return]
 
 
 def image_score(x: Tensor, reconstruction: Tensor) -> Tensor:
@@ -234,12 +235,13 @@ def anomaly_score(image: Scores, feature: Scores, feature_weight: float = 0.2) -
     return (1 - feature_weight) * image + feature_weight * feature
 
 
-def encoder_loss(model: WGAN, x: Tensor, feature_weight: float = 0.2) -> Tensor:
-    """Mean over the batch of the anomaly score of each image: what the encoder is trained to make small.
+def encoder_loss(model: WGAN, x: Tensor, feature_weight: float = 0.2) -> tuple[Tensor, Tensor, Tensor]:
+    """The batch's mean anomaly score, which the encoder is trained to make small, and its mean image and feature score.
 
     The generator and the critic are taken as they are; the caller freezes them.
     """
     reconstruction = model.reconstruct(x)
     image = image_score(x, reconstruction)
     feature = feature_score(model.critic.features(x), model.critic.features(reconstruction))
-    return anomaly_score(image, feature, feature_weight).mean()
+    loss = anomaly_score(image, feature, feature_weight).mean()
+    return loss, image.detach().mean(), feature.detach().mean()

@@ -11,8 +11,9 @@ import torch
 
 from explorer.kinds.score import ScoreConfig
 from explorer.kinds.train import TrainConfig
-from models import scoring, train
+from models import resume, scoring, train
 from models.artifacts import CHECKPOINT, ArtifactError, scratch_array
+from models.resume import Bookmark
 from tests.models.networks import PREPROCESSING, blobs, finish, tiny, workspace
 
 SMALL = TrainConfig(epochs=1, encoder_epochs=2, batch=8, encoder_batch=8, width=4, latent_size=8, device="cpu", seed=7)
@@ -23,16 +24,21 @@ def test_training_writes_a_checkpoint_that_scores(tmp_path: Path) -> None:
     records, results = finish(train.run(SMALL, workspace(tmp_path / "train", images)))
     assert [r.done for r in records] == [0, 1, 2, 3]
     assert all(r.total == 3 for r in records[1:])
-    assert set(records[1].metrics) == {"critic_loss", "generator_loss", "gradient_norm", "images_per_second"}
-    assert set(records[3].metrics) == {"encoder_loss", "validation_loss", "images_per_second"}
+    gan = {"critic_loss", "generator_loss", "gradient_norm", "validation_critic_loss", "validation_gradient_norm"}
+    assert set(records[1].metrics) == gan | {"images_per_second"}
+    encoder = {"encoder_loss", "image_score", "feature_score"}
+    of_validation = {"validation_loss", "validation_image_score", "validation_feature_score"}
+    assert set(records[3].metrics) == encoder | of_validation | {"images_per_second"}
     assert results["validation_loss"] == records[3].metrics["validation_loss"]
     assert (results["n_train"], results["n_validation"]) == (36, 4)
 
     finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", images, tmp_path / "train")))
     scores = pd.read_parquet(tmp_path / "score" / "scores.parquet")
     assert scores["split"].value_counts().to_dict() == {"train": 36, "validation": 4}
-    of_validation = scores.loc[scores["split"] == "validation", "anomaly_score"].mean()
-    assert of_validation == pytest.approx(results["validation_loss"], rel=1e-4)
+    means = scores[scores["split"] == "validation"].mean(numeric_only=True)
+    assert means["anomaly_score"] == pytest.approx(results["validation_loss"], rel=1e-4)
+    assert means["image_score"] == pytest.approx(results["validation_image_score"], rel=1e-4)
+    assert means["feature_score"] == pytest.approx(results["validation_feature_score"], rel=1e-4)
 
 
 def test_training_makes_reconstructions_better(tmp_path: Path) -> None:
@@ -52,11 +58,12 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert found["a"] != found["c"]
 
 
-def test_the_encoders_training_leaves_generator_and_critic_alone() -> None:
-    model, images, device = tiny(), blobs(16), torch.device("cpu")
+def test_the_encoders_training_leaves_generator_and_critic_alone(tmp_path: Path) -> None:
+    model, images = tiny(), blobs(16)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     recipe = train.PRESETS["fast"].resolve(SMALL, 16)
-    list(train.train_encoder(model, images, np.arange(12), np.arange(12, 16), recipe, SMALL, device))
+    bookmark = Bookmark(tmp_path, model, PREPROCESSING, {}, torch.device("cpu"))
+    list(train.train_encoder(model, images, np.arange(12), np.arange(12, 16), recipe, SMALL, bookmark))
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, before[name]) == (not name.startswith("encoder")), name
 
@@ -90,7 +97,7 @@ def test_a_disk_too_full_for_the_scratch_file_is_an_error_at_once(tmp_path: Path
 
 
 def test_checkpoints_are_written_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(resume, "SAVE_EVERY", -1.0)
     job = train.run(SMALL, workspace(tmp_path / "train", blobs(16)))
     next(job)
     next(job)

@@ -172,13 +172,17 @@ def test_the_anomaly_score_of_the_published_sample_row() -> None:
 def test_the_encoder_loss_is_the_mean_anomaly_score_and_reaches_the_encoder() -> None:
     model = build(Architecture(32, 2, width=2, latent_size=5), seed=0).eval()
     x = torch.rand(3, 2, 32, 32)
-    loss = encoder_loss(model, x, feature_weight=0.3)
-    expected = []
+    loss, mean_image, mean_feature = encoder_loss(model, x, feature_weight=0.3)
+    expected, images_sum, features_sum = [], 0.0, 0.0
     for image in x:
         made = model.generator(model.encoder(image[None]))
         pixels = ((image - made) ** 2).sum()
         features = ((model.critic.features(image[None]) - model.critic.features(made)) ** 2).sum()
         expected.append((0.7 * pixels + 0.3 * features).item())
+        images_sum += pixels.item()
+        features_sum += features.item()
     assert loss.item() == pytest.approx(sum(expected) / 3, rel=1e-5)
+    assert mean_image.item() == pytest.approx(images_sum / 3, rel=1e-5)
+    assert mean_feature.item() == pytest.approx(features_sum / 3, rel=1e-5)
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.encoder.project.parameters())

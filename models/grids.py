@@ -1,0 +1,79 @@
+"""Pictures of a training: a few images, always the same, as the networks make them after an epoch.
+
+``grids/00012.png`` is 3 rows of 8 images at their own pixels. While the GAN is trained: real, and twice generated from
+always the same z. While the encoder is: real, reconstructed, and the residual, the sum over bands of the absolute
+difference, from black to white on one scale that ``grids/scale.json`` states.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from models.artifacts import GRIDS, write_bytes, write_json
+from models.images import rgb_of
+
+COLUMNS = 8
+AT_MOST = 60  # grids of one run
+
+
+def is_due(done: int, total: int, *, is_last: bool) -> bool:
+    """Whether epoch `done` of `total` gets a grid: evenly spread, and the `is_last` one of each of two stages."""
+    return is_last or done % math.ceil(total / (AT_MOST - 2)) == 0
+
+
+class Grids:
+    """Writes the grids of one run.
+
+    Parameters
+    ----------
+    real
+        uint8 (n, H, W, C), n ≤ `COLUMNS`; columns beyond stay black.
+    subject_ids
+        (n,): whose images they are.
+    mean
+        float (H, W, C), the mean training image in [0, 1]: white in a residual is what this would leave of `real`, at
+        the 99.5th percentile of its pixels.
+    bands
+        Names of the bands, for red, green and blue; None where they have none.
+    """
+
+    def __init__(
+        self, folder: Path, real: np.ndarray, subject_ids: np.ndarray, mean: np.ndarray, bands: Sequence[str] | None
+    ) -> None:
+        self.folder, self.real = folder / GRIDS, real
+        named = bands is not None and len(bands) == real.shape[3]
+        self.rgb = rgb_of(bands if named and bands is not None else [""] * real.shape[3])
+        self.white = max(float(np.percentile(np.abs(real / 255 - mean).sum(3), 99.5)), 1 / 255)
+        scale: dict[str, Any] = {
+            "residual_black": 0.0,
+            "residual_white": self.white,
+            "residual": "sum over bands of |x - x'|, x in [0, 1]",
+            "subject_ids": [str(i) for i in subject_ids],
+        }
+        write_json(self.folder / "scale.json", scale)
+
+    def write_generated(self, done: int, made: np.ndarray) -> None:
+        """Write the grid of the GAN's stage from uint8 (2 · `COLUMNS`, H, W, C)."""
+        made = made[..., self.rgb]
+        self._write(done, [self.real[..., self.rgb], made[:COLUMNS], made[COLUMNS:]])
+
+    def write_reconstructed(self, done: int, reconstruction: np.ndarray) -> None:
+        """Write the grid of the encoder's stage from uint8 (n, H, W, C)."""
+        residual = np.abs(self.real / 255 - reconstruction / 255).sum(3)
+        grey = (np.clip(residual / self.white, 0, 1) * 255).round().astype(np.uint8)
+        self._write(done, [self.real[..., self.rgb], reconstruction[..., self.rgb], np.repeat(grey[..., None], 3, 3)])
+
+    def _write(self, done: int, rows: list[np.ndarray]) -> None:
+        _, height, width, _ = rows[0].shape
+        picture = np.zeros((len(rows) * height, COLUMNS * width, 3), np.uint8)
+        for i, row in enumerate(rows):
+            for j, image in enumerate(row[:COLUMNS]):
+                picture[i * height : (i + 1) * height, j * width : (j + 1) * width] = image
+        content = io.BytesIO()
+        Image.fromarray(picture).save(content, "PNG")
+        write_bytes(self.folder / f"{done:05d}.png", content.getvalue())
