@@ -138,8 +138,8 @@ class Reconstructor:
         Returns
         -------
         float32 (n, side, side), side = H / 16: squared differences of the critic's last feature maps, summed over their
-        channels. They sum to S_feature of the image. Each cell has seen more of the image than the 16 × 16 px under it:
-        the borders of what stands out are not sharp.
+        channels. They sum to S_feature of the image. Cell (i, j) is centered on pixel (16 i, 16 j) and sees 30 px
+        around it, so that borders are not sharp.
         """
         model, architecture = self.model, self.model.architecture
         with torch.inference_mode():
