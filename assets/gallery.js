@@ -34,7 +34,7 @@ export function render({model, el}) {
     const mine = generation;
     const query = new URLSearchParams({
       selection: model.selection_id, sort: model.sort, descending: model.descending ? 1 : 0, run: model.run_id,
-      lambda: model.lambda_, start: number * PACK, count: PACK,
+      lambda: model.lambda_, lambda_mode: model.lambda_mode, start: number * PACK, count: PACK,
     });
     packs.set(number, {});
     try {

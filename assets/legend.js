@@ -51,6 +51,7 @@ export function render({model, el}) {
     if (legend.settings.color === "count") about.push(legend.radius ? `subjects per pixel, drawn as discs of ${legend.radius} px` : "subjects per pixel");
     else if (!legend.labels.length) about.push(legend.settings.aggregate === "max" ? "highest of a pixel" : "mean of a pixel");
     else about.push("commonest of a pixel");
+    if (legend.mixed) about.push(`λ ${legend.settings.lambda} of ${legend.mixed}`);
     if (legend.clipped) about.push("ends at 0.5 and 99.5 %");
     note.textContent = about.join(" · ");
     const body = legend.labels.length ? swatches(legend.labels, model.colors) : bar(model.colors, legend.ticks);
@@ -64,9 +65,15 @@ export function render({model, el}) {
     seen.className = "seen";
     seen.textContent = `${legend.in_view.toLocaleString("en")} of ${model.n_placed.toLocaleString("en")} placed subjects in view`;
     root.append(seen);
+    if (model.said) {
+      const said = document.createElement("div");
+      said.className = "lost";
+      said.textContent = `${model.said}.`;
+      root.append(said);
+    }
   };
   window.addEventListener("voorwerp-legend", draw);
-  model.on("colors", draw);
+  model.on(["colors", "said"], draw);
   model.on("remove", () => window.removeEventListener("voorwerp-legend", draw));
   draw();
 }

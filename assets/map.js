@@ -115,11 +115,11 @@
 
     async nearest(x, y) {
       const {figure} = this;
-      const {map, run, lambda} = this.settings();
+      const {map, run, lambda, lambda_mode} = this.settings();
       if (!map) return null;
       const rx = HOVER_REACH * Math.abs(figure.x_range.end - figure.x_range.start) / figure.inner_width;
       const ry = HOVER_REACH * Math.abs(figure.y_range.end - figure.y_range.start) / figure.inner_height;
-      const answer = await fetch(`nearest?${new URLSearchParams({map, run, lambda, x, y, rx, ry})}`, {credentials: "same-origin"});
+      const answer = await fetch(`nearest?${new URLSearchParams({map, run, lambda, lambda_mode, x, y, rx, ry})}`, {credentials: "same-origin"});
       return answer.ok ? answer.json() : null;
     }
 

@@ -57,7 +57,7 @@ export function render({model, el}) {
     const table = make("div", "scores");
     for (const s of subject.scores) {
       const line = make("div", "score");
-      line.append(make("span", "name", s.mixed ? `${s.title} (λ ${model.lambda_})` : s.title));
+      line.append(make("span", "name", s.mixed ? `${s.title} (λ ${model.lambda_}${model.lambda_mode === "raw" ? "" : `, ${model.lambda_mode}`})` : s.title));
       line.append(make("span", "value", s.value === null ? "missing" : window.voorwerp.format(s.value)));
       const track = make("span", "track"), fill = make("i");
       fill.style.width = s.of && s.value !== null ? `${100 * s.below / s.of}%` : "0";
@@ -108,7 +108,7 @@ export function render({model, el}) {
   const draw = async () => {
     const mine = ++latest;
     if (model.row === null || model.row === undefined) { nothing(model.hint); return; }
-    const query = new URLSearchParams({run: model.run_id, lambda: model.lambda_}), of_run = `run=${encodeURIComponent(model.run_id)}`;
+    const query = new URLSearchParams({run: model.run_id, lambda: model.lambda_, lambda_mode: model.lambda_mode}), of_run = `run=${encodeURIComponent(model.run_id)}`;
     let subject;
     try {
       if (model.has_images) viewer.show(model.row, "Original image of the subject");
@@ -181,7 +181,7 @@ export function render({model, el}) {
   const asked = () => enlarge();
   window.addEventListener("voorwerp-enlarge", asked);
   let waiting = 0;
-  model.on(["row", "run_id", "reconstructs", "hint", "read"], draw);
+  model.on(["row", "run_id", "lambda_mode", "reconstructs", "hint", "read"], draw);
   model.on("answered", () => { for (const said of el.querySelectorAll(".said")) said.textContent = model.said; });
   model.on("lambda_", () => { clearTimeout(waiting); waiting = setTimeout(draw, 120); });
   model.on("remove", () => { window.removeEventListener("keydown", key); window.removeEventListener("voorwerp-enlarge", asked); viewer.remove(); });

@@ -103,7 +103,15 @@ GALLERY = {
     "background": "#10141b",
 }
 #: State that a link carries: name in the URL → name in the state.
-IN_URL = {"map": "map_id", "run": "run_id", "color": "color", "aggregate": "aggregate", "norm": "norm", "sort": "sort"}
+IN_URL = {
+    "map": "map_id",
+    "run": "run_id",
+    "color": "color",
+    "aggregate": "aggregate",
+    "norm": "norm",
+    "sort": "sort",
+    "lambda_mode": "lambda_mode",
+}
 POLL_MS = 1000
 
 
@@ -124,6 +132,8 @@ class Session:
     ) -> None:
         self.explore = explore
         self.state = state = ExplorerState(explore.survey.n)
+        styles = {"align-self": "center", "color": WARM, "font-size": "12px"}
+        self._notice = pn.pane.HTML("", margin=(0, 12), styles=styles)
         lost = self._restore()
         state.param.watch(
             lambda event: self._fit_to_run(), "run_id"
@@ -137,9 +147,6 @@ class Session:
         self.subject = SubjectView(state, explore, samp)
         self.runs = RunsView(jobs)
         self._generation = explore.survey.generation
-        self._added = pn.pane.HTML(
-            "", margin=(0, 12), styles={"align-self": "center", "color": WARM, "font-size": "12px"}
-        )
         self._run = Select(label="Scores", width=216, size="small", margin=(0, 6))
         self._map = Select(label="Map", width=216, size="small", margin=(0, 6))
         for widget, name in ((self._run, "run_id"), (self._map, "map_id")):
@@ -170,7 +177,7 @@ class Session:
         colors = explore.colors(state.run_id)
         default = explore.default_color(state.run_id)
         state.color = given["color"] if given.get("color") in colors else default
-        for name in ("aggregate", "norm"):
+        for name in ("aggregate", "norm", "lambda_mode"):
             if given.get(name) in state.param[name].objects:
                 setattr(state, name, given[name])
         state.sort = given["sort"] if given.get("sort") in colors else ("" if default == "count" else default)
@@ -183,6 +190,7 @@ class Session:
             x0, x1, y0, y1 = (float(v) for v in given.get("view", "").split(","))
             if np.isfinite([x0, x1, y0, y1]).all() and x0 < x1 and y0 < y1:
                 state.view = (x0, x1, y0, y1)
+        self._fit_mode()
         if "subject" in given:
             state.focus = explore.survey.row_of_source(given["subject"])
         missing = [
@@ -205,6 +213,16 @@ class Session:
             state.color = default
         if state.sort and state.sort not in colors:
             state.sort = "" if default == "count" else default
+        self._fit_mode()
+
+    def _fit_mode(self) -> None:
+        """Scores that cannot be standardised are mixed as they are."""
+        state = self.state
+        try:
+            self.explore.check_mode(state.run_id, state.lambda_mode)
+        except VoorwerpError as error:
+            self._notice.object = html.escape(str(error))
+            state.lambda_mode = "raw"
 
     def _write_url(self) -> None:
         location = pn.state.location
@@ -243,7 +261,7 @@ class Session:
         self._offer()
         self.explore.survey.refresh()
         if n_added := self.explore.survey.n_added:
-            self._added.object = f"{n_added:,} subjects were added: start `voorwerp serve` again to see them"
+            self._notice.object = f"{n_added:,} subjects were added: start `voorwerp serve` again to see them"
         if self._generation != self.explore.survey.generation:
             self._generation = self.explore.survey.generation
             self.colors.refresh()
@@ -279,7 +297,7 @@ class Session:
                     styles={"align-self": "center", "font-size": "13px", "white-space": "nowrap"},
                 ),
                 self.runs,
-                self._added,
+                self._notice,
                 pn.Spacer(sizing_mode="stretch_width"),
                 self._run,
                 self._map,

@@ -46,6 +46,7 @@ from explorer.services.export import EXPORTS, selection_table
 from explorer.services.inference import Inference
 from explorer.services.originals import SUFFIXES, Originals, png
 from explorer.services.runs import Runs
+from models.mixing import MODE_TITLES, Mode
 
 #: Panel and Bokeh compile templates and callbacks in the page, hence 'unsafe-inline' and 'unsafe-eval'; nothing may
 #: come from, or go to, another host.
@@ -270,6 +271,11 @@ class Route(RequestHandler):
         """λ from 0 to 1."""
         return min(1.0, max(0.0, self.number("lambda", 0.2)))
 
+    def mode(self) -> Mode:
+        """What λ mixes."""
+        mode: Mode = self.choice("lambda_mode", tuple(MODE_TITLES))
+        return mode
+
 
 class FrameRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
@@ -282,6 +288,7 @@ class FrameRoute(Route):
             self.lambda_(),
             self.choice("aggregate", ("max", "mean")),
             self.choice("norm", ("equalised", "linear", "log")),
+            self.mode(),
         )
         frame, paint = await self.off(
             self.explore.frame,
@@ -298,6 +305,7 @@ class FrameRoute(Route):
             "radius": frame.radius,
             "ticks": frame.ticks,
             "labels": [label[:40] for label in paint.labels],
+            "mixed": MODE_TITLES[color.mode] if self.explore.is_mixed(color) else "",
             "clipped": bool(paint.scale and paint.scale.clipped),
         }
         self.set_header("X-Legend", json.dumps(legend))  # pure ASCII, as a header must be
@@ -307,10 +315,10 @@ class FrameRoute(Route):
 
 class NearestRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        run_id, lambda_ = self.run_id(), self.lambda_()
+        told = self.run_id(), self.lambda_(), self.mode()
         index = await self.off(self.explore.index, self.map_id())
         row = index.nearest(self.number("x"), self.number("y"), self.number("rx"), self.number("ry"))
-        found = None if row is None else await self.off(self.explore.hover, row, run_id, lambda_)
+        found = None if row is None else await self.off(self.explore.hover, row, *told)
         return orjson.dumps(found), "application/json"
 
 
@@ -327,6 +335,7 @@ class ThumbsRoute(Route):
                 self.run_id(),
                 self.lambda_(),
                 self.choice("descending", ("1", "0")) == "1",
+                self.mode(),
             )
             start = self.integer("start", 0, 2**40)
             rows = order[start : start + self.integer("count", 1, WIDEST_PACK)]
@@ -395,8 +404,8 @@ class ResidualRoute(ReconstructionRoute):
 
 class SubjectRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        row, run_id, lambda_ = self.row(path[0]), self.run_id(), self.lambda_()
-        return orjson.dumps(await self.off(self.explore.subject, row, run_id, lambda_)), "application/json"
+        told = self.row(path[0]), self.run_id(), self.lambda_(), self.mode()
+        return orjson.dumps(await self.off(self.explore.subject, *told)), "application/json"
 
 
 class TrainingRoute(Route):
@@ -422,7 +431,8 @@ class ExportRoute(Route):
         write, kind, suffix = EXPORTS[form]
         selection = self.explore.selection(self.get_query_argument("selection", ""))
         map_id = self.get_query_argument("map", "") and self.map_id()
-        table = await self.off(selection_table, self.explore, selection, self.run_id(), map_id, self.lambda_())
+        told = self.run_id(), map_id, self.lambda_(), self.mode()
+        table = await self.off(selection_table, self.explore, selection, *told)
         name = f"{file_name(self.explore.survey.info.name)}_{table.num_rows}_subjects{suffix}"
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
         self.set_header("Cache-Control", "no-store")

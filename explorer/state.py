@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 import param
 
+from models.mixing import MODE_TITLES, Mode
+
 
 class Selection:
     """A set of subjects: one bit a row, in row order. Immutable.
@@ -113,6 +115,7 @@ class ExplorerState(param.Parameterized):
         default="equalised", objects=["equalised", "linear", "log"], doc="Scale of the colour ramp."
     )  # type: ignore[assignment]
     lambda_ = param.Number(0.2, bounds=(0, 1), doc="S_anom = (1 - λ) S_image + λ S_feature.")
+    lambda_mode: Mode = param.Selector(default="raw", objects=list(MODE_TITLES), doc="What λ mixes.")  # type: ignore[assignment]
     mode: str = param.Selector(default="replace", objects=list(MODES), doc="How a new region meets the selection.")  # type: ignore[assignment]
     tool: str = param.Selector(default="pan", objects=["pan", "lasso", "box"], doc="What dragging on the map does.")  # type: ignore[assignment]
     selection: Selection = param.ClassSelector(class_=Selection, allow_None=False, doc="The selected subjects.")  # type: ignore[assignment]

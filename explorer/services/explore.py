@@ -129,7 +129,8 @@ class Explore:
     def score_titles(self, run_id: str) -> dict[str, str]:
         """The scores that a run has, name → what a person reads: those of `SCORES` first, then numbers of its own.
 
-        An imported anomaly score says which column it was. A score without any finite value is left out; {} for no run.
+        An anomaly score is called what its run calls it (``score_title`` among its results); an imported one says which
+        column it was. A score without any finite value is left out; {} for no run.
         """
 
         def make() -> dict[str, str]:
@@ -137,9 +138,11 @@ class Explore:
             has = [name for name, values in scores.items() if values.dtype != object and np.isfinite(values).any()]
             ours = {name: title for name, title in SCORES.items() if name in has}
             run = self.runs().get(run_id)
-            if run is not None and "anomaly_score" in has and (column := run.config.get("score_column")):
-                sign = "minus " if run.config.get("ascending") else ""
-                ours["anomaly_score"] += f" ({sign}{column.replace('_', ' ')})"
+            if run is not None and "anomaly_score" in has:
+                ours["anomaly_score"] = run.results.get("score_title", ours["anomaly_score"])
+                if column := run.config.get("score_column"):
+                    sign = "minus " if run.config.get("ascending") else ""
+                    ours["anomaly_score"] += f" ({sign}{column.replace('_', ' ')})"
             return ours | {name: name.replace("_", " ") for name in has if name not in SCORES}
 
         if not run_id:
@@ -153,10 +156,19 @@ class Explore:
         """Whether λ means something: the run has both an image score and a feature score."""
         return {"image_score", "feature_score"} <= self.score_titles(run_id).keys()
 
+    def check_mode(self, run_id: str, mode: Mode) -> None:
+        """Raise the `UsageError` that says why the scores of a run cannot be mixed in this way, if they cannot."""
+        if mode != "raw" and self.mixes(run_id):
+            self.values("scores.anomaly_score", run_id, mode=mode)
+
+    def is_mixed(self, color: Color) -> bool:
+        """Whether λ has a say in this colouring."""
+        return color.by == "scores.anomaly_score" and self.mixes(color.run_id)
+
     def title(self, color: Color) -> str:
         """What an axis or a color bar says: λ and its mode are part of a mixed score's name."""
         title = self.colors(color.run_id).get(color.by, color.by)
-        if color.by != "scores.anomaly_score" or not self.mixes(color.run_id):
+        if not self.is_mixed(color):
             return title
         return f"{title} (λ = {color.lambda_:.3g}, {MODE_TITLES[color.mode]})"
 

@@ -20,6 +20,7 @@ class ColorKey(JSComponent):
 
     colors = param.List([], doc="Colours of the levels or categories, lowest first.")
     n_placed = param.Integer(0, doc="Subjects on the map.")
+    said = param.String("", doc="Why the scores are not mixed as asked.")
 
     _esm = ASSETS / "legend.js"
     _stylesheets: ClassVar[list[str]] = [CSS]
@@ -34,6 +35,7 @@ class Thumbnails(JSComponent):
     descending = param.Boolean(True)
     run_id = param.String("")
     lambda_ = param.Number(0.2)
+    lambda_mode = param.String("raw")
     size = param.Integer(96, bounds=(48, 256), doc="Side of a tile, px.")
     focus = param.Integer(None, allow_None=True, doc="Row in focus.")
     place = param.Integer(-1, doc="Where the focus stands in the order; -1 where it is not in the gallery.")
@@ -76,6 +78,7 @@ class SubjectCard(JSComponent):
     row = param.Integer(None, allow_None=True)
     run_id = param.String("")
     lambda_ = param.Number(0.2)
+    lambda_mode = param.String("raw")
     has_images = param.Boolean(True)
     reconstructs = param.Boolean(False, doc="Whether the run has a model that reconstructs.")
     hint = param.String("", doc="What is said when no subject is in focus.")

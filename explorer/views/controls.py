@@ -20,6 +20,7 @@ from explorer.services.samp import Samp
 from explorer.state import ExplorerState, Selection
 from explorer.views.components import ColorKey
 from explorer.views.plots import ACCENT, CATEGORIES, QUIET, ramp
+from models.mixing import MODE_TITLES, Mode
 
 WIDE = {"sizing_mode": "stretch_width", "margin": (0, 0, 10, 0)}
 SMALL = WIDE | {"size": "small"}
@@ -73,6 +74,10 @@ class ColorView(Viewer):
             label="λ, weight of feature score", start=0, end=1, step=0.01, size="small",
             sizing_mode="stretch_width", margin=(0, 8, 6, 8),
         )  # fmt: skip
+        self._mode = pmui.RadioButtonGroup(
+            options={title.capitalize(): mode for mode, title in MODE_TITLES.items()}, size="small",
+            margin=(0, 0, 8, 0), sizing_mode="stretch_width", sx=QUIET_TOGGLE,
+        )  # fmt: skip
         for widget, name in (
             (self._color, "color"),
             (self._aggregate, "aggregate"),
@@ -82,6 +87,9 @@ class ColorView(Viewer):
             widget.value = getattr(state, name)
             widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
             state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
+        self._mode.value = state.lambda_mode
+        self._mode.param.watch(lambda event: self._mix(event.new), "value")
+        state.param.watch(lambda event: setattr(self._mode, "value", event.new), "lambda_mode")
         state.param.watch(lambda event: self.refresh(), ["run_id", "map_id"])
         state.param.watch(lambda event: self._fit(), "color")
         self.refresh()
@@ -96,13 +104,25 @@ class ColorView(Viewer):
         self.legend.n_placed = self.explore.n_placed(self.state.map_id)
         self._fit()
 
+    def _mix(self, mode: Mode) -> None:
+        """Let λ mix in another way, where the scores allow it."""
+        try:
+            self.explore.check_mode(self.state.run_id, mode)
+        except VoorwerpError as error:
+            self.legend.said = str(error)
+            self._mode.value = self.state.lambda_mode
+            return
+        if mode != self.state.lambda_mode:
+            self.legend.said = ""
+            self.state.lambda_mode = mode
+
     def _fit(self) -> None:
         """Only what acts on this colouring can be touched; nothing jumps."""
         labels = self.explore.labels(self.state.color)
         number = self.state.color != "count" and not labels
         self._aggregate.disabled = not number
         self._norm.disabled = bool(labels)
-        self._lambda.disabled = not self.explore.mixes(self.state.run_id)
+        self._lambda.disabled = self._mode.disabled = not self.explore.mixes(self.state.run_id)
         self.legend.colors = CATEGORIES[: len(labels)] if labels else ramp(self.state.color)
 
     def __panel__(self) -> pn.viewable.Viewable:
@@ -112,7 +132,14 @@ class ColorView(Viewer):
         )
         pair = pn.Row(self._aggregate, self._norm, sizing_mode="stretch_width", margin=0, styles={"gap": "8px"})
         return pn.Column(
-            heading("Map"), self._color, pair, self._lambda, self.legend, sizing_mode="stretch_width", margin=0
+            heading("Map"),
+            self._color,
+            pair,
+            self._lambda,
+            self._mode,
+            self.legend,
+            sizing_mode="stretch_width",
+            margin=0,
         )
 
 
@@ -162,7 +189,7 @@ class SelectionView(Viewer):
         self._send.visible = samp is not None
         self._send.on_click(self._send_clicked)
         self._sent = pn.pane.HTML("", sizing_mode="stretch_width", margin=0, css_classes=["said"])
-        state.param.watch(lambda event: self._tell(), ["selection", "run_id", "map_id", "lambda_"])
+        state.param.watch(lambda event: self._tell(), ["selection", "run_id", "map_id", "lambda_", "lambda_mode"])
         self.refresh()
         self._tell()
 
@@ -176,6 +203,7 @@ class SelectionView(Viewer):
             self._kept.value, self._said.object = "", ""
         self._save.disabled = self._name.disabled = not k
         query = {"run": self.state.run_id, "map": self.state.map_id, "lambda": round(self.state.lambda_, 3)}
+        query["lambda_mode"] = self.state.lambda_mode
         query["selection"] = self.explore.keep(self.state.selection) if k else ""
         what = f"{k:,} selected" if k else f"all {self._n:,}"
         links = [
@@ -197,7 +225,7 @@ class SelectionView(Viewer):
         state = self.state
         selection = state.selection if state.selection.count else None
         try:
-            told = (self.explore, selection, state.run_id, state.map_id, state.lambda_)
+            told = (self.explore, selection, state.run_id, state.map_id, state.lambda_, state.lambda_mode)
             table = await asyncio.to_thread(selection_table, *told)
             clients = await asyncio.to_thread(self.samp.send_table, table, self.explore.survey.info.name)
         except VoorwerpError as error:

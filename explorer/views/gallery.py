@@ -47,7 +47,7 @@ class GalleryView(Viewer):
             state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
         self.grid.param.watch(lambda event: setattr(state, "focus", event.new), "focus")
         state.param.watch(lambda event: self._follow(), "focus")
-        state.param.watch(lambda event: self._show(), ["selection", "sort", "descending", "lambda_"])
+        state.param.watch(lambda event: self._show(), ["selection", "sort", "descending", "lambda_", "lambda_mode"])
         state.param.watch(lambda event: self.refresh(), "run_id")
         self.refresh()
 
@@ -69,7 +69,8 @@ class GalleryView(Viewer):
     def _rows(self) -> np.ndarray:
         state = self.state
         selection_id = self.explore.keep(state.selection) if state.selection.count else ""
-        return self.explore.ordered(selection_id, state.sort, state.run_id, state.lambda_, state.descending)
+        told = (state.sort, state.run_id, state.lambda_, state.descending, state.lambda_mode)
+        return self.explore.ordered(selection_id, *told)
 
     def _follow(self) -> None:
         """Show the focus, and go to where it stands in the gallery."""
@@ -88,6 +89,7 @@ class GalleryView(Viewer):
             descending=state.descending,
             run_id=state.run_id,
             lambda_=round(state.lambda_, 3),
+            lambda_mode=state.lambda_mode,
         )
 
     def __panel__(self) -> pn.viewable.Viewable:

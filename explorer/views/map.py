@@ -76,7 +76,9 @@ class MapView(Viewer):
         self._tools: dict[str, Any] = {}
         self._body = pn.Column(sizing_mode="stretch_both", margin=0, css_classes=["map"])
         state.param.watch(lambda event: self._compose(), "map_id")
-        state.param.watch(lambda event: self._ask(), ["color", "run_id", "aggregate", "norm", "lambda_", "selection"])
+        state.param.watch(
+            lambda event: self._ask(), ["color", "run_id", "aggregate", "norm", "lambda_", "lambda_mode", "selection"]
+        )
         state.param.watch(lambda event: self._recolor(), ["color"])
         state.param.watch(lambda event: self._mark(), ["focus", "selection"])
         state.param.watch(lambda event: self._activate(), ["tool"])
@@ -181,6 +183,7 @@ class MapView(Viewer):
             "aggregate": state.aggregate,
             "norm": state.norm,
             "lambda": round(state.lambda_, 3),
+            "lambda_mode": state.lambda_mode,
             "selection": self.explore.keep(selection) if selection.count else "",
         }
         self._request.tags = [json.dumps(settings)]

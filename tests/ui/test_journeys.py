@@ -141,6 +141,22 @@ def test_lambda_moves_the_colours_the_scores_and_the_link(survey_page: Page):
     survey_page.wait_for_url(re.compile("lambda=0.5"))
 
 
+def test_lambda_mixes_standardised_scores_where_asked_and_says_so(survey_page: Page):
+    survey_page.locator(".tile").first.click()
+    expect(survey_page.locator(".legend .note")).to_contain_text("λ 0.2 of raw sums")
+    before = survey_page.locator(".subject .score .value").first.inner_text()
+    survey_page.get_by_role("button", name="Standardised").click()
+    expect(survey_page.get_by_text("Anomaly score (λ 0.2, standardised)")).to_be_visible()
+    expect(survey_page.locator(".legend .note")).to_contain_text("λ 0.2 of standardised")
+    assert survey_page.locator(".subject .score .value").first.inner_text() != before
+    survey_page.wait_for_url(re.compile("lambda_mode=standardised"))
+    href = survey_page.get_by_role("link", name="CSV").get_attribute("href")
+    assert href is not None
+    assert "lambda_mode=standardised" in href
+    survey_page.reload()
+    expect(survey_page.locator(".legend .note")).to_contain_text("λ 0.2 of standardised")
+
+
 def test_the_map_moves_while_the_mouse_still_moves(survey_page: Page):
     survey_page.evaluate(
         """() => {
