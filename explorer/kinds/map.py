@@ -8,14 +8,19 @@ from explorer.kinds import Kind
 
 @dataclass(frozen=True, slots=True)
 class MapConfig:
-    """How to lay out the map. Fields left empty take the preset's value (see `models.embedding.PRESETS`)."""
+    """How to lay out the map. Fields left empty take the preset's value (see `models.embedding.PRESETS`).
 
-    preset: Literal["fast", "paper"] = field(
+    With a finished map told as a parent, its layout stands: new subjects are placed on it and no setting matters.
+    """
+
+    preset: Literal["fast", "seeded", "paper"] = field(
         default="fast",
         metadata={
-            "help": "fast: UMAP's defaults, three components; "
+            "help": "fast: as trustworthy as UMAP's defaults in less time; on four threads or more, and on a GPU with "
+            "cuML, no two maps are quite equal (map.json says is_reproducible); "
+            "seeded: UMAP's defaults on one thread, the same bytes for the same seed and number of threads; "
             "paper: Mantha et al. 2024 (learning rate 0.001, 1000 epochs, five components of which three are kept)",
-            "choices": ("fast", "paper"),
+            "choices": ("fast", "seeded", "paper"),
         },
     )
     n_neighbors: int = field(
@@ -27,9 +32,18 @@ class MapConfig:
     n_epochs: int | None = field(
         default=None,
         metadata={
-            "help": "rounds of layout (fast: 500 below 10,000 subjects, else 200; paper: 1000)",
+            "help": "rounds of layout (up to 10,000 subjects 500, above fast 100 and seeded 200; paper 1000)",
             "low": 1,
             "high": 10_000,
+        },
+    )
+    fit_on: int | None = field(
+        default=None,
+        metadata={
+            "help": "lay out this many, a sample that has all of the top 1 % by anomaly score and of the sparsest 1 %, "
+            "and place the others on it (all up to 200,000; of more, 100,000)",
+            "unit": "subjects",
+            "low": 1000,
         },
     )
     seed: int = field(default=1234, metadata={"help": "fixes the layout", "low": 0, "high": 2**31 - 1})
@@ -41,6 +55,7 @@ KIND = Kind(
     config=MapConfig,
     run="models.embedding:run",
     needs=("score",),
+    optional=("map",),
     folder="maps",
     needs_latents=True,
 )
