@@ -402,7 +402,7 @@ class JobService:
         return finished[0].run_id
 
     def _has_latents(self, run: Run) -> bool:
-        return (self.survey.run_folder(run.run_id) / LATENTS).exists()
+        return (find_run(self.survey, run.run_id).parent / LATENTS).exists()
 
     def _new_folder(self, kind: Kind) -> tuple[Path, str]:
         parent = self.survey.path / kind.folder
