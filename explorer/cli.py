@@ -29,6 +29,7 @@ for command in (
     making.migrate,
     making.pack,
     running.run,
+    running.resume,
     running.jobs,
     tables.join,
     tables.import_run,

@@ -179,6 +179,8 @@ class Run:
         Numbers the kind wants kept: losses, trustworthiness.
     provides
         Another kind as which this run counts: see `explorer.kinds.Kind`.
+    series
+        The id of the linked runs that it is one of; None where it stands alone.
     error
         One sentence when `state` is "failed".
     """
@@ -200,6 +202,7 @@ class Run:
     attempt: int = 1
     error: str | None = None
     provides: str = ""
+    series: str | None = None
 
     def counts_as(self, kind: str) -> bool:
         """Whether it is a run of this kind, or provides what one does."""
@@ -297,6 +300,22 @@ def write_scores(directory: Path, latents: np.ndarray | None, columns: Mapping[s
     if latents is not None:
         write_array(directory / LATENTS, np.ascontiguousarray(latents, np.float32))
     write_table(directory / SCORES, pa.table(arrays, names=[*SCORES_SCHEMA.names, *extra]))
+
+
+def medians_by_split(columns: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Of the columns that `write_scores` takes: scored subjects, and each score's median, per split that has any."""
+    split, is_ok = np.asarray(columns["split"], str), np.asarray(columns["quality"], str) == "ok"
+    found = {}
+    for name in ("unseen", "train", "validation"):
+        of_split = (split == name) & is_ok
+        if of_split.any():
+            medians = {
+                f"median_{score}": float(np.median(columns[score][of_split]))
+                for score in ("image_score", "feature_score", "anomaly_score")
+                if np.isfinite(columns[score][of_split]).all()
+            }
+            found[name] = {"n": int(of_split.sum()), **medians}
+    return found
 
 
 def write_coordinates(directory: Path, subject_ids: np.ndarray, coordinates: np.ndarray) -> None:

@@ -1,10 +1,10 @@
-"""``voorwerp run`` and ``jobs``: long work is started, followed, stopped and taken up again."""
+"""``voorwerp run``, ``resume`` and ``jobs``: long work is started, followed, taken up again and stopped."""
 
 import contextlib
 import getpass
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -16,8 +16,10 @@ from explorer.errors import JobError, UsageError
 if TYPE_CHECKING:
     from explorer.kinds import Kind
     from explorer.services.jobs import Job, JobService
+    from explorer.services.series import Series
 
 SURVEY = click.Path(path_type=Path)
+MOST_PAIRS = 66  # of runs, in the table of ranks: all of 12
 
 
 class KindGroup(click.Group):
@@ -43,6 +45,29 @@ class KindGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class Lambda(click.ParamType):
+    """One λ or several, with commas between them."""
+
+    name = "number,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        try:
+            found = tuple(float(word) for word in value.split(","))
+        except ValueError:
+            raise UsageError(f'--lambda is "{value}"; write it as 0.2, or several as 0,.2,.5') from None
+        for number in found:
+            if not 0 <= number <= 1:
+                raise UsageError(f"--lambda is {number:g}; it must be between 0 and 1")
+            if found.count(number) > 1:
+                raise UsageError(f"--lambda has {number:g} twice; write it once")
+        return found
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting."""
+    return "--lambda" if name == "feature_weight" else f"--{name.replace('_', '-')}"
+
+
 def command_of(kind: "Kind") -> click.Command:
     """``voorwerp run SURVEY <kind>``."""
     from explorer.services.jobs import plain_type
@@ -57,9 +82,24 @@ def command_of(kind: "Kind") -> click.Command:
         words += [f"[default: {f.default}]"] if f.default is not None and f.default is not MISSING else []
         options.append(
             click.Option(
-                [f"--{f.name.replace('_', '-')}"],
-                type=click.Choice(choices) if choices and type_ is str else type_,
+                [flag_of(f.name), f.name],
+                type=Lambda()
+                if f.name == "feature_weight"
+                else click.Choice(choices)
+                if choices and type_ is str
+                else type_,
                 help="  ".join(words),
+            )
+        )
+    is_training = kind.name == "train"
+    if is_training:
+        options.append(
+            click.Option(
+                ["--seeds", "n_seeds"],
+                type=int,
+                default=1,
+                metavar="N",
+                help="Train N times, with seed, seed + 1, …; with several λ (0,.2,.5), each of them N times",
             )
         )
     options.append(
@@ -73,13 +113,16 @@ def command_of(kind: "Kind") -> click.Command:
         )
     )
 
-    def callback(parents: tuple[str, ...], **values: Any) -> None:
-        run_kind(
-            click.get_current_context().obj,
-            kind,
-            {name: value for name, value in values.items() if value is not None},
-            parents,
-        )
+    def callback(parents: tuple[str, ...], n_seeds: int = 1, **values: Any) -> None:
+        survey = click.get_current_context().obj
+        values = {name: value for name, value in values.items() if value is not None}
+        weights = values.pop("feature_weight", ())
+        if is_training and (len(weights) > 1 or n_seeds != 1):
+            train_series(survey, values, parents, weights, n_seeds)
+            return
+        if len(weights) > 1:
+            raise UsageError(f"{kind.name} takes one λ; `voorwerp run {survey} train --lambda` takes several")
+        run_kind(survey, kind, values | ({"feature_weight": weights[0]} if weights else {}), parents)
 
     return click.Command(kind.name, callback=callback, params=options, help=kind.title + ".")
 
@@ -127,31 +170,105 @@ def job_service(path: Path) -> "Iterator[JobService]":
 def run_kind(path: Path, kind: "Kind", values: dict[str, Any], parents: tuple[str, ...]) -> None:
     """Run one kind to its end, with live progress."""
     with job_service(path) as service:
-        run_id = service.start(kind.name, values, parents, who())
-        follow(service, run_id)
+        follow(service, service.start(kind.name, values, parents, who()))
+
+
+def train_series(
+    path: Path, values: dict[str, Any], parents: tuple[str, ...], weights: tuple[float, ...], n_seeds: int
+) -> None:
+    """Train with every λ and seed, score each, and compare the ranks."""
+    from explorer.kinds import kind
+    from explorer.services import series
+
+    with job_service(path) as service:
+        weights = weights or (kind("train").config().feature_weight,)
+        follow_series(service, series.plan(service, values, parents, weights, n_seeds, who()))
+
+
+def follow_series(service: "JobService", series: "Series") -> None:
+    """Run what is not done of a series, with live progress; print how alike its runs rank.
+
+    Raises
+    ------
+    JobError
+        One of its runs did not end well. After a failure the others are still run.
+    """
+    from explorer.services.series import runs_of, steps
+
+    again = f"`voorwerp resume {service.survey.path} {series.series_id}`"
+    click.echo(f"{series.series_id}: λ {lambdas_of(series)}; seeds {seeds_of(series)}")
+    n_failed = 0
+    for step in steps(service, series, who()):
+        last = watch(service, step.run_id, series.series_id, step.heading)
+        if last.state == "cancelled":
+            raise JobError(f"{step.run_id} was cancelled; {again} goes on with the series")
+        n_failed += last.state == "failed"
+        words = f": {last.error}" if last.state == "failed" else ""
+        click.echo(f"{step.heading}: {last.state}{words}")
+    done = [run for run in runs_of(service, series) if run.state == "done"]
+    for run in done[:1]:
+        if run.kind == "ranks":
+            print_ranks(run.results)
+    if n_failed:
+        raise JobError(f"{n_failed} of the runs of {series.series_id} failed; {again} tries them again")
+
+
+def lambdas_of(series: "Series") -> str:
+    """``0, 0.2, 0.5``."""
+    return ", ".join(f"{weight:g}" for weight in series.feature_weights)
+
+
+def seeds_of(series: "Series") -> str:
+    """``1234`` or ``1234 to 1236``."""
+    return " to ".join(str(seed) for seed in sorted({series.seeds[0], series.seeds[-1]}))
+
+
+def print_ranks(results: Mapping[str, Any]) -> None:
+    """A table of how alike the runs rank, and the subjects that rank high in all of them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    def row(name: str, found: Mapping[str, Any]) -> None:
+        rho = found["spearman"]
+        table.add_row(name, "undefined" if rho is None else f"{rho:.3f}", f"{100 * found['top1_overlap']:.0f} %")
+
+    called = {
+        run["run_id"]: run["setting"] + (f", seed {run['seed']}" if run["seed"] is not None else "")
+        for run in results["runs"]
+    }
+    table = Table("runs", "Spearman", "same top 1 %")
+    pairs = sorted(results["pairs"], key=lambda pair: (pair["spearman"] is not None, pair["spearman"]))
+    for pair in pairs[:MOST_PAIRS]:
+        row(f"{called[pair['a']]} | {called[pair['b']]}", pair)
+    table.add_section()
+    for setting, found in results["over_seeds"].items():
+        row(f"{setting}: mean over pairs of seeds", found)
+    for seed, found in results["over_settings"].items():
+        row(f"seed {seed}: mean over pairs of λ", found)
+    console = Console()
+    console.width = max(console.width, 100)
+    console.print(table)
+    if len(pairs) > MOST_PAIRS:
+        click.echo(f"the {MOST_PAIRS} of {len(pairs):,} pairs that are least alike are shown; run.json has all")
+    click.echo(
+        f"{results['n_fragile']:,} of {results['n_subjects']:,} subjects are fragile: "
+        "in the top 1 % of some runs and not of all"
+    )
+    click.echo(f"high in every run: {', '.join(results['highest'])}")
 
 
 def follow(service: "JobService", run_id: str) -> None:
-    """Show a job's progress until it is over.
+    """Show a job's progress until it is over, then its results.
 
     Raises
     ------
     JobError
         It did not end well.
     """
-    survey = service.survey.path
     started = time.monotonic()
-    try:
-        last = show_progress(service.follow(run_id))
-    except KeyboardInterrupt:
-        service.stop()
-        hint = f"`voorwerp jobs {survey} --resume {run_id}` goes on with it"
-        click.secho(f"\n{run_id} is {service.job(run_id).state}; {hint}", fg="red", err=True)
-        raise click.exceptions.Exit(130) from None
+    last = watch(service, run_id, run_id)
     if last.state == "failed":
-        raise JobError(last.error or f"{run_id} failed; see {survey}")
-    if last.state == "interrupted":
-        raise JobError(f"{run_id} was interrupted; `voorwerp jobs {survey} --resume {run_id}` goes on with it")
+        raise JobError(last.error or f"{run_id} failed; see {service.survey.path}")
     if last.state == "cancelled":
         raise JobError(f"{run_id} was cancelled")
     click.echo(f"{run_id} done in {time.monotonic() - started:,.0f} s")
@@ -160,10 +277,38 @@ def follow(service: "JobService", run_id: str) -> None:
             click.echo(
                 f"  {name.replace('_', ' ')}: {value:,.4g}" if isinstance(value, float) else f"  {name}: {value}"
             )
+    if last.kind == "ranks":
+        print_ranks(last.results)
 
 
-def show_progress(jobs: "Iterator[Job]") -> "Job":
-    """A live bar on a terminal, elsewhere a line now and then; return the last state."""
+def watch(service: "JobService", run_id: str, name: str, heading: str = "") -> "Job":
+    """Show a job's progress until it is over; its last state. Ctrl-C stops it and says that `name` can be resumed.
+
+    Raises
+    ------
+    JobError
+        It was interrupted by something else.
+    """
+    hint = f"`voorwerp resume {service.survey.path} {name}` goes on with it"
+    try:
+        last = show_progress(service.follow(run_id), heading)
+    except KeyboardInterrupt:
+        service.stop()
+        click.secho(f"\n{run_id} is {service.job(run_id).state}; {hint}", fg="red", err=True)
+        raise click.exceptions.Exit(130) from None
+    if last.state == "interrupted":
+        raise JobError(f"{run_id} was interrupted; {hint}")
+    return last
+
+
+def show_progress(jobs: "Iterator[Job]", heading: str = "") -> "Job":
+    """A live bar on a terminal, elsewhere a line now and then; return the last state.
+
+    Parameters
+    ----------
+    heading
+        What stands before what the job says of itself; without it, its title where there is one line after another.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
@@ -174,7 +319,7 @@ def show_progress(jobs: "Iterator[Job]") -> "Job":
             tenth = last.done * 10 // last.total if last.total else 0
             if (last.message, tenth) != said:
                 said = (last.message, tenth)
-                click.echo(f"{last.title}: {last.message} {words_of(last)}".rstrip(), err=True)
+                click.echo(f"{heading or last.title}: {last.message} {words_of(last)}".rstrip(), err=True)
     else:
         columns = [
             TextColumn("{task.description}"),
@@ -187,7 +332,7 @@ def show_progress(jobs: "Iterator[Job]") -> "Job":
             for last in jobs:
                 bar.update(
                     task,
-                    description=last.message or last.title,
+                    description=": ".join(filter(None, (heading, last.message or last.title))),
                     completed=last.done,
                     total=last.total or None,
                     words=words_of(last),
@@ -209,27 +354,101 @@ def words_of(job: "Job") -> str:
 
 @click.command()
 @click.argument("survey", type=SURVEY)
+@click.argument("run_id", metavar="[RUN]", required=False)
+def resume(survey: Path, run_id: str | None) -> None:
+    """Go on with a run or a series that was interrupted, cancelled or failed.
+
+    RUN may be left out where only one is interrupted.
+    """
+    from explorer.services.series import planned
+
+    with job_service(survey) as service:
+        run_id = run_id or only_interrupted(service)
+        series = planned(service.ledger).get(run_id)
+        if series is not None:
+            follow_series(service, series)
+            return
+        match service.job(run_id).state:
+            case "done":
+                click.echo(f"{run_id} is done; there is nothing to go on with")
+            case "pending" | "running" as state:
+                raise JobError(f"{run_id} is {state} in another process; `voorwerp jobs {survey}` shows how far it is")
+            case _:
+                service.resume(run_id, who())
+                follow(service, run_id)
+
+
+def only_interrupted(service: "JobService") -> str:
+    """The one run, or the one series, that is interrupted.
+
+    Raises
+    ------
+    UsageError
+        None is, or several are.
+    """
+    series = {run.run_id: run.series for run in service.survey.runs(state=None)}
+    found = list(dict.fromkeys(series.get(j.run_id) or j.run_id for j in service.list() if j.state == "interrupted"))
+    if len(found) != 1:
+        words = f"{' and '.join(found)} are interrupted; name one" if found else "nothing is interrupted; name a run"
+        raise UsageError(f"{words}: `voorwerp resume {service.survey.path} RUN`")
+    return found[0]
+
+
+@click.command()
+@click.argument("survey", type=SURVEY)
 @click.option("--cancel", metavar="RUN", help="Stop this run for good.")
-@click.option("--resume", metavar="RUN", help="Go on with a run that was interrupted, cancelled or failed.")
-def jobs(survey: Path, cancel: str | None, resume: str | None) -> None:
-    """List the runs and maps of SURVEY, newest first; or stop one, or go on with one."""
-    if cancel and resume:
-        raise UsageError("--cancel and --resume are two commands; give one of them")
+def jobs(survey: Path, cancel: str | None) -> None:
+    """List the runs and maps of SURVEY, newest first; or stop one."""
     with job_service(survey) as service:
         if cancel:
             service.cancel(cancel, who())
             click.echo(f"{cancel} is cancelled")
             return
-        if resume:
-            service.resume(resume, who())
-            follow(service, resume)
-            return
-        found = service.list()
-        if not found:
+        rows = list(listed(service))
+        if not rows:
             click.echo(f"{survey} has no runs yet; `voorwerp run {survey} train` starts the first")
-        width = max((len(job.run_id) for job in found), default=0)
-        for job in found:
-            words = (
-                job.error if job.state == "failed" else "" if job.state == "done" else f"{job.message} {words_of(job)}"
+        widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+        for row in rows:
+            click.echo(
+                "  ".join([*(f"{word:{width}}" for word, width in zip(row, widths, strict=False)), row[3]]).rstrip()
             )
-            click.echo(f"{job.run_id:{width}}  {job.state:11}  {words or ''}".rstrip())
+
+
+def listed(service: "JobService") -> "Iterator[tuple[str, str, str, str]]":
+    """Id, state, what sets it apart and how far it is, of every run; the runs of a series below it."""
+    from explorer.services.runs import Runs
+    from explorer.services.series import planned
+
+    plans = planned(service.ledger)
+    found = service.list()
+    lines = {line["run_id"]: line for line in Runs(service).listed()}
+    seen = set()
+    for job in found:
+        series = lines[job.run_id]["series"]
+        if series is None:
+            yield (job.run_id, job.state, what_differs(lines, job.run_id), words_on(job))
+        elif series not in seen:
+            seen.add(series)
+            is_between = job.state == "done" and job.kind != "ranks"
+            about = f"λ {lambdas_of(plans[series])} · seeds {seeds_of(plans[series])}" if series in plans else ""
+            yield (series, "interrupted" if is_between else job.state, about, "")
+            for one in found:
+                if lines[one.run_id]["series"] == series:
+                    yield (f"  {one.run_id}", one.state, what_differs(lines, one.run_id), words_on(one))
+
+
+def what_differs(lines: Mapping[str, Mapping[str, Any]], run_id: str) -> str:
+    """λ, seed, and what is not the same in all runs of the kind: ``λ 0.2 · seed 1234 · width 32``."""
+    kind, about = lines[run_id]["kind"], lines[run_id]["about"].split(" · ")
+    others = [set(line["about"].split(" · ")) for line in lines.values() if line["kind"] == kind]
+    if len(others) == 1:
+        return " · ".join(about[:3])
+    same = set.intersection(*others)
+    return " · ".join(word for word in about if word not in same or word.startswith(("λ ", "seed ")))
+
+
+def words_on(job: "Job") -> str:
+    """How far a job is, or what went wrong."""
+    if job.state == "done":
+        return ""
+    return job.error or "" if job.state == "failed" else f"{job.message} {words_of(job)}"

@@ -104,7 +104,8 @@ def find_run(survey: Survey, run_id: str) -> Path:
     for path in (survey.run_folder(run_id) / RUN_JSON, survey.map_folder(run_id) / MAP_JSON):
         if path.exists():
             return path
-    known = [run.run_id for run in (*survey.runs(state=None), *survey.maps(state=None))]
+    found = (*survey.runs(state=None), *survey.maps(state=None))
+    known = [*(run.run_id for run in found), *{run.series for run in found if run.series}]
     near = difflib.get_close_matches(run_id, known, n=1)
     raise JobError(f'there is no run "{run_id}" in {survey.path}' + (f'; did you mean "{near[0]}"?' if near else ""))
 
@@ -264,7 +265,12 @@ class JobService:
 
     # --------------------------------------------------------------------------------------------------- start
     def start(
-        self, kind_name: str, config: Mapping[str, Any], parents: Mapping[str, str] | Sequence[str] | None, who: str
+        self,
+        kind_name: str,
+        config: Mapping[str, Any],
+        parents: Mapping[str, str] | Sequence[str] | None,
+        who: str,
+        series: str | None = None,
     ) -> str:
         """Start a run and return its run_id at once.
 
@@ -275,6 +281,8 @@ class JobService:
         parents
             Finished runs to build on, kind → run_id or the run_ids alone; the newest of each kind where it is not
             told.
+        series
+            The id of the linked runs that it is one of (see `explorer.services.series`).
 
         Raises
         ------
@@ -307,6 +315,7 @@ class JobService:
             preprocessing=dict(self.survey.preprocessing),
             inputs={**inputs, "subject_ids": hashlib.sha256(self.survey.subject_ids.tobytes()).hexdigest()},
             provides=kind.provides,
+            series=series,
         )
         lock = take_lock(folder)
         try:

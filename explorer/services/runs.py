@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Runs:
     def listed(self) -> list[dict[str, Any]]:
         """Every run and map, newest first, ready for JSON."""
         known = self._read()
-        return [self._line(job, known[job.run_id]) for job in self.jobs.recent() if job.run_id in known]
+        return [self._line(job, known) for job in self.jobs.recent() if job.run_id in known]
 
     def detail(self, run_id: str, start: int, attempt: int) -> dict[str, Any]:
         """One run in full.
@@ -99,14 +100,16 @@ class Runs:
         runs = self.survey.run_folder(run.run_id)
         return runs if runs.exists() else self.survey.map_folder(run.run_id)
 
-    def _line(self, job: Job, run: Run) -> dict[str, Any]:
+    def _line(self, job: Job, known: Mapping[str, Run]) -> dict[str, Any]:
+        run = known[job.run_id]
         return {
             "run_id": job.run_id,
             "kind": job.kind,
             "title": job.title,
             "state": job.state,
             "created_at": run.created_at,
-            "about": self._about(run),
+            "series": run.series,
+            "about": self._about(run, known),
             "done": job.done,
             "total": job.total,
             "message": job.message,
@@ -115,14 +118,20 @@ class Runs:
             "error": job.error,
         }
 
-    def _about(self, run: Run) -> str:
+    def _about(self, run: Run, known: Mapping[str, Run]) -> str:
         """What tells a run from others of its kind: ``fast · λ 0.2 · seed 1234 · width 32``."""
         defaults = self._defaults.get(run.kind, {})
-        words = [f"{word}{_spell(run.config[name])}" for name, word in TOLD.items() if run.config.get(name) is not None]
-        for name, value in run.config.items():
+        config = dict(run.config)
+        if config.get("method", "wgan") != "wgan":  # other detectors have one score: nothing to mix
+            config = {name: value for name, value in config.items() if name not in ("feature_weight", "lambda_mode")}
+        elif training := known.get(run.inputs.get("train", "")):
+            config.setdefault("seed", training.seed)
+        words = [f"{word}{_spell(config[name])}" for name, word in TOLD.items() if config.get(name) is not None]
+        for name, value in config.items():
             if name not in TOLD and name in defaults and value not in (None, defaults[name]):
                 words.append(f"{name.replace('_', ' ')} {_spell(value)}")
-        return " · ".join(words)
+        n_combined = sum("." in name for name in run.inputs)
+        return " · ".join([*words, f"{n_combined} runs"] if n_combined else words)
 
 
 def _defaults(config: type) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_help_and_version_are_quick_and_import_nothing_heavy() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout.endswith(f"voorwerp, version {__version__}\n[]\n")
-    for command in ("create", "check", "run", "jobs", "serve"):
+    for command in ("create", "check", "run", "resume", "jobs", "serve"):
         assert re.search(rf"^  {command} ", answer.stdout, re.MULTILINE)
 
 
@@ -85,7 +85,39 @@ def test_a_command_written_wrongly_exits_2(capsys: pytest.CaptureFixture[str], a
         (["run", "{survey}", "score", "--parent", "x"], 1, 'there is no run "x" in {survey}'),
         (["run", "{survey}/no", "score"], 1, "{survey}/no is not a survey: there is no such folder"),
         (["jobs", "{survey}", "--cancel", "x"], 1, 'there is no run "x" in {survey}'),
-        (["jobs", "{survey}", "--cancel", "x", "--resume", "x"], 2, "--cancel and --resume are two commands; give one"),
+        (["resume", "{survey}", "x"], 1, 'there is no run "x" in {survey}'),
+        (["resume", "{survey}"], 2, "nothing is interrupted; name a run: `voorwerp resume {survey} RUN`"),
+        (
+            ["run", "{survey}", "train", "--lambda", "0,x"],
+            2,
+            '--lambda is "0,x"; write it as 0.2, or several as 0,.2,.5',
+        ),
+        (["run", "{survey}", "train", "--lambda", "0,"], 2, '--lambda is "0,"; write it as 0.2, or several as 0,.2,.5'),
+        (["run", "{survey}", "train", "--lambda", "0,1.5"], 2, "--lambda is 1.5; it must be between 0 and 1"),
+        (["run", "{survey}", "train", "--lambda", "nan"], 2, "--lambda is nan; it must be between 0 and 1"),
+        (["run", "{survey}", "train", "--lambda", ".2,0.20"], 2, "--lambda has 0.2 twice; write it once"),
+        (["run", "{survey}", "train", "--seeds", "0"], 2, "--seeds is 0; it must be at least 1"),
+        (
+            ["run", "{survey}", "train", "--lambda", "0,.2,.5", "--seeds", "100"],
+            2,
+            "3 λ with 100 seeds are 300 trainings; a series has 100 at most",
+        ),
+        (
+            ["run", "{survey}", "train", "--seeds", "2", "--parent", "x"],
+            2,
+            "the networks of --parent have one seed; leave out --parent or --seeds",
+        ),
+        (
+            ["run", "{survey}", "train", "--seeds", "2", "--seed", "2147483647"],
+            2,
+            "train: seed is 2,147,483,648; it must be between 0 and 2,147,483,647",
+        ),
+        (["run", "{survey}", "train", "--seeds", "2", "--width", "0"], 2, "train: width is 0; it must be between 1"),
+        (
+            ["run", "{survey}", "score", "--lambda", "0,1"],
+            2,
+            "score takes one λ; `voorwerp run {survey} train --lambda` takes several",
+        ),
         (["serve", "{survey}/no", "--no-browser"], 1, "{survey}/no is not a survey: there is no such folder"),
     ],
 )
@@ -126,7 +158,7 @@ def test_kinds_are_listed_and_their_flags_come_from_their_dataclass(
         code, help_, _ = said(capsys, "run", survey, kind.name, "--help")
         assert code == 0
         for name, field in kind.config.__dataclass_fields__.items():
-            assert f"--{name.replace('_', '-')}" in help_
+            assert f"  {running.flag_of(name)} " in help_
             assert field.metadata["help"].split()[0] in help_
         assert ("--parent" in help_) == bool(kind.builds_on)
 
@@ -151,7 +183,7 @@ def test_a_job_that_ends_badly_is_a_sentence(service: JobService, capsys: pytest
     with pytest.raises(JobError, match=r"^these numbers cannot be counted$"):
         running.follow(service, failed)
     killed = service.start("count", {"end": "crash"}, None, "ada")
-    with pytest.raises(JobError, match=r"was interrupted; `voorwerp jobs .* --resume .*` goes on with it"):
+    with pytest.raises(JobError, match=r"was interrupted; `voorwerp resume .* .*` goes on with it"):
         running.follow(service, killed)
     code, out, _ = said(capsys, "jobs", service.survey.path)
     assert code == 0
@@ -166,14 +198,14 @@ def test_ctrl_c_interrupts_the_job_and_says_how_to_go_on(
 ) -> None:
     run_id = service.start("count", {"pause": 30}, None, "ada")
 
-    def pressed(jobs: Iterator[Job]) -> Job:
+    def pressed(jobs: Iterator[Job], heading: str) -> Job:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(running, "show_progress", pressed)
     with pytest.raises(click.exceptions.Exit) as ended:
         running.follow(service, run_id)
     assert ended.value.exit_code == 130
-    assert f"{run_id} is interrupted; `voorwerp jobs" in capsys.readouterr().err
+    assert f"{run_id} is interrupted; `voorwerp resume" in capsys.readouterr().err
     assert service.job(run_id).state == "interrupted"
 
 

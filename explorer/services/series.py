@@ -1,0 +1,152 @@
+"""Linked trainings: one for each λ and seed, each scored with its λ, then all of them ranked together.
+
+What a series is made of stands in the ledger; its runs carry its id. So it is gone on with from any process, and what
+is done is not done again.
+"""
+
+import itertools
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from explorer.errors import UsageError
+from explorer.kinds import kind
+from explorer.ledger import Ledger
+from explorer.services.jobs import JobService, checked_config
+from models.artifacts import Run
+
+MOST = 100  # trainings
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What a series is made of.
+
+    Attributes
+    ----------
+    config, parents
+        Settings of every training besides λ and seed, and the run that all take generator and critic over from, if any.
+    feature_weights, seeds
+        λ and seeds: one training for each pair.
+    """
+
+    series_id: str
+    config: Mapping[str, Any]
+    parents: Sequence[str]
+    feature_weights: Sequence[float]
+    seeds: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A run that has been started or taken up again, and where in the series it is: "training 3 of 12, λ = 0.5"."""
+
+    run_id: str
+    heading: str
+
+
+def plan(
+    service: JobService,
+    config: Mapping[str, Any],
+    parents: Sequence[str],
+    feature_weights: Sequence[float],
+    n_seeds: int,
+    who: str,
+) -> Series:
+    """Write a new series into the ledger; `steps` runs it.
+
+    Parameters
+    ----------
+    config
+        Settings of the trainings that differ from the defaults. The first seed is its ``seed``.
+
+    Raises
+    ------
+    UsageError
+        No training or more than `MOST`, several seeds of one parent, or a setting that is wrong.
+    """
+    if n_seeds < 1:
+        raise UsageError(f"--seeds is {n_seeds:,}; it must be at least 1")
+    n_weights = len(feature_weights)
+    if (n := n_weights * n_seeds) > MOST:
+        raise UsageError(f"{n_weights} λ with {n_seeds:,} seeds are {n:,} trainings; a series has {MOST} at most")
+    if parents and n_seeds > 1:
+        raise UsageError("the networks of --parent have one seed; leave out --parent or --seeds")
+    train = kind("train")
+    first = checked_config(train, config).seed
+    seeds = range(first, first + n_seeds)
+    for weight, seed in itertools.product(feature_weights, seeds):
+        checked_config(train, {**config, "feature_weight": weight, "seed": seed})
+    known = planned(service.ledger)
+    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-series"
+    names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
+    series_id = next(name for name in names if name not in known)
+    made = Series(series_id, dict(config), list(parents), list(feature_weights), list(seeds))
+    service.ledger.append("series", asdict(made), who=who)
+    return made
+
+
+def planned(ledger: Ledger) -> dict[str, Series]:
+    """Every series by its id, the oldest first."""
+    return {entry.payload["series_id"]: Series(**entry.payload) for entry in ledger.entries("series")}
+
+
+def runs_of(service: JobService, series: Series) -> list[Run]:
+    """The runs of a series in any state, newest first."""
+    return [run for run in service.survey.runs(state=None) if run.series == series.series_id]
+
+
+def steps(service: JobService, series: Series, who: str) -> Generator[Step, None, None]:
+    """Start or take up again, one after another, the runs of a series that are not done.
+
+    Whoever asks for the next step has waited until the run of the last one is over. A training that has failed is left
+    out of the ranking. With the weights of one seed's first training the others of that seed train their encoder only.
+    """
+    pairs = list(itertools.product(series.seeds, series.feature_weights))
+    trained: dict[int, str] = {}
+    scored = []
+    for i, (seed, weight) in enumerate(pairs, 1):
+        heading = f"{i} of {len(pairs)}, λ = {weight:g}, seed {seed}"
+        config = {**series.config, "seed": seed, "feature_weight": weight}
+        parents = series.parents or ([trained[seed]] if seed in trained else [])
+        run_id = yield from _brought_to_its_end(service, series, f"training {heading}", "train", config, parents, who)
+        if run_id is None:
+            continue
+        trained.setdefault(seed, run_id)
+        config = {name: value for name, value in config.items() if name in ("feature_weight", "device")}
+        run_id = yield from _brought_to_its_end(service, series, f"scoring {heading}", "score", config, [run_id], who)
+        scored += [run_id] if run_id else []
+    if len(scored) > 1:
+        yield from _brought_to_its_end(service, series, "comparing ranks", "ranks", {}, scored, who)
+
+
+def _brought_to_its_end(
+    service: JobService,
+    series: Series,
+    heading: str,
+    kind_name: str,
+    config: Mapping[str, Any],
+    parents: Sequence[str],
+    who: str,
+) -> Generator[Step, None, str | None]:
+    """The id of the series' run of this kind, settings and parents; None where it does not end well.
+
+    A training counts whatever its parent: another one may have been the first to be done of its seed.
+    """
+
+    begun = [
+        run.run_id
+        for run in runs_of(service, series)
+        if run.kind == kind_name
+        and config.items() <= run.config.items()
+        and (kind_name == "train" or set(parents) <= set(run.inputs.values()))
+    ]
+    if not begun:
+        run_id = service.start(kind_name, config, parents, who, series.series_id)
+    elif service.job(run_id := begun[0]).state != "done":
+        service.resume(run_id, who)
+    else:
+        return run_id
+    yield Step(run_id, heading)
+    return run_id if service.job(run_id).state == "done" else None
