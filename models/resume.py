@@ -23,6 +23,7 @@ from models.artifacts import CHECKPOINT, HISTORY, RESUME, ArtifactError, write_b
 from models.scoring import save as save_checkpoint
 from models.wgan import WGAN
 
+STAGES = ("gan", "encoder")
 SAVE_EVERY = 120.0  # seconds of training that a kill may cost
 
 
@@ -132,13 +133,15 @@ class Bookmark:
             with safe_open(path, framework="pt") as file:
                 found = json.loads((file.metadata() or {})["voorwerp"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            theirs = {str(name): value for name, value in found["about"].items()}
-            found["stage"], found["epoch"], found["step"], found["n_history"], found["order"]
+            theirs = dict(found["about"])
+            is_whole = STAGES.index(found["stage"]) >= 0 and found["tensors"] == sorted(tensors)
+            if not is_whole or not {"epoch", "step", "n_history", "order"} <= found.keys():
+                raise ValueError("something is missing")
         except (SafetensorError, OSError) as error:
             raise ArtifactError(f"{path} is not a whole safetensors file ({error}); {_WAY_OUT}") from None
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{path} is not the state of a training ({error}); {_WAY_OUT}") from None
-        for name in sorted(self.about.keys() | theirs.keys()):
+        for name in [*self.about, *theirs]:
             if self.about.get(name) != theirs.get(name):
                 raise ArtifactError(
                     f"{path} belongs to another training: {name} was {theirs.get(name)}, is {self.about.get(name)}; "
@@ -146,9 +149,9 @@ class Bookmark:
                 )
         return found, tensors
 
-    def is_past(self, stage: str, stages: list[str]) -> bool:
-        """Whether the saved state is of one of the `stages` after this one."""
-        return bool(self.found) and stages.index(self.found["stage"]) > stages.index(stage)
+    def is_past(self, stage: str) -> bool:
+        """Whether the saved state is of a stage after this one."""
+        return bool(self.found) and STAGES.index(self.found["stage"]) > STAGES.index(stage)
 
     def begin(self, stage: str, optimizers: Mapping[str, torch.optim.Optimizer], order: Order) -> None:
         """Begin a stage, or put everything back as it was if the saved state is of this one."""
@@ -231,6 +234,7 @@ class Bookmark:
             "epoch": self.epoch,
             "step": self.step,
             "n_history": len(self.history.records),
+            "tensors": sorted(tensors),
             "order": {"at": self.order.at, "random": self.order.random.bit_generator.state},
         }
         self.history.sync()

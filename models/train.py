@@ -444,8 +444,8 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     about = {
         **asdict(cast(Any, config)),
         "preprocessing": dict(workspace.preprocessing),
-        "images": hashlib.sha256(hashes[rows].tobytes() + hashes[validation_rows].tobytes()).hexdigest(),
-        "generator and critic": parent and sha256_file(parent / CHECKPOINT),
+        "images": hashlib.sha256(hashes[rows].tobytes() + hashes[validation_rows].tobytes()).hexdigest()[:12],
+        "generator and critic": parent and sha256_file(parent / CHECKPOINT)[:12],
     }
     bookmark = Bookmark(workspace.directory, model.to(device), workspace.preprocessing, about, device)
     yardstick, mean, real_spread = measure(images, rows, validation_rows, config.feature_weight)
@@ -455,7 +455,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
 
     total, before = sum(n_epochs for _, n_epochs, _, _ in stages), 0
     for stage, n_epochs, loop, message in stages:
-        if not bookmark.is_past(stage, [name for name, *_ in stages]):
+        if not bookmark.is_past(stage):
             for epoch in loop(model, images, rows, validation_rows, recipe, config, bookmark):
                 done = before + epoch.number
                 made = generate(model, config.seed)
