@@ -149,7 +149,9 @@ def run_job(survey_path: Path, run_id: str, lock: int | None, kind_path: str | N
         wait_for_turn(survey, path, run)
         known = kinds()
         kind = kind_at(kind_path) if kind_path else known[run.kind]
-        results = iterate(kind, run, workspace_of(survey, kind, run, folder), reporter, folder)
+        config = kind.config(**run.config)
+        kind = kind.set_to(config)
+        results = iterate(kind, config, workspace_of(survey, kind, run, folder), reporter, folder)
         run.results = results
         run.checkpoint_sha256 = sha256_file(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
         run.n_rows = _n_rows(folder)
@@ -214,11 +216,10 @@ class Crops:
 
 def workspace_of(survey: Survey, kind: Kind, run: Run, folder: Path) -> Workspace:
     """What the kind's function gets."""
-    builds_on = kind.set_to(kind.config(**run.config)).builds_on
     parents = {
         name: find_run(survey, run_id).parent
         for name, run_id in run.inputs.items()
-        if name.partition(".")[0] in builds_on
+        if name.partition(".")[0] in kind.builds_on
     }
     threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
     images = None if survey.images is None else Crops(survey.images)
@@ -226,11 +227,11 @@ def workspace_of(survey: Survey, kind: Kind, run: Run, folder: Path) -> Workspac
     return Workspace(folder, images, survey.subject_ids, parents, run.preprocessing, threads, groups)
 
 
-def iterate(kind: Kind, run: Run, workspace: Workspace, reporter: Reporter, folder: Path) -> dict[str, Any]:
+def iterate(kind: Kind, config: Any, workspace: Workspace, reporter: Reporter, folder: Path) -> dict[str, Any]:
     """Drive the kind's generator to its end; return what it returned."""
     module, _, function = kind.run.partition(":")
     job: Generator[Progress, None, dict[str, Any] | None] = getattr(importlib.import_module(module), function)(
-        kind.config(**run.config), workspace
+        config, workspace
     )
     while True:
         try:

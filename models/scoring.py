@@ -10,8 +10,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +26,7 @@ from models.artifacts import (
     CHECKPOINT,
     ArtifactError,
     Workspace,
+    medians_by_split,
     read_columns,
     replacing,
     scratch_array,
@@ -34,11 +34,12 @@ from models.artifacts import (
     write_json,
     write_scores,
 )
+from models.mixing import Mode, center_and_spread, mix
 from models.progress import Progress
+from models.reading import is_constant, read_ahead, sample_of
 from models.wgan import WGAN, Architecture, anomaly_score, feature_score, image_score
 
 SHARD = 4096  # images in one of parts/NNNNN.npz: what a killed run loses at most
-BLOCK = 512  # images read at once, while the block before is computed
 
 SPLIT = "split.parquet"  # written by the training run
 SPLIT_SCHEMA = pa.schema([("subject_id", pa.int64()), ("split", pa.string()), ("pixels_hash", pa.uint64())])
@@ -284,6 +285,8 @@ class Config(Protocol):
     @property
     def feature_weight(self) -> float: ...
     @property
+    def lambda_mode(self) -> Mode: ...
+    @property
     def batch(self) -> int: ...
     @property
     def precision(self) -> str: ...
@@ -295,30 +298,6 @@ def pixel_hashes(images: np.ndarray) -> np.ndarray:
     """uint64 (n,): equal for equal images. BLAKE2b over the pixels."""
     digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
     return np.frombuffer(b"".join(digests), np.uint64)
-
-
-def read_ahead(images: Any, start: int, stop: int, block: int = BLOCK) -> Iterator[np.ndarray]:
-    """The images from `start` to `stop` in blocks; the next block is read while the caller works on this one."""
-    with ThreadPoolExecutor(1) as reader:
-        edges = range(start, stop, block)
-        coming = None
-        for i in edges:
-            ready = coming.result() if coming else np.asarray(images[i : min(i + block, stop)])
-            following = i + block
-            coming = (
-                reader.submit(lambda a, b: np.asarray(images[a:b]), following, min(following + block, stop))
-                if following < stop
-                else None
-            )
-            yield ready
-
-
-def sample_of(images: Any, n: int) -> Iterator[np.ndarray]:
-    """About `n` images in evenly spaced blocks from all over the survey."""
-    n = min(n, len(images))
-    size = min(BLOCK, n)
-    starts = np.linspace(0, len(images) - size, n // size).astype(int)
-    return (np.asarray(images[start : start + size]) for start in starts)
 
 
 def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:
@@ -372,9 +351,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
             continue
         blocks: list[tuple[np.ndarray, ...]] = []
         for block in read_ahead(images, start, stop):
-            flat = block.reshape(len(block), -1)
-            constant = flat.min(1) == flat.max(1)
-            blocks.append((*score_images(network, block, config.batch), constant, split_of(block)))
+            blocks.append((*score_images(network, block, config.batch), is_constant(block), split_of(block)))
             fresh += len(block)
             rate = fresh / (time.perf_counter() - started)
             done = start + sum(len(b[0]) for b in blocks)
@@ -385,7 +362,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
             np.savez(handle, allow_pickle=False, **columns)
 
     yield Progress(n, n, "writing scores", {"images_per_second": rate})
-    results = join(workspace, [parts / f"{number:05d}.npz" for number in range(len(edges))], config.feature_weight)
+    results = join(workspace, [parts / f"{number:05d}.npz" for number in range(len(edges))], config)
     shutil.rmtree(parts)
     choice = plan["choice"]
     return results | {"n_images": n, "images_per_second": round(rate, 1), "device": device.type, **choice}
@@ -433,16 +410,16 @@ def read_split(folder: Path) -> SplitLookup:
     return SplitLookup(table.column("pixels_hash").to_numpy(), np.where(is_train, 1, 2).astype(np.int8))
 
 
-def join(workspace: Workspace, parts: list[Path], feature_weight: float) -> dict[str, Any]:
+def join(workspace: Workspace, parts: list[Path], config: Config) -> dict[str, Any]:
     """Write ``latents.npy`` and ``scores.parquet`` from the parts; the latents pass through a scratch file, not memory.
 
     Returns
     -------
     dict
-        Subjects and median scores per split; how many were not scored, and why.
+        Subjects and median scores per split, how many were not scored, and what the scores were standardised by.
     """
     n = len(workspace.subject_ids)
-    latents, columns, at = None, [], 0
+    latents, read, at = None, [], 0
     for path in parts:
         with np.load(path, allow_pickle=False) as part:
             block, image, feature = part["latents"], part["image_score"], part["feature_score"]
@@ -455,28 +432,19 @@ def join(workspace: Workspace, parts: list[Path], feature_weight: float) -> dict
             latents = scratch_array(workspace.directory, np.float32, (n, block.shape[1]))
         latents[at : at + len(block)] = block
         at += len(block)
-        columns.append((split, image, feature, quality))
-    split, image, feature, quality = (np.concatenate(column) for column in zip(*columns, strict=True))
-    anomaly = anomaly_score(image, feature, feature_weight)
-    names = SPLITS[split]
-    write_scores(
-        workspace.directory,
-        latents,
-        {
-            "subject_id": workspace.subject_ids,
-            "split": names,
-            "image_score": image,
-            "feature_score": feature,
-            "anomaly_score": anomaly,
-            "quality": quality,
-        },
-    )
-    medians = {}
-    for name in SPLITS:
-        of_split = (names == name) & (quality == "ok")
-        if of_split.any():
-            scores = {"image_score": image, "feature_score": feature, "anomaly_score": anomaly}
-            medians[str(name)] = {"n": int(of_split.sum())} | {
-                f"median_{key}": float(np.median(values[of_split])) for key, values in scores.items()
-            }
-    return {"splits": medians, "n_not_scored": int((quality != "ok").sum())}
+        read.append((split, image, feature, quality))
+    split, image, feature, quality = (np.concatenate(column) for column in zip(*read, strict=True))
+    columns = {
+        "subject_id": workspace.subject_ids,
+        "split": SPLITS[split],
+        "image_score": image,
+        "feature_score": feature,
+        "anomaly_score": mix(image, feature, config.feature_weight, config.lambda_mode),
+        "quality": quality,
+    }
+    write_scores(workspace.directory, latents, columns)
+    results = {"splits": medians_by_split(columns), "n_not_scored": int((quality != "ok").sum())}
+    if config.lambda_mode == "standardised":
+        for name in ("image_score", "feature_score"):
+            results[f"{name}_median"], results[f"{name}_mad"] = center_and_spread(columns[name])
+    return results

@@ -1,7 +1,8 @@
-"""Kind ``score``: latent vectors and image, feature and anomaly scores of every subject."""
+"""Kind ``score``: an anomaly score of every subject: the trained model's, or that of a detector that needs none."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from explorer.kinds import Kind
 
@@ -10,13 +11,54 @@ from explorer.kinds import Kind
 class ScoreConfig:
     """How to score."""
 
+    method: Literal["wgan", "pca", "iforest", "knn"] = field(
+        default="wgan",
+        metadata={
+            "help": "wgan: the trained model's image and feature scores; pca: reconstruction error of principal "
+            "components; iforest: isolation forest; knn: mean distance to the nearest neighbors",
+            "choices": ("wgan", "pca", "iforest", "knn"),
+        },
+    )
+    on: Literal["pixels", "latents"] = field(
+        default="pixels",
+        metadata={
+            "help": "pca, iforest, knn: what they look at; latents are those of a score run",
+            "choices": ("pixels", "latents"),
+        },
+    )
     feature_weight: float = field(
         default=0.2,
         metadata={
-            "help": "λ in anomaly score = (1 - λ) image score + λ feature score",
+            "help": "wgan: λ in anomaly score = (1 - λ) image score + λ feature score",
             "low": 0.0,
             "high": 1.0,
         },
+    )
+    lambda_mode: Literal["raw", "standardised"] = field(
+        default="raw",
+        metadata={
+            "help": "wgan: λ mixes the raw sums, or the scores standardised by median and MAD",
+            "choices": ("raw", "standardised"),
+        },
+    )
+    n_components: int = field(
+        default=32,
+        metadata={"help": "pca, and iforest and knn on pixels: principal components", "low": 1, "high": 1024},
+    )
+    n_neighbors: int = field(
+        default=10, metadata={"help": "knn: neighbors", "unit": "subjects", "low": 1, "high": 1000}
+    )
+    fit_on: int = field(
+        default=20_000,
+        metadata={
+            "help": "pca, iforest, knn: size of the random sample that they are fitted to",
+            "unit": "subjects",
+            "low": 2,
+            "high": 1_000_000,
+        },
+    )
+    seed: int = field(
+        default=1234, metadata={"help": "pca, iforest, knn: fixes sample and fit", "low": 0, "high": 2**31 - 1}
     )
     batch: int = field(default=64, metadata={"help": "images at once", "unit": "images", "low": 1, "high": 8192})
     precision: Literal["auto", "float32", "bfloat16"] = field(
@@ -30,6 +72,19 @@ class ScoreConfig:
         default="auto", metadata={"help": "auto takes CUDA where there is one", "choices": ("auto", "cpu", "cuda")}
     )
 
+    def __post_init__(self) -> None:
+        if self.method == "wgan" and self.on == "latents":
+            raise ValueError("wgan scores pixels; on latents there are pca, iforest and knn")
+
+
+def _at(config: ScoreConfig) -> Mapping[str, Any]:
+    if config.method == "wgan":
+        return {}
+    detector = {"run": "models.detectors:run", "needs": ()}
+    if config.on == "pixels":
+        return detector
+    return detector | {"needs": ("score",), "needs_images": False, "needs_latents": True}
+
 
 KIND = Kind(
     name="score",
@@ -38,4 +93,5 @@ KIND = Kind(
     run="models.scoring:run",
     needs=("train",),
     needs_images=True,
+    at=_at,
 )

@@ -18,10 +18,11 @@ from explorer import code_version
 from explorer.errors import JobError, UsageError
 from explorer.kinds import kind, kinds
 from explorer.ledger import Ledger
+from explorer.services.explore import Color, Explore
 from explorer.services.inference import Inference
 from explorer.services.jobs import JobService, checked_config, find_run, holder, last_progress, take_lock
 from explorer.survey import Survey
-from models.artifacts import Run, State
+from models.artifacts import Run, State, check_run
 from tests.explorer.small_survey import write_survey
 
 KINDS = tuple(f"tests.explorer.odd_jobs:{name}" for name in ("COUNT", "RECOUNT", "MISSING", "TALLY", "HASTY"))
@@ -151,6 +152,26 @@ def test_a_run_counts_as_what_its_kind_provides(service: JobService) -> None:
     assert Run.read(find_run(service.survey, told)).inputs["count"] == tally
     with pytest.raises(UsageError, match=f"recount builds on one count run and {first} and {second} are told"):
         service.start("recount", {}, [first, second], "ada")
+
+
+def test_a_detector_is_a_score_run_that_builds_on_nothing_and_imports_no_torch(service: JobService) -> None:
+    settings = {"method": "pca", "n_components": 2}
+    job = service.wait(service.start("score", settings, None, "ada"))
+    assert (job.state, job.done, job.total, job.error) == ("done", 5, 5, None)
+    explore = Explore(service.survey)
+    assert list(explore.runs()) == [job.run_id]
+    assert explore.score_titles(job.run_id) == {
+        "anomaly_score": "PCA-2 reconstruction error",
+        "image_score": "Image score",
+    }
+    assert not explore.mixes(job.run_id)
+    assert explore.title(Color("scores.anomaly_score", job.run_id)) == "PCA-2 reconstruction error"
+    assert check_run(service.survey.run_folder(job.run_id), service.survey.subject_ids) == []
+    assert set(Run.read(find_run(service.survey, job.run_id)).inputs) == {"subject_ids"}
+    with pytest.raises(JobError, match=r"no score run of .* has latent vectors, which score is made from"):
+        service.start("score", {"method": "knn", "on": "latents"}, None, "ada")
+    imported = "import sys, models.detectors; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", imported], text=True) == "False\n"
 
 
 def test_an_optional_run_is_used_only_where_it_is_told(service: JobService) -> None:

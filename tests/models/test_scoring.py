@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from explorer.kinds.score import ScoreConfig
-from models import scoring
+from models import reading, scoring
 from models.artifacts import CHECKPOINT, ArtifactError, read_latents
 from models.wgan import WGAN
 from tests.models.networks import PREPROCESSING, blobs, finish, tiny, trained, workspace
@@ -53,6 +53,20 @@ def test_the_feature_weight_is_the_users(tmp_path: Path) -> None:
     finish(scoring.run(ScoreConfig(feature_weight=1.0), workspace(tmp_path / "score", blobs(3), train)))
     found = table(tmp_path / "score")
     np.testing.assert_array_equal(found["anomaly_score"], found["feature_score"])
+
+
+def test_standardised_scores_are_mixed_and_what_they_were_standardised_by_is_kept(tmp_path: Path) -> None:
+    train = trained(tmp_path / "train", tiny())
+    config = ScoreConfig(feature_weight=0.3, lambda_mode="standardised")
+    _, results = finish(scoring.run(config, workspace(tmp_path / "score", blobs(12), train)))
+    found = table(tmp_path / "score")
+    mixed = np.zeros(12)
+    for name, share in (("image_score", 0.7), ("feature_score", 0.3)):
+        median = np.median(found[name])
+        mad = np.median(np.abs(found[name] - median))
+        assert results[f"{name}_median"] == pytest.approx(median) and results[f"{name}_mad"] == pytest.approx(mad)
+        mixed += share * (found[name] - median) / (1.4826 * mad)
+    np.testing.assert_allclose(found["anomaly_score"], mixed, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
@@ -293,8 +307,8 @@ def test_the_choice_is_made_once_and_kept_for_a_resumed_run(tmp_path: Path, monk
 
 def test_a_sample_comes_from_all_over_the_survey() -> None:
     images = np.arange(50_000).reshape(-1, 1, 1, 1)
-    sample = np.concatenate(list(scoring.sample_of(images, 5000))).ravel()
-    assert len(sample) == len(set(sample.tolist())) == 9 * scoring.BLOCK
+    sample = np.concatenate(list(reading.sample_of(images, 5000))).ravel()
+    assert len(sample) == len(set(sample.tolist())) == 9 * reading.BLOCK
     assert sample.min() == 0
     assert sample.max() == 49_999
 
