@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from explorer.commands import exporting, making, running, serving, tables
+from explorer.commands import exporting, judging, making, running, serving, tables
 from explorer.errors import UsageError, VoorwerpError
 
 
@@ -31,6 +31,7 @@ for command in (
     running.run,
     running.resume,
     running.jobs,
+    judging.judge,
     tables.join,
     tables.import_run,
     exporting.find,
