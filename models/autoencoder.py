@@ -1,0 +1,243 @@
+"""A small convolutional autoencoder: its reconstruction error is an anomaly score, its code a latent vector.
+
+The network is that of CzSL (Jiménez et al. 2023, MNRAS; arXiv:2302.00366): three 3 × 3 convolutions with max pooling
+down to the code, the same way back up. It is trained to make the squared error small.
+
+Images are float32 in [0, 1], (B, C, H, W). Shapes in the comments: 64 pixels, 3 bands, width 16, 8 code channels.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from models.artifacts import (
+    CHECKPOINT,
+    ArtifactError,
+    Workspace,
+    medians_by_split,
+    replacing,
+    scratch_array,
+    write_bytes,
+    write_scores,
+)
+from models.progress import Progress
+from models.reading import is_constant, read_ahead
+from models.scoring import SHARD, pick_device, to_tensor
+from models.train import groups_of, split_rows, take_step
+from models.wgan import image_score
+
+POOLINGS = 3  # halvings between the image and the code: 64 → 8
+
+
+class Config(Protocol):
+    """See `explorer.kinds.autoencoder.AutoencoderConfig`."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def code_channels(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def validation(self) -> float: ...
+    @property
+    def train_on(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+
+
+class Autoencoder(nn.Module):
+    """Image (B, 3, 64, 64) → code (B, 8, 8, 8) → image."""
+
+    def __init__(self, bands: int, width: int, code_channels: int) -> None:
+        super().__init__()
+        down, up = nn.MaxPool2d(2), nn.Upsample(scale_factor=2)
+
+        def convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
+            return nn.Conv2d(channels_in, channels_out, 3, padding=1)
+
+        self.encoder = nn.Sequential(
+            *(convolution(bands, width), nn.ReLU(), down),  # (B, 16, 32, 32)
+            *(convolution(width, code_channels), nn.ReLU(), down),  # (B, 8, 16, 16)
+            *(convolution(code_channels, code_channels), nn.ReLU(), down),  # (B, 8, 8, 8)
+        )
+        self.decoder = nn.Sequential(
+            *(convolution(code_channels, code_channels), nn.ReLU(), up),  # (B, 8, 16, 16)
+            *(convolution(code_channels, code_channels), nn.ReLU(), up),  # (B, 8, 32, 32)
+            *(convolution(code_channels, width), nn.ReLU(), up),  # (B, 16, 64, 64)
+            *(convolution(width, bands), nn.Sigmoid()),  # (B, 3, 64, 64)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decoder(self.encoder(x))  # type: ignore[no-any-return]
+
+
+def build(bands: int, config: Config) -> Autoencoder:
+    """The network with the weights that the seed gives."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return Autoencoder(bands, config.width, config.code_channels)
+
+
+# ------------------------------------------------------------------------------------------------------- training
+def train(
+    model: Autoencoder, images: np.ndarray, held_out: np.ndarray, config: Config
+) -> Iterator[tuple[float, float]]:
+    """Train on uint8 (n, H, W, C); after each epoch, its mean loss and that on `held_out` (NaN without any).
+
+    The loss of an image is Σ (x - x')² over pixels and bands: its score.
+    """
+    device = next(model.parameters()).device
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    random = np.random.default_rng(config.seed)
+    for _ in range(config.epochs):
+        order, total = random.permutation(len(images)), 0.0
+        for i in range(0, len(order), config.batch):
+            x = to_tensor(images[order[i : i + config.batch]], device)
+            loss = image_score(x, model(x)).mean()
+            take_step(optimizer, loss)
+            total += loss.item() * len(x)
+        errors = [score_batch(model, held_out[i : i + 512])[1] for i in range(0, len(held_out), 512)]
+        yield total / len(images), float(np.concatenate(errors).mean()) if errors else float("nan")
+
+
+def score_batch(model: Autoencoder, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Code float32 (n, 512) and Σ (x - x')² float32 (n,) of uint8 (n, H, W, C)."""
+    with torch.inference_mode():
+        x = to_tensor(images, next(model.parameters()).device)
+        code = model.encoder(x)
+        return code.flatten(1).cpu().numpy(), image_score(x, model.decoder(code)).cpu().numpy()
+
+
+# ----------------------------------------------------------------------------------------------------- the kind
+def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:
+    """Train on a random part of the survey's crops, then score all of them.
+
+    A run that was stopped trains anew, unless it had come to scoring: then finished shards are kept.
+
+    Raises
+    ------
+    ArtifactError
+        No images, a size that cannot be halved three times, or a loss that is not finite.
+    """
+    images = workspace.images
+    if images is None or len(images) < 2:
+        raise ArtifactError("the survey has no images to train on; an autoencoder needs at least two")
+    n, size, _, bands = images.shape
+    if size % 2**POOLINGS:
+        raise ArtifactError(f"the autoencoder halves the image {POOLINGS} times: size {size} is not a multiple of 8")
+    torch.set_num_threads(workspace.threads)
+    device = pick_device(config.device)
+    model = build(bands, config).to(device)
+    rows, held_out = split_rows(
+        groups_of(np.arange(n), workspace.duplicate_groups), config.validation, config.train_on, config.seed
+    )
+    if not rows.size:
+        raise ArtifactError(f"no image is left to train on; take --validation below {config.validation:g}")
+
+    parts, checkpoint = workspace.directory / "parts", workspace.directory / CHECKPOINT
+    losses = resume(model, checkpoint, n)
+    if losses is None:
+        shutil.rmtree(parts, ignore_errors=True)
+        yield Progress(0, config.epochs, f"reading {len(rows) + len(held_out):,} images")
+        seen, validation = (np.concatenate(list(taken(images, chosen))) for chosen in (rows, held_out))
+        started, losses = time.perf_counter(), {}
+        for epoch, (loss, validation_loss) in enumerate(train(model, seen, validation, config), 1):
+            if not np.isfinite(loss):
+                raise ArtifactError(f"the loss is {loss} after epoch {epoch}; take a smaller --learning-rate")
+            losses = {"train_loss": loss, "validation_loss": validation_loss}
+            rate = epoch * len(seen) / (time.perf_counter() - started)
+            yield Progress(epoch, config.epochs, "training", losses | {"images_per_second": rate})
+        losses = {name: loss for name, loss in losses.items() if np.isfinite(loss)}
+        about = json.dumps({"losses": losses, "n": n, "preprocessing": dict(workspace.preprocessing)}, sort_keys=True)
+        weights = {name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}
+        write_bytes(checkpoint, to_safetensors(weights, metadata={"voorwerp": about}))
+
+    rate = yield from score_shards(model, images, parts)
+    yield Progress(n, n, "writing scores", {"images_per_second": rate})
+    split = np.full(n, "unseen", "U10")
+    split[rows], split[held_out] = "train", "validation"
+    results = join(workspace, parts, split)
+    shutil.rmtree(parts)
+    about_run = {"n_train": len(rows), "n_validation": len(held_out), "device": device.type}
+    return {"score_title": "Autoencoder reconstruction error", **losses, **results, **about_run}
+
+
+def resume(model: Autoencoder, checkpoint: Path, n: int) -> dict[str, float] | None:
+    """Load what an earlier attempt has trained on the same `n` images, and return its losses; None without one."""
+    if not checkpoint.exists():
+        return None
+    with safe_open(checkpoint, framework="pt") as file:
+        about = json.loads(file.metadata()["voorwerp"])
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    if about["n"] != n:
+        return None
+    model.load_state_dict(weights)
+    losses: dict[str, float] = about["losses"]
+    return losses
+
+
+def taken(images: Any, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The images of ascending rows, block by block; at least one block, which may be empty."""
+    for i in range(0, max(1, len(rows)), 512):
+        yield np.asarray(images[rows[i : i + 512]]) if len(rows) else np.empty((0, *images.shape[1:]), np.uint8)
+
+
+def score_shards(model: Autoencoder, images: Any, parts: Path) -> Generator[Progress, None, float]:
+    """Write code and error of every image to ``parts/NNNNN.npz``, but for those that are there; images a second."""
+    n, started, fresh, rate = len(images), time.perf_counter(), 0, 0.0
+    for number, start in enumerate(range(0, n, SHARD)):
+        stop, path = min(start + SHARD, n), parts / f"{number:05d}.npz"
+        if path.exists():
+            yield Progress(stop, n, "scoring: found finished parts")
+            continue
+        blocks = []
+        for block in read_ahead(images, start, stop):
+            blocks.append((*score_batch(model, block), is_constant(block)))
+            fresh += len(block)
+            rate = fresh / (time.perf_counter() - started)
+            yield Progress(start + sum(len(b[1]) for b in blocks), n, "scoring", {"images_per_second": rate})
+        code, error, constant = (np.concatenate(column) for column in zip(*blocks, strict=True))
+        with replacing(path) as handle:
+            np.savez(handle, allow_pickle=False, code=code, error=error, constant=constant)
+    return rate
+
+
+def join(workspace: Workspace, parts: Path, split: np.ndarray) -> dict[str, Any]:
+    """Write ``latents.npy`` and ``scores.parquet`` from the parts; how many were not scored, and medians per split."""
+    n, latents, at = len(workspace.subject_ids), None, 0
+    error, quality = np.empty(n, np.float32), np.full(n, "ok", object)
+    for path in sorted(parts.glob("*.npz")):
+        with np.load(path, allow_pickle=False) as part:
+            code, errors, constant = part["code"], part["error"], part["constant"]
+        code[constant], errors[constant] = np.nan, np.nan
+        if latents is None:
+            latents = scratch_array(workspace.directory, np.float32, (n, code.shape[1]))
+        here = slice(at, at + len(code))
+        latents[here], error[here], quality[here] = code, errors, np.where(constant, "constant image", "ok")
+        at += len(code)
+    columns = {
+        "subject_id": workspace.subject_ids,
+        "split": split,
+        "image_score": error,
+        "feature_score": np.full(n, np.nan, np.float32),
+        "anomaly_score": error,
+        "quality": quality,
+    }
+    write_scores(workspace.directory, latents, columns)
+    return {"splits": medians_by_split(columns), "n_not_scored": int((quality != "ok").sum())}
