@@ -65,6 +65,21 @@ export function render({model, el}) {
     seen.className = "seen";
     seen.textContent = `${legend.in_view.toLocaleString("en")} of ${model.n_placed.toLocaleString("en")} placed subjects in view`;
     root.append(seen);
+    for (const text of model.about) {
+      const line = document.createElement("div");
+      line.className = "seen";
+      line.textContent = text;
+      if (text.startsWith("trust")) line.title = "How far neighbors on the map are neighbors in latent space, and how many of these the map keeps: 1 is best. On a sample.";
+      root.append(line);
+    }
+    if (model.n_off) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(document.createElement("u"), `select the ${model.n_off.toLocaleString("en")} off the map`);
+      button.title = "Placed later, and farther from the map’s subjects than 99.9 % of these from each other: where they are drawn says little";
+      button.addEventListener("click", () => model.send_msg({select: "off the map"}));
+      root.append(button);
+    }
     if (model.said) {
       const said = document.createElement("div");
       said.className = "lost";
@@ -73,7 +88,7 @@ export function render({model, el}) {
     }
   };
   window.addEventListener("voorwerp-legend", draw);
-  model.on(["colors", "said"], draw);
+  model.on(["colors", "said", "about", "n_off", "n_placed"], draw);
   model.on("remove", () => window.removeEventListener("voorwerp-legend", draw));
   draw();
 }

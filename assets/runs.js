@@ -230,7 +230,7 @@ export async function runs(home) {
     }
     labels.replaceChildren(...ROWS[stage].map(text => make("span", "", text)));
     picture.alt = `${ROWS[stage].join(", ").replaceAll("\u00ad", "")} images after epoch ${epoch}`;
-    const fixed = shown?.scale ? Object.entries(shown.scale).filter(([, v]) => typeof v === "number").map(([name, v]) => `${name.replaceAll("_", " ")} ${format(v)}`).join(", ") : "";
+    const white = shown?.scale?.residual_white, fixed = white ? `residual white from ${format(white)}` : "";
     caption.textContent = [line ? `${STAGES[stage]}, epoch ${line.epoch} of ${line.of}` : `epoch ${epoch}`, stage === "encoder" ? fixed : ""].filter(Boolean).join(" · ");
     chart();
   };

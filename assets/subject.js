@@ -48,8 +48,23 @@ export function render({model, el}) {
     const figure = make("figure"), image = new Image(), caption = make("figcaption", "", title);
     image.alt = alt;
     image.addEventListener("error", () => { figure.classList.add("gone"); caption.textContent = `${title}: not available`; });
-    image.src = src;
+    if (src) image.src = src;
     figure.append(image, caption);
+    return figure;
+  };
+
+  // where the critic sees a difference; the sum over its cells comes in the answer's header
+  const feature_map = src => {
+    const figure = picture("", "Feature residual", "Where the critic sees a difference between crop and reconstruction");
+    const [image, caption] = figure.children;
+    figure.title = "Where the critic’s features of crop and reconstruction differ: squared, summed over channels, in cells of 16 px that see 30 px around them; black is 0, brightest the highest here. It sums to the feature score.";
+    fetch(src, {credentials: "same-origin"}).then(async answer => {
+      if (!answer.ok) throw new Error();
+      const url = URL.createObjectURL(await answer.blob());
+      image.addEventListener("load", () => URL.revokeObjectURL(url), {once: true});
+      image.src = url;
+      caption.replaceChildren(make("span", "", "Feature residual"), make("span", "sum", `sum ${window.voorwerp.format(Number(answer.headers.get("X-Sum")))}`));
+    }).catch(() => image.dispatchEvent(new Event("error")));
     return figure;
   };
 
@@ -64,6 +79,22 @@ export function render({model, el}) {
       track.append(fill);
       line.append(track, make("span", "quiet", s.value === null ? "" : `above ${s.below.toLocaleString("en")} of ${s.of.toLocaleString("en")}`));
       table.append(line);
+    }
+    if (subject.rank) {
+      const {mean, spread, of, n_runs, is_fragile} = subject.rank, whole = v => Math.round(v).toLocaleString("en");
+      const line = make("div", "rank", `rank ${whole(mean)} ± ${whole(spread)} of ${whole(of)} over ${n_runs} runs`);
+      if (is_fragile) {
+        const word = make("b", "", " · fragile");
+        word.title = "In the top 1 % of some of the runs and not of all";
+        line.append(word);
+      }
+      table.prepend(line);
+    }
+    const {knn_percentile} = subject.place;
+    if (knn_percentile !== null) {
+      const far = make("div", "quiet", `Distance to its latent neighbors: percentile ${knn_percentile.toFixed(knn_percentile > 99 && knn_percentile < 100 ? 2 : 0)} of the map’s subjects`);
+      far.title = "Of the mean distance to the nearest subjects that shaped the map; beyond 99.9 a subject placed later is off the map";
+      table.append(far);
     }
     const seen = {train: "The model was trained on this subject", validation: "Held out for validation", unseen: "Not seen in training"}[subject.split] ?? subject.split;
     const quality = subject.quality && subject.quality !== "ok" ? subject.quality : "";
@@ -94,6 +125,7 @@ export function render({model, el}) {
     const parts = [make("h2", "", subject.source_id)];
     if (subject.subject_id !== subject.source_id) parts.push(make("span", "quiet", `subject ${subject.subject_id}`));
     if (subject.is_known) parts.push(make("span", "badge", "known object"));
+    if (subject.place.is_off_map) parts.push(make("span", "badge warm", "off the map"));
     if (subject.is_withdrawn) parts.push(make("span", "badge", "withdrawn"));
     return parts;
   };
@@ -108,7 +140,7 @@ export function render({model, el}) {
   const draw = async () => {
     const mine = ++latest;
     if (model.row === null || model.row === undefined) { nothing(model.hint); return; }
-    const query = new URLSearchParams({run: model.run_id, lambda: model.lambda_, lambda_mode: model.lambda_mode}), of_run = `run=${encodeURIComponent(model.run_id)}`;
+    const query = new URLSearchParams({run: model.run_id, lambda: model.lambda_, lambda_mode: model.lambda_mode, map: model.map_id}), of_run = `run=${encodeURIComponent(model.run_id)}`;
     let subject;
     try {
       if (model.has_images) viewer.show(model.row, "Original image of the subject");
@@ -129,17 +161,18 @@ export function render({model, el}) {
     const parts = [];
     if (model.has_images) {
       viewer.show(model.row, `Original image of ${subject.source_id}`);
-      const three = make("div", "three");
-      three.append(picture(`crops/${model.row}`, `Crop, ${subject.size} px`, "Crop that the network sees"));
+      const pictures = make("div", model.reconstructs ? "pictures four" : "pictures");
+      pictures.append(picture(`crops/${model.row}`, `Crop, ${subject.size} px`, "Crop that the network sees"));
       if (model.reconstructs) {
-        three.append(
+        pictures.append(
           picture(`reconstructions/${model.row}?${of_run}`, "Reconstruction", "What the model makes of it"),
-          picture(`residuals/${model.row}?${of_run}`, "Residual", "Absolute difference of crop and reconstruction"));
+          picture(`residuals/${model.row}?${of_run}`, "Residual", "Absolute difference of crop and reconstruction"),
+          feature_map(`feature-residuals/${model.row}?${of_run}`));
       }
-      parts.push(three);
+      parts.push(pictures);
     }
     if (subject.sky) parts.push(sky_of(subject));
-    if (subject.scores.length) parts.push(scores_of(subject));
+    if (subject.scores.length || subject.place.knn_percentile !== null) parts.push(scores_of(subject));
     if (subject.neighbours.length) {
       parts.push(make("h3", "", "Nearest in latent space"));
       const strip = make("div", model.has_images ? "neighbours" : "neighbours named");
@@ -181,7 +214,7 @@ export function render({model, el}) {
   const asked = () => enlarge();
   window.addEventListener("voorwerp-enlarge", asked);
   let waiting = 0;
-  model.on(["row", "run_id", "lambda_mode", "reconstructs", "hint", "read"], draw);
+  model.on(["row", "run_id", "map_id", "lambda_mode", "reconstructs", "hint", "read"], draw);
   model.on("answered", () => { for (const said of el.querySelectorAll(".said")) said.textContent = model.said; });
   model.on("lambda_", () => { clearTimeout(waiting); waiting = setTimeout(draw, 120); });
   model.on("remove", () => { window.removeEventListener("keydown", key); window.removeEventListener("voorwerp-enlarge", asked); viewer.remove(); });

@@ -11,6 +11,7 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 /originals/ROW                     the original to save: the source's bytes, or the linear cut as FITS
 /crops/ROW                         the network's crop
 /reconstructions/ROW /residuals/ROW  what the model made of it, and what is left
+/feature-residuals/ROW             where its critic sees a difference between the two
 /subject/ROW                       everything known of a subject
 /training                          every run in a line, and one of them in full
 /grid                              a training's pictures after an epoch
@@ -37,6 +38,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import orjson
+from bokeh.palettes import Inferno256
 from bokeh.server.auth_provider import AuthProvider
 from tornado.web import HTTPError, RequestHandler
 
@@ -55,6 +57,7 @@ CONTENT_SECURITY_POLICY = (
     "img-src 'self' data: blob:; connect-src 'self' blob:; font-src 'self' data:; worker-src blob:; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+INFERNO = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in Inferno256], np.uint8)
 MAX_PIXELS = 4096
 WIDEST_PACK = 512
 
@@ -384,12 +387,16 @@ class ReconstructionRoute(Route):
 
     residual = False
 
-    async def answer(self, *path: str) -> tuple[bytes, str]:
-        row, run_id = self.row(path[0]), self.run_id()
-        run = self.explore.runs().get(run_id)
+    def model(self) -> str:
+        """The training behind the score run."""
+        run = self.explore.runs().get(self.run_id())
         if run is None or "train" not in run.inputs:
             raise HTTPError(404, "this run has no model that reconstructs")
-        future = self.inference.reconstruct(run.inputs["train"], row)
+        return run.inputs["train"]
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        row = self.row(path[0])
+        future = self.inference.reconstruct(self.model(), row)
         made = np.asarray(await asyncio.wrap_future(future))
         if self.residual:
             crop = np.asarray(self.explore.survey.images[row])
@@ -402,10 +409,26 @@ class ResidualRoute(ReconstructionRoute):
     residual = True
 
 
+class FeatureResidualRoute(ReconstructionRoute):
+    """The map as a picture of the crop's size, from black (0) to its own highest; header X-Sum has its sum."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        row = self.row(path[0])
+        cells = np.asarray(await asyncio.wrap_future(self.inference.feature_residual(self.model(), row)))
+        size = self.explore.survey.info.size
+        at = np.minimum(np.rint(np.arange(size) * len(cells) / size).astype(int), len(cells) - 1)
+        shade = np.rint(255 * cells / max(float(cells.max()), 1e-30)).astype(np.uint8)
+        self.set_header("X-Sum", f"{cells.sum():.6g}")
+        self.set_header("Cache-Control", "private, no-cache")
+        return png(INFERNO[shade[np.ix_(at, at)]], (0, 1, 2)), "image/png"
+
+
 class SubjectRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        told = self.row(path[0]), self.run_id(), self.lambda_(), self.mode()
-        return orjson.dumps(await self.off(self.explore.subject, *told)), "application/json"
+        row, map_id = self.row(path[0]), self.get_query_argument("map", "") and self.map_id()
+        subject = await self.off(self.explore.subject, row, self.run_id(), self.lambda_(), self.mode())
+        place = await self.off(self.explore.place, row, map_id)
+        return orjson.dumps(subject | {"place": place}), "application/json"
 
 
 class TrainingRoute(Route):
@@ -466,6 +489,7 @@ def routes(
         (r"/crops/(\d+)", CropRoute, given),
         (r"/reconstructions/(\d+)", ReconstructionRoute, given),
         (r"/residuals/(\d+)", ResidualRoute, given),
+        (r"/feature-residuals/(\d+)", FeatureResidualRoute, given),
         (r"/subject/(\d+)", SubjectRoute, given),
         (r"/training", TrainingRoute, given),
         (r"/grid", GridRoute, given),

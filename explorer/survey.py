@@ -826,6 +826,21 @@ class Survey:
         result: np.ndarray = self._cached("coordinates", map_id, make)
         return result
 
+    def placing(self, map_id: str) -> dict[str, np.ndarray]:
+        """A finished map's own columns beside the coordinates, in row order: float32 (N,), NaN where missing.
+
+        ``is_placed`` and ``is_off_map`` (0 or 1) and ``knn_percentile``; {} for a map that was made without them.
+        """
+
+        def make() -> dict[str, np.ndarray]:
+            path = self.map_folder(map_id) / artifacts.COORDINATES
+            table, rows = self._aligned(path, artifacts.COORDINATES_SCHEMA)
+            own = [name for name in table.column_names if name not in artifacts.COORDINATES_SCHEMA.names]
+            return {name: self._spread(table.column(name), rows) for name in own}
+
+        result: dict[str, np.ndarray] = self._cached("placing", map_id, make)
+        return result
+
     def _aligned(self, path: Path, schema: pa.Schema) -> tuple[pa.Table, np.ndarray]:
         try:
             table = artifacts.read_columns(path, schema)

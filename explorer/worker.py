@@ -269,8 +269,8 @@ def sentence_of(error: Exception, what: str, log: Path | str) -> str:
 def answer_requests(survey_path: Path) -> int:
     """Answer requests on stdin until it closes.
 
-    A request is the JSON ``{"run_id", "rows"}``; an answer is the JSON ``{"shape"}`` and then the bytes of uint8
-    (n, H, W, C), or the JSON ``{"error"}`` alone. Each is one message of a `Connection`; nothing is pickled.
+    A request is the JSON ``{"run_id", "what", "rows"}``; an answer is the JSON ``{"shape", "dtype"}`` and then the
+    bytes of the array, or the JSON ``{"error"}`` alone. Each is one message of a `Connection`; nothing is pickled.
     """
     requests, answers = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
     os.dup2(2, 1)  # a library that prints must not garble the answers
@@ -281,12 +281,12 @@ def answer_requests(survey_path: Path) -> int:
         except EOFError:
             return 0
         try:
-            made = networks.reconstruct(request["run_id"], request["rows"])
+            made = networks.answer(request["run_id"], request["what"], request["rows"])
         except Exception as error:
             sentence = sentence_of(error, "reconstruction", "what the server printed")
             answers.send_bytes(json.dumps({"error": sentence}).encode())
             continue
-        answers.send_bytes(json.dumps({"shape": made.shape}).encode())
+        answers.send_bytes(json.dumps({"shape": made.shape, "dtype": made.dtype.name}).encode())
         answers.send_bytes(made.tobytes())
 
 
@@ -300,8 +300,8 @@ class Networks:
         self._survey = survey
         self._loaded: OrderedDict[str, Any] = OrderedDict()
 
-    def reconstruct(self, run_id: str, rows: list[int]) -> np.ndarray:
-        """uint8 (n, H, W, C): what the network makes of the crops of `rows`."""
+    def answer(self, run_id: str, what: str, rows: list[int]) -> np.ndarray:
+        """The "reconstruction", uint8 (n, H, W, C), or the "feature_residual", float32 (n, side, side), of crops."""
         survey = self._survey
         if survey.images is None or not all(0 <= row < survey.n for row in rows):
             raise JobError(f"{survey.path} has no image for row {', '.join(map(str, rows))}")
@@ -311,7 +311,9 @@ class Networks:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(run_id)
         images = np.stack([survey.images[row] for row in rows])
-        return np.ascontiguousarray(self._loaded[run_id].reconstruct(images), np.uint8)
+        network = self._loaded[run_id]
+        make = {"reconstruction": network.reconstruct, "feature_residual": network.feature_residual}[what]
+        return np.ascontiguousarray(make(images))
 
 
 # -------------------------------------------------------------------------------------------------------- main

@@ -27,6 +27,16 @@ from models.mixing import MODE_TITLES, Mode, mix, standardise
 #: The scores of the paper's model, and what a person reads; which of them a run has: `Explore.score_titles`.
 SCORES = {"anomaly_score": "Anomaly score", "feature_score": "Feature score", "image_score": "Image score"}
 
+#: Columns of a run that combines the ranks of others: the subject panel says them in one line.
+RANKS = ("rank_mean", "rank_spread", "top1_share", "is_fragile")
+
+#: A map's own columns, and what a person reads.
+PLACING = {
+    "knn_percentile": "Distance to nearest neighbors (percentile)",
+    "is_off_map": "Off the map",
+    "is_placed": "Placed later",
+}
+
 #: Columns that the subject panel shows in other ways than as a line of a table.
 SHOWN_APART = ("crop_left", "crop_top", "crop_side", "is_known", "is_withdrawn")
 
@@ -38,7 +48,7 @@ class Color:
     Attributes
     ----------
     by
-        ``count``, ``scores.NAME`` (of `run_id`) or ``subjects.NAME``.
+        ``count``, ``scores.NAME`` (of `run_id`), ``subjects.NAME``, or ``maps.NAME`` of the map that is painted.
     lambda_
         For ``scores.anomaly_score`` of a run that has both: S_anom = (1 - λ) S_image + λ S_feature, 0 ≤ λ ≤ 1.
     mode
@@ -110,7 +120,7 @@ class Explore:
             return self._selections[selection_id]
 
     # ------------------------------------------------------------------------------------------------ columns
-    def colors(self, run_id: str) -> dict[str, str]:
+    def colors(self, run_id: str, map_id: str = "") -> dict[str, str]:
         """Everything the map can be coloured by: reference → what a person reads; the survey's own columns first.
 
         A column of one value, or of none, tells nothing and is left out.
@@ -123,6 +133,10 @@ class Explore:
             if column.dtype in ("number", "category") and self.survey.varies(column.name):
                 unit = f" ({column.unit})" if column.unit else ""
                 found[f"subjects.{column.name}"] = column.name.replace("_", " ") + unit
+        placing = self.survey.placing(map_id) if map_id else {}
+        for name, title in PLACING.items():
+            if name in placing and len(np.unique(placing[name][np.isfinite(placing[name])])) > 1:
+                found[f"maps.{name}"] = title
         titles = Counter(found.values())
         return {reference: t if titles[t] == 1 else f"{t} [{reference}]" for reference, t in found.items()}
 
@@ -187,7 +201,9 @@ class Explore:
         table, _, name = reference.partition(".")
         return table == "subjects" and any(c.name == name and c.dtype == "category" for c in self.survey.columns())
 
-    def values(self, reference: str, run_id: str = "", lambda_: float = 0.2, mode: Mode = "raw") -> np.ndarray:
+    def values(
+        self, reference: str, run_id: str = "", lambda_: float = 0.2, mode: Mode = "raw", map_id: str = ""
+    ) -> np.ndarray:
         """A numeric column by reference, float (N,) in row order, NaN where missing.
 
         Raises
@@ -205,6 +221,11 @@ class Explore:
                 return scores[name]
             image, feature = (self._score(run_id, scores, part, mode) for part in ("image_score", "feature_score"))
             return mix(image, feature, lambda_)
+        if table == "maps":
+            if name not in PLACING:
+                raise no_such_column(name, "the map's own columns", PLACING)
+            placing = self.survey.placing(map_id) if map_id else {}
+            return placing[name] if name in placing else np.full(self.survey.n, np.nan, np.float32)  # an older map
         numeric = [c.name for c in self.survey.columns() if c.dtype == "number"]
         if table != "subjects" or name not in numeric:
             raise no_such_column(name or reference, "the numeric columns", numeric)
@@ -236,6 +257,42 @@ class Explore:
         except (VoorwerpError, ArtifactError):
             return 0
 
+    def off_map(self, map_id: str) -> np.ndarray:
+        """Rows placed on a map farther from its subjects than these lie from each other, farthest first."""
+        placing = self.survey.placing(map_id) if map_id else {}
+        if not {"is_off_map", "knn_percentile"} <= placing.keys():
+            return np.empty(0, np.int64)
+        rows = np.flatnonzero(placing["is_off_map"] == 1)
+        return rows[np.argsort(-placing["knn_percentile"][rows], kind="stable")]
+
+    def place(self, row: int, map_id: str) -> dict[str, Any]:
+        """How a subject came on a map: the percentile of its distance to its nearest neighbors there, if it is off."""
+        placing = self.survey.placing(map_id) if map_id else {}
+        found = {name: float(placing[name][row]) for name in ("knn_percentile", "is_off_map") if name in placing}
+        percentile = found.get("knn_percentile", np.nan)
+        return {
+            "knn_percentile": percentile if np.isfinite(percentile) else None,
+            "is_off_map": found.get("is_off_map") == 1,
+        }
+
+    def about_map(self, map_id: str) -> list[str]:
+        """What a map is worth, in words: who is on it, and what of the latent space it keeps."""
+        run = self.maps().get(map_id)
+        if run is None:
+            return []
+        said, results = [], run.results
+        n_placed, n_off = self.n_placed(map_id), len(self.off_map(map_id))
+        if n_off or n_placed < self.survey.n:
+            off = f", {n_off:,} off the map" if n_off else ""
+            said.append(f"{n_placed:,} of {self.survey.n:,} placed{off}")
+        if "trustworthiness" in results and "neighbor_preservation" in results:
+            sample = f"k = {results.get('quality_k')}, {results.get('quality_n', 0):,} subjects"
+            said.append(
+                f"trustworthiness {results['trustworthiness']:.2f}, "
+                f"neighbors kept {results['neighbor_preservation']:.2f} ({sample})"
+            )
+        return said
+
     def paint(self, map_id: str, color: Color) -> Paint:
         """The colour of every subject of a map."""
         if color.by == "count":
@@ -245,7 +302,7 @@ class Explore:
             index = self.index(map_id)
             if self.is_category(color.by):
                 return Paint.of_categories(index, *self.survey.category(color.by.partition(".")[2]))
-            values = self.values(color.by, color.run_id, color.lambda_, color.mode)
+            values = self.values(color.by, color.run_id, color.lambda_, color.mode, map_id)
             return Paint.of_values(index, values, color.aggregate, color.norm)
 
         return self._paints.get((self.survey.generation, map_id, color), make)
@@ -351,7 +408,34 @@ class Explore:
                 **self.standing(f"scores.{name}", row, run_id, lambda_, mode),
             }
             for name, title in self.score_titles(run_id).items()
+            if not (name in RANKS and self._is_ranks(run_id))
         ]
+
+    def _is_ranks(self, run_id: str) -> bool:
+        run = self.runs().get(run_id)
+        return run is not None and run.kind == "ranks"
+
+    def rank(self, row: int, run_id: str) -> dict[str, Any] | None:
+        """Where a subject stands in several runs at once; None for a run that does not combine any.
+
+        Mean rank (1 is the most anomalous) and its standard deviation over the runs, in ranks; how many runs; whether
+        it is in the top 1 % of some of them and not of all.
+        """
+        if not self._is_ranks(run_id):
+            return None
+        scores = self._values.get(("scores", run_id), lambda: self.survey.scores(run_id))
+        results = self.runs()[run_id].results
+        mean, spread, fragile = (float(scores[name][row]) for name in ("rank_mean", "rank_spread", "is_fragile"))
+        if not np.isfinite(mean):
+            return None
+        n = results["n_subjects"]
+        return {
+            "mean": mean,
+            "spread": spread / 100 * n,
+            "of": n,
+            "n_runs": results["n_runs"],
+            "is_fragile": fragile == 1,
+        }
 
     def subject(self, row: int, run_id: str, lambda_: float, mode: Mode = "raw") -> dict[str, Any]:
         """One subject in full, ready for JSON: ids and large integers as text."""
@@ -367,6 +451,7 @@ class Explore:
             "subject_id": subject_id,
             "source_id": source_id,
             "scores": self.scores_of(row, run_id, lambda_, mode),
+            "rank": self.rank(row, run_id),
             "split": _text(quality["split"][row]) if "split" in quality else None,
             "quality": _text(quality["quality"][row]) if "quality" in quality else None,
             "columns": [

@@ -1,4 +1,7 @@
-"""Reconstructions on demand, from a worker process that keeps the network loaded. The caller imports no torch."""
+"""Reconstructions and feature residuals on demand, from a worker process that keeps the network loaded.
+
+The caller imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Literal
 
 import numpy as np
 
@@ -20,13 +24,16 @@ from explorer.survey import Survey
 
 #: Seconds for one answer; the first one includes importing torch and reading the checkpoint.
 TIMEOUT = 120.0
-#: Reconstructions kept in memory.
+#: Answers kept in memory.
 KEPT = 512
+
+What = Literal["reconstruction", "feature_residual"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
     run_id: str
+    what: What
     row: int
     answer: Future[np.ndarray]
 
@@ -40,7 +47,7 @@ class Inference:
     def __init__(self, survey: Survey) -> None:
         self.survey = survey
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        self._kept: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, What, int], np.ndarray] = OrderedDict()
         self._worker: subprocess.Popen[bytes] | None = None
         self._mutex = threading.Lock()
         self._closed = False
@@ -58,11 +65,22 @@ class Inference:
 
         The future fails with a `JobError` when the run has no usable checkpoint, or there is no such row.
         """
+        return self._put(train_run_id, "reconstruction", row)
+
+    def feature_residual(self, train_run_id: str, row: int) -> Future[np.ndarray]:
+        """Where the critic sees a difference between the crop of `row` and its reconstruction.
+
+        A future of float32 (side, side), side = H / 16; it sums to the feature score. Cell (i, j) is centered on pixel
+        (16 i, 16 j) of the crop. It fails as that of `reconstruct`.
+        """
+        return self._put(train_run_id, "feature_residual", row)
+
+    def _put(self, run_id: str, what: What, row: int) -> Future[np.ndarray]:
         answer: Future[np.ndarray] = Future()
         if self._closed:
             answer.set_exception(JobError("the server is closing; open the subject again when it is back"))
         else:
-            self._requests.put(_Request(train_run_id, int(row), answer))
+            self._requests.put(_Request(run_id, what, int(row), answer))
         return answer
 
     def close(self) -> None:
@@ -81,18 +99,18 @@ class Inference:
             if not request.answer.set_running_or_notify_cancel():
                 continue
             try:
-                request.answer.set_result(self._ask(request.run_id, request.row))
+                request.answer.set_result(self._ask(request.run_id, request.what, request.row))
             except Exception as error:
                 request.answer.set_exception(error)
 
-    def _ask(self, run_id: str, row: int) -> np.ndarray:
-        key = (run_id, row)
+    def _ask(self, run_id: str, what: What, row: int) -> np.ndarray:
+        key = (run_id, what, row)
         if key not in self._kept:
             try:
-                made = self._ask_worker(run_id, row)
+                made = self._ask_worker(run_id, what, row)
             except (EOFError, OSError):  # it died: once more with a new one
                 try:
-                    made = self._ask_worker(run_id, row)
+                    made = self._ask_worker(run_id, what, row)
                 except (EOFError, OSError):
                     raise JobError(
                         f"the process that reconstructs ended twice at row {row}; see what the server printed"
@@ -103,13 +121,13 @@ class Inference:
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    def _ask_worker(self, run_id: str, row: int) -> np.ndarray:
+    def _ask_worker(self, run_id: str, what: What, row: int) -> np.ndarray:
         with self._mutex:
             if self._closed:
                 raise JobError("the server is closing; open the subject again when it is back")
             requests, answers = self._start()
         try:
-            requests.send_bytes(json.dumps({"run_id": run_id, "rows": [row]}).encode())
+            requests.send_bytes(json.dumps({"run_id": run_id, "what": what, "rows": [row]}).encode())
             if not answers.poll(TIMEOUT):
                 raise JobError(f"the reconstruction of row {row} took longer than {TIMEOUT:.0f} s; try again")
             answer = json.loads(answers.recv_bytes())
@@ -120,7 +138,7 @@ class Inference:
             raise
         if "error" in answer:
             raise JobError(answer["error"])
-        made = np.frombuffer(body, np.uint8).reshape(answer["shape"])
+        made = np.frombuffer(body, answer["dtype"]).reshape(answer["shape"])
         return np.asarray(made[0])
 
     def _start(self) -> tuple[Connection, Connection]:

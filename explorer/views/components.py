@@ -21,9 +21,16 @@ class ColorKey(JSComponent):
     colors = param.List([], doc="Colours of the levels or categories, lowest first.")
     n_placed = param.Integer(0, doc="Subjects on the map.")
     said = param.String("", doc="Why the scores are not mixed as asked.")
+    about = param.List([], doc="What the map is worth, a sentence each.")
+    n_off = param.Integer(0, doc="Subjects off the map.")
+    asked: Callable[[], None] | None = None
 
     _esm = ASSETS / "legend.js"
     _stylesheets: ClassVar[list[str]] = [CSS]
+
+    def _handle_msg(self, msg: Any) -> None:
+        if self.asked is not None and msg == {"select": "off the map"}:
+            self.asked()
 
 
 class Thumbnails(JSComponent):
@@ -80,6 +87,7 @@ class SubjectCard(JSComponent):
     lambda_ = param.Number(0.2)
     lambda_mode = param.String("raw")
     has_images = param.Boolean(True)
+    map_id = param.String("")
     reconstructs = param.Boolean(False, doc="Whether the run has a model that reconstructs.")
     hint = param.String("", doc="What is said when no subject is in focus.")
     read = param.Integer(0, doc="Grows when the same subject is to be read anew.")

@@ -64,7 +64,8 @@ class ColorView(Viewer):
     def __init__(self, state: ExplorerState, explore: Explore, **params: Any) -> None:
         super().__init__(**params)
         self.state, self.explore = state, explore
-        self.legend = ColorKey(sizing_mode="stretch_width", height=78, margin=(2, 0, 6, 0))
+        self.legend = ColorKey(sizing_mode="stretch_width", margin=(2, 0, 6, 0))
+        self.legend.asked = self.select_off_map
         self._color = pmui.Select(label="Color by", **SMALL)
         self._aggregate = pmui.Select(label="Of a pixel", options={"max": "max", "mean": "mean"}, **SMALL)
         self._norm = pmui.Select(
@@ -101,8 +102,20 @@ class ColorView(Viewer):
             self.state.color = "count"
         self._color.options = {title: reference for reference, title in colors.items()}
         self._color.value = self.state.color
-        self.legend.n_placed = self.explore.n_placed(self.state.map_id)
+        map_id = self.state.map_id
+        self.legend.param.update(
+            n_placed=self.explore.n_placed(map_id),
+            about=self.explore.about_map(map_id) if map_id else [],
+            n_off=len(self.explore.off_map(map_id)),
+        )
         self._fit()
+
+    def select_off_map(self) -> None:
+        """Select what was placed on the map and belongs nowhere on it; the farthest takes the focus."""
+        rows = self.explore.off_map(self.state.map_id)
+        if len(rows):
+            self.state.select(Selection.of_rows(rows, self.explore.survey.n), "replace")
+            self.state.focus = int(rows[0])
 
     def _mix(self, mode: Mode) -> None:
         """Let λ mix in another way, where the scores allow it."""

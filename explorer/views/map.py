@@ -24,11 +24,13 @@ from panel.viewable import Viewer
 from explorer.errors import VoorwerpError
 from explorer.services.explore import Explore
 from explorer.state import ExplorerState
-from explorer.views.plots import LINE, QUIET, add_markers, latent_map, palette, with_margin
+from explorer.views.plots import LINE, QUIET, add_markers, add_strays, latent_map, palette, with_margin
 from models.artifacts import ArtifactError
 
 #: Up to this many selected subjects are ringed, and up to this many named, on the map.
 RINGED, NAMED = 40, 12
+#: Up to this many that are off the map are drawn apart, the farthest first.
+STRAYS = 2000
 FOCUS_RING = (
     ":host(:focus) { outline: none !important }"
     ":host(:focus-visible) { outline: 1px solid #6fe3b155 !important; outline-offset: -1px }"
@@ -133,6 +135,9 @@ class MapView(Viewer):
 
     def _attach(self, plot: Any) -> None:
         figure, source = plot.state, plot.handles["source"]
+        strays = self.explore.off_map(self.state.map_id)[:STRAYS]
+        if len(strays):
+            add_strays(figure, self.explore.survey.coordinates(self.state.map_id)[strays, :2])
         self._handles |= add_markers(figure) | {"figure": figure, "mapper": plot.handles["color_mapper"]}
         figure.name = "map"
         wheel = WheelZoomTool(zoom_on_axis=False)

@@ -18,6 +18,7 @@ QUIET = "#8a94a6"
 LINE = "#232a36"
 ACCENT = "#6fe3b1"
 WARM = "#ffb454"
+STRAY = "#ff5d8f"
 GREY = "#6b7280"
 
 #: Paul Tol's "muted" and Okabe–Ito, for dark ground: eleven categories that color-blind eyes tell apart, and "other".
@@ -96,6 +97,13 @@ def latent_map(view: View, labels: tuple[str, str], hook: Callable[[Any, Any], N
             "plot.ygrid.grid_line_color": None,
         },
     )
+
+
+def add_strays(figure: Any, xy: np.ndarray) -> None:
+    """Draw what is off the map, (n, 2), above it: diamonds, for where they lie says little."""
+    source = ColumnDataSource({"x": xy[:, 0], "y": xy[:, 1]})
+    mark = Scatter(x="x", y="y", marker="diamond", size=11, fill_alpha=0, line_color=STRAY, line_width=1.4)
+    figure.add_glyph(source, mark, name="off the map")
 
 
 def add_markers(figure: Any) -> dict[str, ColumnDataSource]:

@@ -30,7 +30,7 @@ class SubjectView(Viewer):
         )
         self.panel.asked = self.point
         self.panel.param.watch(lambda event: setattr(state, "focus", event.new), "row")
-        state.param.watch(lambda event: self._show(), ["focus", "run_id", "lambda_", "lambda_mode"])
+        state.param.watch(lambda event: self._show(), ["focus", "run_id", "map_id", "lambda_", "lambda_mode"])
         self._show()
 
     def refresh(self) -> None:
@@ -42,6 +42,7 @@ class SubjectView(Viewer):
         self.panel.param.update(
             row=self.state.focus,
             run_id=self.state.run_id,
+            map_id=self.state.map_id,
             lambda_=round(self.state.lambda_, 3),
             lambda_mode=self.state.lambda_mode,
             reconstructs=bool(run and "train" in run.inputs),

@@ -22,6 +22,7 @@ ROUTES = (
     "/crops/0",
     "/reconstructions/0",
     "/residuals/0",
+    "/feature-residuals/0",
     "/subject/0",
     "/training?run=r",
     "/grid?run=r&epoch=1",

@@ -14,9 +14,9 @@ from tests.ui.serving import VOORWERP, command, free_port, wait_for_address
 
 FOLDER = Path(__file__).parents[2] / "assets" / "screenshots"
 # reconstruction and residual are there
-PICTURES = """() => { const found = []; const walk = e => { if (e.matches?.('.three img')) found.push(e);
+PICTURES = """() => { const found = []; const walk = e => { if (e.matches?.('.pictures img')) found.push(e);
   [...(e.shadowRoot?.children ?? []), ...e.children].forEach(walk); }; walk(document.body);
-  return found.length === 3 && found.every(i => i.naturalWidth > 0); }"""
+  return found.length === 4 && found.every(i => i.naturalWidth > 0); }"""
 SETTLED_S = 3  # thumbnails and frames come by themselves after the page is idle
 
 

@@ -224,11 +224,15 @@ def test_a_click_on_the_map_opens_the_subject_with_its_reconstruction(survey_pag
     survey_page.mouse.up()
     panel = survey_page.locator(".subject")
     expect(panel.locator("h2")).to_have_text(wanted)
-    for title in ("Crop, 32 px", "Reconstruction", "Residual"):
+    for title in ("Crop, 32 px", "Reconstruction", "Residual", "Feature residual"):
         expect(panel.get_by_text(title, exact=True)).to_be_visible(timeout=30_000)
     for image in panel.locator("figure img").all():
         expect(image).to_have_js_property("complete", True, timeout=30_000)
         assert image.evaluate("i => i.naturalWidth") >= 32
+    caption = panel.locator("figure", has_text="Feature residual").locator(".sum")
+    score = panel.locator(".score", has_text="Feature score").locator(".value")
+    sums = [float(e.inner_text().removeprefix("sum ").replace(",", "")) for e in (caption, score)]
+    assert sums[0] == pytest.approx(sums[1], rel=2e-3)
     outline = panel.locator(".crop")
     assert outline.bounding_box()["width"] > 20
     assert panel.locator(".neighbours .tile").count() == 12
