@@ -145,13 +145,16 @@ class Member:
 def member(folder: Path) -> Member:
     """Describe the run in `folder`, and the training that it was made from."""
     run = Run.read(folder / RUN_JSON)
-    config, seed = run.config, run.config.get("seed")
+    config = run.config
     if "feature_weight" not in config or config.get("method", "wgan") != "wgan":
         words = [str(config[name]) for name in ("method", "on") if config.get(name)]
-        return Member(run.run_id, " on ".join(words) or (run.run_id if run.kind == "score" else run.kind), seed)
+        return Member(
+            run.run_id, " on ".join(words) or (run.run_id if run.kind == "score" else run.kind), config.get("seed")
+        )
     setting = f"λ = {config['feature_weight']:g}"
     if config.get("lambda_mode", "raw") != "raw":
         setting += f" {config['lambda_mode']}"
+    seed = None
     training = folder.parent / run.inputs.get("train", "") / RUN_JSON
     if training.exists() and "train" in run.inputs:
         trained = Run.read(training)

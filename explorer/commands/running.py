@@ -4,7 +4,7 @@ import contextlib
 import getpass
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -205,10 +205,9 @@ def follow_series(service: "JobService", series: "Series") -> None:
         n_failed += last.state == "failed"
         words = f": {last.error}" if last.state == "failed" else ""
         click.echo(f"{step.heading}: {last.state}{words}")
-    done = [run for run in runs_of(service, series) if run.state == "done"]
-    for run in done[:1]:
-        if run.kind == "ranks":
-            print_ranks(run.results)
+    ranked = [run for run in runs_of(service, series) if run.kind == "ranks" and run.state == "done"]
+    if ranked:
+        print_ranks(ranked[0].results)
     if n_failed:
         raise JobError(f"{n_failed} of the runs of {series.series_id} failed; {again} tries them again")
 
@@ -429,12 +428,17 @@ def listed(service: "JobService") -> "Iterator[tuple[str, str, str, str]]":
             yield (job.run_id, job.state, what_differs(lines, job.run_id), words_on(job))
         elif series not in seen:
             seen.add(series)
-            is_between = job.state == "done" and job.kind != "ranks"
+            linked = [one for one in found if lines[one.run_id]["series"] == series]
             about = f"λ {lambdas_of(plans[series])} · seeds {seeds_of(plans[series])}" if series in plans else ""
-            yield (series, "interrupted" if is_between else job.state, about, "")
-            for one in found:
-                if lines[one.run_id]["series"] == series:
-                    yield (f"  {one.run_id}", one.state, what_differs(lines, one.run_id), words_on(one))
+            yield (series, state_of(linked), about, "")
+            for one in linked:
+                yield (f"  {one.run_id}", one.state, what_differs(lines, one.run_id), words_on(one))
+
+
+def state_of(linked: "Sequence[Job]") -> str:
+    """The state of a series: that of its newest run that is not done; interrupted where none is and it has no ranks."""
+    is_ranked = any(job.kind == "ranks" for job in linked)
+    return next((job.state for job in linked if job.state != "done"), "done" if is_ranked else "interrupted")
 
 
 def what_differs(lines: Mapping[str, Mapping[str, Any]], run_id: str) -> str:

@@ -121,11 +121,14 @@ class Runs:
     def _about(self, run: Run, known: Mapping[str, Run]) -> str:
         """What tells a run from others of its kind: ``fast · λ 0.2 · seed 1234 · width 32``."""
         defaults = self._defaults.get(run.kind, {})
-        config = dict(run.config)
-        if config.get("method", "wgan") != "wgan":  # other detectors have one score: nothing to mix
-            config = {name: value for name, value in config.items() if name not in ("feature_weight", "lambda_mode")}
-        elif training := known.get(run.inputs.get("train", "")):
-            config.setdefault("seed", training.seed)
+        if run.config.get("method", "wgan") == "wgan":  # its seed is its training's; "on" and "seed" are for the others
+            unsaid = {"method", "on", "seed"} if run.kind == "score" else set()
+            unsaid |= {"lambda_mode"} if run.config.get("lambda_mode") == "raw" else set()
+        else:
+            unsaid = {"feature_weight", "lambda_mode"}  # one score: nothing to mix
+        config = {name: value for name, value in run.config.items() if name not in unsaid}
+        if training := known.get(run.inputs.get("train", "")):
+            config["seed"] = training.seed
         words = [f"{word}{_spell(config[name])}" for name, word in TOLD.items() if config.get(name) is not None]
         for name, value in config.items():
             if name not in TOLD and name in defaults and value not in (None, defaults[name]):

@@ -227,15 +227,15 @@ def test_a_run_is_called_by_what_sets_it_apart(tmp_path: Path) -> None:
     wgan = {"feature_weight": 0.5, "method": "wgan", "lambda_mode": "standardised"}
     found = [
         member(write_run(tmp_path, "a", "score", wgan, train="t")),
-        member(write_run(tmp_path, "b", "score", {"feature_weight": 0.2}, train="gone")),
-        member(write_run(tmp_path, "c", "score", {"feature_weight": 0.2, "method": "pca", "on": "pixels"})),
+        member(write_run(tmp_path, "b", "score", {"feature_weight": 0.2, "seed": 5}, train="gone")),
+        member(write_run(tmp_path, "c", "score", {"feature_weight": 0.2, "method": "pca", "on": "pixels", "seed": 5})),
         member(write_run(tmp_path, "d", "score", {"imported": True})),
         member(write_run(tmp_path, "e", "autoencoder", {"seed": 3})),
     ]
     assert [(m.setting, m.seed) for m in found] == [
         ("λ = 0.5 standardised, trained at 0.2", 7),
         ("λ = 0.2", None),
-        ("pca on pixels", None),
+        ("pca on pixels", 5),
         ("d", None),
         ("autoencoder", 3),
     ]

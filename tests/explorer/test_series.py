@@ -1,0 +1,273 @@
+"""Linked trainings and ``voorwerp resume``: what is run, in what order, what is not run twice, and what is said."""
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from explorer import cli
+from explorer.commands import running
+from explorer.ledger import Ledger
+from explorer.services.jobs import JobService, take_lock
+from explorer.survey import Survey, check
+from explorer.worker import run_job
+from models.artifacts import Run
+from tests.explorer.small_survey import write_survey
+
+KINDS = ("tests.explorer.pretended:TRAIN", "tests.explorer.pretended:SCORE")
+
+
+class AtOnce(JobService):
+    """Does a job in this process, before `start` returns: nine processes take their time."""
+
+    def _spawn(self, run: Run, folder: Path, lock: int) -> None:
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            run_job(self.survey.path, run.run_id, lock, self._outside.get(run.kind))
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def at_once(path: Path, kinds: Sequence[str] = ()) -> Iterator[JobService]:
+    """The survey's jobs."""
+    survey = Survey.open(path)
+    with Ledger(survey.path, survey.info.survey_id) as ledger:
+        yield AtOnce(survey, ledger, kinds)
+    survey.close()
+
+
+@pytest.fixture
+def survey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(running, "job_service", functools.partial(at_once, kinds=KINDS))
+    return write_survey(tmp_path / "survey", n=40, size=4)
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = cli.main([str(a) for a in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def runs(survey: Path) -> list[Run]:
+    """Every run: trainings, scores and ranks, each with the oldest first."""
+    found = [Run.read(path) for path in (survey / "runs").glob("*/run.json")]
+    return sorted(found, key=lambda run: ("train score ranks".index(run.kind), run.created_at, run.run_id))
+
+
+def setting(run: Run) -> tuple[float, int]:
+    return run.config["feature_weight"], run.seed
+
+
+# ---------------------------------------------------------------------------------------------------------- series
+def test_each_lambda_and_seed_is_trained_and_scored_and_all_are_ranked(survey: Path, said: Callable) -> None:
+    code, out, err = said("run", survey, "train", "--lambda", "0,.5", "--seeds", 2, "--epochs", 3, "--device", "cpu")
+    assert code == 0
+    made = runs(survey)
+    (series,) = {run.series for run in made}
+    assert series is not None
+    assert {run.state for run in made} == {"done"}
+    trained = {setting(run): run for run in made if run.kind == "train"}
+    assert list(trained) == [(0.0, 1234), (0.5, 1234), (0.0, 1235), (0.5, 1235)]
+    assert {(run.config["epochs"], run.config["device"]) for run in trained.values()} == {(3, "cpu")}
+    for (weight, seed), run in trained.items():  # generator and critic come from the first of the seed
+        assert run.results["taken_from"] == ([] if weight == 0 else [trained[0.0, seed].run_id])
+    scored = {run.inputs["train"]: run for run in made if run.kind == "score"}
+    for run in trained.values():
+        assert scored[run.run_id].config["feature_weight"] == run.config["feature_weight"]
+        assert scored[run.run_id].config["device"] == "cpu"
+    (ranks,) = (run for run in made if run.kind == "ranks")
+    assert {ranks.inputs[f"score.{i}"] for i in range(1, 5)} == {run.run_id for run in scored.values()}
+    assert len(ranks.results["pairs"]) == 6
+    assert set(ranks.results["over_seeds"]) == {"λ = 0", "λ = 0.5"}
+    assert set(ranks.results["over_settings"]) == {"1234", "1235"}
+
+    assert out.startswith(f"{series}: λ 0, 0.5; seeds 1234 to 1235\n")
+    assert "training 3 of 4, λ = 0, seed 1235: pretending" in err
+    assert "│ λ = 0, seed 1234 | λ = 0.5, seed 1234 " in out
+    assert "│ λ = 0: mean over pairs of seeds " in out
+    assert f"{ranks.results['n_fragile']} of 40 subjects are fragile" in out
+    assert out.endswith(f"high in every run: {', '.join(ranks.results['highest'])}\n")
+    assert len(ranks.results["highest"]) == 10
+
+    code, listed, _ = said("jobs", survey)
+    lines = [line.split(maxsplit=2) for line in listed.splitlines()]
+    assert lines[0] == [series, "done", "λ 0, 0.5 · seeds 1234 to 1235"]
+    assert [ranks.run_id, "done", "4 runs"] in lines
+    assert [scored[trained[0.5, 1235].run_id].run_id, "done", "λ 0.5 · seed 1235"] in lines
+    assert [trained[0.0, 1234].run_id, "done", "λ 0 · seed 1234"] in lines
+    assert len(lines) == 10
+
+    code, again, err = said("resume", survey, series)  # done: nothing is run, the table is said again
+    assert (code, err) == (0, "")
+    assert again.endswith(out[out.index("┏") :])
+    assert len(runs(survey)) == 9
+
+
+def test_an_interrupted_series_goes_on_without_what_is_done(survey: Path, said: Callable) -> None:
+    (survey / "interrupt-0.5-1234").touch()
+    code, _, err = said("run", survey, "train", "--lambda", "0,.5")
+    before = runs(survey)
+    series = before[0].series
+    assert code == 1
+    assert err.endswith(f"{before[1].run_id} was interrupted; `voorwerp resume {survey} {series}` goes on with it\n")
+    assert [(run.kind, run.state) for run in before] == [
+        ("train", "done"),
+        ("train", "interrupted"),
+        ("score", "done"),
+    ]
+    assert said("jobs", survey)[1].startswith(f"{series}  ")
+    (survey / "interrupt-0.5-1234").unlink()
+    code, out, _ = said("resume", survey)  # the only one that is interrupted
+    assert code == 0
+    assert "training 1" not in out
+    assert "training 2 of 2, λ = 0.5, seed 1234: done" in out
+    after = runs(survey)
+    assert {run.run_id for run in before} < {run.run_id for run in after}
+    assert [(run.kind, run.attempt, run.series) for run in after] == [
+        ("train", 1, series),
+        ("train", 2, series),
+        ("score", 1, series),
+        ("score", 1, series),
+        ("ranks", 1, series),
+    ]
+
+
+def test_after_a_failure_the_others_are_ranked_and_resume_tries_again(survey: Path, said: Callable) -> None:
+    (survey / "fail-0-1234").touch()
+    code, out, err = said("run", survey, "train", "--lambda", "0,.5,1")
+    made = runs(survey)
+    series = made[0].series
+    assert code == 1
+    assert "training 1 of 3, λ = 0, seed 1234: failed: the critic's loss is not a number\n" in out
+    assert "λ = 0.5, seed 1234 | λ = 1, seed 1234" in out
+    assert err.endswith(f"1 of the runs of {series} failed; `voorwerp resume {survey} {series}` tries them again\n")
+    taken = {run.config["feature_weight"]: run.results.get("taken_from") for run in made if run.kind == "train"}
+    first = next(run.run_id for run in made if run.kind == "train" and run.state == "done")
+    assert taken == {0.0: None, 0.5: [], 1.0: [first]}  # generator and critic come from the first that is done
+
+    (survey / "fail-0-1234").unlink()
+    code, out, _ = said("resume", survey, series)
+    assert code == 0
+    assert "λ = 0, seed 1234 | λ = 1, seed 1234" in out
+    ranked = [run for run in runs(survey) if run.kind == "ranks"]
+    assert [run.results["n_runs"] for run in ranked] == [2, 3]
+    assert sum(run.kind == "train" for run in runs(survey)) == 3
+
+
+def test_where_nothing_could_be_scored_nothing_is_ranked(survey: Path, said: Callable) -> None:
+    for seed in (7, 8):
+        (survey / f"fail-0.2-{seed}").touch()
+    code, out, err = said("run", survey, "train", "--seed", 7, "--seeds", 2)
+    assert (code, "┏" in out) == (1, False)
+    assert "2 of the runs of " in err
+    assert {run.kind for run in runs(survey)} == {"train"}
+
+
+def test_cancelling_a_run_stops_its_series(survey: Path, said: Callable) -> None:
+    (survey / "cancel-0-1234").touch()
+    code, _, err = said("run", survey, "train", "--lambda", "0,.5")
+    (cancelled,) = runs(survey)
+    assert (code, cancelled.state) == (1, "cancelled")
+    sentence = (
+        f"{cancelled.run_id} was cancelled; `voorwerp resume {survey} {cancelled.series}` goes on with the series"
+    )
+    assert err.splitlines()[-1] == sentence
+
+
+def test_one_lambda_and_one_seed_are_a_run_like_any_other(survey: Path, said: Callable) -> None:
+    code, out, _ = said("run", survey, "train", "--lambda", ".5", "--seeds", 1)
+    (run,) = runs(survey)
+    assert (code, run.series, setting(run)) == (0, None, (0.5, 1234))
+    assert out.startswith(f"{run.run_id} done in ")
+    code, _, _ = said("run", survey, "score", "--lambda", ".8", "--parent", run.run_id)
+    assert (code, runs(survey)[1].config["feature_weight"]) == (0, 0.8)
+    with Ledger(survey, "survey-1") as ledger:
+        assert ledger.entries("series") == []
+
+
+def test_a_run_of_before_there_were_series_reads_as_one_that_stands_alone(survey: Path, said: Callable) -> None:
+    said("run", survey, "train")
+    (path,) = (survey / "runs").glob("*/run.json")
+    content = json.loads(path.read_text())
+    assert content.pop("series") is None
+    path.write_text(json.dumps(content))
+    assert Run.read(path).series is None
+    assert said("jobs", survey)[1] == f"{path.parent.name}  done  fast · λ 0.2 · seed 1234\n"
+
+
+# ---------------------------------------------------------------------------------------------------------- resume
+def test_resume_goes_on_with_a_run_that_failed_and_says_of_a_finished_one_that_it_is(
+    survey: Path, said: Callable
+) -> None:
+    (survey / "fail-0.2-1234").touch()
+    code, _, err = said("run", survey, "train")
+    (run,) = runs(survey)
+    assert (code, err.splitlines()[-1]) == (1, "the critic's loss is not a number")
+    (survey / "fail-0.2-1234").unlink()
+    code, out, err = said("resume", survey, run.run_id)
+    assert (code, out.startswith(f"{run.run_id} done in ")) == (0, True)
+    assert "pretending 2/2" in err
+    assert said("resume", survey, run.run_id) == (0, f"{run.run_id} is done; there is nothing to go on with\n", "")
+    assert runs(survey)[0].attempt == 2
+
+
+def test_resume_leaves_a_run_that_somebody_else_works_on(survey: Path, said: Callable) -> None:
+    (survey / "interrupt-0.2-1234").touch()
+    said("run", survey, "train")
+    (run,) = runs(survey)
+    folder = survey / "runs" / run.run_id
+    replace(run, state="running").write(folder / "run.json")
+    lock = take_lock(folder)
+    try:
+        found = said("resume", survey, run.run_id)
+        assert said("resume", survey)[0] == 2  # it is not interrupted
+    finally:
+        os.close(lock)
+    sentence = f"{run.run_id} is running in another process; `voorwerp jobs {survey}` shows how far it is\n"
+    assert found == (1, "", sentence)
+    (survey / "interrupt-0.2-1234").unlink()
+    assert said("resume", survey)[0] == 0  # now that nobody does, it is
+
+
+def test_resume_without_a_run_asks_which_where_there_are_several(survey: Path, said: Callable) -> None:
+    (survey / "interrupt-0.2-1234").touch()
+    for _ in range(2):
+        said("run", survey, "train")
+    first, second = (run.run_id for run in runs(survey))
+    sentence = f"{second} and {first} are interrupted; name one: `voorwerp resume {survey} RUN`\n"
+    assert said("resume", survey) == (2, "", sentence)
+    _, _, err = said("resume", survey, "x" + first)
+    assert err == f'there is no run "x{first}" in {survey}; did you mean "{first}"?\n'
+
+
+# ------------------------------------------------------------------------------------------------- real trainings
+def test_a_real_series_trains_generator_and_critic_once_for_each_seed(
+    image_survey: Path, tmp_path: Path, said: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey = tmp_path / "survey"
+    shutil.copytree(image_survey, survey)
+    monkeypatch.setattr(running, "job_service", at_once)
+    tiny = ["--epochs", 1, "--encoder-epochs", 1, "--width", 2, "--latent-size", 4, "--batch", 32, "--device", "cpu"]
+    code, out, _ = said("run", survey, "train", "--lambda", "0,.8", "--seeds", 2, "--train-on", 64, *tiny)
+    assert code == 0
+    stages = {}
+    for run in runs(survey):
+        if run.kind == "train":
+            lines = (survey / "runs" / run.run_id / "history.jsonl").read_text().splitlines()
+            stages[setting(run)] = {json.loads(line)["stage"] for line in lines}
+    assert stages == {(weight, seed): ({"gan"} if weight == 0 else set()) | {"encoder"} for weight, seed in stages}
+    assert set(stages) == {(0.0, 1234), (0.8, 1234), (0.0, 1235), (0.8, 1235)}
+    assert "λ = 0, seed 1234 | λ = 0.8, seed 1234" in out
+    assert "of 200 subjects are fragile" in out
+    assert check(survey) == []
