@@ -99,9 +99,9 @@ def place_checkpoint(survey: Survey) -> str:
     folder = survey.run_folder(run.run_id)
     if not (folder / RUN_JSON).exists():  # it makes the folder a run, so it comes last
         folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(source.iterdir()):
+        for path in sorted(p.relative_to(source) for p in source.rglob("*") if p.is_file()):
             if path.name != RUN_JSON:
-                write_bytes(folder / path.name, path.read_bytes())
+                write_bytes(folder / path, (source / path).read_bytes())
         run.write(folder / RUN_JSON)
         fsync_directory(folder.parent)
     return run.run_id

@@ -1,6 +1,6 @@
 """``python -m tests.ui.screenshots``: pictures of the demo for the README, into ``assets/screenshots``.
 
-The map as it opens, a subject beside it, at 1440 × 900 and at 1024 × 768.
+The map as it opens, a subject beside it, and the page of the training, at 1440 × 900 and at 1024 × 768.
 """
 
 import tempfile
@@ -37,6 +37,13 @@ def main() -> None:
                 path = FOLDER / f"map-{width}x{height}.png"
                 page.locator(".gallery .tile").nth(1).click()
                 page.wait_for_function(PICTURES)
+                time.sleep(1)
+                page.screenshot(path=path)
+                print(f"{path} written", flush=True)
+                path = FOLDER / f"training-{width}x{height}.png"
+                page.keyboard.press("r")
+                page.locator("dialog.runs .run", has_text="Train the anomaly model").first.click()
+                page.locator("dialog.runs .pane img").evaluate("image => image.decode()")
                 time.sleep(1)
                 page.screenshot(path=path)
                 print(f"{path} written", flush=True)
