@@ -318,8 +318,9 @@ class Session:
 
 
 def _title(run: Any) -> str:
-    """A run as a person tells it from others: when, and what (``score``, ``score-2``, an imported run's name)."""
-    return f"{run.created_at[:19].replace('T', ' ')} {run.run_id.split('-', 2)[-1]}"
+    """A run as a person tells it from others: when, what (``score-2``, an imported run's name), and by which score."""
+    score = f": {run.results['score_title']}" if "score_title" in run.results else ""
+    return f"{run.created_at[:19].replace('T', ' ')} {run.run_id.split('-', 2)[-1]}{score}"
 
 
 @contextmanager

@@ -1,20 +1,27 @@
 """What the screens ask of the data, against slow obvious answers."""
 
+import shutil
 import struct
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from explorer.errors import JobError, UsageError
 from explorer.ingest.imported import ImportOptions, import_run
 from explorer.ledger import Ledger
 from explorer.services.explore import Color, Explore
+from explorer.services.export import selection_table
 from explorer.services.jobs import JobService
 from explorer.state import Selection
 from explorer.survey import Survey
+from models.artifacts import COORDINATES, COORDINATES_SCHEMA, Run, check_run, write_scores
 from tests.conftest import FIRST_ID
+from tests.explorer.small_survey import write_survey
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +231,65 @@ def test_what_needs_images_is_refused_before_it_starts(tables_only: tuple[Explor
         service.stop()
     assert survey.maps(state=None) == []
     assert {run.run_id for run in survey.runs(state=None)} == set(tables_only[1:])
+
+
+def test_a_map_is_coloured_by_its_own_columns_where_it_has_them(finished_survey: Path, tmp_path: Path):
+    shutil.copytree(finished_survey, tmp_path / "survey")
+    with closing(Survey.open(tmp_path / "survey")) as survey:
+        explore = Explore(survey)
+        run_id, map_id = next(iter(explore.runs())), next(iter(explore.maps()))
+        path = survey.map_folder(map_id) / COORDINATES
+        table = pq.read_table(path).select(COORDINATES_SCHEMA.names)
+        pq.write_table(table, path)
+        assert not any(name.startswith("maps.") for name in explore.colors(run_id, map_id))
+        assert np.isnan(explore.values("maps.knn_percentile", map_id=map_id)).all()
+    n = len(table)
+    is_off_map, percentile = np.arange(n) == 3, np.linspace(0, 100, n, dtype=np.float32)
+    own = {"is_placed": np.zeros(n, bool), "knn_percentile": percentile, "is_off_map": is_off_map}
+    for name, values in own.items():
+        table = table.append_column(name, pa.array(values))
+    pq.write_table(table, path)
+    with closing(Survey.open(tmp_path / "survey")) as survey:
+        explore = Explore(survey)
+        offered = explore.colors(run_id, map_id).keys()
+        assert {"maps.knn_percentile", "maps.is_off_map"} <= offered
+        assert "maps.is_placed" not in offered  # of one value
+        rows = survey.rows_of(table.column("subject_id").to_numpy())
+        assert (explore.values("maps.knn_percentile", map_id=map_id)[rows] == percentile).all()
+        explore.paint(map_id, Color("maps.is_off_map", run_id))
+        with pytest.raises(UsageError, match='did you mean "is_off_map"'):
+            explore.values("maps.is_of_map", map_id=map_id)
+
+
+# ------------------------------------------------------------------------------------- runs that provide a score
+def test_a_run_that_provides_a_score_is_one_with_all_its_own_columns(tmp_path: Path):
+    survey = Survey.open(write_survey(tmp_path / "survey"))
+    folder = survey.run_folder("20260101-000000-ranks")
+    folder.mkdir(parents=True)
+    own = {
+        "rank_mean": np.array([3.5, 1, 2, 5, 4], np.float32),
+        "rank_spread": np.array([0, 1, 2, 3, np.nan], np.float32),
+        "top1_share": np.array([0, 1, 0.5, 0, 0], np.float32),
+        "is_fragile": np.array([False, False, True, False, False]),
+    }
+    missing = np.full(5, np.nan, np.float32)
+    scores = {"image_score": missing, "feature_score": missing, "anomaly_score": 100 - own["rank_mean"]}
+    ids = {"subject_id": survey.subject_ids, "split": ["unseen"] * 5, "quality": ["ok"] * 5}
+    write_scores(folder, None, ids | scores | own)
+    run = Run(folder.name, "ranks", "0", {}, state="done", n_rows=5, provides="score")
+    run.results["score_title"] = "Mean rank percentile"
+    run.write(folder / "run.json")
+    explore = Explore(survey)
+    assert list(explore.runs()) == [run.run_id]
+    assert check_run(folder, survey.subject_ids) == []
+    titles = {"anomaly_score": "Mean rank percentile"} | {name: name.replace("_", " ") for name in own}
+    assert explore.score_titles(run.run_id) == titles
+    assert {f"scores.{name}" for name in own} <= explore.colors(run.run_id).keys()
+    assert explore.order("scores.rank_mean", run.run_id, 0.2, False).tolist() == [1, 2, 0, 4, 3]
+    assert explore.order("scores.rank_spread", run.run_id, 0.2, True).tolist() == [3, 2, 1, 0, 4]
+    assert explore.values("scores.is_fragile", run.run_id).tolist() == [0, 0, 1, 0, 0]
+    table = selection_table(explore, None, run.run_id, "", 0.2)
+    assert table.column("top1_share").to_pylist() == own["top1_share"].tolist()
+    (folder / "scores.parquet").unlink()
+    assert "scores.parquet is missing" in check_run(folder, survey.subject_ids)[0]
+    survey.close()
