@@ -26,10 +26,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def train_and_keep(config: TrainConfig, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:
-    """The kind ``train`` with a save after nearly every step, and its last state kept."""
+    """The kind ``train`` with a save five times a second, and its last state kept."""
     from models import resume, train  # torch, which the process that starts the worker need not have
 
-    resume.SAVE_EVERY = 0.05
+    resume.SAVE_EVERY = 0.2
     results = yield from train.run(config, workspace)
     shutil.copyfile(workspace.directory / RESUME, workspace.directory / END)
     return results

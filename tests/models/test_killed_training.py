@@ -7,8 +7,8 @@ from tests.explorer.small_survey import write_survey
 from tests.killed_trainings import at_once, contents, killed
 
 CONFIG = {
-    "epochs": 6,
-    "encoder_epochs": 20,
+    "epochs": 4,
+    "encoder_epochs": 12,
     "batch": 8,
     "encoder_batch": 8,
     "width": 2,

@@ -68,12 +68,27 @@ def test_the_encoders_training_leaves_generator_and_critic_alone(tmp_path: Path)
         assert torch.equal(weight, before[name]) == (not name.startswith("encoder")), name
 
 
-@pytest.mark.parametrize(("size", "bands"), [(64, 1), (96, 5)])
-def test_other_sizes_and_bands_train(tmp_path: Path, size: int, bands: int) -> None:
-    config = replace(SMALL, width=2, encoder_epochs=1)
-    finish(train.run(config, workspace(tmp_path / "train", blobs(12, size, bands))))
+@pytest.mark.parametrize(("size", "bands"), [(32, 2), (64, 1), (64, 4), (96, 5), (128, 3)])
+def test_every_size_and_number_of_bands_trains_saves_loads_and_scores(tmp_path: Path, size: int, bands: int) -> None:
+    images = blobs(6, size, bands)
+    config = replace(SMALL, width=1, batch=2, encoder_batch=2, encoder_epochs=1, n_critic=1)
+    finish(train.run(config, workspace(tmp_path / "train", images)))
     architecture = scoring.load_checkpoint(tmp_path / "train").architecture
     assert (architecture.size, architecture.bands) == (size, bands)
+    finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", images, tmp_path / "train")))
+    scores = pd.read_parquet(tmp_path / "score" / "scores.parquet")
+    assert scores["anomaly_score"].gt(0).all()
+
+
+def test_the_paper_preset_is_mantha_et_al_and_what_they_leave_open_storey_fisher_et_al() -> None:
+    config = TrainConfig(preset="paper")
+    recipe = train.PRESETS["paper"].resolve(config, 250_000)
+    assert (recipe.batch, recipe.epochs, recipe.learning_rate) == (1024, 500, 1e-4)
+    assert (recipe.encoder_batch, recipe.encoder_epochs, recipe.encoder_learning_rate) == (256, 500, 1e-4)
+    assert (recipe.width, config.latent_size, config.feature_weight, config.validation) == (64, 128, 0.2, 0.1)
+    assert (config.beta_1, config.beta_2, config.n_critic, config.gradient_penalty) == (0.5, 0.9, 5, 10.0)
+    assert not recipe.is_annealed
+    assert not recipe.is_turned
 
 
 def test_images_too_many_for_memory_train_alike_from_a_scratch_file(

@@ -31,7 +31,7 @@ class LinearCritic(nn.Module):
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize(("size", "side"), [(32, 2), (64, 4), (96, 6)])
+@pytest.mark.parametrize(("size", "side"), [(32, 2), (64, 4), (96, 6), (128, 8)])
 def test_shapes(size: int, side: int, bands: int) -> None:
     model = build(Architecture(size, bands, width=2, latent_size=7), seed=0).eval()
     x = torch.rand(3, bands, size, size)
@@ -186,3 +186,33 @@ def test_the_encoder_loss_is_the_mean_anomaly_score_and_reaches_the_encoder() ->
     assert mean_feature.item() == pytest.approx(features_sum / 3, rel=1e-5)
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.encoder.project.parameters())
+
+
+def test_scores_are_those_of_the_published_script_one_image_at_a_time() -> None:
+    """compute_anomaly_scores.py of Mantha et al.: batch mean over a batch of one, then the sum over everything."""
+    model = build(Architecture(32, 3, width=2, latent_size=5), seed=1).eval()
+    x = torch.rand(4, 3, 32, 32)
+    with torch.inference_mode():
+        made = model.reconstruct(x)
+        image = image_score(x, made)
+        feature = feature_score(model.critic.features(x), model.critic.features(made))
+        for i, one in enumerate(x.split(1)):
+            again = model.generator(model.encoder(one))
+            s_image = (one - again).pow(2).mean(0).sum()
+            s_feature = (model.critic.features(one) - model.critic.features(again)).pow(2).mean(0).sum()
+            published = (1 - 0.2) * s_image + 0.2 * s_feature
+            torch.testing.assert_close(anomaly_score(image, feature)[i], published)
+
+
+def test_in_bfloat16_losses_are_float32_and_near_those_of_float32() -> None:
+    model = build(Architecture(32, 2, width=4, latent_size=5), seed=0).eval()
+    x, fake, epsilon = torch.rand(4, 2, 32, 32), torch.rand(4, 2, 32, 32), torch.rand(4)
+    found = []
+    for is_lowered in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_lowered):
+            loss_c, norm = critic_loss(model.critic, x, fake, epsilon, penalty=10.0)
+            losses = [loss_c, norm, generator_loss(model.critic, fake), *encoder_loss(model, x)]
+        assert all(loss.dtype == torch.float32 for loss in losses)
+        found.append(torch.stack([loss.detach() for loss in losses]))
+    assert not torch.equal(*found)
+    torch.testing.assert_close(*found, rtol=0.03, atol=0.003)

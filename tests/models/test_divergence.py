@@ -1,0 +1,178 @@
+"""What goes wrong in a training is said in words: each rule at its threshold, and a collapse that is forced."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from explorer.kinds.train import TrainConfig
+from models import train
+from models.artifacts import HISTORY, ArtifactError
+from models.divergence import Yardstick, verdict_of, word_of
+from models.grids import is_due
+from models.wgan import WGAN, build
+from tests.models.networks import blobs, finish, workspace
+
+SMALL = TrainConfig(epochs=2, encoder_epochs=2, batch=8, encoder_batch=8, width=2, latent_size=4, device="cpu", seed=7)
+YARDSTICK = Yardstick(farthest=50.0, mean_image_score=100.0, feature_weight=0.2)
+
+
+def gan(
+    epoch: int = 20, of: int = 20, spread: float = 0.9, seen: float = -3.0, unseen: float = -2.5, **train: Any
+) -> Any:
+    losses = {"critic_loss": seen, "generator_loss": 1.0, "gradient_norm": 1.0} | train
+    validation = {"critic_loss": unseen, "gradient_norm": 1.0}
+    return {"stage": "gan", "epoch": epoch, "of": of, "train": losses, "validation": validation, "spread": spread}
+
+
+def encoder(epoch: int, loss: float, validation: float, score: float = 40.0, of: int = 20) -> Any:
+    losses = {"encoder_loss": loss, "image_score": score, "feature_score": 1.0}
+    unseen = {"encoder_loss": validation, "image_score": score, "feature_score": 1.0}
+    return {"stage": "encoder", "epoch": epoch, "of": of, "train": losses, "validation": unseen, "spread": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("record", "word"),
+    [
+        (gan(), ""),
+        (gan(gradient_norm=0.51), ""),
+        (gan(gradient_norm=1.99), ""),
+        (gan(gradient_norm=4.1), "the critic's gradient norm is 4.1, far from 1: .* raise gradient_penalty"),
+        (gan(gradient_norm=0.49), "the critic's gradient norm is 0.49, far from 1: .* train longer"),
+        (gan(spread=0.101), ""),
+        (gan(spread=0.099), r"the generator makes one image for every z \(collapse\): its images spread 0.099 times"),
+        (gan(seen=-50.0, unseen=-40.0), ""),
+        (gan(seen=-51.0, unseen=-40.0), "the critic's loss runs away: -51, where two images are at most 50 apart"),
+        (gan(seen=5100.0), "the critic's loss runs away: 5,100"),
+        (gan(seen=-3.0, unseen=-1.6), ""),
+        (gan(seen=-3.0, unseen=-1.4), "knows its training images by heart .*: its loss is -3 on them and -1.4 on"),
+        (gan(generator_loss=None), r"generator loss is no number \(train\): lower the learning rate"),
+        (encoder(20, 60.0, 70.0), ""),
+        (encoder(20, 60.0, 70.0, score=99.0), ""),
+        (encoder(20, 60.0, 70.0, score=101.0), "no better than the mean image: image score 101 against 100"),
+        (encoder(20, 60.0, float("inf")), r"encoder loss is no number \(validation\)"),
+    ],
+)
+def test_each_rule_speaks_beyond_its_threshold_and_not_before(record: Any, word: str) -> None:
+    found = word_of([record], YARDSTICK)
+    assert (found == "") == (word == "")
+    if word:
+        with pytest.raises(ArtifactError, match=word):
+            raise ArtifactError(found)
+
+
+def test_the_first_tenth_is_spared_but_for_a_loss_that_is_no_number() -> None:
+    assert word_of([gan(epoch=2, spread=0.0, gradient_norm=0.0)], YARDSTICK) == ""
+    assert "collapse" in word_of([gan(epoch=3, spread=0.0)], YARDSTICK)
+    assert "no number" in word_of([gan(epoch=1, critic_loss=None)], YARDSTICK)
+    assert "collapse" in word_of([gan(epoch=1, of=1, spread=0.0)], YARDSTICK)
+
+
+def test_one_odd_epoch_says_nothing_two_of_three_do() -> None:
+    sound, odd = gan(epoch=18), gan(epoch=19, gradient_norm=9.0)
+    assert word_of([sound, odd, gan(epoch=20)], YARDSTICK) == ""
+    assert "gradient norm is 9" in word_of([sound, odd, odd], YARDSTICK)
+
+
+def test_at_lambda_one_reconstructions_are_not_held_against_the_mean_image() -> None:
+    assert word_of([encoder(20, 60.0, 70.0, score=500.0)], replace(YARDSTICK, feature_weight=1.0)) == ""
+
+
+def test_a_validation_loss_that_left_its_lowest_long_ago_is_said_with_the_epoch() -> None:
+    falling = [encoder(i, 100.0 - i, 100.0 - i) for i in range(1, 11)]
+    rising = [encoder(i, 100.0 - i, 80.0 + i) for i in range(11, 21)]
+    assert word_of(falling, YARDSTICK) == ""
+    assert word_of([*falling, *rising[:4]], YARDSTICK) == ""  # four epochs are no trend
+    word = word_of([*falling, *rising], YARDSTICK)
+    assert word.startswith("validation loss rises since epoch 10 (overfitting): 90 then, 99 now")
+    both = [encoder(i, 80.0 + i, 80.0 + i) for i in range(11, 21)]
+    assert word_of([*falling, *both], YARDSTICK) == ""  # the training loss rises too: another trouble
+
+
+def test_the_verdict_is_that_of_each_stages_last_epoch() -> None:
+    def said(record: Any, word: str) -> Any:
+        return record | {"word": word}
+
+    early = said(gan(epoch=5), "the sky falls")
+    assert verdict_of([early, said(gan(), ""), said(encoder(20, 1.0, 1.0), "")]) == "trained soundly"
+    assert verdict_of([said(gan(), "a"), said(encoder(20, 1.0, 1.0), "b")]) == "a; and b"
+    assert verdict_of([said(gan(), "a"), said(encoder(20, 1.0, 1.0), "a")]) == "a"
+
+
+# ------------------------------------------------------------------------------------------------ forced, for real
+def test_a_generator_that_makes_one_image_is_reported_as_collapsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deaf(*arguments: Any) -> WGAN:
+        model = build(*arguments)
+        model.generator.expand.weight.data.zero_()
+        model.generator.expand.bias.data.fill_(0.1)
+        return model
+
+    monkeypatch.setattr(train, "build", deaf)
+    _, results = finish(train.run(replace(SMALL, learning_rate=1e-7), workspace(tmp_path, blobs(24))))
+    records = [json.loads(line) for line in (tmp_path / HISTORY).read_text().splitlines()]
+    assert all(record["spread"] < 0.01 for record in records)
+    assert "the generator makes one image for every z (collapse)" in results["verdict"]
+
+
+def test_a_loss_that_blows_up_is_in_the_history_and_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"training the GAN stopped in epoch \d: .* is no number .*voorwerp check"):
+        finish(train.run(replace(SMALL, epochs=4, learning_rate=1e30), workspace(tmp_path, blobs(24))))
+    last = json.loads((tmp_path / HISTORY).read_text().splitlines()[-1])
+    assert None in last["train"].values()
+    assert "is no number" in last["word"]
+
+
+# ------------------------------------------------------------------------------------------------- what is written
+def test_the_history_has_both_stages_with_training_and_validation(tmp_path: Path) -> None:
+    finish(train.run(SMALL, workspace(tmp_path, blobs(24))))
+    records = [json.loads(line) for line in (tmp_path / HISTORY).read_text().splitlines()]
+    assert [(r["stage"], r["epoch"], r["of"]) for r in records] == [
+        ("gan", 1, 2),
+        ("gan", 2, 2),
+        ("encoder", 1, 2),
+        ("encoder", 2, 2),
+    ]
+    names = {"stage", "epoch", "of", "train", "validation", "spread", "images_per_second", "seconds", "word"}
+    assert all(set(record) == names for record in records)
+    assert set(records[0]["train"]) == {"critic_loss", "generator_loss", "gradient_norm"}
+    assert set(records[0]["validation"]) == {"critic_loss", "gradient_norm"}
+    assert set(records[2]["train"]) == set(records[2]["validation"]) == {"encoder_loss", "image_score", "feature_score"}
+    whole = records[3]["train"]
+    assert whole["encoder_loss"] == pytest.approx(0.8 * whole["image_score"] + 0.2 * whole["feature_score"], rel=1e-5)
+
+
+def test_without_validation_images_there_are_no_validation_losses(tmp_path: Path) -> None:
+    _, results = finish(train.run(replace(SMALL, validation=0.0), workspace(tmp_path, blobs(24))))
+    records = [json.loads(line) for line in (tmp_path / HISTORY).read_text().splitlines()]
+    assert all(record["validation"] == {} for record in records)
+    assert results["n_validation"] == 0
+
+
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_grids_are_three_rows_of_eight_at_their_own_pixels(tmp_path: Path, bands: int) -> None:
+    images = blobs(24, bands=bands)
+    finish(train.run(SMALL, workspace(tmp_path, images)))
+    scale = json.loads((tmp_path / "grids" / "scale.json").read_text())
+    assert scale["residual_white"] > 0
+    assert {path.name for path in (tmp_path / "grids").glob("*.png")} == {f"0000{i}.png" for i in (1, 2, 3, 4)}
+    for name in ("00001.png", "00004.png"):
+        with Image.open(tmp_path / "grids" / name) as picture:
+            assert picture.size == (8 * 32, 3 * 32)
+            pixels = np.asarray(picture)
+        first = images[int(scale["subject_ids"][0])]
+        rgb = {1: (0, 0, 0), 3: (0, 1, 2), 5: (4, 2, 0)}[bands]
+        assert np.array_equal(pixels[:32, :32], first[..., rgb])
+
+
+def test_a_long_training_has_at_most_sixty_grids_and_one_at_the_end_of_each_stage() -> None:
+    for n_gan, n_encoder in ((1, 1), (30, 31), (500, 500), (59, 2), (7, 1000)):
+        total = n_gan + n_encoder
+        due = [i for i in range(1, total + 1) if is_due(i, total, is_last=i in (n_gan, total))]
+        assert len(due) <= 60
+        assert {n_gan, total} <= set(due)
