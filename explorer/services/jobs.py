@@ -328,7 +328,7 @@ class JobService:
         return run_id
 
     def resume(self, run_id: str, who: str) -> None:
-        """Go on with a run that was interrupted, cancelled or failed: finished shards stay, a training starts anew.
+        """Go on with a run that was interrupted, cancelled or failed, from its finished shards or last saved state.
 
         Raises
         ------
