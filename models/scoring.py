@@ -2,7 +2,7 @@
 
 The scores are those of Mantha et al. 2024: z = E(x), x' = G(z); sums over pixels and over the critic's features of
 squared differences, one number per image (`models.wgan.image_score`, `feature_score`, `anomaly_score`). Higher is more
-anomalous.
+anomalous. `models.scorer` says what the scores of preset "compact" do otherwise.
 """
 
 import copy
@@ -11,8 +11,9 @@ import json
 import shutil
 import time
 from collections.abc import Generator, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +38,8 @@ from models.artifacts import (
 from models.mixing import Mode, center_and_spread, mix
 from models.progress import Progress
 from models.reading import is_constant, read_ahead, sample_of
-from models.wgan import WGAN, Architecture, anomaly_score, feature_score, image_score
+from models.scorer import PRESETS, Scorer
+from models.wgan import WGAN, Architecture, anomaly_score
 
 SHARD = 4096  # images in one of parts/NNNNN.npz: what a killed run loses at most
 
@@ -87,7 +89,8 @@ def load_checkpoint(folder: Path, preprocessing: Mapping[str, Any] | None = None
             about = json.loads((file.metadata() or {})["voorwerp"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         model = WGAN(Architecture(**about["network"]))
-        model.load_state_dict(weights)
+        no_axes = {"latent_mean": model.latent_mean, "latent_axes": model.latent_axes}  # kept since they are used
+        model.load_state_dict(no_axes | weights)
         trained_on = dict(about["preprocessing"])
     except SafetensorError as error:
         raise ArtifactError(f"{path} is not a whole safetensors file ({error})") from None
@@ -116,16 +119,16 @@ def _spell(value: Any) -> str:
 
 
 class Reconstructor:
-    """A loaded network that answers x' = G(E(x)), and where the critic sees a difference, for images as stored."""
+    """A loaded network that answers what it makes of images as stored, and where its critic sees a difference."""
 
-    def __init__(self, model: WGAN, device: str = "auto") -> None:
+    def __init__(self, scorer: Scorer, device: str = "auto") -> None:
         self.device = pick_device(device)
-        self.model = model.eval().to(self.device)
+        self.scorer = scorer.eval().to(self.device)
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """Reconstruct uint8 (n, H, W, C) as uint8 of the same shape."""
         with torch.inference_mode():
-            x = self.model.reconstruct(self._taken(images))
+            x = self.scorer.reconstruct(self._taken(images))
         return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
     def feature_residual(self, images: np.ndarray) -> np.ndarray:
@@ -138,34 +141,54 @@ class Reconstructor:
 
         Returns
         -------
-        float32 (n, side, side), side = H / 16: squared differences of the critic's last feature maps, summed over their
-        channels. They sum to S_feature of the image. Cell (i, j) is centered on pixel (16 i, 16 j) and sees 30 px
-        around it, so that borders are not sharp.
+        float32 (n, side, side), side = H / 16, or H / 2^stage where the score takes an earlier stage: squared
+        differences of the critic's feature maps, summed over channels and weighted as in the score. They sum to
+        S_feature of the image. Cell (i, j) is centered on pixel (i, j) · H / side and sees what is around it (of stage
+        4, 30 px), so that borders are not sharp.
         """
-        model, architecture = self.model, self.model.architecture
         with torch.inference_mode():
-            x = self._taken(images)
-            difference = model.critic.features(x) - model.critic.features(model.reconstruct(x))  # (n, 18432)
-        side = architecture.side
-        return difference.square().view(len(images), -1, side, side).sum(1).cpu().numpy()
+            return self.scorer.feature_residual(self._taken(images)).cpu().numpy()
 
     def _taken(self, images: np.ndarray) -> Tensor:
-        architecture = self.model.architecture
+        architecture = self.scorer.model.architecture
         expected = (architecture.size, architecture.size, architecture.bands)
         if images.ndim != 4 or images.shape[1:] != expected or images.dtype != np.uint8:
             raise ArtifactError(f"images are {images.dtype} {images.shape}; uint8 (n, {expected}) is expected")
         return to_tensor(images, self.device)
 
 
-def load_model(folder: Path, preprocessing: Mapping[str, Any], device: str = "auto") -> Reconstructor:
+def load_model(
+    folder: Path, preprocessing: Mapping[str, Any], score_config: Mapping[str, Any] | None = None, device: str = "auto"
+) -> Reconstructor:
     """The network of the training run in `folder`, ready to reconstruct crops made by `preprocessing`.
+
+    Parameters
+    ----------
+    score_config
+        The config of the score run whose reconstructions are asked for; None reconstructs as published.
 
     Raises
     ------
     ArtifactError
-        As `load_checkpoint`.
+        As `load_checkpoint`, or the network cannot be used in that way.
     """
-    return Reconstructor(load_checkpoint(folder, preprocessing), device)
+    return Reconstructor(scorer_of(load_checkpoint(folder, preprocessing), score_config or {"preset": "paper"}), device)
+
+
+def scorer_of(model: WGAN, config: Mapping[str, Any]) -> Scorer:
+    """The network as a score run's config uses it; runs from before there were presets are as published.
+
+    Raises
+    ------
+    ArtifactError
+        The network has no principal axes.
+    """
+    settings = PRESETS[config.get("preset", "paper")]
+    told = {name: config[name] for name in settings._fields if config.get(name) is not None}
+    try:
+        return Scorer(model, settings._replace(**told))
+    except ValueError as error:
+        raise ArtifactError(str(error)) from None
 
 
 # ------------------------------------------------------------------------------------------------- one batch
@@ -189,7 +212,7 @@ def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
     return x.permute(0, 3, 1, 2).to(torch.float32) / 255
 
 
-def score_batch(model: WGAN, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def score_batch(scorer: Scorer, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Score uint8 (B, H, W, C).
 
     Networks run in the precision of the model's weights; differences and sums are float32.
@@ -199,25 +222,22 @@ def score_batch(model: WGAN, images: np.ndarray) -> tuple[np.ndarray, np.ndarray
     latents, image_scores, feature_scores
         float32 (B, latent_size), (B,), (B,).
     """
-    weight = model.critic.judge.weight
-    x = to_tensor(images, weight.device)
-    z = model.encoder(x.to(weight.dtype))
-    reconstruction = model.generator(z)  # float32
-    features = model.critic.features(torch.cat([x, reconstruction]).to(weight.dtype))
-    scores = image_score(x, reconstruction), feature_score(features[: len(x)], features[len(x) :])
-    return z.float().cpu().numpy(), scores[0].cpu().numpy(), scores[1].cpu().numpy()
+    latents, image, feature = scorer(to_tensor(images, scorer.pixel_weights.device))
+    return latents.cpu().numpy(), image.cpu().numpy(), feature.cpu().numpy()
 
 
-def prepare(model: WGAN, device: torch.device, precision: str) -> WGAN:
-    """A copy of the model for scoring: on `device`, in `precision`, weights in channels-last order."""
+def prepare(scorer: Scorer, device: torch.device, precision: str) -> Scorer:
+    """A copy for scoring: on `device`, the networks in `precision` and channels-last order."""
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    return copy.deepcopy(model).eval().to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    copied = copy.deepcopy(scorer).eval().to(device)
+    copied.model.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return copied
 
 
-def score_images(model: WGAN, images: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def score_images(scorer: Scorer, images: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `score_batch`, for any number of images, `batch` at a time."""
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        parts = [score_batch(model, images[i : i + batch]) for i in range(0, len(images), batch)]
+        parts = [score_batch(scorer, images[i : i + batch]) for i in range(0, len(images), batch)]
     latents, image, feature = (np.concatenate(part) for part in zip(*parts, strict=True))
     return latents, image, feature
 
@@ -235,7 +255,7 @@ def agreement(reference: np.ndarray, scores: np.ndarray, top: float = TOP) -> tu
     return (1.0 if np.array_equal(a, b) else 0.0) if constant else float(np.corrcoef(a, b)[0, 1]), overlap
 
 
-def choose_precision(model: WGAN, device: torch.device, blocks: Iterable[np.ndarray], batch: int) -> dict[str, Any]:
+def choose_precision(scorer: Scorer, device: torch.device, blocks: Iterable[np.ndarray], batch: int) -> dict[str, Any]:
     """Whether bfloat16 may stand for float32 on images like those in `blocks`, and whether it pays.
 
     It may where, for the image, feature and anomaly score alike, Spearman ≥ .9999 and the top 1 % overlaps by ≥ 99 %.
@@ -245,7 +265,7 @@ def choose_precision(model: WGAN, device: torch.device, blocks: Iterable[np.ndar
     dict
         ``precision``, ``reason``, ``speed_ratio``, and where compared ``spearman``, ``top_overlap``, ``n_checked``.
     """
-    candidates = {name: prepare(model, device, name) for name in ("float32", "bfloat16")}
+    candidates = {name: prepare(scorer, device, name) for name in ("float32", "bfloat16")}
     found: dict[str, Any] = {"precision": "float32"}
     scores: dict[str, list[np.ndarray]] = {name: [] for name in candidates}
     for number, block in enumerate(blocks):
@@ -266,7 +286,7 @@ def choose_precision(model: WGAN, device: torch.device, blocks: Iterable[np.ndar
     return found | {"reason": "bfloat16 ranks differently"}
 
 
-def speed_ratio(slower: WGAN, faster: WGAN, images: np.ndarray, batch: int) -> float:
+def speed_ratio(slower: Scorer, faster: Scorer, images: np.ndarray, batch: int) -> float:
     """How many times faster the second scores `images`."""
     seconds = []
     for candidate in (slower, faster):
@@ -282,6 +302,14 @@ def speed_ratio(slower: WGAN, faster: WGAN, images: np.ndarray, batch: int) -> f
 class Config(Protocol):
     """See `explorer.kinds.score.ScoreConfig`."""
 
+    @property
+    def preset(self) -> str: ...
+    @property
+    def latent_axes(self) -> int | None: ...
+    @property
+    def center(self) -> float | None: ...
+    @property
+    def feature_stage(self) -> int | None: ...
     @property
     def feature_weight(self) -> float: ...
     @property
@@ -315,6 +343,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     images, n = workspace.images, len(workspace.images)
     torch.set_num_threads(workspace.threads)
     model = load_checkpoint(workspace.parents["train"], workspace.preprocessing)
+    scorer = scorer_of(model, asdict(cast(Any, config)))
     device = pick_device(config.device)
     split_of = read_split(workspace.parents["train"])
 
@@ -323,6 +352,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     fixed = {
         "n": n,
         "weights": fingerprint(model),
+        "settings": list(scorer.settings),
         "precision_asked": config.precision,
         "device": device.type,
         "batch": config.batch,
@@ -338,10 +368,10 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         else:
             yield Progress(0, n, "comparing bfloat16 with float32")
             sample = sample_of(images, min(max(n // 8, SHARD), 20_000))
-            plan["choice"] = choose_precision(model, device, sample, config.batch)
+            plan["choice"] = choose_precision(scorer, device, sample, config.batch)
         write_json(plan_path, plan)
 
-    network = prepare(model, device, plan["choice"]["precision"])
+    network = prepare(scorer, device, plan["choice"]["precision"])
     started, fresh, rate = time.perf_counter(), 0, 0.0
     edges = list(range(0, n, SHARD))
     for number, start in enumerate(edges):
@@ -365,6 +395,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     results = join(workspace, [parts / f"{number:05d}.npz" for number in range(len(edges))], config)
     shutil.rmtree(parts)
     choice = plan["choice"]
+    results |= scorer.settings._asdict()
     return results | {"n_images": n, "images_per_second": round(rate, 1), "device": device.type, **choice}
 
 

@@ -41,6 +41,7 @@ from models.wgan import WGAN, Architecture, EncoderActivation, build, critic_los
 
 MEMORY_SHARE = 0.4  # of the free memory that the training images may take; above, they are read from a scratch file
 SAMPLE = 4096  # images from which the mean image and the spread of the real ones are taken
+MANY = 20_000  # images whose latent vectors give the principal axes
 
 
 class Config(Protocol):
@@ -467,6 +468,8 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
                         grids.write_reconstructed(done, reconstruct(model, images[shown]))
                 rate = {"images_per_second": epoch.images_per_second}
                 yield Progress(done, total, message, metrics_of(record) | rate)
+            if stage == "encoder":
+                model.find_axes(encode(model, images, rows, recipe.encoder_batch))
             bookmark.save()
         before += n_epochs
     records = bookmark.history.records
@@ -534,6 +537,15 @@ def reconstruct(model: WGAN, images: np.ndarray) -> np.ndarray:
     """uint8 (n, H, W, C) for the same."""
     with torch.inference_mode():
         return to_pixels(model.reconstruct(to_tensor(images, model.critic.judge.weight.device)).cpu())
+
+
+def encode(model: WGAN, images: np.ndarray, rows: np.ndarray, batch: int) -> Tensor:
+    """Latent vectors (n, latent_size) of ``images[rows]``, or of `MANY` of them at even steps."""
+    rows = rows[:: math.ceil(len(rows) / MANY)]
+    device = model.critic.judge.weight.device
+    with torch.inference_mode():
+        parts = [model.encoder(to_tensor(images[rows[i : i + batch]], device)) for i in range(0, len(rows), batch)]
+    return torch.cat(parts)
 
 
 def to_pixels(images: Tensor) -> np.ndarray:

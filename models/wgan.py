@@ -107,10 +107,10 @@ class Critic(nn.Module):
         self.stages = nn.ModuleList(nn.Conv2d(c[i], c[i + 1], 5, stride=2, padding=2) for i in range(STAGES))
         self.judge = nn.Linear(architecture.n_features, 1)
 
-    def features(self, x: Tensor) -> Tensor:
-        """Activations of the last convolution, flattened: (B, 18432)."""
-        for stage in self.stages:  # (B, 64, 48, 48) (B, 128, 24, 24) (B, 256, 12, 12) (B, 512, 6, 6)
-            x = nn.functional.leaky_relu(stage(x), 0.2)
+    def features(self, x: Tensor, stage: int = STAGES) -> Tensor:
+        """Activations of convolution `stage`, 1 to 4, flattened; of the last: (B, 18432)."""
+        for convolution in self.stages[:stage]:  # (B, 64, 48, 48) (B, 128, 24, 24) (B, 256, 12, 12) (B, 512, 6, 6)
+            x = nn.functional.leaky_relu(convolution(x), 0.2)
         return x.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -135,7 +135,17 @@ class Encoder(nn.Module):
 
 
 class WGAN(nn.Module):
-    """The three networks under one roof, so that one checkpoint holds them."""
+    """The three networks under one roof, so that one checkpoint holds them.
+
+    Attributes
+    ----------
+    latent_mean, latent_axes
+        (128,) and (128, 128): mean and principal axes, a row each and the largest variance first, of the latent vectors
+        of the training images. Zeros until the encoder is trained.
+    """
+
+    latent_mean: Tensor
+    latent_axes: Tensor
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -143,11 +153,21 @@ class WGAN(nn.Module):
         self.generator = Generator(architecture)
         self.critic = Critic(architecture)
         self.encoder = Encoder(architecture)
+        self.register_buffer("latent_mean", torch.zeros(architecture.latent_size))
+        self.register_buffer("latent_axes", torch.zeros(architecture.latent_size, architecture.latent_size))
         self.apply(initialize)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """x' = G(E(x)), (B, C, H, W) in [0, 1]."""
         return self.generator(self.encoder(x))  # type: ignore[no-any-return]
+
+    def find_axes(self, latents: Tensor) -> None:
+        """Take mean and principal axes from the latent vectors of the training images (n, 128)."""
+        points = latents.double()
+        mean = points.mean(0)
+        _, axes = torch.linalg.eigh((points - mean).T @ (points - mean))  # columns, the smallest variance first
+        self.latent_mean.copy_(mean)
+        self.latent_axes.copy_(axes.flip(1).T)
 
 
 def build(architecture: Architecture, seed: int) -> WGAN:

@@ -26,6 +26,35 @@ class ScoreConfig:
             "choices": ("pixels", "latents"),
         },
     )
+    preset: Literal["compact", "paper"] = field(
+        default="compact",
+        metadata={
+            "help": "wgan: compact reconstructs from the 8 principal axes along which the latent vectors vary most and "
+            "weighs residuals around the center; paper: Mantha et al. 2024",
+            "choices": ("compact", "paper"),
+        },
+    )
+    latent_axes: int | None = field(
+        default=None,
+        metadata={"help": "wgan: principal axes to reconstruct from, 0 for all (compact 8, paper 0)", "low": 0},
+    )
+    center: float | None = field(
+        default=None,
+        metadata={
+            "help": "wgan: σ of the Gaussian weight around the center, 0 for equal weights (compact 0.14, paper 0)",
+            "unit": "sides",
+            "low": 0.0,
+            "high": 10.0,
+        },
+    )
+    feature_stage: int | None = field(
+        default=None,
+        metadata={
+            "help": "wgan: the critic's stage whose features are compared (compact 3, paper 4)",
+            "low": 1,
+            "high": 4,
+        },
+    )
     feature_weight: float = field(
         default=0.2,
         metadata={

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from models.artifacts import CHECKPOINT, Workspace
 from models.scoring import save
@@ -32,9 +33,11 @@ def blobs(n: int, size: int = 32, bands: int = 3, seed: int = 0) -> np.ndarray:
     return np.clip(light + random.normal(20, 4, light.shape), 0, 255).astype(np.uint8)
 
 
-def tiny(size: int = 32, bands: int = 3, seed: int = 0, width: int = 4) -> WGAN:
-    """An untrained network."""
-    return build(Architecture(size, bands, width, latent_size=8), seed).eval()
+def tiny(size: int = 32, bands: int = 3, seed: int = 0, width: int = 4, latent_size: int = 8) -> WGAN:
+    """An untrained network with the principal axes of random latent vectors."""
+    model = build(Architecture(size, bands, width, latent_size), seed).eval()
+    model.find_axes(torch.randn(200, latent_size, generator=torch.Generator().manual_seed(seed)))
+    return model
 
 
 def trained(folder: Path, model: WGAN, preprocessing: dict[str, Any] | None = None) -> Path:

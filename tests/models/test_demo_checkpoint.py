@@ -29,7 +29,7 @@ def test_it_is_small_and_the_file_its_run_describes() -> None:
 def test_it_reconstructs_the_galaxies_better_than_their_mean_does() -> None:
     run = Run.read(DEMO / RUN_JSON)
     model = scoring.load_model(DEMO, run.preprocessing, device="cpu")
-    size = model.model.architecture.size
+    size = model.scorer.model.architecture.size
     sources, pixels = detect((str(HUBBLE),), Reading()), np.asarray(Image.open(HUBBLE))
     x, y = np.rint(sources["x"]).astype(int) - size // 2, np.rint(sources["y"]).astype(int) - size // 2
     inside = (x >= 0) & (y >= 0) & (x + size <= pixels.shape[1]) & (y + size <= pixels.shape[0])

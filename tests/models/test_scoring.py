@@ -1,6 +1,7 @@
 """Scores against the published formula one image at a time; checkpoints; resuming; precision."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import torch
 from explorer.kinds.score import ScoreConfig
 from models import reading, scoring
 from models.artifacts import CHECKPOINT, ArtifactError, read_latents
+from models.scorer import PRESETS, Scorer
 from models.wgan import WGAN
 from tests.models.networks import PREPROCESSING, blobs, finish, tiny, trained, workspace
+
+COMPACT = PRESETS["compact"]
 
 
 def published(model: WGAN, image: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -34,7 +38,7 @@ def table(folder: Path) -> pd.DataFrame:
 def test_scores_are_the_published_ones(tmp_path: Path) -> None:
     model, images = tiny(), blobs(9)
     train = trained(tmp_path / "train", model)
-    finish(scoring.run(ScoreConfig(batch=4), workspace(tmp_path / "score", images, train, first_id=40)))
+    finish(scoring.run(ScoreConfig(preset="paper", batch=4), workspace(tmp_path / "score", images, train, first_id=40)))
     found, latents = table(tmp_path / "score"), read_latents(tmp_path / "score")
     assert found["subject_id"].tolist() == list(range(40, 49))
     for i, image in enumerate(images):
@@ -46,6 +50,60 @@ def test_scores_are_the_published_ones(tmp_path: Path) -> None:
     assert found["quality"].eq("ok").all()
     assert found["split"].eq("unseen").all()
     assert not (tmp_path / "score" / "parts").exists()
+
+
+def compact(model: WGAN, image: np.ndarray) -> tuple[float, float]:
+    """S_image and S_feature of preset "compact" of one image, summed pixel by pixel and cell by cell."""
+    k, sigma, stage = COMPACT
+    with torch.no_grad():
+        x = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None]
+        z = model.encoder(x)[0] - model.latent_mean
+        kept = sum((z @ axis) * axis for axis in model.latent_axes[:k])
+        made = model.generator((model.latent_mean + kept)[None])
+        pixels = (x - made)[0].numpy()
+        shape = (1, -1, len(image) >> stage, len(image) >> stage)
+        features = (model.critic.features(x, stage) - model.critic.features(made, stage)).view(shape)[0].numpy()
+    sums = []
+    for residual in (pixels, features):
+        total, side = 0.0, residual.shape[1]
+        for i in range(side):
+            for j in range(side):
+                r = np.hypot(*(np.array([i, j]) * len(image) / side - (len(image) - 1) / 2)) / len(image)
+                total += math.exp(-(r**2) / (2 * sigma**2)) * (residual[:, i, j] ** 2).sum()
+        sums.append(total)
+    return sums[0], sums[1]
+
+
+def test_compact_scores_are_of_few_axes_and_around_the_center(tmp_path: Path) -> None:
+    model, images = tiny(latent_size=12), blobs(5)
+    train = trained(tmp_path / "train", model)
+    _, results = finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", images, train)))
+    assert (results["latent_axes"], results["center"], results["feature_stage"]) == COMPACT
+    found = table(tmp_path / "score")
+    for i, image in enumerate(images):
+        s_image, s_feature = compact(model, image)
+        assert found["image_score"][i] == pytest.approx(s_image, rel=1e-3)
+        assert found["feature_score"][i] == pytest.approx(s_feature, rel=1e-3)
+        assert published(model, image)[1] > 1.2 * s_image
+    loaded = scoring.load_model(train, PREPROCESSING, {"preset": "compact"}, "cpu")
+    np.testing.assert_allclose(loaded.feature_residual(images).sum((1, 2)), found["feature_score"], rtol=1e-3)
+    assert (loaded.reconstruct(images) != scoring.load_model(train, PREPROCESSING).reconstruct(images)).any()
+
+
+def test_settings_of_ones_own_go_before_the_presets(tmp_path: Path) -> None:
+    train = trained(tmp_path / "train", tiny())
+    config = ScoreConfig(preset="paper", center=0.5, latent_axes=2)
+    _, results = finish(scoring.run(config, workspace(tmp_path / "score", blobs(3), train)))
+    assert (results["latent_axes"], results["center"], results["feature_stage"]) == (2, 0.5, 4)
+
+
+def test_a_network_without_axes_is_scored_as_published_only(tmp_path: Path) -> None:
+    model = tiny(latent_size=12)
+    model.latent_axes.zero_()
+    train = trained(tmp_path / "train", model)
+    with pytest.raises(ArtifactError, match="no principal axes of its latent vectors; train again, or take preset paper"):
+        finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", blobs(3), train)))
+    finish(scoring.run(ScoreConfig(preset="paper"), workspace(tmp_path / "score", blobs(3), train)))
 
 
 def test_the_feature_weight_is_the_users(tmp_path: Path) -> None:
@@ -72,8 +130,9 @@ def test_standardised_scores_are_mixed_and_what_they_were_standardised_by_is_kep
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_a_score_does_not_depend_on_its_batch(batch: int) -> None:
     model, images = tiny(), blobs(10)
-    together = scoring.score_images(scoring.prepare(model, torch.device("cpu"), "float32"), images, 10)
-    apart = scoring.score_images(scoring.prepare(model, torch.device("cpu"), "float32"), images, batch)
+    scorer = scoring.prepare(Scorer(model, COMPACT), torch.device("cpu"), "float32")
+    together = scoring.score_images(scorer, images, 10)
+    apart = scoring.score_images(scorer, images, batch)
     for a, b in zip(together, apart, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
@@ -205,7 +264,7 @@ def test_reconstructions_are_images_like_those_given(tmp_path: Path) -> None:
 
 def test_the_map_of_the_feature_residual_sums_to_the_feature_score() -> None:
     model, images = tiny(), blobs(5)
-    residual = scoring.Reconstructor(model, "cpu").feature_residual(images)
+    residual = scoring.Reconstructor(Scorer(model), "cpu").feature_residual(images)
     assert (residual.shape, residual.dtype) == ((5, 2, 2), np.float32)
     expected = [published(model, image)[2] for image in images]
     np.testing.assert_allclose(residual.sum((1, 2)), expected, rtol=1e-4)
@@ -218,8 +277,9 @@ def test_the_feature_residual_is_where_the_difference_is(monkeypatch: pytest.Mon
         return made
 
     model, images = tiny(size=64), blobs(1, 64)
-    monkeypatch.setattr(model, "reconstruct", spoilt)
-    (residual,) = scoring.Reconstructor(model, "cpu").feature_residual(images)
+    scorer = Scorer(model)
+    monkeypatch.setattr(scorer, "reconstruct", spoilt)
+    (residual,) = scoring.Reconstructor(scorer, "cpu").feature_residual(images)
     assert residual.shape == (4, 4)
     centers = 16 * np.arange(4)
     sees_it = (abs(centers - 4) <= 30)[:, None] & (abs(centers - 60) <= 30)
@@ -263,7 +323,7 @@ def choice(monkeypatch: pytest.MonkeyPatch, error: float, seconds: dict[str, flo
     monkeypatch.setattr(scoring, "score_images", fake)
     monkeypatch.setattr(scoring, "prepare", lambda model, device, precision: precision)
     monkeypatch.setattr(scoring.time, "perf_counter", lambda: clock[0])
-    return scoring.choose_precision(tiny(), torch.device("cpu"), [np.zeros((500, 32, 32, 3), np.uint8)] * 2, 64)
+    return scoring.choose_precision(Scorer(tiny()), torch.device("cpu"), [np.zeros((500, 32, 32, 3), np.uint8)] * 2, 64)
 
 
 def test_bfloat16_is_taken_where_it_is_faster_and_ranks_alike(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,10 +376,10 @@ def test_a_sample_comes_from_all_over_the_survey() -> None:
 def test_scoring_leaves_cudnn_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def batch(model: WGAN, images: np.ndarray) -> tuple[np.ndarray, ...]:
+    def batch(scorer: Scorer, images: np.ndarray) -> tuple[np.ndarray, ...]:
         seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
         return (np.zeros((len(images), 1), np.float32),) * 3
 
     monkeypatch.setattr(scoring, "score_batch", batch)
-    scoring.score_images(tiny(), blobs(2), batch=2)
+    scoring.score_images(Scorer(tiny()), blobs(2), batch=2)
     assert seen == [(True, False)]

@@ -32,7 +32,7 @@ def test_training_writes_a_checkpoint_that_scores(tmp_path: Path) -> None:
     assert results["validation_loss"] == records[3].metrics["validation_loss"]
     assert (results["n_train"], results["n_validation"]) == (36, 4)
 
-    finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", images, tmp_path / "train")))
+    finish(scoring.run(ScoreConfig(preset="paper"), workspace(tmp_path / "score", images, tmp_path / "train")))
     scores = pd.read_parquet(tmp_path / "score" / "scores.parquet")
     assert scores["split"].value_counts().to_dict() == {"train": 36, "validation": 4}
     means = scores[scores["split"] == "validation"].mean(numeric_only=True)
