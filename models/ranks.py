@@ -178,9 +178,9 @@ def agreement(members: Sequence[Member], combined: Combined) -> dict[str, Any]:
     for (i, a), (j, b) in itertools.combinations(enumerate(members), 2):
         found = float(combined.spearman[i, j]), float(combined.top1_overlap[i, j])
         pairs.append({"a": a.run_id, "b": b.run_id, **_named(found)})
-        if a.setting == b.setting:
+        if a.setting == b.setting and a.seed != b.seed:
             groups["over_seeds"].setdefault(a.setting, []).append(found)
-        elif a.seed == b.seed and a.seed is not None:
+        elif a.setting != b.setting and a.seed is not None and a.seed == b.seed:
             groups["over_settings"].setdefault(str(a.seed), []).append(found)
     means = {
         name: {key: {"n_pairs": len(found), **_named(np.mean(found, 0))} for key, found in group.items()}

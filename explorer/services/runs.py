@@ -125,7 +125,7 @@ class Runs:
             unsaid = {"method", "on", "seed"} if run.kind == "score" else set()
             unsaid |= {"lambda_mode"} if run.config.get("lambda_mode") == "raw" else set()
         else:
-            unsaid = {"feature_weight", "lambda_mode"}  # one score: nothing to mix
+            unsaid = {"preset", "feature_weight", "lambda_mode"}  # one score: nothing to mix
         config = {name: value for name, value in run.config.items() if name not in unsaid}
         if training := known.get(run.inputs.get("train", "")):
             config["seed"] = training.seed
