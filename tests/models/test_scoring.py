@@ -101,7 +101,7 @@ def test_a_network_without_axes_is_scored_as_published_only(tmp_path: Path) -> N
     model = tiny(latent_size=12)
     model.latent_axes.zero_()
     train = trained(tmp_path / "train", model)
-    with pytest.raises(ArtifactError, match="no principal axes of its latent vectors; train again, or take preset paper"):
+    with pytest.raises(ArtifactError, match="no principal axes of its latent vectors; train again"):
         finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", blobs(3), train)))
     finish(scoring.run(ScoreConfig(preset="paper"), workspace(tmp_path / "score", blobs(3), train)))
 
