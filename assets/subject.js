@@ -57,7 +57,7 @@ export function render({model, el}) {
   const feature_map = src => {
     const figure = picture("", "Feature residual", "Where the critic sees a difference between crop and reconstruction");
     const [image, caption] = figure.children;
-    figure.title = "Where the critic’s features of crop and reconstruction differ: squared, summed over channels, in cells of 16 px that see 30 px around them; black is 0, brightest the highest here. It sums to the feature score.";
+    figure.title = "Where the critic’s features of crop and reconstruction differ: squared, summed over channels, weighted as in the score, in the cells of its feature maps; black is 0, brightest the highest here. It sums to the feature score.";
     fetch(src, {credentials: "same-origin"}).then(async answer => {
       if (!answer.ok) throw new Error();
       const url = URL.createObjectURL(await answer.blob());

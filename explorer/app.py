@@ -174,13 +174,13 @@ class Session:
         of_map = maps[state.map_id].inputs.get("score", "") if state.map_id else ""
         wanted = (given.get("run"), info.default_run, of_map, next(iter(runs), ""))
         state.run_id = next((r for r in wanted if r in runs), "")
-        colors = explore.colors(state.run_id)
+        colors, orders = explore.colors(state.run_id, state.map_id), explore.colors(state.run_id)
         default = explore.default_color(state.run_id)
         state.color = given["color"] if given.get("color") in colors else default
         for name in ("aggregate", "norm", "lambda_mode"):
             if given.get(name) in state.param[name].objects:
                 setattr(state, name, given[name])
-        state.sort = given["sort"] if given.get("sort") in colors else ("" if default == "count" else default)
+        state.sort = given["sort"] if given.get("sort") in orders else ("" if default == "count" else default)
         try:
             state.lambda_ = min(1.0, max(0.0, float(given.get("lambda", 0.2))))
         except ValueError:
@@ -207,11 +207,11 @@ class Session:
 
     def _fit_to_run(self) -> None:
         """Another run has other scores: a coloring and an order that it lacks give way to its default."""
-        state, colors = self.state, self.explore.colors(self.state.run_id)
+        state, orders = self.state, self.explore.colors(self.state.run_id)
         default = self.explore.default_color(state.run_id)
-        if state.color not in colors:
+        if state.color not in self.explore.colors(state.run_id, state.map_id):
             state.color = default
-        if state.sort and state.sort not in colors:
+        if state.sort and state.sort not in orders:
             state.sort = "" if default == "count" else default
         self._fit_mode()
 

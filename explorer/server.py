@@ -388,11 +388,11 @@ class ReconstructionRoute(Route):
     residual = False
 
     def model(self) -> str:
-        """The training behind the score run."""
+        """The score run, which a training stands behind."""
         run = self.explore.runs().get(self.run_id())
         if run is None or "train" not in run.inputs:
             raise HTTPError(404, "this run has no model that reconstructs")
-        return run.inputs["train"]
+        return run.run_id
 
     async def answer(self, *path: str) -> tuple[bytes, str]:
         row = self.row(path[0])

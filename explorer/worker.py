@@ -40,6 +40,7 @@ from models.artifacts import (
     COORDINATES,
     PROGRESS,
     RESUME,
+    RUN_JSON,
     SCORES,
     ArtifactError,
     Run,
@@ -301,12 +302,18 @@ class Networks:
         self._loaded: OrderedDict[str, Any] = OrderedDict()
 
     def answer(self, run_id: str, what: str, rows: list[int]) -> np.ndarray:
-        """The "reconstruction", uint8 (n, H, W, C), or the "feature_residual", float32 (n, side, side), of crops."""
+        """The "reconstruction", uint8 (n, H, W, C), or the "feature_residual", float32 (n, side, side), of crops.
+
+        Of a score run as its scores were taken, of a training run as published.
+        """
         survey = self._survey
         if survey.images is None or not all(0 <= row < survey.n for row in rows):
             raise JobError(f"{survey.path} has no image for row {', '.join(map(str, rows))}")
         if run_id not in self._loaded:
-            self._loaded[run_id] = self._load(survey.run_folder(run_id), survey.preprocessing)
+            folder, config = survey.run_folder(run_id), None
+            if (run := Run.read(folder / RUN_JSON)).kind != "train":
+                folder, config = survey.run_folder(run.inputs["train"]), run.config
+            self._loaded[run_id] = self._load(folder, survey.preprocessing, config)
             if len(self._loaded) > 2:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(run_id)

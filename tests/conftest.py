@@ -80,7 +80,7 @@ def finished_survey(image_survey: Path, tmp_path_factory: pytest.TempPathFactory
     """`image_survey` with a tiny network trained, every subject scored and mapped. Shared: copy it to change it."""
     survey = tmp_path_factory.mktemp("finished_survey") / "survey"
     shutil.copytree(image_survey, survey)
-    tiny = ["--epochs", 1, "--encoder-epochs", 1, "--width", 4, "--latent-size", 8, "--device", "cpu"]
+    tiny = ["--epochs", 1, "--encoder-epochs", 1, "--width", 4, "--latent-size", 12, "--device", "cpu"]
     voorwerp("run", survey, "train", *tiny)
     voorwerp("run", survey, "score", "--device", "cpu")
     voorwerp("run", survey, "map", "--n-epochs", 50)

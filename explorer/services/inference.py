@@ -39,7 +39,7 @@ class _Request:
 
 
 class Inference:
-    """Asks the network of a training run what it makes of one subject. Thread-safe; one per server.
+    """Asks the network of a training or score run what it makes of one subject. Thread-safe; one per server.
 
     The worker starts with the first request, or with `warm`, and is started again when it has died.
     """
@@ -60,20 +60,20 @@ class Inference:
             if not self._closed:
                 self._start()
 
-    def reconstruct(self, train_run_id: str, row: int) -> Future[np.ndarray]:
+    def reconstruct(self, run_id: str, row: int) -> Future[np.ndarray]:
         """What the network makes of the crop of `row`: a future of uint8 (H, W, C).
 
         The future fails with a `JobError` when the run has no usable checkpoint, or there is no such row.
         """
-        return self._put(train_run_id, "reconstruction", row)
+        return self._put(run_id, "reconstruction", row)
 
-    def feature_residual(self, train_run_id: str, row: int) -> Future[np.ndarray]:
+    def feature_residual(self, run_id: str, row: int) -> Future[np.ndarray]:
         """Where the critic sees a difference between the crop of `row` and its reconstruction.
 
-        A future of float32 (side, side), side = H / 16; it sums to the feature score. Cell (i, j) is centered on pixel
-        (16 i, 16 j) of the crop. It fails as that of `reconstruct`.
+        A future of float32 (side, side); it sums to the feature score. Cell (i, j) is centered on pixel
+        (i, j) · H / side of the crop. It fails as that of `reconstruct`.
         """
-        return self._put(train_run_id, "feature_residual", row)
+        return self._put(run_id, "feature_residual", row)
 
     def _put(self, run_id: str, what: What, row: int) -> Future[np.ndarray]:
         answer: Future[np.ndarray] = Future()

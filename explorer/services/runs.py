@@ -21,10 +21,8 @@ import orjson
 from explorer.errors import JobError
 from explorer.kinds import kinds
 from explorer.services.jobs import Job, JobService
-from models.artifacts import Run
+from models.artifacts import GRIDS, HISTORY, Run
 
-HISTORY = "history.jsonl"
-GRIDS = "grids"
 SCALE = "scale.json"
 
 #: Settings that are told of a run even where they are the kind's defaults, and how.

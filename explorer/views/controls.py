@@ -97,7 +97,7 @@ class ColorView(Viewer):
 
     def refresh(self) -> None:
         """Offer what the survey and the run have now."""
-        colors = self.explore.colors(self.state.run_id)
+        colors = self.explore.colors(self.state.run_id, self.state.map_id)
         if self.state.color not in colors:
             self.state.color = "count"
         self._color.options = {title: reference for reference, title in colors.items()}

@@ -23,6 +23,8 @@ METHODS = (
     ("score", "--preset", "compact"),
     ("score", "--preset", "paper"),
     ("score", "--method", "pca"),
+    ("score", "--method", "iforest"),
+    ("score", "--method", "knn"),
     ("score", "--method", "iforest", "--on", "latents"),
     ("score", "--method", "knn", "--on", "latents"),
 )

@@ -413,6 +413,11 @@ def test_what_the_network_made_comes_back_as_pixels(finished_survey: Path) -> No
         assert first is again  # kept
         assert not np.array_equal(first, seventh)
 
+        scored = survey.runs("score")[0].run_id  # by few axes of the latent vectors
+        assert not np.array_equal(inference.reconstruct(scored, 0).result(60), first)
+        residual = inference.feature_residual(scored, 0).result(60)
+        assert residual.sum() == pytest.approx(survey.scores(scored)["feature_score"][0], rel=1e-3)
+
         with pytest.raises(JobError, match="20260101-000000-train"):
             inference.reconstruct("20260101-000000-train", 0).result(60)
         with pytest.raises(JobError, match="has no image for row 999"):
