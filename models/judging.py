@@ -29,7 +29,13 @@ class Figure:
     high: float
 
     def __str__(self) -> str:
-        return "–" if np.isnan(self.value) else f"{self.value:.3f} [{self.low:.2f}, {self.high:.2f}]"
+        return self.spell(3, 2)
+
+    def spell(self, digits: int, of_interval: int) -> str:
+        """``.763 [.72, .81]`` with so many digits after the point."""
+        if np.isnan(self.value):
+            return "–"
+        return f"{self.value:.{digits}f} [{self.low:.{of_interval}f}, {self.high:.{of_interval}f}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Judgement:
     n_positive: int
     auc: Figure
     average_precision: Figure
-    found: dict[int, float]
+    found: dict[int, Figure]
 
 
 def judge(
@@ -87,22 +93,16 @@ def judge(
     order = np.argsort(-scores, kind="stable")
     scores, positive, codes = scores[order], positive[order], codes[order]
     ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else np.empty(0, int)
-    one = np.ones((1, len(scores)))
-    auc, precision = areas(one, positive, ends)
-    if np.isnan(auc[0]):
-        drawn = np.full((2, 1), np.nan)
+    plain = figures(np.ones((1, len(scores))), positive, ends, first)[:, 0]
+    if np.isnan(plain[0]):
+        drawn = np.full((len(plain), 1), np.nan)
     else:
         weights = resampled(codes, replicates, np.random.default_rng(seed))
-        drawn = np.concatenate([np.stack(areas(w, positive, ends)) for w in weights], axis=1)
+        drawn = np.concatenate([figures(w, positive, ends, first) for w in weights], axis=1)
         drawn = drawn[:, ~np.isnan(drawn).any(0)]  # a replicate without any positive judges nothing
-    (low_a, high_a), (low_p, high_p) = np.percentile(drawn, [2.5, 97.5], axis=1).T
-    return Judgement(
-        len(scores),
-        int(positive.sum()),
-        Figure(float(auc[0]), float(low_a), float(high_a)),
-        Figure(float(precision[0]), float(low_p), float(high_p)),
-        {k: found_among(positive, ends, k) for k in first},
-    )
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=1)
+    auc, precision, *found = (Figure(*map(float, triple)) for triple in zip(plain, low, high, strict=True))
+    return Judgement(len(scores), int(positive.sum()), auc, precision, dict(zip(first, found, strict=True)))
 
 
 def resampled(codes: np.ndarray, replicates: int, random: np.random.Generator) -> Iterator[np.ndarray]:
@@ -116,8 +116,8 @@ def resampled(codes: np.ndarray, replicates: int, random: np.random.Generator) -
         yield np.bincount(flat.ravel(), minlength=count * n_groups).reshape(count, n_groups)[:, codes].astype(float)
 
 
-def areas(weights: np.ndarray, positive: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """AUC and average precision of subjects in falling order of score, each counted `weights` times.
+def figures(weights: np.ndarray, positive: np.ndarray, ends: np.ndarray, first: Sequence[int]) -> np.ndarray:
+    """AUC, average precision and numbers found of subjects in falling order of score, each counted `weights` times.
 
     Parameters
     ----------
@@ -127,31 +127,23 @@ def areas(weights: np.ndarray, positive: np.ndarray, ends: np.ndarray) -> tuple[
         bool (n,).
     ends
         int (m,): the last place of each run of equal scores.
+    first
+        How far down the list positives are counted; a tie across that place gives its share.
 
     Returns
     -------
-    auc, average_precision
-        float (b,); NaN where a replicate lacks positives or others.
+    float (2 + len(first), b)
+        Areas are NaN where a replicate lacks positives or others.
     """
+    if not len(ends):
+        return np.stack([np.full(len(weights), value) for value in (np.nan, np.nan, *[0.0] * len(first))])
     hits = np.cumsum(weights * positive, axis=1)[:, ends]  # positives down to and with each tie
     misses = np.cumsum(weights * ~positive, axis=1)[:, ends]
-    if not len(ends):
-        return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
     new_hits, new_misses = (np.diff(a, prepend=0, axis=1) for a in (hits, misses))
+    seen, new = hits + misses, new_hits + new_misses
     with np.errstate(invalid="ignore", divide="ignore"):
-        below = misses[:, -1:] - misses + new_misses / 2
-        auc = (new_hits * below).sum(1) / (hits[:, -1] * misses[:, -1])
-        precision = np.where(hits + misses > 0, hits / (hits + misses), 0)
-        average = (new_hits * precision).sum(1) / hits[:, -1]
-    return auc, np.where(np.isnan(auc), np.nan, average)
-
-
-def found_among(positive: np.ndarray, ends: np.ndarray, k: int) -> float:
-    """Positives among the first `k` of a list in falling order; a tie across the place k gives its share."""
-    k = min(k, len(positive))
-    if k == 0:
-        return 0.0
-    end = int(ends[np.searchsorted(ends, k - 1)]) + 1  # places in the list up to the tie's end
-    start = 0 if end == int(ends[0]) + 1 else int(ends[np.searchsorted(ends, k - 1) - 1]) + 1
-    before = float(positive[:start].sum())
-    return before + float(positive[start:end].sum()) * (k - start) / (end - start)
+        auc = (new_hits * (misses[:, -1:] - misses + new_misses / 2)).sum(1) / (hits[:, -1] * misses[:, -1])
+        average = (new_hits * np.where(seen > 0, hits / seen, 0)).sum(1) / hits[:, -1]
+        shares = [np.where(new > 0, np.clip((k - (seen - new)) / new, 0, 1), 0) for k in first]
+    average = np.where(np.isnan(auc), np.nan, average)
+    return np.stack([auc, average, *((new_hits * share).sum(1) for share in shares)])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from explorer.commands.running import SURVEY, Lambda
+from explorer.commands.running import SURVEY, Lambda, who
 
 if TYPE_CHECKING:
     from explorer.services.judging import Verdict
@@ -44,13 +44,14 @@ def judge(
 ) -> None:
     """Judge the scores of SURVEY by how early they bring the subjects whose COLUMN has one of VALUES.
 
-    AUC and average precision with 95 % intervals (bootstrap by duplicate group), and how many are found in the first
-    100, 200 and 400; by what the network saw of the subjects.
+    AUC, average precision and how many are found in the first 100, 200 and 400, with 95 % intervals (bootstrap by
+    duplicate group); by what the network saw of the subjects.
     """
     from explorer.errors import UsageError
+    from explorer.ledger import Ledger
     from explorer.services.explore import Explore
     from explorer.services.judging import is_reference, verdicts
-    from explorer.survey import Survey
+    from explorer.survey import Survey, counted
     from models.mixing import Mode
 
     opened = Survey.open(survey)
@@ -66,7 +67,16 @@ def judge(
         raise UsageError(f"{survey} has no finished score run; `voorwerp run {survey} score` makes one")
     mode: Mode = "standardised" if standardised else "raw"
     mixes = [(value, mode) for value in lambdas]
-    show(list(verdicts(explore, column, values, chosen, mixes, half)), f"{column} = {' or '.join(values)}", half)
+    found = list(verdicts(explore, column, values, chosen, mixes, half))
+    if not found:
+        raise UsageError(f"none of {', '.join(chosen)} has a score to judge")
+    truth = f"{column} = {' or '.join(values)}"
+    show(found, truth, half)
+    if half != "tune":
+        with Ledger(opened.path, opened.info.survey_id) as ledger:
+            ledger.append("reveal", {"truth": truth, "half": half, "runs": chosen}, who=who())
+            times = sum(entry.payload["truth"] == truth for entry in ledger.entries("reveal"))
+        click.echo(f"the test half was looked at {counted(times, 'time')} for {truth}; the ledger keeps count")
     if not any(is_reference(known[run_id]) for run_id in chosen):
         click.echo(
             "no PCA-32 reconstruction error stands beside it; "
@@ -100,6 +110,6 @@ def show(found: "list[Verdict]", truth: str, half: str) -> None:
             f"{judged.n_positive:,}",
             str(judged.auc),
             str(judged.average_precision),
-            *(f"{count:.0f}" for count in judged.found.values()),
+            *(figure.spell(0, 0) for figure in judged.found.values()),
         )
     Console(width=None if Console().is_terminal else 160).print(table)

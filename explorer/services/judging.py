@@ -79,7 +79,9 @@ def verdicts(
     use = np.isfinite(is_wanted)
     if half != "all":
         codes, labels = survey.category("half")
-        use &= np.asarray(labels, dtype=object)[codes] == half
+        if half not in labels:
+            raise UsageError(f"{survey.path} has no {half} half; judge on all of it")
+        use &= codes == labels.index(half)
     groups, _ = survey.category("duplicate_group")
     groups = np.where(groups < 0, survey.n + np.arange(survey.n), groups)
     for run_id in run_ids:

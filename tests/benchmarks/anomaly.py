@@ -78,7 +78,8 @@ def gz1() -> list[Row]:
                 unit="AUC",
                 alternative="PCA-32 reconstruction error",
                 note=f"[{a.auc.low:.2f}, {a.auc.high:.2f}] beside [{b.auc.low:.2f}, {b.auc.high:.2f}]; "
-                f"first 100, 200, 400: {list(a.found.values())} beside {list(b.found.values())}",
+                f"first 100, 200, 400: {', '.join(f.spell(0, 0) for f in a.found.values())} beside "
+                f"{', '.join(f.spell(0, 0) for f in b.found.values())}",
                 extra={"figures": [line(v, runs) for v in judged]},
             )
         )
@@ -100,7 +101,7 @@ def line(verdict: Verdict, runs: dict[str, dict[str, object]]) -> dict[str, obje
             judged.average_precision.low,
             judged.average_precision.high,
         ],
-        "found": judged.found,
+        "found": {k: [f.value, f.low, f.high] for k, f in judged.found.items()},
     }
 
 

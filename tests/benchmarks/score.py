@@ -40,7 +40,7 @@ def whole_run(folder: Path, images: np.ndarray, precision: str) -> None:
     (folder / "score").mkdir(exist_ok=True)
     parents = {"train": folder}
     work = Workspace(folder / "score", images, np.arange(len(images)), parents, PREPROCESSING, torch.get_num_threads())
-    for _ in scoring.run(ScoreConfig(precision=precision, device="cpu"), work):  # type: ignore[arg-type]
+    for _ in scoring.run(ScoreConfig(preset="paper", precision=precision, device="cpu"), work):  # type: ignore[arg-type]
         pass
 
 

@@ -20,11 +20,11 @@ N = 40
 
 @pytest.fixture
 def survey(tmp_path: Path) -> Path:
-    """40 subjects, 4 of them mergers: rows 0 to 3; the first 20 are the tune half; one subject has no kind."""
+    """40 subjects, 4 of them mergers: rows 0 to 3; even rows are the tune half; one has no kind."""
     path = write_survey(tmp_path / "survey", N)
     table = pq.read_table(path / "subjects.parquet")
     kind = ["merger"] * 4 + ["plain"] * (N - 5) + [None]
-    half = ["tune" if row % 2 == 0 else "test" for row in range(N)]
+    half = [None if row > 35 else "tune" if row % 2 == 0 else "test" for row in range(N)]  # some are in neither
     at = table.schema.get_field_index("half")
     table = table.set_column(at, table.schema.field(at), pa.array(half))
     field = pa.field("kind", pa.string(), metadata={"kind": "category"})
@@ -63,7 +63,7 @@ def test_a_run_of_one_number_is_judged_once_and_by_half(survey: Path) -> None:
     add_run(survey, "p", {"method": "pca"}, image_score=FALLING, anomaly_score=FALLING)
     explore = Explore(Survey.open(survey))
     (tune, *_) = verdicts(explore, "kind", ["merger"], ["p"], [(0.2, "raw")], half="tune")
-    assert (tune.score, tune.judgement.n, tune.judgement.n_positive) == ("Anomaly score", 20, 2)
+    assert (tune.score, tune.judgement.n, tune.judgement.n_positive) == ("Anomaly score", 18, 2)
     everything = [v.score for v in verdicts(explore, "kind", ["merger"], ["p"], [(0.2, "raw")])]
     assert set(everything) == {"Anomaly score"}
     with pytest.raises(UsageError, match='"mergers" is no value of kind; it has merger, plain'):
@@ -81,6 +81,7 @@ def test_the_command_prints_the_table_and_asks_for_the_reference(
     assert cli.main(["judge", str(survey), "kind", "merger", "--lambda", "0,1", "--half", "all"]) == 0
     out = capsys.readouterr().out
     assert "kind = merger; the whole survey" in out
+    assert "the test half was looked at 1 time for kind = merger" in out
     assert "1.000 [1.00, 1.00]" in out
     assert "no PCA-32 reconstruction error stands beside it" in out
     add_run(survey, "p", {"method": "pca", "on": "pixels", "n_components": 32}, anomaly_score=FALLING)
@@ -90,3 +91,8 @@ def test_the_command_prints_the_table_and_asks_for_the_reference(
     assert "PCA-32" not in out.replace("PCA-32 reconstruction error │", "")
     assert cli.main(["judge", str(survey), "kind", "merger", "--run", "b"]) == 2
     assert "b is not a finished score run" in capsys.readouterr().err
+    add_run(survey, "empty", {})
+    assert cli.main(["judge", str(survey), "kind", "merger", "--run", "empty"]) == 2
+    assert "none of empty has a score to judge" in capsys.readouterr().err
+    cli.main(["judge", str(survey), "kind", "merger", "--half", "test"])
+    assert "the test half was looked at 2 times for kind = merger" in capsys.readouterr().out

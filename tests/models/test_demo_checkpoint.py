@@ -39,3 +39,10 @@ def test_it_reconstructs_the_galaxies_better_than_their_mean_does() -> None:
     error_of_mean = np.median(((truth - truth.mean(0)) ** 2).mean((1, 2, 3)))
     assert len(galaxies) > 400
     assert error < 0.7 * error_of_mean
+
+
+def test_its_latent_vectors_have_axes_as_the_default_scores_need_them() -> None:
+    run = Run.read(DEMO / RUN_JSON)
+    loaded = scoring.load_model(DEMO, run.preprocessing, {"preset": "compact"}, "cpu")
+    axes = loaded.scorer.model.latent_axes.numpy()
+    np.testing.assert_allclose(axes @ axes.T, np.eye(len(axes)), atol=1e-4)

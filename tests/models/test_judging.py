@@ -46,16 +46,28 @@ def test_every_subject_twice_widens_no_interval_when_its_copies_are_one_group() 
     assert blind.auc.high - blind.auc.low < 0.85 * (once.auc.high - once.auc.low)
 
 
+def found(scores: list[float], positive: np.ndarray, first: tuple[int, ...]) -> dict[int, float]:
+    judged = judge(np.array(scores), positive, first=first, replicates=50)
+    return {k: figure.value for k, figure in judged.found.items()}
+
+
 def test_found_counts_the_first_k_and_shares_a_tie() -> None:
     positive = np.array([1, 0, 1, 1, 0, 0], bool)
-    assert judge(np.array([6.0, 5, 4, 3, 2, 1]), positive, first=(1, 3, 4, 100)).found == {1: 1, 3: 2, 4: 3, 100: 3}
-    assert judge(np.array([6.0, 5, 5, 5, 2, 1]), positive, first=(1, 2, 3, 4)).found == {
-        1: 1,
-        2: 1 + 2 / 3,
-        3: 1 + 4 / 3,
-        4: 3,
-    }
-    assert judge(np.ones(6), positive, first=(0, 2, 6)).found == {0: 0, 2: 1, 6: 3}
+    assert found([6, 5, 4, 3, 2, 1], positive, (1, 3, 4, 100)) == {1: 1, 3: 2, 4: 3, 100: 3}
+    expected = {1: 1, 2: 1 + 2 / 3, 3: 1 + 4 / 3, 4: 3}
+    assert found([6, 5, 5, 5, 2, 1], positive, (1, 2, 3, 4)) == pytest.approx(expected)
+    assert found([1] * 6, positive, (0, 2, 6)) == pytest.approx({0: 0, 2: 1, 6: 3})
+
+
+def test_the_interval_of_what_is_found_is_that_of_a_plain_bootstrap() -> None:
+    scores, positive = scored()
+    figure = judge(scores, positive, first=(50,)).found[50]
+    random, counts = np.random.default_rng(5), []
+    for _ in range(1000):
+        rows = random.integers(400, size=400)
+        counts.append(positive[rows][np.argsort(-scores[rows], kind="stable")[:50]].sum())
+    assert (figure.low, figure.high) == pytest.approx(np.percentile(counts, [2.5, 97.5]), abs=1.5)
+    assert figure.low < figure.value < figure.high
 
 
 def test_a_perfect_a_reversed_and_a_constant_score() -> None:
@@ -83,7 +95,7 @@ def test_without_both_classes_there_is_no_figure(positive: np.ndarray) -> None:
 
 def test_nothing_at_all_has_no_figure() -> None:
     judged = judge(np.full(4, np.nan), np.ones(4, bool))
-    assert (judged.n, judged.found) == (0, {100: 0, 200: 0, 400: 0})
+    assert (judged.n, judged.found[100].value, np.isnan(judged.auc.value)) == (0, 0, True)
 
 
 def test_lengths_must_agree() -> None:
