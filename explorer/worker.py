@@ -23,6 +23,7 @@ import time
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Generator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -147,10 +148,10 @@ def run_job(survey_path: Path, run_id: str, lock: int | None, kind_path: str | N
     error: str | None = None
     try:
         signal.signal(signal.SIGTERM, _stop)
+        kind = kind_at(kind_path) if kind_path else kinds()[run.kind]
+        config = kind.config(**{**kind.before, **run.config})
+        run.config = asdict(config)  # resumed, it may be older than a setting: run.json says what it was made with
         wait_for_turn(survey, path, run)
-        known = kinds()
-        kind = kind_at(kind_path) if kind_path else known[run.kind]
-        config = kind.config(**run.config)
         kind = kind.set_to(config)
         results = iterate(kind, config, workspace_of(survey, kind, run, folder), reporter, folder)
         run.results = results

@@ -47,6 +47,8 @@ class Kind:
     many
         Kinds of finished runs of which it builds on several, two or more, each told. They are called "score.1",
         "score.2" … in run.json and in the workspace.
+    before
+        What a run from before a setting came was set to, where that is not the setting's default.
     at
         What settings change: a function from the config to fields of this `Kind` with other values.
     """
@@ -62,6 +64,7 @@ class Kind:
     provides: str = ""
     optional: tuple[str, ...] = ()
     many: tuple[str, ...] = ()
+    before: Mapping[str, Any] = field(default_factory=dict)
     at: Callable[[Any], Mapping[str, Any]] | None = None
 
     @property

@@ -122,5 +122,6 @@ KIND = Kind(
     run="models.scoring:run",
     needs=("train",),
     needs_images=True,
+    before={"preset": "paper"},
     at=_at,
 )
