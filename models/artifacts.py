@@ -383,9 +383,9 @@ def check_run(directory: Path, subject_ids: np.ndarray | None = None) -> list[st
     if run.state != "done":
         return problems
     checkpoint = directory / CHECKPOINT
-    if run.checkpoint_sha256 is not None and run.kind == "train":
+    if run.checkpoint_sha256 is not None:
         if not checkpoint.exists():
-            problems.append(f"{checkpoint} is missing; train again")
+            problems.append(f"{checkpoint} is missing; run {run.kind} again")
         elif sha256_file(checkpoint) != run.checkpoint_sha256:
             problems.append(f"{checkpoint} is not the file that {RUN_JSON} describes (sha256 differs)")
     tables: Sequence[tuple[str, pa.Schema]] = (
