@@ -631,7 +631,8 @@ def fit(
     """Lay out all subjects or a sample of them; what ``parts/fitted.npz`` has from before is taken as it is."""
     n, threads, path = len(points), workspace.threads, workspace.directory / PARTS / FITTED
     if not path.exists():
-        path.parent.mkdir(exist_ok=True)
+        shutil.rmtree(path.parent, ignore_errors=True)  # subjects placed on a layout that is gone
+        path.parent.mkdir()
         n_fitted = min(n, max(4, config.fit_on or (n if n <= FIT_ALL_UP_TO else FIT_ON)))
         rows = np.arange(n)
         if n_fitted < n:

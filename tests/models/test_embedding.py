@@ -232,6 +232,25 @@ def test_a_map_that_was_stopped_while_placing_goes_on_and_ends_the_same(
     assert found[0] == found[1]
 
 
+def test_subjects_placed_on_a_layout_that_is_gone_are_placed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "SHARD", 32)
+    config = MapConfig(preset="seeded", n_epochs=20, fit_on=60)
+    work = workspace(tmp_path, clusters(200))
+    job = embedding.run(config, work)
+    while (next(job)).done < 64:
+        pass
+    job.close()
+    (work.directory / "parts" / "fitted.npz").unlink()  # stopped while the parts of the finished map were removed
+    records, _ = finish(embedding.run(replace(config, seed=1), work))
+    assert [r.done for r in records if r.message == "placing subjects on the map"] == [0, 32, 64, 96, 128]
+    (tmp_path / "whole").mkdir()
+    whole = workspace(tmp_path / "whole", clusters(200))
+    finish_map(replace(config, seed=1), whole)
+    assert (coordinates_of(work.directory) == coordinates_of(whole.directory)).all()
+
+
 def newcomers(tmp_path: Path, **told: Any) -> tuple[Workspace, np.ndarray]:
     """A finished map of 60 subjects, and the workspace of a second that places 10 newcomers, one a stranger, on it."""
     latents = clusters(70)
