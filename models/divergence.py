@@ -71,12 +71,14 @@ def verdict_of(records: Sequence[Record]) -> str:
 
 
 def not_a_number(epochs: Sequence[Record], _: Yardstick) -> str:
-    """A loss is NaN or infinite: the weights are, or will be at the next step."""
+    """A loss is NaN or infinite, or what is generated is: the weights are, or will be at the next step."""
     last = epochs[-1]
     for part in ("train", "validation"):
         for name, value in last[part].items():
             if value is None or not math.isfinite(value):
                 return f"{name.replace('_', ' ')} is no number ({part}): lower the learning rate"
+    if last["spread"] is None:
+        return "the generated images are no numbers: lower the learning rate"
     return ""
 
 

@@ -40,6 +40,7 @@ from models.scoring import SPLIT, SPLIT_SCHEMA, load_checkpoint, pick_device, pi
 from models.wgan import WGAN, Architecture, EncoderActivation, build, critic_loss, encoder_loss, generator_loss
 
 MEMORY_SHARE = 0.4  # of the free memory that the training images may take; above, they are read from a scratch file
+BLOCK = 64  # images read at once to take those
 SAMPLE = 4096  # images from which the mean image and the spread of the real ones are taken
 MANY = 20_000  # images whose latent vectors give the principal axes
 
@@ -509,13 +510,37 @@ def split_table(workspace: Workspace, hashes: np.ndarray, rows: np.ndarray, vali
 def measure(
     images: np.ndarray, rows: np.ndarray, validation_rows: np.ndarray, feature_weight: float
 ) -> tuple[Yardstick, np.ndarray, float]:
-    """What the training is held against: the yardstick, the mean training image (H, W, C), and the spread."""
-    pixels = images[rows[:: math.ceil(len(rows) / SAMPLE)]].astype(np.float32) / 255
-    mean = pixels.mean(0)
+    """What the training is held against: the yardstick, the mean training image (H, W, C), and the spread.
+
+    Sums of bytes are exact in whatever order: the images are read block by block.
+
+    Raises
+    ------
+    ArtifactError
+        The training images are all the same.
+    """
     judged = validation_rows if len(validation_rows) else rows
-    judged = judged[:: math.ceil(len(judged) / SAMPLE)]
-    score = float(np.square(images[judged] / np.float32(255) - mean).sum((1, 2, 3)).mean())
-    return Yardstick(math.sqrt(mean.size), score, feature_weight), mean, spread_of(torch.from_numpy(pixels))
+    (n, sums, squares), (m, judged_sums, judged_squares) = (sums_of(images, chosen) for chosen in (rows, judged))
+    mean, variance = sums / n, (n * squares - sums**2) / n**2
+    if not variance.any():
+        raise ArtifactError(
+            f"the {n:,} images to train on are all the same, so there is nothing to learn; train on more of the survey"
+        )
+    # the mean over images of (x - mean)², written out
+    score = float((judged_squares - 2 * mean * judged_sums + m * mean**2).sum()) / m / 255**2
+    spread = math.sqrt(variance.mean()) / 255
+    return Yardstick(math.sqrt(mean.size), score, feature_weight), (mean / 255).astype(np.float32), spread
+
+
+def sums_of(images: np.ndarray, rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """Of at most `SAMPLE` of ``images[rows]`` at even steps: how many, their sum, that of their squares, (H, W, C)."""
+    rows = rows[:: math.ceil(len(rows) / SAMPLE)]
+    sums, squares = np.zeros((2, *images.shape[1:]), np.int64)
+    for i in range(0, len(rows), BLOCK):
+        block = images[rows[i : i + BLOCK]].astype(np.uint16)
+        sums += block.sum(0, dtype=np.int64)
+        squares += np.square(block).sum(0, dtype=np.int64)
+    return len(rows), sums, squares
 
 
 def spread_of(images: Tensor) -> float:

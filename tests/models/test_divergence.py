@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from explorer.kinds.train import TrainConfig
@@ -14,15 +15,16 @@ from models import train
 from models.artifacts import HISTORY, ArtifactError
 from models.divergence import Yardstick, verdict_of, word_of
 from models.grids import is_due
+from models.resume import Bookmark
 from models.wgan import WGAN, build
-from tests.models.networks import blobs, finish, workspace
+from tests.models.networks import blobs, finish, tiny, workspace
 
 SMALL = TrainConfig(epochs=2, encoder_epochs=2, batch=8, encoder_batch=8, width=2, latent_size=4, device="cpu", seed=7)
 YARDSTICK = Yardstick(farthest=50.0, mean_image_score=100.0, feature_weight=0.2)
 
 
 def gan(
-    epoch: int = 20, of: int = 20, spread: float = 0.9, seen: float = -3.0, unseen: float = -2.5, **train: Any
+    epoch: int = 20, of: int = 20, spread: float | None = 0.9, seen: float = -3.0, unseen: float = -2.5, **train: Any
 ) -> Any:
     losses = {"critic_loss": seen, "generator_loss": 1.0, "gradient_norm": 1.0} | train
     validation = {"critic_loss": unseen, "gradient_norm": 1.0}
@@ -51,6 +53,7 @@ def encoder(epoch: int, loss: float, validation: float, score: float = 40.0, of:
         (gan(seen=-3.0, unseen=-1.6), ""),
         (gan(seen=-3.0, unseen=-1.4), "knows its training images by heart .*: its loss is -3 on them and -1.4 on"),
         (gan(generator_loss=None), r"generator loss is no number \(train\): lower the learning rate"),
+        (gan(spread=None), "the generated images are no numbers: lower the learning rate"),
         (encoder(20, 60.0, 70.0), ""),
         (encoder(20, 60.0, 70.0, score=99.0), ""),
         (encoder(20, 60.0, 70.0, score=101.0), "no better than the mean image: image score 101 against 100"),
@@ -70,6 +73,13 @@ def test_the_first_tenth_is_spared_but_for_a_loss_that_is_no_number() -> None:
     assert "collapse" in word_of([gan(epoch=3, spread=0.0)], YARDSTICK)
     assert "no number" in word_of([gan(epoch=1, critic_loss=None)], YARDSTICK)
     assert "collapse" in word_of([gan(epoch=1, of=1, spread=0.0)], YARDSTICK)
+
+
+def test_weights_lost_in_an_epochs_last_step_fail_the_run_where_no_images_are_held_out(tmp_path: Path) -> None:
+    bookmark = Bookmark(tmp_path, tiny(), {}, {}, torch.device("cpu"))
+    losses = {"critic_loss": -3.0, "generator_loss": 1.0, "gradient_norm": 1.0}  # of the steps before
+    with pytest.raises(ArtifactError, match=r"the GAN stopped in epoch 3: the generated images are no numbers"):
+        train.keep(bookmark, "gan", 3, train.Epoch(3, losses, {}, 1.0, 1.0), float("nan"), YARDSTICK)
 
 
 def test_one_odd_epoch_says_nothing_two_of_three_do() -> None:

@@ -140,6 +140,31 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, images: Any, messa
         finish(train.run(SMALL, workspace(tmp_path / "train", images)))
 
 
+def test_images_that_are_all_the_same_are_refused_also_where_none_are_held_out(tmp_path: Path) -> None:
+    same = np.repeat(blobs(1), 9, axis=0)
+    with pytest.raises(ArtifactError, match="the 9 images to train on are all the same, so there is nothing to learn"):
+        finish(train.run(replace(SMALL, validation=0.0), workspace(tmp_path / "train", same)))
+
+
+@pytest.mark.parametrize("n_held_out", [0, 30])
+def test_what_a_training_is_held_against_is_that_of_all_images_at_once(
+    monkeypatch: pytest.MonkeyPatch, n_held_out: int
+) -> None:
+    monkeypatch.setattr(train, "SAMPLE", 100)
+    images = blobs(300, bands=2)
+    rows, held_out = np.split(np.random.default_rng(0).permutation(300), [300 - n_held_out])
+    yardstick, mean, spread = train.measure(images, rows, held_out, 0.2)
+    pixels = images[rows[::3]] / 255
+    judged = images[held_out if n_held_out else rows[::3]] / 255
+    np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-6)
+    assert mean.dtype == np.float32
+    assert spread == pytest.approx(np.sqrt(pixels.var(0).mean()), rel=1e-9)
+    assert yardstick.mean_image_score == pytest.approx(
+        np.square(judged - pixels.mean(0)).sum((1, 2, 3)).mean(), rel=1e-9
+    )
+    assert yardstick.farthest == pytest.approx(np.sqrt(32 * 32 * 2))
+
+
 def test_a_square_has_eight_orientations() -> None:
     x = torch.arange(9.0).view(1, 1, 3, 3)
     turned = [train.turn(x, k) for k in range(8)]
