@@ -24,10 +24,6 @@ const make = (tag, name, text) => {
 };
 const format = v => v === null || v === undefined ? "–" : window.voorwerp.format(v);
 const when = text => text.slice(0, 16).replace("T", " ");
-const left = seconds => {
-  const s = Math.round(seconds), m = Math.floor(s / 60), h = Math.floor(m / 60);
-  return h ? `${h} h ${m % 60} min left` : m ? `${m} min ${s % 60} s left` : `${s} s left`;
-};
 
 // ------------------------------------------------------------------------------------------------------------ charts
 const steps = (low, high, n) => {
@@ -279,7 +275,7 @@ export async function runs(home) {
     progress.hidden = !is_live || !run.total;
     bar.style.width = run.total ? `${100 * run.done / run.total}%` : "0";
     const rate = speed ? `${format(Math.round(speed))} images a second` : is_live && run.rate ? `${format(run.rate)} a second` : "";
-    going.textContent = is_live || run.state === "pending" ? [run.message, rate, is_live && run.seconds_left !== null ? left(run.seconds_left) : ""].filter(Boolean).join(" · ")
+    going.textContent = is_live || run.state === "pending" ? [run.message, rate, run.time_left].filter(Boolean).join(" · ")
       : ENDED.includes(run.state) ? [run.error, `voorwerp resume SURVEY ${run.run_id} goes on with it`].filter(Boolean).join("; ") : "";
     going.hidden = !going.textContent;
     verdict.textContent = shown.verdict ? shown.verdict[0].toUpperCase() + shown.verdict.slice(1) : "";

@@ -91,6 +91,15 @@ class Job:
         """Whether nothing more will happen by itself."""
         return self.state not in ("pending", "running")
 
+    @property
+    def time_left(self) -> str:
+        """``1 min 30 s left``, above an hour without seconds; "" while unknown, and when the job is over."""
+        if self.seconds_left is None:
+            return ""
+        minutes, s = divmod(round(self.seconds_left), 60)
+        h, m = divmod(minutes, 60)
+        return f"{h} h {m} min left" if h else f"{m} min {s} s left" if m else f"{s} s left"
+
 
 # --------------------------------------------------------------------------------------------------- run folders
 def find_run(survey: Survey, run_id: str) -> Path:

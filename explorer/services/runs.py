@@ -112,7 +112,7 @@ class Runs:
             "total": job.total,
             "message": job.message,
             "rate": job.rate,
-            "seconds_left": job.seconds_left,
+            "time_left": job.time_left,
             "error": job.error,
         }
 

@@ -11,20 +11,10 @@ from explorer.services.jobs import Job, JobService
 from explorer.views.components import RunsLine
 
 
-def duration(seconds: float) -> str:
-    """90 → "1 min 30 s"; above an hour without seconds."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {m} min"
-    return f"{m} min {s} s" if m else f"{s} s"
-
-
 def line(job: Job) -> str:
     """One job as a person reads it."""
     share = f"{100 * job.done / job.total:.0f} %" if job.total else ""
-    left = f"{duration(job.seconds_left)} left" if job.seconds_left is not None else ""
-    words = [job.title, job.state if job.state != "running" else "", share, job.message, left]
+    words = [job.title, job.state if job.state != "running" else "", share, job.message, job.time_left]
     return " · ".join(word for word in words if word)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ from explorer import code_version
 from explorer.errors import JobError, UsageError
 from explorer.kinds import kind, kinds
 from explorer.ledger import Ledger
-from explorer.services.explore import Color, Explore
+from explorer.services.explore import Explore
 from explorer.services.inference import Inference
-from explorer.services.jobs import JobService, checked_config, find_run, holder, last_progress, take_lock
+from explorer.services.jobs import Job, JobService, checked_config, find_run, holder, last_progress, take_lock
 from explorer.survey import Survey
 from models.artifacts import Run, State, check_run
 from tests.explorer.small_survey import write_survey
@@ -154,6 +155,12 @@ def test_a_run_counts_as_what_its_kind_provides(service: JobService) -> None:
         service.start("recount", {}, [first, second], "ada")
 
 
+def test_the_time_left_is_said_in_words() -> None:
+    job = Job("a-train", "train", "Train", "running", 1, 9, "", {}, 1.0, None, "2026-01-01", None, {})
+    told = {None: "", 0.4: "0 s left", 59.6: "1 min 0 s left", 90: "1 min 30 s left", 7290: "2 h 1 min left"}
+    assert {seconds: replace(job, seconds_left=seconds).time_left for seconds in told} == told
+
+
 def test_a_detector_is_a_score_run_that_builds_on_nothing_and_imports_no_torch(service: JobService) -> None:
     settings = {"method": "pca", "n_components": 2}
     job = service.wait(service.start("score", settings, None, "ada"))
@@ -165,7 +172,6 @@ def test_a_detector_is_a_score_run_that_builds_on_nothing_and_imports_no_torch(s
         "image_score": "Image score",
     }
     assert not explore.mixes(job.run_id)
-    assert explore.title(Color("scores.anomaly_score", job.run_id)) == "PCA-2 reconstruction error"
     assert check_run(service.survey.run_folder(job.run_id), service.survey.subject_ids) == []
     assert set(Run.read(find_run(service.survey, job.run_id)).inputs) == {"subject_ids"}
     with pytest.raises(JobError, match=r"no score run of .* has latent vectors, which score is made from"):
