@@ -5,7 +5,7 @@ is said of the subjects that have a score in every run; of the others nothing.
 """
 
 import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from models.progress import Progress
 
 TOP = 0.01
 N_HIGHEST = 10
+MOST_SETTINGS = 4  # that are named one by one
 
 #: What a network saw of a subject, the least first; where it is not known, it may have been trained on it.
 SPLITS = pa.array(["unseen", "validation", None, "train"])
@@ -70,7 +71,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Combined:
-    """What several runs say of n subjects together. The arrays are float64 (n,), NaN without a score in every run.
+    """What several runs say of n subjects together: float64 (n,), if not told; NaN without a score in every run.
 
     Attributes
     ----------
@@ -85,6 +86,8 @@ class Combined:
         Share of the runs that have the subject in their top 1 %.
     is_fragile
         1 where it is in the top 1 % of some runs and not of all, else 0.
+    is_top
+        bool (runs, n): whether it is in the run's top 1 % of the subjects with a score in every run.
     spearman, top1_overlap
         float64 (runs, runs): see `spearman` and `overlap` of the top 1 %.
     """
@@ -94,6 +97,7 @@ class Combined:
     rank_spread: np.ndarray
     top1_share: np.ndarray
     is_fragile: np.ndarray
+    is_top: np.ndarray
     spearman: np.ndarray
     top1_overlap: np.ndarray
 
@@ -108,6 +112,8 @@ def combine(scores: np.ndarray) -> Combined:
     ranks = rankdata(scores[:, whole], axis=1)  # 1 is the lowest score
     tops = np.stack([in_top(run[whole]) for run in scores])
     mean, share = ranks.mean(0), tops.mean(0)
+    is_top = np.zeros(scores.shape, bool)
+    is_top[:, whole] = tops
 
     def column(values: np.ndarray) -> np.ndarray:
         column = np.full(scores.shape[1], np.nan)
@@ -120,6 +126,7 @@ def combine(scores: np.ndarray) -> Combined:
         rank_spread=column(100 * ranks.std(0) / n),
         top1_share=column(share),
         is_fragile=column((share > 0) & (share < 1)),
+        is_top=is_top,
         spearman=spearman(ranks),
         top1_overlap=np.array([[overlap(a, b) for b in tops] for a in tops]),
     )
@@ -142,26 +149,77 @@ class Member:
     seed: int | None
 
 
-def member(folder: Path) -> Member:
-    """Describe the run in `folder`, and the training that it was made from."""
+def members(folders: Sequence[Path]) -> list[Member]:
+    """Describe the runs in `folders`, and the trainings that they were made from.
+
+    Runs are of one setting if they differ in nothing but their seeds and `NO_SETTING`. A setting is called by its λ, or
+    its method, and by what else is not the same in all these runs of that method. What an older run does not tell sets
+    it apart from none.
+    """
+    told = [_told(folder) for folder in folders]
+    found = []
+    for run in told:
+        others = [other.settings for other in told if other.method == run.method]
+        differing = [
+            f"{name} {value}"
+            for name, value in run.settings.items()
+            if value is not None and any(other.get(name, value) != value for other in others)
+        ]
+        found.append(Member(run.run_id, ", ".join([run.name, *differing]), run.seed))
+    return found
+
+
+#: What a run may do otherwise and still be one of the same setting.
+NO_SETTING = {"device", "precision"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a run is called, its seed, and all else that it was set to, in words → value; None is left to a preset."""
+
+    run_id: str
+    method: str
+    name: str
+    seed: int | None
+    settings: Mapping[str, Any]
+
+
+def _told(folder: Path) -> _Told:
     run = Run.read(folder / RUN_JSON)
     config = run.config
+    unsaid = NO_SETTING | {"seed", "method", "on", "feature_weight", "lambda_mode"}
+    unsaid |= {"batch"} if run.kind == "score" else set()  # scores are the same, a training is not
+    settings = {name.replace("_", " "): value for name, value in config.items() if name not in unsaid}
     if "feature_weight" not in config or config.get("method", "wgan") != "wgan":
         words = [str(config[name]) for name in ("method", "on") if config.get(name)]
-        return Member(
-            run.run_id, " on ".join(words) or (run.run_id if run.kind == "score" else run.kind), config.get("seed")
-        )
-    setting = f"λ = {config['feature_weight']:g}"
+        method = " on ".join(words) or (run.run_id if run.kind == "score" else run.kind)
+        return _Told(run.run_id, method, method, config.get("seed"), settings)
+    settings.setdefault("preset", "paper")  # there was no other
+    name = f"λ = {config['feature_weight']:g}"
     if config.get("lambda_mode", "raw") != "raw":
-        setting += f" {config['lambda_mode']}"
+        name += f" {config['lambda_mode']}"
     seed = None
     training = folder.parent / run.inputs.get("train", "") / RUN_JSON
     if training.exists() and "train" in run.inputs:
         trained = Run.read(training)
         seed = trained.seed
         if trained.config.get("feature_weight") not in (None, config["feature_weight"]):
-            setting += f", trained at {trained.config['feature_weight']:g}"
-    return Member(run.run_id, setting, seed)
+            name += f", trained at {trained.config['feature_weight']:g}"
+        settings |= {
+            f"trained with {key.replace('_', ' ')}": value
+            for key, value in trained.config.items()
+            if key not in NO_SETTING | {"seed", "feature_weight"}
+        }
+    return _Told(run.run_id, "wgan", name, seed, settings)
+
+
+def named(members: Sequence[Member]) -> str:
+    """What the runs are, in words: "2 runs of λ = 0.2", "6 runs of λ = 0, λ = 0.2 and λ = 0.5"."""
+    settings = list(dict.fromkeys(member.setting for member in members))
+    if len(settings) > MOST_SETTINGS:
+        return f"{len(members)} runs of {len(settings)} settings"
+    *first, last = settings
+    return f"{len(members)} runs of {' and '.join(filter(None, (', '.join(first), last)))}"
 
 
 def agreement(members: Sequence[Member], combined: Combined) -> dict[str, Any]:
@@ -171,22 +229,29 @@ def agreement(members: Sequence[Member], combined: Combined) -> dict[str, Any]:
     -------
     dict
         ``pairs``: {"a", "b", "spearman", "top1_overlap"}; ``over_seeds`` and ``over_settings``: setting or seed →
-        {"n_pairs", "spearman", "top1_overlap"}. None where a correlation is undefined.
+        {"n_pairs", "spearman", "top1_overlap", "n_fragile"}. None where a correlation is undefined. Fragile there is
+        who is in the top 1 % of some of the setting's, or the seed's, runs and not of all of them.
     """
     pairs: list[dict[str, Any]] = []
-    groups: dict[str, dict[str, list[tuple[float, float]]]] = {"over_seeds": {}, "over_settings": {}}
+    groups: dict[str, dict[str, list[tuple[int, int]]]] = {"over_seeds": {}, "over_settings": {}}
     for (i, a), (j, b) in itertools.combinations(enumerate(members), 2):
         found = float(combined.spearman[i, j]), float(combined.top1_overlap[i, j])
         pairs.append({"a": a.run_id, "b": b.run_id, **_named(found)})
         if a.setting == b.setting and a.seed != b.seed:
-            groups["over_seeds"].setdefault(a.setting, []).append(found)
+            groups["over_seeds"].setdefault(a.setting, []).append((i, j))
         elif a.setting != b.setting and a.seed is not None and a.seed == b.seed:
-            groups["over_settings"].setdefault(str(a.seed), []).append(found)
-    means = {
-        name: {key: {"n_pairs": len(found), **_named(np.mean(found, 0))} for key, found in group.items()}
-        for name, group in groups.items()
+            groups["over_settings"].setdefault(str(a.seed), []).append((i, j))
+
+    def mean(of: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        tops = combined.is_top[sorted(set(itertools.chain(*of)))]
+        figures = [(combined.spearman[pair], combined.top1_overlap[pair]) for pair in of]
+        n_fragile = int((tops.any(0) & ~tops.all(0)).sum())
+        return {"n_pairs": len(of), **_named(np.mean(figures, 0)), "n_fragile": n_fragile}
+
+    return {
+        "pairs": pairs,
+        **{name: {key: mean(of) for key, of in group.items()} for name, group in groups.items()},
     }
-    return {"pairs": pairs, **means}
 
 
 def _named(found: Sequence[float] | np.ndarray) -> dict[str, float | None]:
@@ -207,7 +272,7 @@ def run(config: Any, workspace: Workspace) -> Generator[Progress, None, dict[str
         A run's scores cannot be read, or no subject has a score in every run.
     """
     folders = list(workspace.parents.values())
-    members = [member(folder) for folder in folders]
+    runs = members(folders)
     tables, seen_by_any = [], np.zeros(len(workspace.subject_ids), bool)
     in_all = ~seen_by_any
     for i, folder in enumerate(folders):
@@ -228,7 +293,7 @@ def run(config: Any, workspace: Workspace) -> Generator[Progress, None, dict[str
     n_scores = np.isfinite(scores).sum(0)
     if not (n_scores == len(folders)).any():
         raise ArtifactError(
-            f"no subject has a score in all of {', '.join(m.run_id for m in members)}; choose runs of the same subjects"
+            f"no subject has a score in all of {', '.join(m.run_id for m in runs)}; choose runs of the same subjects"
         )
 
     yield Progress(len(folders), len(folders) + 1, "comparing ranks")
@@ -253,12 +318,13 @@ def run(config: Any, workspace: Workspace) -> Generator[Progress, None, dict[str
     n_fragile = int(np.nansum(combined.is_fragile))
     yield Progress(len(folders) + 1, len(folders) + 1, "done", {"n_fragile": n_fragile})
     return {
+        "score_title": f"Mean rank percentile over {named(runs)}",
         "n_runs": len(folders),
         "n_subjects": int(is_whole.sum()),
         "n_without_score": int((~is_whole).sum()),
         "n_not_in_every_run": int((seen_by_any & ~in_all).sum()),
         "n_fragile": n_fragile,
-        "runs": [{"run_id": m.run_id, "setting": m.setting, "seed": m.seed} for m in members],
-        **agreement(members, combined),
+        "runs": [{"run_id": m.run_id, "setting": m.setting, "seed": m.seed} for m in runs],
+        **agreement(runs, combined),
         "highest": [str(subject_ids[i]) for i in highest(combined)],
     }

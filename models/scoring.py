@@ -37,6 +37,7 @@ from models.artifacts import (
 )
 from models.mixing import Mode, center_and_spread, mix
 from models.progress import Progress
+from models.ranks import in_top, overlap, spearman
 from models.reading import is_constant, read_ahead, sample_of
 from models.scorer import PRESETS, Scorer
 from models.wgan import WGAN, Architecture, anomaly_score
@@ -47,7 +48,7 @@ SPLIT = "split.parquet"  # written by the training run
 SPLIT_SCHEMA = pa.schema([("subject_id", pa.int64()), ("split", pa.string()), ("pixels_hash", pa.uint64())])
 
 AUTO_FROM = 16_384  # images from which looking for a faster precision pays
-MIN_SPEARMAN, MIN_OVERLAP, TOP = 0.9999, 0.99, 0.01  # what a lower precision must reach beside float32
+MIN_SPEARMAN, MIN_OVERLAP = 0.9999, 0.99  # what a lower precision must reach beside float32
 MIN_SPEED_RATIO = 1.2  # below, bfloat16 is not worth the comparison
 
 
@@ -243,16 +244,15 @@ def score_images(scorer: Scorer, images: np.ndarray, batch: int) -> tuple[np.nda
 
 
 # -------------------------------------------------------------------------------------------------- precision
-def agreement(reference: np.ndarray, scores: np.ndarray, top: float = TOP) -> tuple[float, float]:
-    """Spearman's rank correlation of two score vectors (n,), and the share of the reference's top that both have.
+def agreement(reference: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """Spearman's rank correlation of two score vectors (n,), and the overlap of their top 1 % (see `models.ranks`).
 
-    The top holds ``top`` of the subjects, at least one.
+    Where all scores of one are equal, 1 if those of the other are, too, else 0.
     """
-    a, b = rankdata(reference), rankdata(scores)
-    k = max(1, round(top * len(reference)))
-    overlap = len(np.intersect1d(np.argsort(reference)[-k:], np.argsort(scores)[-k:])) / k
-    constant = np.ptp(a) == 0 or np.ptp(b) == 0
-    return (1.0 if np.array_equal(a, b) else 0.0) if constant else float(np.corrcoef(a, b)[0, 1]), overlap
+    ranks = rankdata(np.stack([reference, scores]), axis=1)
+    rho = spearman(ranks)[0, 1]
+    same = float(np.array_equal(*ranks))
+    return same if np.isnan(rho) else float(rho), overlap(in_top(reference), in_top(scores))
 
 
 def choose_precision(scorer: Scorer, device: torch.device, blocks: Iterable[np.ndarray], batch: int) -> dict[str, Any]:
@@ -279,9 +279,9 @@ def choose_precision(scorer: Scorer, device: torch.device, blocks: Iterable[np.n
             scores[name].append(np.stack([image, feature, anomaly_score(image, feature)]))
     reference, faster = (np.concatenate(scores[name], axis=1) for name in candidates)
     checks = [agreement(a, b) for a, b in zip(reference, faster, strict=True)]
-    spearman, overlap = min(c[0] for c in checks), min(c[1] for c in checks)
-    found |= {"spearman": spearman, "top_overlap": overlap, "n_checked": reference.shape[1]}
-    if spearman >= MIN_SPEARMAN and overlap >= MIN_OVERLAP:
+    rho, shared = (min(figures) for figures in zip(*checks, strict=True))
+    found |= {"spearman": rho, "top_overlap": shared, "n_checked": reference.shape[1]}
+    if rho >= MIN_SPEARMAN and shared >= MIN_OVERLAP:
         return found | {"precision": "bfloat16", "reason": "bfloat16 ranks as float32 does"}
     return found | {"reason": "bfloat16 ranks differently"}
 

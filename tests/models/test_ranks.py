@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from explorer.kinds.ranks import RanksConfig
 from models.artifacts import ArtifactError, Run, Workspace, check_run, write_scores
-from models.ranks import combine, highest, in_top, member, overlap, run, spearman
+from models.ranks import combine, highest, in_top, members, named, overlap, run, spearman
 from tests.models.networks import finish
 
 few_values = arrays(np.float64, st.tuples(st.integers(2, 4), st.integers(3, 30)), elements=st.integers(0, 5).map(float))
@@ -214,24 +214,29 @@ def test_agreement_is_told_over_seeds_and_over_settings(tmp_path: Path) -> None:
     ]
     rho = {(pair["a"], pair["b"]): pair["spearman"] for pair in results["pairs"]}
     assert len(rho) == 6
+    others = {"n_pairs": 1, "top1_overlap": 0.0, "n_fragile": 2}
     assert results["over_seeds"] == {
-        "λ = 0": {"n_pairs": 1, "spearman": pytest.approx(rho["0.0-7", "0.0-8"]), "top1_overlap": 0.0},
-        "λ = 0.5": {"n_pairs": 1, "spearman": pytest.approx(rho["0.5-7", "0.5-8"]), "top1_overlap": 0.0},
+        "λ = 0": others | {"spearman": pytest.approx(rho["0.0-7", "0.0-8"])},
+        "λ = 0.5": others | {"spearman": pytest.approx(rho["0.5-7", "0.5-8"])},
     }
     assert results["over_settings"]["8"]["spearman"] == pytest.approx(rho["0.0-8", "0.5-8"])
     assert set(results["over_settings"]) == {"7", "8"}
+    assert results["n_fragile"] == 4  # of four runs, each with another in its top 1 %
+    assert results["score_title"] == "Mean rank percentile over 4 runs of λ = 0 and λ = 0.5"
 
 
 def test_a_run_is_called_by_what_sets_it_apart(tmp_path: Path) -> None:
     write_run(tmp_path, "t", "train", {"feature_weight": 0.2, "seed": 7})
     wgan = {"feature_weight": 0.5, "method": "wgan", "lambda_mode": "standardised"}
-    found = [
-        member(write_run(tmp_path, "a", "score", wgan, train="t")),
-        member(write_run(tmp_path, "b", "score", {"feature_weight": 0.2, "seed": 5}, train="gone")),
-        member(write_run(tmp_path, "c", "score", {"feature_weight": 0.2, "method": "pca", "on": "pixels", "seed": 5})),
-        member(write_run(tmp_path, "d", "score", {"imported": True})),
-        member(write_run(tmp_path, "e", "autoencoder", {"seed": 3})),
-    ]
+    found = members(
+        [
+            write_run(tmp_path, "a", "score", wgan, train="t"),
+            write_run(tmp_path, "b", "score", {"feature_weight": 0.2, "seed": 5}, train="gone"),
+            write_run(tmp_path, "c", "score", {"feature_weight": 0.2, "method": "pca", "on": "pixels", "seed": 5}),
+            write_run(tmp_path, "d", "score", {"imported": True}),
+            write_run(tmp_path, "e", "autoencoder", {"seed": 3}),
+        ]
+    )
     assert [(m.setting, m.seed) for m in found] == [
         ("λ = 0.5 standardised, trained at 0.2", 7),
         ("λ = 0.2", None),
@@ -239,3 +244,41 @@ def test_a_run_is_called_by_what_sets_it_apart(tmp_path: Path) -> None:
         ("d", None),
         ("autoencoder", 3),
     ]
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_of_two_settings(tmp_path: Path) -> None:
+    told = {"feature_weight": 0.2, "method": "wgan", "preset": "compact", "center": None, "batch": 64, "device": "cpu"}
+    for seed, others in ((7, {}), (8, {}), (9, {"batch": 8})):
+        write_run(tmp_path, f"t{seed}", "train", {"feature_weight": 0.2, "seed": seed, "batch": 16} | others)
+    wgan = [
+        write_run(tmp_path, "a", "score", told, train="t7"),
+        write_run(tmp_path, "b", "score", told | {"batch": 8, "device": "cuda"}, train="t8"),
+        write_run(tmp_path, "c", "score", told | {"center": 0.2}, train="t7"),
+        write_run(tmp_path, "d", "score", told | {"preset": "paper"}, train="t7"),
+        write_run(tmp_path, "e", "score", {"feature_weight": 0.2}, train="t8"),  # from before there were presets
+        write_run(tmp_path, "f", "score", told, train="t9"),
+    ]
+    assert [m.setting for m in members(wgan[:2])] == ["λ = 0.2", "λ = 0.2"]
+    compact, paper = "λ = 0.2, preset compact", "λ = 0.2, preset paper"
+    assert [m.setting for m in members(wgan[:5])] == [compact, compact, f"{compact}, center 0.2", paper, paper]
+    assert [m.setting for m in members([wgan[0], wgan[5]])] == [
+        "λ = 0.2, trained with batch 16",
+        "λ = 0.2, trained with batch 8",
+    ]
+    knn = {"method": "knn", "on": "pixels", "n_neighbors": 5, "fit_on": 100}
+    detectors = [
+        write_run(tmp_path, "k", "score", knn | {"seed": 1}),
+        write_run(tmp_path, "l", "score", knn | {"seed": 2, "n_neighbors": 9}),
+        write_run(tmp_path, "m", "autoencoder", {"seed": 1, "batch": 8}),
+        write_run(tmp_path, "n", "autoencoder", {"seed": 2, "batch": 4}),
+    ]
+    found = members([*wgan[:2], *detectors])
+    assert [m.setting for m in found[2:]] == [
+        "knn on pixels, n neighbors 5",
+        "knn on pixels, n neighbors 9",
+        "autoencoder, batch 8",
+        "autoencoder, batch 4",
+    ]
+    assert named(found[:2]) == "2 runs of λ = 0.2"
+    assert named(found[:4]) == ("4 runs of λ = 0.2, knn on pixels, n neighbors 5 and knn on pixels, n neighbors 9")
+    assert named(found) == "6 runs of 5 settings"

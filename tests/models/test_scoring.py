@@ -309,6 +309,15 @@ def test_agreement_of_rankings() -> None:
     assert spearman == pytest.approx(1 - 6 * 200 / (1000 * (1000**2 - 1)))
 
 
+def test_agreement_does_not_depend_on_the_order_of_ties() -> None:
+    tied, other = np.array([0.0] * 97 + [1, 1, 1]), np.arange(100.0)
+    assert scoring.agreement(tied, other) == pytest.approx(scoring.agreement(tied[::-1], other[::-1]))
+    assert scoring.agreement(tied, other)[1] == pytest.approx(1 / 3)  # three share the first place, one has it
+    equal = np.zeros(100)
+    assert scoring.agreement(equal, equal) == (1, 1)
+    assert scoring.agreement(equal, other) == (0, 0.01)
+
+
 def choice(monkeypatch: pytest.MonkeyPatch, error: float, seconds: dict[str, float]) -> dict[str, Any]:
     """What is chosen if bfloat16 scores are off by `error` (relative) and calls take `seconds`."""
     clock = [0.0]
