@@ -63,7 +63,7 @@ export function render({model, el}) {
     root.replaceChildren(...body, note);
     const seen = document.createElement("div");
     seen.className = "seen";
-    seen.textContent = `${legend.in_view.toLocaleString("en")} of ${model.n_placed.toLocaleString("en")} placed subjects in view`;
+    seen.textContent = `${legend.in_view.toLocaleString("en")} of ${model.n_on_map.toLocaleString("en")} subjects on the map in view`;
     root.append(seen);
     for (const text of model.about) {
       const line = document.createElement("div");
@@ -76,7 +76,7 @@ export function render({model, el}) {
       const button = document.createElement("button");
       button.type = "button";
       button.append(document.createElement("u"), `select the ${model.n_off.toLocaleString("en")} off the map`);
-      button.title = "Placed later, and farther from the map’s subjects than 99.9 % of these from each other: where they are drawn says little";
+      button.title = "Placed by their neighbors, and farther from these than 99.9 % of the subjects that shaped the map from theirs: where they are drawn says little";
       button.addEventListener("click", () => model.send_msg({select: "off the map"}));
       root.append(button);
     }
@@ -88,7 +88,7 @@ export function render({model, el}) {
     }
   };
   window.addEventListener("voorwerp-legend", draw);
-  model.on(["colors", "said", "about", "n_off", "n_placed"], draw);
+  model.on(["colors", "said", "about", "n_off", "n_on_map"], draw);
   model.on("remove", () => window.removeEventListener("voorwerp-legend", draw));
   draw();
 }

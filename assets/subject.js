@@ -93,7 +93,7 @@ export function render({model, el}) {
     const {knn_percentile} = subject.place;
     if (knn_percentile !== null) {
       const far = make("div", "quiet", `Distance to its latent neighbors: percentile ${knn_percentile.toFixed(knn_percentile > 99 && knn_percentile < 100 ? 2 : 0)} of the map’s subjects`);
-      far.title = "Of the mean distance to the nearest subjects that shaped the map; beyond 99.9 a subject placed later is off the map";
+      far.title = "Of the mean distance to the nearest subjects that shaped the map; beyond 99.9 a subject placed by its neighbors is off the map";
       table.append(far);
     }
     const seen = {train: "The model was trained on this subject", validation: "Held out for validation", unseen: "Not seen in training"}[subject.split] ?? subject.split;

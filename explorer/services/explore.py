@@ -22,7 +22,7 @@ from explorer.state import Selection
 from explorer.survey import SUBJECTS_SCHEMA, Survey
 from models.artifacts import LATENTS, ArtifactError, Run
 from models.embedding import nearest
-from models.mixing import MODE_TITLES, Mode, mix, standardise
+from models.mixing import Mode, mix, standardise
 
 #: The scores of the paper's model, and what a person reads; which of them a run has: `Explore.score_titles`.
 SCORES = {"anomaly_score": "Anomaly score", "feature_score": "Feature score", "image_score": "Image score"}
@@ -34,7 +34,7 @@ RANKS = ("rank_mean", "rank_spread", "top1_share", "is_fragile")
 PLACING = {
     "knn_percentile": "Distance to nearest neighbors (percentile)",
     "is_off_map": "Off the map",
-    "is_placed": "Placed later",
+    "is_placed": "Placed by its neighbors",
 }
 
 #: Columns that the subject panel shows in other ways than as a line of a table.
@@ -133,7 +133,7 @@ class Explore:
             if column.dtype in ("number", "category") and self.survey.varies(column.name):
                 unit = f" ({column.unit})" if column.unit else ""
                 found[f"subjects.{column.name}"] = column.name.replace("_", " ") + unit
-        placing = self.survey.placing(map_id) if map_id else {}
+        placing = self._placing(map_id)
         for name, title in PLACING.items():
             if name in placing and len(np.unique(placing[name][np.isfinite(placing[name])])) > 1:
                 found[f"maps.{name}"] = title
@@ -179,13 +179,6 @@ class Explore:
         """Whether λ has a say in this colouring."""
         return color.by == "scores.anomaly_score" and self.mixes(color.run_id)
 
-    def title(self, color: Color) -> str:
-        """What an axis or a color bar says: λ and its mode are part of a mixed score's name."""
-        title = self.colors(color.run_id).get(color.by, color.by)
-        if not self.is_mixed(color):
-            return title
-        return f"{title} (λ = {color.lambda_:.3g}, {MODE_TITLES[color.mode]})"
-
     def default_color(self, run_id: str) -> str:
         """What a map of a run is coloured by at first: its anomaly score, else the number of subjects."""
         return "scores.anomaly_score" if "anomaly_score" in self.score_titles(run_id) else "count"
@@ -224,7 +217,7 @@ class Explore:
         if table == "maps":
             if name not in PLACING:
                 raise no_such_column(name, "the map's own columns", PLACING)
-            placing = self.survey.placing(map_id) if map_id else {}
+            placing = self._placing(map_id)
             return placing[name] if name in placing else np.full(self.survey.n, np.nan, np.float32)  # an older map
         numeric = [c.name for c in self.survey.columns() if c.dtype == "number"]
         if table != "subjects" or name not in numeric:
@@ -250,7 +243,14 @@ class Explore:
 
         return self._indices.get(map_id, make)
 
-    def n_placed(self, map_id: str) -> int:
+    def _placing(self, map_id: str) -> Mapping[str, np.ndarray]:
+        """A map's own columns; {} for no map and for one that cannot be read: its frame says why."""
+        try:
+            return self.survey.placing(map_id) if map_id else {}
+        except (VoorwerpError, ArtifactError):
+            return {}
+
+    def n_on_map(self, map_id: str) -> int:
         """Subjects on a map; 0 where it cannot be read."""
         try:
             return len(self.index(map_id)) if map_id else 0
@@ -258,16 +258,16 @@ class Explore:
             return 0
 
     def off_map(self, map_id: str) -> np.ndarray:
-        """Rows placed on a map farther from its subjects than these lie from each other, farthest first."""
-        placing = self.survey.placing(map_id) if map_id else {}
+        """Rows placed by their neighbors, farther from these than the fitted ones from theirs; farthest first."""
+        placing = self._placing(map_id)
         if not {"is_off_map", "knn_percentile"} <= placing.keys():
             return np.empty(0, np.int64)
         rows = np.flatnonzero(placing["is_off_map"] == 1)
         return rows[np.argsort(-placing["knn_percentile"][rows], kind="stable")]
 
     def place(self, row: int, map_id: str) -> dict[str, Any]:
-        """How a subject came on a map: the percentile of its distance to its nearest neighbors there, if it is off."""
-        placing = self.survey.placing(map_id) if map_id else {}
+        """Where a subject stands on a map: the percentile of its distance to its nearest neighbors, if it is off."""
+        placing = self._placing(map_id)
         found = {name: float(placing[name][row]) for name in ("knn_percentile", "is_off_map") if name in placing}
         percentile = found.get("knn_percentile", np.nan)
         return {
@@ -281,10 +281,10 @@ class Explore:
         if run is None:
             return []
         said, results = [], run.results
-        n_placed, n_off = self.n_placed(map_id), len(self.off_map(map_id))
-        if n_off or n_placed < self.survey.n:
-            off = f", {n_off:,} off the map" if n_off else ""
-            said.append(f"{n_placed:,} of {self.survey.n:,} placed{off}")
+        n_on_map, n_off = self.n_on_map(map_id), len(self.off_map(map_id))
+        if n_off or n_on_map < self.survey.n:
+            off = f", {n_off:,} marked as off it" if n_off else ""
+            said.append(f"{n_on_map:,} of {self.survey.n:,} on the map{off}")
         if "trustworthiness" in results and "neighbor_preservation" in results:
             sample = f"k = {results.get('quality_k')}, {results.get('quality_n', 0):,} subjects"
             said.append(

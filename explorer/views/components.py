@@ -19,7 +19,7 @@ class ColorKey(JSComponent):
     """The colour bar of the frame that is painted."""
 
     colors = param.List([], doc="Colours of the levels or categories, lowest first.")
-    n_placed = param.Integer(0, doc="Subjects on the map.")
+    n_on_map = param.Integer(0, doc="Subjects on the map.")
     said = param.String("", doc="Why the scores are not mixed as asked.")
     about = param.List([], doc="What the map is worth, a sentence each.")
     n_off = param.Integer(0, doc="Subjects off the map.")

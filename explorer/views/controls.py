@@ -104,14 +104,14 @@ class ColorView(Viewer):
         self._color.value = self.state.color
         map_id = self.state.map_id
         self.legend.param.update(
-            n_placed=self.explore.n_placed(map_id),
+            n_on_map=self.explore.n_on_map(map_id),
             about=self.explore.about_map(map_id) if map_id else [],
             n_off=len(self.explore.off_map(map_id)),
         )
         self._fit()
 
     def select_off_map(self) -> None:
-        """Select what was placed on the map and belongs nowhere on it; the farthest takes the focus."""
+        """Select what has a place on the map and belongs nowhere on it; the farthest takes the focus."""
         rows = self.explore.off_map(self.state.map_id)
         if len(rows):
             self.state.select(Selection.of_rows(rows, self.explore.survey.n), "replace")

@@ -199,7 +199,7 @@ class MapView(Viewer):
             self._handles["mapper"].palette = palette(self.state.color, len(labels))
 
     def _fit(self) -> None:
-        """Show every placed subject."""
+        """Show every subject of the map."""
         if "figure" in self._handles:
             x0, x1, y0, y1 = with_margin(self.explore.index(self.state.map_id).bounds)
             self._handles["figure"].x_range.update(start=x0, end=x1)

@@ -3,7 +3,6 @@
 import shutil
 import struct
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from explorer.errors import JobError, UsageError
+from explorer.errors import JobError, SurveyError, UsageError
 from explorer.ingest.imported import ImportOptions, import_run
 from explorer.ledger import Ledger
 from explorer.services.explore import Color, Explore
@@ -65,14 +64,13 @@ def test_standardised_scores_are_mixed_in_units_of_their_own_spread(explore: Exp
     assert (found["anomaly_score"], found["image_score"]) == (float(mixed[4]), float(image[4]))
 
 
-def test_a_title_names_lambda_and_its_mode_where_scores_are_mixed(
+def test_lambda_has_a_say_in_an_anomaly_score_that_is_mixed_and_in_no_other(
     explore: Explore, run_id: str, tables_only: tuple[Explore, str, str]
 ):
-    mixed = Color("scores.anomaly_score", run_id, 0.2)
-    assert explore.title(mixed) == "Anomaly score (λ = 0.2, raw sums)"
-    assert explore.title(replace(mixed, mode="standardised")) == "Anomaly score (λ = 0.2, standardised)"
-    assert explore.title(replace(mixed, by="scores.image_score")) == "Image score"
-    assert tables_only[0].title(Color("scores.anomaly_score", tables_only[1])) == "Anomaly score (gan)"
+    assert explore.is_mixed(Color("scores.anomaly_score", run_id))
+    assert not explore.is_mixed(Color("scores.image_score", run_id))
+    assert not tables_only[0].is_mixed(Color("scores.anomaly_score", tables_only[1]))
+    assert tables_only[0].colors(tables_only[1])["scores.anomaly_score"] == "Anomaly score (gan)"
 
 
 def test_an_unknown_column_is_refused_with_the_near_miss(explore: Explore, run_id: str):
@@ -259,6 +257,36 @@ def test_a_map_is_coloured_by_its_own_columns_where_it_has_them(finished_survey:
         explore.paint(map_id, Color("maps.is_off_map", run_id))
         with pytest.raises(UsageError, match='did you mean "is_off_map"'):
             explore.values("maps.is_of_map", map_id=map_id)
+
+
+def test_a_map_that_cannot_be_read_takes_nothing_else_down(finished_survey: Path, tmp_path: Path):
+    shutil.copytree(finished_survey, tmp_path / "survey")
+    with closing(Survey.open(tmp_path / "survey")) as survey:
+        explore = Explore(survey)
+        run_id, map_id = next(iter(explore.runs())), next(iter(explore.maps()))
+        (survey.map_folder(map_id) / COORDINATES).unlink()
+        assert explore.colors(run_id, map_id) == explore.colors(run_id)
+        assert np.isnan(explore.values("maps.is_off_map", map_id=map_id)).all()
+        assert (len(explore.off_map(map_id)), explore.n_on_map(map_id)) == (0, 0)
+        assert explore.place(0, map_id) == {"knn_percentile": None, "is_off_map": False}
+        assert explore.about_map(map_id)[0] == f"0 of {survey.n} on the map"
+        with pytest.raises(SurveyError, match=r"coordinates\.parquet is missing"):
+            explore.index(map_id)
+
+
+def test_a_map_of_subjects_added_while_the_server_runs_takes_nothing_else_down(finished_survey: Path, tmp_path: Path):
+    shutil.copytree(finished_survey, tmp_path / "survey")
+    with closing(Survey.open(tmp_path / "survey")) as survey:
+        explore = Explore(survey)
+        run_id, map_id = next(iter(explore.runs())), next(iter(explore.maps()))
+        path = survey.map_folder(map_id) / COORDINATES
+        table = pq.read_table(path)
+        added = table.slice(0, 1).set_column(0, "subject_id", pa.array([10**9], pa.int64()))
+        pq.write_table(pa.concat_tables([table, added]), path)
+        assert explore.colors(run_id, map_id) == explore.colors(run_id)
+        assert explore.place(0, map_id)["knn_percentile"] is None
+        with pytest.raises(SurveyError, match="has 1 subjects"):
+            explore.index(map_id)
 
 
 # ------------------------------------------------------------------------------------- runs that provide a score

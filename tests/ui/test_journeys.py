@@ -103,7 +103,7 @@ def survey_page(open_survey: Callable[[str], Page], served: str) -> Page:
 
 def test_the_map_opens_with_every_subject_and_a_true_colour_bar(survey_page: Page):
     expect(survey_page.get_by_text("200 subjects").first).to_be_visible()
-    expect(survey_page.get_by_text("200 of 200 placed subjects in view")).to_be_visible()
+    expect(survey_page.get_by_text("200 of 200 subjects on the map in view")).to_be_visible()
     assert survey_page.locator(".legend .ticks span").count() == 5
     shape = survey_page.evaluate(PAINTED)["shape"]
     inner = survey_page.evaluate(
@@ -183,7 +183,7 @@ def test_the_wheel_zooms_to_fewer_subjects(survey_page: Page):
     for _ in range(6):
         survey_page.mouse.wheel(0, -240)
         time.sleep(0.05)
-    expect(survey_page.get_by_text("200 of 200 placed subjects in view")).to_be_hidden()
+    expect(survey_page.get_by_text("200 of 200 subjects on the map in view")).to_be_hidden()
     assert survey_page.evaluate(PAINTED)["dw"] < before / 2
 
 
@@ -381,7 +381,7 @@ def test_a_survey_without_a_map_says_what_to_do_and_shows_the_map_when_it_comes(
         shutil.copytree(finished_survey / "runs", survey / "runs", dirs_exist_ok=True)
         shutil.copytree(finished_survey / "maps", survey / "maps", dirs_exist_ok=True)
         wait_for_frame(page)
-        expect(page.get_by_text("200 of 200 placed subjects in view")).to_be_visible()
+        expect(page.get_by_text("200 of 200 subjects on the map in view")).to_be_visible()
         page.goto("about:blank")
 
 

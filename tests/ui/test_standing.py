@@ -22,7 +22,7 @@ OFF = (7, 4)  # rows off the map, the farthest first
 
 
 def place_apart(survey: Path) -> None:
-    """Say of the map's last 50 subjects that they were placed later, and of `OFF` that they are off the map."""
+    """Say of the map's last 50 subjects that their neighbors placed them, and of `OFF` that they are off the map."""
     path = next((survey / "maps").iterdir()) / COORDINATES
     table = pq.read_table(path).select(["subject_id", "umap_1", "umap_2", "umap_3"])
     row = table.column("subject_id").to_numpy() - FIRST_ID
@@ -66,7 +66,7 @@ def judged_page(open_survey: Callable[[str], Page], judged: str) -> Page:
 
 def test_the_map_says_what_it_is_worth_and_who_is_off_it(judged_page: Page):
     legend = judged_page.locator(".legend")
-    expect(legend).to_contain_text("200 of 200 placed, 2 off the map")
+    expect(legend).to_contain_text("200 of 200 on the map, 2 marked as off it")
     expect(legend).to_contain_text(
         re.compile(r"trustworthiness 0\.\d\d, neighbors kept 0\.\d\d \(k = \d+, 200 subjects\)")
     )
