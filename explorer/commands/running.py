@@ -107,8 +107,9 @@ def command_of(kind: "Kind") -> click.Command:
             ["--parent", "parents"],
             multiple=True,
             metavar="RUN",
-            help=f"Finished {' or '.join(kind.builds_on)} run to build on"
-            + ("  [default: the newest]" if kind.needs else ""),
+            help=f"Finished run to build on: {kind.builds_on_what}"
+            + (f"  [default: the newest{f' {kind.needs[0]} run' if kind.optional else ''}]" if kind.needs else "")
+            + ("; tell each" if kind.many else ""),
             hidden=not kind.builds_on,
         )
     )
@@ -137,8 +138,8 @@ def run(ctx: click.Context, survey: Path) -> None:
         from explorer.kinds import kinds
 
         for kind in kinds().values():
-            needs = f" (builds on a {' and a '.join(kind.needs)} run)" if kind.needs else ""
-            click.echo(f"{kind.name:10} {kind.title}{needs}")
+            builds = f" (builds on {kind.builds_on_what})" if kind.builds_on else ""
+            click.echo(f"{kind.name:12} {kind.title}{builds}")
         click.echo(f"\nvoorwerp run {survey} KIND --help lists the settings of one.")
 
 
@@ -205,9 +206,9 @@ def follow_series(service: "JobService", series: "Series") -> None:
         n_failed += last.state == "failed"
         words = f": {last.error}" if last.state == "failed" else ""
         click.echo(f"{step.heading}: {last.state}{words}")
-    ranked = [run for run in runs_of(service, series) if run.kind == "ranks" and run.state == "done"]
+    ranked = [run.results for run in runs_of(service, series) if run.kind == "ranks" and run.state == "done"]
     if ranked:
-        print_ranks(ranked[0].results)
+        print_ranks(max(ranked, key=lambda results: results["n_runs"]))  # of all; it has the seeds of each λ, too
     if n_failed:
         raise JobError(f"{n_failed} of the runs of {series.series_id} failed; {again} tries them again")
 
@@ -228,14 +229,15 @@ def print_ranks(results: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     def row(name: str, found: Mapping[str, Any]) -> None:
-        rho = found["spearman"]
-        table.add_row(name, "undefined" if rho is None else f"{rho:.3f}", f"{100 * found['top1_overlap']:.0f} %")
+        rho, n_fragile = found["spearman"], found.get("n_fragile")
+        figures = "undefined" if rho is None else f"{rho:.3f}", f"{100 * found['top1_overlap']:.0f} %"
+        table.add_row(name, *figures, "" if n_fragile is None else f"{n_fragile:,}")
 
     called = {
         run["run_id"]: run["setting"] + (f", seed {run['seed']}" if run["seed"] is not None else "")
         for run in results["runs"]
     }
-    table = Table("runs", "Spearman", "same top 1 %")
+    table = Table("runs", "Spearman", "same top 1 %", "fragile")
     pairs = sorted(results["pairs"], key=lambda pair: (pair["spearman"] is not None, pair["spearman"]))
     for pair in pairs[:MOST_PAIRS]:
         row(f"{called[pair['a']]} | {called[pair['b']]}", pair)
@@ -243,15 +245,15 @@ def print_ranks(results: Mapping[str, Any]) -> None:
     for setting, found in results["over_seeds"].items():
         row(f"{setting}: mean over pairs of seeds", found)
     for seed, found in results["over_settings"].items():
-        row(f"seed {seed}: mean over pairs of λ", found)
+        row(f"seed {seed}: mean over pairs of settings", found)
     console = Console()
     console.width = max(console.width, 100)
     console.print(table)
     if len(pairs) > MOST_PAIRS:
         click.echo(f"the {MOST_PAIRS} of {len(pairs):,} pairs that are least alike are shown; run.json has all")
     click.echo(
-        f"{results['n_fragile']:,} of {results['n_subjects']:,} subjects are fragile: "
-        "in the top 1 % of some runs and not of all"
+        f"{results['n_fragile']:,} of {results['n_subjects']:,} subjects are fragile over all {results['n_runs']} runs:"
+        " in the top 1 % of some and not of all"
     )
     click.echo(f"high in every run: {', '.join(results['highest'])}")
 
@@ -344,9 +346,8 @@ def words_of(job: "Job") -> str:
     words = [f"{job.done:,}/{job.total:,}"] if job.total else []
     if job.rate and job.total > 1:
         words.append(f"{job.rate:,.1f}/s" if job.rate >= 1 else f"{1 / job.rate:,.1f} s each")
-    if job.seconds_left is not None and job.done < job.total:
-        minutes, seconds = divmod(round(job.seconds_left), 60)
-        words.append(f"{minutes} min {seconds:02} s left" if minutes else f"{seconds} s left")
+    if job.time_left and job.done < job.total:
+        words.append(job.time_left)
     words += [f"{name.replace('_', ' ')} {value:,.4g}" for name, value in job.metrics.items() if value is not None]
     return ", ".join(words)
 
@@ -385,8 +386,15 @@ def only_interrupted(service: "JobService") -> str:
     UsageError
         None is, or several are.
     """
-    series = {run.run_id: run.series for run in service.survey.runs(state=None)}
-    found = list(dict.fromkeys(series.get(j.run_id) or j.run_id for j in service.list() if j.state == "interrupted"))
+    series_of = {run.run_id: run.series for run in service.survey.runs(state=None)}
+    linked: dict[str, list[Job]] = {}
+    for job in service.list():
+        linked.setdefault(series_of.get(job.run_id) or job.run_id, []).append(job)
+    found = [
+        name
+        for name, jobs in linked.items()
+        if (state_of(jobs) if series_of.get(jobs[0].run_id) else jobs[0].state) == "interrupted"
+    ]
     if len(found) != 1:
         words = f"{' and '.join(found)} are interrupted; name one" if found else "nothing is interrupted; name a run"
         raise UsageError(f"{words}: `voorwerp resume {service.survey.path} RUN`")
@@ -436,8 +444,12 @@ def listed(service: "JobService") -> "Iterator[tuple[str, str, str, str]]":
 
 
 def state_of(linked: "Sequence[Job]") -> str:
-    """The state of a series: that of its newest run that is not done; interrupted where none is and it has no ranks."""
-    is_ranked = any(job.kind == "ranks" for job in linked)
+    """The state of a series: that of its newest run that is not done.
+
+    Where all are, it was interrupted between two of them, unless the last has been: the ranking of all that are scored.
+    """
+    n_scored = sum(job.kind == "score" for job in linked)
+    is_ranked = any(job.results.get("n_runs") == n_scored for job in linked if job.kind == "ranks")
     return next((job.state for job in linked if job.state != "done"), "done" if is_ranked else "interrupted")
 
 

@@ -51,6 +51,8 @@ class Kind:
         What a run from before a setting came was set to, where that is not the setting's default.
     at
         What settings change: a function from the config to fields of this `Kind` with other values.
+    on_what
+        What it builds on, in words, where that depends on settings.
     """
 
     name: str
@@ -66,11 +68,20 @@ class Kind:
     many: tuple[str, ...] = ()
     before: Mapping[str, Any] = field(default_factory=dict)
     at: Callable[[Any], Mapping[str, Any]] | None = None
+    on_what: str = ""
 
     @property
     def builds_on(self) -> tuple[str, ...]:
         """Every kind of run that it may be told to build on."""
         return (*self.needs, *self.optional, *self.many)
+
+    @property
+    def builds_on_what(self) -> str:
+        """What it builds on, in words: "a score run, or a map run where told"; "" for nothing."""
+        words = [f"a {name} run" for name in self.needs]
+        words += [f"several {name} runs" for name in self.many]
+        words += [f"a {name} run where told" for name in self.optional]
+        return self.on_what or ", or ".join(words)
 
     def set_to(self, config: Any) -> Self:
         """The kind as it is with these settings."""

@@ -124,4 +124,5 @@ KIND = Kind(
     needs_images=True,
     before={"preset": "paper"},
     at=_at,
+    on_what="a train run; pca, iforest and knn on latents: a score run, on pixels: none",
 )

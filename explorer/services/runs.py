@@ -131,8 +131,10 @@ class Runs:
         for name, value in config.items():
             if name not in TOLD and name in defaults and value not in (None, defaults[name]):
                 words.append(f"{name.replace('_', ' ')} {_spell(value)}")
-        n_combined = sum("." in name for name in run.inputs)
-        return " · ".join([*words, f"{n_combined} runs"] if n_combined else words)
+        if n_combined := sum("." in name for name in run.inputs):
+            settings = dict.fromkeys(member["setting"] for member in run.results.get("runs", ()))
+            words.append(f"{n_combined} runs" + (f" of {next(iter(settings))}" if len(settings) == 1 else ""))
+        return " · ".join(words)
 
 
 def _defaults(config: type) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Linked trainings: one for each λ and seed, each scored with its λ, then all of them ranked together.
+"""Linked trainings: one for each λ and seed, each scored with its λ, then ranked together.
+
+With several seeds, the runs of each λ are ranked together first: what changes from seed to seed is noise. What changes
+from λ to λ is meant to, so a ranking over all runs, which comes last, mixes the two and says of what it is.
 
 What a series is made of stands in the ledger; its runs carry its id. So it is gone on with from any process, and what
 is done is not done again.
@@ -105,7 +108,7 @@ def steps(service: JobService, series: Series, who: str) -> Generator[Step, None
     """
     pairs = list(itertools.product(series.seeds, series.feature_weights))
     trained: dict[int, str] = {}
-    scored = []
+    scored: dict[float, list[str]] = {weight: [] for weight in series.feature_weights}
     for i, (seed, weight) in enumerate(pairs, 1):
         heading = f"{i} of {len(pairs)}, λ = {weight:g}, seed {seed}"
         config = {**series.config, "seed": seed, "feature_weight": weight}
@@ -116,9 +119,14 @@ def steps(service: JobService, series: Series, who: str) -> Generator[Step, None
         trained.setdefault(seed, run_id)
         config = {name: value for name, value in config.items() if name in ("feature_weight", "device")}
         run_id = yield from _brought_to_its_end(service, series, f"scoring {heading}", "score", config, [run_id], who)
-        scored += [run_id] if run_id else []
-    if len(scored) > 1:
-        yield from _brought_to_its_end(service, series, "comparing ranks", "ranks", {}, scored, who)
+        scored[weight] += [run_id] if run_id else []
+    rankings = [(f"comparing ranks over seeds, λ = {weight:g}", of_weight) for weight, of_weight in scored.items()]
+    if len(rankings) == 1 or len(series.seeds) == 1:
+        rankings = []
+    rankings.append(("comparing ranks of all runs", list(itertools.chain(*scored.values()))))
+    for heading, of_runs in rankings:
+        if len(of_runs) > 1:
+            yield from _brought_to_its_end(service, series, heading, "ranks", {}, of_runs, who)
 
 
 def _brought_to_its_end(
@@ -140,7 +148,7 @@ def _brought_to_its_end(
         for run in runs_of(service, series)
         if run.kind == kind_name
         and config.items() <= run.config.items()
-        and (kind_name == "train" or set(parents) <= set(run.inputs.values()))
+        and (kind_name == "train" or set(parents) == {run.inputs[name] for name in run.inputs.keys() - {"subject_ids"}})
     ]
     if not begun:
         run_id = service.start(kind_name, config, parents, who, series.series_id)

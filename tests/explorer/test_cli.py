@@ -154,13 +154,35 @@ def test_kinds_are_listed_and_their_flags_come_from_their_dataclass(
     code, out, _ = said(capsys, "run", survey)
     assert code == 0
     for kind in kinds().values():
-        assert f"{kind.name:10} {kind.title}" in out
+        assert f"{kind.name:12} {kind.title}" in out
         code, help_, _ = said(capsys, "run", survey, kind.name, "--help")
         assert code == 0
         for name, field in kind.config.__dataclass_fields__.items():
             assert f"  {running.flag_of(name)} " in help_
             assert field.metadata["help"].split()[0] in help_
         assert ("--parent" in help_) == bool(kind.builds_on)
+
+
+@pytest.mark.parametrize(
+    ("kind", "builds", "default"),
+    [
+        ("train", "a train run where told", ""),
+        (
+            "score",
+            "a train run; pca, iforest and knn on latents: a score run, on pixels: none",
+            "  [default: the newest]",
+        ),
+        ("map", "a score run, or a map run where told", "  [default: the newest score run]"),
+        ("ranks", "several score runs", "; tell each"),
+    ],
+)
+def test_the_list_of_kinds_and_the_help_of_each_say_what_it_builds_on(
+    capsys: pytest.CaptureFixture[str], survey: Path, kind: str, builds: str, default: str
+) -> None:
+    listed = said(capsys, "run", survey)[1].splitlines()
+    assert f"{kind:12} {kinds()[kind].title} (builds on {builds})" in listed
+    help_ = " ".join(said(capsys, "run", survey, kind, "--help")[1].split())
+    assert " ".join(f"Finished run to build on: {builds}{default}".split()) in help_
 
 
 def test_a_survey_without_runs_says_how_to_start(capsys: pytest.CaptureFixture[str], survey: Path) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -86,7 +87,15 @@ def test_each_lambda_and_seed_is_trained_and_scored_and_all_are_ranked(survey: P
     for run in trained.values():
         assert scored[run.run_id].config["feature_weight"] == run.config["feature_weight"]
         assert scored[run.run_id].config["device"] == "cpu"
-    (ranks,) = (run for run in made if run.kind == "ranks")
+    *of_one, ranks = (run for run in made if run.kind == "ranks")
+    for weight, run in zip((0.0, 0.5), of_one, strict=True):  # seeds apart from λ: that they differ is not wanted
+        assert [(r["setting"], r["seed"]) for r in run.results["runs"]] == [
+            (f"λ = {weight:g}", 1234),
+            (f"λ = {weight:g}", 1235),
+        ]
+        assert run.results["score_title"] == f"Mean rank percentile over 2 runs of λ = {weight:g}"
+        assert run.results["n_fragile"] == ranks.results["over_seeds"][f"λ = {weight:g}"]["n_fragile"]
+    assert ranks.results["score_title"] == "Mean rank percentile over 4 runs of λ = 0 and λ = 0.5"
     assert {ranks.inputs[f"score.{i}"] for i in range(1, 5)} == {run.run_id for run in scored.values()}
     assert len(ranks.results["pairs"]) == 6
     assert set(ranks.results["over_seeds"]) == {"λ = 0", "λ = 0.5"}
@@ -95,8 +104,9 @@ def test_each_lambda_and_seed_is_trained_and_scored_and_all_are_ranked(survey: P
     assert out.startswith(f"{series}: λ 0, 0.5; seeds 1234 to 1235\n")
     assert "training 3 of 4, λ = 0, seed 1235: pretending" in err
     assert "│ λ = 0, seed 1234 | λ = 0.5, seed 1234 " in out
-    assert "│ λ = 0: mean over pairs of seeds " in out
-    assert f"{ranks.results['n_fragile']} of 40 subjects are fragile" in out
+    n_fragile = ranks.results["over_seeds"]["λ = 0"]["n_fragile"]
+    assert re.search(rf"│ λ = 0: mean over pairs of seeds +│ \S+ +│ \d+ % +│ {n_fragile} +│\n", out)
+    assert f"{ranks.results['n_fragile']} of 40 subjects are fragile over all 4 runs: " in out
     assert out.endswith(f"high in every run: {', '.join(ranks.results['highest'])}\n")
     assert len(ranks.results["highest"]) == 10
 
@@ -106,12 +116,23 @@ def test_each_lambda_and_seed_is_trained_and_scored_and_all_are_ranked(survey: P
     assert [ranks.run_id, "done", "4 runs"] in lines
     assert [scored[trained[0.5, 1235].run_id].run_id, "done", "λ 0.5 · seed 1235"] in lines
     assert [trained[0.0, 1234].run_id, "done", "λ 0 · seed 1234"] in lines
-    assert len(lines) == 10
+    assert [of_one[1].run_id, "done", "2 runs of λ = 0.5"] in lines
+    assert len(lines) == 12
 
     code, again, err = said("resume", survey, series)  # done: nothing is run, the table is said again
     assert (code, err) == (0, "")
     assert again.endswith(out[out.index("┏") :])
-    assert len(runs(survey)) == 9
+    assert len(runs(survey)) == 11
+
+
+def test_one_seed_is_ranked_once_over_lambda_and_one_lambda_once_over_seeds(survey: Path, said: Callable) -> None:
+    assert said("run", survey, "train", "--lambda", "0,.5")[0] == 0
+    assert said("run", survey, "train", "--lambda", ".5", "--seeds", 2)[0] == 0
+    titles = [run.results["score_title"] for run in runs(survey) if run.kind == "ranks"]
+    assert titles == [
+        "Mean rank percentile over 2 runs of λ = 0 and λ = 0.5",
+        "Mean rank percentile over 2 runs of λ = 0.5",
+    ]
 
 
 def test_an_interrupted_series_goes_on_without_what_is_done(survey: Path, said: Callable) -> None:
@@ -141,6 +162,31 @@ def test_an_interrupted_series_goes_on_without_what_is_done(survey: Path, said: 
         ("score", 1, series),
         ("ranks", 1, series),
     ]
+
+
+def test_a_series_killed_between_two_of_its_runs_is_interrupted_and_goes_on(
+    survey: Path, said: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = AtOnce.start
+
+    def killed(service: AtOnce, kind: str, *told: object) -> str:
+        if kind == "ranks" and len(runs(survey)) == 9:  # the ranking of λ = 0 is made
+            raise KeyboardInterrupt
+        return start(service, kind, *told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(AtOnce, "start", killed)
+    with contextlib.suppress(KeyboardInterrupt):
+        said("run", survey, "train", "--lambda", "0,.5", "--seeds", 2)
+    monkeypatch.undo()
+    monkeypatch.setattr(running, "job_service", functools.partial(at_once, kinds=KINDS))
+    before = runs(survey)
+    assert [run.kind for run in before] == ["train"] * 4 + ["score"] * 4 + ["ranks"]
+    assert {run.state for run in before} == {"done"}
+    assert said("jobs", survey)[1].split()[:2] == [before[0].series, "interrupted"]
+    assert said("resume", survey)[0] == 0
+    assert len(runs(survey)) == 11
+    assert said("jobs", survey)[1].split()[:2] == [before[0].series, "done"]
+    assert said("resume", survey)[2] == f"nothing is interrupted; name a run: `voorwerp resume {survey} RUN`\n"
 
 
 def test_after_a_failure_the_others_are_ranked_and_resume_tries_again(survey: Path, said: Callable) -> None:
