@@ -266,7 +266,7 @@ class Explore:
         return rows[np.argsort(-placing["knn_percentile"][rows], kind="stable")]
 
     def place(self, row: int, map_id: str) -> dict[str, Any]:
-        """Where a subject stands on a map: the percentile of its distance to its nearest neighbors, whether it is off."""
+        """Where a subject stands on a map: the percentile of its distance to its neighbors, whether it is off."""
         placing = self._placing(map_id)
         found = {name: float(placing[name][row]) for name in ("knn_percentile", "is_off_map") if name in placing}
         percentile = found.get("knn_percentile", np.nan)
