@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,14 +25,13 @@ from models.artifacts import (
     ArtifactError,
     Workspace,
     medians_by_split,
-    replacing,
     scratch_array,
     write_bytes,
     write_scores,
 )
 from models.progress import Progress
-from models.reading import is_constant, read_ahead
-from models.scoring import SHARD, pick_device, to_tensor
+from models.reading import is_constant, score_shards
+from models.scoring import pick_device, to_tensor
 from models.train import groups_of, split_rows, take_step
 from models.wgan import image_score
 
@@ -112,16 +112,17 @@ def train(
             loss = image_score(x, model(x)).mean()
             take_step(optimizer, loss)
             total += loss.item() * len(x)
-        errors = [score_batch(model, held_out[i : i + 512])[1] for i in range(0, len(held_out), 512)]
+        errors = [score_batch(model, held_out[i : i + 512])["error"] for i in range(0, len(held_out), 512)]
         yield total / len(images), float(np.concatenate(errors).mean()) if errors else float("nan")
 
 
-def score_batch(model: Autoencoder, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Code float32 (n, 512) and Σ (x - x')² float32 (n,) of uint8 (n, H, W, C)."""
+def score_batch(model: Autoencoder, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Of uint8 (n, H, W, C): code float32 (n, 512), error Σ (x - x')² float32 (n,), and whether it is constant."""
     with torch.inference_mode():
         x = to_tensor(images, next(model.parameters()).device)
         code = model.encoder(x)
-        return code.flatten(1).cpu().numpy(), image_score(x, model.decoder(code)).cpu().numpy()
+        error = image_score(x, model.decoder(code)).cpu().numpy()
+        return {"code": code.flatten(1).cpu().numpy(), "error": error, "constant": is_constant(images)}
 
 
 # ----------------------------------------------------------------------------------------------------- the kind
@@ -168,7 +169,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         weights = {name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}
         write_bytes(checkpoint, to_safetensors(weights, metadata={"voorwerp": about}))
 
-    rate = yield from score_shards(model, images, parts)
+    rate = yield from score_shards(images, parts, partial(score_batch, model))
     yield Progress(n, n, "writing scores", {"images_per_second": rate})
     split = np.full(n, "unseen", "U10")
     split[rows], split[held_out] = "train", "validation"
@@ -196,26 +197,6 @@ def taken(images: Any, rows: np.ndarray) -> Iterator[np.ndarray]:
     """The images of ascending rows, block by block; at least one block, which may be empty."""
     for i in range(0, max(1, len(rows)), 512):
         yield np.asarray(images[rows[i : i + 512]]) if len(rows) else np.empty((0, *images.shape[1:]), np.uint8)
-
-
-def score_shards(model: Autoencoder, images: Any, parts: Path) -> Generator[Progress, None, float]:
-    """Write code and error of every image to ``parts/NNNNN.npz``, but for those that are there; images a second."""
-    n, started, fresh, rate = len(images), time.perf_counter(), 0, 0.0
-    for number, start in enumerate(range(0, n, SHARD)):
-        stop, path = min(start + SHARD, n), parts / f"{number:05d}.npz"
-        if path.exists():
-            yield Progress(stop, n, "scoring: found finished parts")
-            continue
-        blocks = []
-        for block in read_ahead(images, start, stop):
-            blocks.append((*score_batch(model, block), is_constant(block)))
-            fresh += len(block)
-            rate = fresh / (time.perf_counter() - started)
-            yield Progress(start + sum(len(b[1]) for b in blocks), n, "scoring", {"images_per_second": rate})
-        code, error, constant = (np.concatenate(column) for column in zip(*blocks, strict=True))
-        with replacing(path) as handle:
-            np.savez(handle, allow_pickle=False, code=code, error=error, constant=constant)
-    return rate
 
 
 def join(workspace: Workspace, parts: Path, split: np.ndarray) -> dict[str, Any]:

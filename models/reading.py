@@ -1,12 +1,43 @@
 """A survey's crops block by block, for whatever goes over all of them."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.artifacts import replacing
+from models.progress import Progress
+
 BLOCK = 512  # rows read at once, while the block before is computed
+SHARD = 4096  # images in one of parts/NNNNN.npz: what a killed run loses at most
+
+
+def score_shards(
+    images: Any, parts: Path, score: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+) -> Generator[Progress, None, float]:
+    """Write what `score` says of every image to ``parts/NNNNN.npz``, but for those that are there; images a second.
+
+    `score` gets a block of images (n, …) and answers columns by name, each of length n.
+    """
+    n, started, fresh, rate = len(images), time.perf_counter(), 0, 0.0
+    for number, start in enumerate(range(0, n, SHARD)):
+        stop, path = min(start + SHARD, n), parts / f"{number:05d}.npz"
+        if path.exists():
+            yield Progress(stop, n, "scoring: found finished parts")
+            continue
+        blocks, done = [], start
+        for block in read_ahead(images, start, stop):
+            blocks.append(score(block))
+            done, fresh = done + len(block), fresh + len(block)
+            rate = fresh / (time.perf_counter() - started)
+            yield Progress(done, n, "scoring", {"images_per_second": rate})
+        columns = {name: np.concatenate([found[name] for found in blocks]) for name in blocks[0]}
+        with replacing(path) as handle:
+            np.savez(handle, allow_pickle=False, **columns)
+    return rate
 
 
 def read_ahead(images: Any, start: int, stop: int, block: int = BLOCK) -> Iterator[np.ndarray]:

@@ -29,7 +29,6 @@ from models.artifacts import (
     Workspace,
     medians_by_split,
     read_columns,
-    replacing,
     scratch_array,
     write_bytes,
     write_json,
@@ -38,11 +37,9 @@ from models.artifacts import (
 from models.mixing import Mode, center_and_spread, mix
 from models.progress import Progress
 from models.ranks import in_top, overlap, spearman
-from models.reading import is_constant, read_ahead, sample_of
+from models.reading import SHARD, is_constant, sample_of, score_shards
 from models.scorer import PRESETS, Scorer
 from models.wgan import WGAN, Architecture, anomaly_score
-
-SHARD = 4096  # images in one of parts/NNNNN.npz: what a killed run loses at most
 
 SPLIT = "split.parquet"  # written by the training run
 SPLIT_SCHEMA = pa.schema([("subject_id", pa.int64()), ("split", pa.string()), ("pixels_hash", pa.uint64())])
@@ -372,27 +369,15 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         write_json(plan_path, plan)
 
     network = prepare(scorer, device, plan["choice"]["precision"])
-    started, fresh, rate = time.perf_counter(), 0, 0.0
-    edges = list(range(0, n, SHARD))
-    for number, start in enumerate(edges):
-        stop, path = min(start + SHARD, n), parts / f"{number:05d}.npz"
-        if path.exists():
-            yield Progress(stop, n, "scoring: found finished parts")
-            continue
-        blocks: list[tuple[np.ndarray, ...]] = []
-        for block in read_ahead(images, start, stop):
-            blocks.append((*score_images(network, block, config.batch), is_constant(block), split_of(block)))
-            fresh += len(block)
-            rate = fresh / (time.perf_counter() - started)
-            done = start + sum(len(b[0]) for b in blocks)
-            yield Progress(done, n, "scoring", {"images_per_second": rate})
-        names = ("latents", "image_score", "feature_score", "constant", "split")
-        columns = {name: np.concatenate(column) for name, column in zip(names, zip(*blocks, strict=True), strict=True)}
-        with replacing(path) as handle:
-            np.savez(handle, allow_pickle=False, **columns)
 
+    def score(block: np.ndarray) -> dict[str, np.ndarray]:
+        names = ("latents", "image_score", "feature_score")
+        scores = dict(zip(names, score_images(network, block, config.batch), strict=True))
+        return scores | {"constant": is_constant(block), "split": split_of(block)}
+
+    rate = yield from score_shards(images, parts, score)
     yield Progress(n, n, "writing scores", {"images_per_second": rate})
-    results = join(workspace, [parts / f"{number:05d}.npz" for number in range(len(edges))], config)
+    results = join(workspace, sorted(parts.glob("*.npz")), config)
     shutil.rmtree(parts)
     choice = plan["choice"]
     results |= scorer.settings._asdict()
