@@ -917,7 +917,7 @@ def check(path: Path | str) -> list[str]:
 def notices(survey: Survey) -> list[str]:
     """What is worth knowing and no problem, one sentence each: runs and maps of fewer subjects, an `add` that waits."""
     said = []
-    for runs, done in ((survey.runs("score"), "scored"), (survey.maps(), "placed")):
+    for runs, done in ((survey.runs("score"), "scored"), (survey.maps(), "on the map")):
         fewer = [run for run in reversed(runs) if run.n_rows is not None and run.n_rows < survey.n]
         said += [f"{run.run_id}: {run.n_rows:,} of {survey.n:,} subjects are {done}" for run in fewer]
     if (survey.path / PARTS).is_dir() and any((survey.path / PARTS).iterdir()):

@@ -578,7 +578,7 @@ def test_runs_of_fewer_subjects_are_worth_a_word_and_no_problem(copy: Path) -> N
     assert check(copy) == []
     assert notices(survey) == [
         "20260101-000000-score: 10 of 12 subjects are scored",
-        "20260105-000000-map: 9 of 12 subjects are placed",
+        "20260105-000000-map: 9 of 12 subjects are on the map",
     ]
     (copy / "parts").mkdir()
     (copy / "parts" / "command.json").write_text("{}")
