@@ -48,6 +48,7 @@ from explorer.views.map import MapView
 from explorer.views.plots import ACCENT, GROUND, INK, LINE, QUIET, WARM
 from explorer.views.runs import RunsView
 from explorer.views.subject import SubjectView
+from models.mixing import mixed_with
 
 THEME = {
     "palette": {
@@ -177,14 +178,13 @@ class Session:
         colors, orders = explore.colors(state.run_id, state.map_id), explore.colors(state.run_id)
         default = explore.default_color(state.run_id)
         state.color = given["color"] if given.get("color") in colors else default
+        self._mix_as_run()
         for name in ("aggregate", "norm", "lambda_mode"):
             if given.get(name) in state.param[name].objects:
                 setattr(state, name, given[name])
         state.sort = given["sort"] if given.get("sort") in orders else ("" if default == "count" else default)
-        try:
-            state.lambda_ = min(1.0, max(0.0, float(given.get("lambda", 0.2))))
-        except ValueError:
-            state.lambda_ = 0.2
+        with contextlib.suppress(ValueError):
+            state.lambda_ = min(1.0, max(0.0, float(given.get("lambda", state.lambda_))))
         state.descending = given.get("order") != "lowest"
         with contextlib.suppress(ValueError):
             x0, x1, y0, y1 = (float(v) for v in given.get("view", "").split(","))
@@ -213,7 +213,14 @@ class Session:
             state.color = default
         if state.sort and state.sort not in orders:
             state.sort = "" if default == "count" else default
+        self._mix_as_run()
         self._fit_mode()
+
+    def _mix_as_run(self) -> None:
+        """A run's scores are shown at the λ that it was scored with, until another is chosen."""
+        run = self.explore.runs().get(self.state.run_id)
+        if run is not None and self.explore.mixes(run.run_id):
+            self.state.lambda_, self.state.lambda_mode = mixed_with(run.config)
 
     def _fit_mode(self) -> None:
         """Scores that cannot be standardised are mixed as they are."""
@@ -319,7 +326,13 @@ class Session:
 
 def _title(run: Any) -> str:
     """A run as a person tells it from others: when, what (``score-2``, an imported run's name), and by which score."""
-    score = f": {run.results['score_title']}" if "score_title" in run.results else ""
+    words = [run.results["score_title"]] if "score_title" in run.results else []
+    if run.kind == "score" and not words and "feature_weight" in run.config:
+        weight, mode = mixed_with(run.config)
+        told = {name: run.config.get(name) for name in ("latent_axes", "center", "feature_stage")}
+        words = [run.config.get("preset", "paper"), f"λ = {weight:g}" + ("" if mode == "raw" else f" {mode}")]
+        words += [f"{name.replace('_', ' ')} {value:g}" for name, value in told.items() if value is not None]
+    score = f": {', '.join(words)}" if words else ""
     return f"{run.created_at[:19].replace('T', ' ')} {run.run_id.split('-', 2)[-1]}{score}"
 
 

@@ -4,13 +4,17 @@ S_anom = (1 - λ) S_image + λ S_feature, either of the raw sums (Mantha et al. 
 the survey: the sums of a critic with large features outweigh those of the pixels at any λ, standardised ones do not.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 
 from models.artifacts import ArtifactError
 
 Mode = Literal["raw", "standardised"]
+
+#: λ of Mantha et al. 2024.
+PUBLISHED = 0.2
 
 #: What an axis says of each.
 MODE_TITLES: dict[str, str] = {"raw": "raw sums", "standardised": "standardised"}
@@ -40,6 +44,11 @@ def standardise(scores: np.ndarray, name: str = "score") -> np.ndarray:
     if mad == 0:
         raise ArtifactError(f"the {name} cannot be standardised, half of its values or more are {median:g}; take raw")
     return ((scores - median) / (SD_OF_MAD * mad)).astype(np.float32)
+
+
+def mixed_with(config: Mapping[str, Any]) -> tuple[float, Mode]:
+    """λ and mode that a score run's config says; as published where it says nothing."""
+    return config.get("feature_weight", PUBLISHED), config.get("lambda_mode", "raw")
 
 
 def mix(image: np.ndarray, feature: np.ndarray, feature_weight: float, mode: Mode = "raw") -> np.ndarray:

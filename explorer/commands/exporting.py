@@ -30,14 +30,12 @@ SUFFIXES = {
 @click.option("--selection", metavar="NAME", help="Only the subjects of this selection.")
 @click.option("--run", "run_id", metavar="RUN", help="Whose scores come along.  [default: as the app]")
 @click.option("--map", "map_id", metavar="MAP", help="Whose coordinates come along.  [default: as the app]")
-@click.option("--lambda", "lambda_", default=0.2, show_default=True, type=click.FloatRange(0, 1))
+@click.option("--lambda", "lambda_", type=click.FloatRange(0, 1), help="λ of the anomaly score.  [default: the run's]")
 @click.option(
     "--lambda-mode",
     "mode",
-    default="raw",
-    show_default=True,
     type=click.Choice(("raw", "standardised")),
-    help="λ mixes the raw sums, or the scores standardised by median and MAD.",
+    help="λ mixes the raw sums, or the scores standardised by median and MAD.  [default: the run's]",
 )
 def export(
     survey: Path,
@@ -45,8 +43,8 @@ def export(
     selection: str | None,
     run_id: str | None,
     map_id: str | None,
-    lambda_: float,
-    mode: Literal["raw", "standardised"],
+    lambda_: float | None,
+    mode: Literal["raw", "standardised"] | None,
 ) -> None:
     """Write the subjects of SURVEY with their scores and coordinates to FILE.
 
@@ -64,6 +62,7 @@ def export(
     from explorer.state import Selection
     from explorer.survey import Survey, counted
     from models.artifacts import write_bytes
+    from models.mixing import mixed_with
 
     opened = Survey.open(survey)
     explore, info = Explore(opened), opened.info
@@ -75,7 +74,9 @@ def export(
         with Ledger(opened.path, info.survey_id) as ledger:
             members = ledger.selection(selection, opened.subject_ids).subject_ids
         selected = Selection.of_rows(opened.rows_of(members), opened.n)
-    table = selection_table(explore, selected, run_id, map_id, lambda_, mode)
+    own_lambda, own_mode = mixed_with(explore.runs()[run_id].config if run_id else {})
+    told = own_lambda if lambda_ is None else lambda_, mode or own_mode
+    table = selection_table(explore, selected, run_id, map_id, *told)
     n = table.num_rows if form != "regions" else n_placed(table)
     if not n and table.num_rows:
         raise UsageError(

@@ -1,21 +1,27 @@
-"""Sessions come and go: nothing global may remember them."""
+"""Sessions come and go: nothing global may remember them. What they show at first; what an export takes by itself."""
 
 import gc
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import panel as pn
+import pyarrow.parquet as pq
 import pytest
 from bokeh.document import Document
 from panel.io.document import _cleanup_doc
 from panel.io.state import set_curdoc
 
-from explorer.app import Session, setup
+from explorer.app import Session, _title, setup
+from explorer.cli import main
 from explorer.ledger import Ledger
 from explorer.services.explore import Explore
 from explorer.services.jobs import JobService
 from explorer.survey import Survey
+from models.artifacts import Run, write_scores
+from models.mixing import mix, mixed_with
+from tests.explorer.small_survey import write_survey
 
 
 def n_watchers() -> int:
@@ -55,3 +61,89 @@ def test_closed_sessions_leave_no_watcher_and_no_session_behind(services, monkey
     gc.collect()
     assert n_watchers() == before
     assert sum(ref() is not None for ref in gone) <= 1  # the last may still be held by the frame
+
+
+@pytest.fixture
+def scored(tmp_path: Path):
+    """Explore, ledger and jobs of a survey with score runs of several λ, one of ranks among them."""
+    path = write_survey(tmp_path / "survey", n=20, size=4)
+    for run_id, kind, config in (
+        ("1-old", "score", {"feature_weight": 0.2}),
+        ("2-half", "score", {"feature_weight": 0.5, "preset": "compact", "lambda_mode": "standardised", "center": 0.2}),
+        ("3-ranks", "ranks", {}),
+    ):
+        folder = path / "runs" / run_id
+        folder.mkdir(parents=True)
+        results = {"score_title": "Mean rank percentile over 2 runs of λ = 0"} if kind == "ranks" else {}
+        Run(
+            run_id, kind, "0", config, state="done", created_at=f"2026-01-01T00:00:0{run_id[0]}+00:00",
+            results=results, provides="score" if kind == "ranks" else "",
+        ).write(folder / "run.json")  # fmt: skip
+        image, feature = np.random.default_rng(int(run_id[0])).lognormal(size=(2, 20))
+        missing = np.full(20, np.nan)
+        columns = {
+            "subject_id": np.arange(20) + 588848901523702001,
+            "split": ["train"] * 20,
+            "image_score": missing if kind == "ranks" else image,
+            "feature_score": missing if kind == "ranks" else feature,
+            "anomaly_score": mix(image, feature, *mixed_with(config)),
+            "quality": ["ok"] * 20,
+        }
+        write_scores(folder, None, columns)
+    survey = Survey.open(path)
+    with Ledger(survey.path, survey.info.survey_id) as ledger:
+        jobs = JobService(survey, ledger)
+        yield Explore(survey), ledger, jobs
+        jobs.stop()
+    survey.close()
+
+
+def test_a_run_is_shown_at_the_lambda_that_it_was_scored_with_unless_the_link_says_otherwise(
+    scored, monkeypatch: pytest.MonkeyPatch
+):
+    explore = scored[0]
+    setup()
+    location = SimpleNamespace(search="?run=2-half")
+    monkeypatch.setattr(type(pn.state), "location", location)
+    with set_curdoc(Document()):
+        state = Session(*scored, None, None).state
+        assert (state.run_id, state.lambda_, state.lambda_mode) == ("2-half", 0.5, "standardised")
+        shown = explore.values("scores.anomaly_score", "2-half", state.lambda_, state.lambda_mode)
+        np.testing.assert_allclose(shown, explore.survey.scores("2-half")["anomaly_score"], rtol=1e-5)
+        state.run_id = "1-old"
+        assert (state.lambda_, state.lambda_mode) == (0.2, "raw")
+        state.lambda_ = 0.7
+        state.run_id = "3-ranks"  # it mixes nothing
+        assert state.lambda_ == 0.7
+        state.run_id = "2-half"
+        assert (state.lambda_, state.lambda_mode) == (0.5, "standardised")
+        location.search = "?run=2-half&lambda=0.9&lambda_mode=raw"
+        state = Session(*scored, None, None).state
+        assert (state.lambda_, state.lambda_mode) == (0.9, "raw")
+
+
+def test_the_picker_of_runs_says_by_which_score(scored):
+    assert [_title(run) for run in scored[0].runs().values()] == [
+        "2026-01-01 00:00:03 ranks: Mean rank percentile over 2 runs of λ = 0",
+        "2026-01-01 00:00:02 half: compact, λ = 0.5 standardised, center 0.2",
+        "2026-01-01 00:00:01 old: paper, λ = 0.2",
+    ]
+
+
+def test_an_export_mixes_as_the_run_did_unless_told(scored, tmp_path: Path):
+    survey = scored[0].survey
+    file = tmp_path / "out.parquet"
+
+    def exported(*options: str) -> tuple[np.ndarray, dict[str, object]]:
+        assert main(["export", str(survey.path), str(file), *options]) == 0
+        table = pq.read_table(file)
+        about = {name: table.column(name)[0].as_py() for name in ("run_id", "lambda", "lambda_mode")}
+        return table.column("anomaly_score").to_numpy(), about
+
+    values, about = exported("--run", "2-half")
+    assert about == {"run_id": "2-half", "lambda": 0.5, "lambda_mode": "standardised"}
+    np.testing.assert_allclose(values, survey.scores("2-half")["anomaly_score"], rtol=1e-5)
+    assert exported("--run", "2-half", "--lambda", "0")[1]["lambda_mode"] == "standardised"
+    values, about = exported("--run", "2-half", "--lambda", "0", "--lambda-mode", "raw")
+    np.testing.assert_array_equal(values, survey.scores("2-half")["image_score"])
+    assert exported("--run", "1-old")[1] == {"run_id": "1-old", "lambda": 0.2, "lambda_mode": "raw"}
