@@ -286,9 +286,16 @@ export async function runs(home) {
     left_side.hidden = !pictures.length;
     const said = lines.filter(l => l.word);
     side.hidden = !said.length;
-    words.replaceChildren(...said.toReversed().map(l => {
-      const item = make("li", "", l.word);
-      item.prepend(make("b", "", `${STAGES[l.stage]} ${l.epoch}`));
+    // the same thing said of epochs in a row is said once, with the last one's numbers
+    const spells = [];
+    for (const l of said) {
+      const kind = l.word.split(":")[0], last = spells.at(-1);
+      if (last && last.stage === l.stage && last.kind === kind && l.epoch - last.to <= 3) Object.assign(last, {to: l.epoch, word: l.word});
+      else spells.push({stage: l.stage, kind, from: l.epoch, to: l.epoch, word: l.word});
+    }
+    words.replaceChildren(...spells.toReversed().map(s => {
+      const item = make("li", "", s.word);
+      item.prepend(make("b", "", `${STAGES[s.stage]} ${s.from === s.to ? s.to : `${s.from} to ${s.to}`}`));
       return item;
     }));
     tables.replaceChildren(...table("Results", shown.results), ...table("Settings", shown.settings), ...table("Built on", shown.inputs));

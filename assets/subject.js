@@ -55,13 +55,14 @@ export function render({model, el}) {
 
   // where the critic sees a difference; the sum over its cells comes in the answer's header
   const feature_map = src => {
-    const figure = picture("", "Feature residual", "Where the critic sees a difference between crop and reconstruction");
+    const figure = picture("", "Feature residual", "");
     const [image, caption] = figure.children;
     figure.title = "Where the critic’s features of crop and reconstruction differ: squared, summed over channels, weighted as in the score, in the cells of its feature maps; black is 0, brightest the highest here. It sums to the feature score.";
     fetch(src, {credentials: "same-origin"}).then(async answer => {
       if (!answer.ok) throw new Error();
       const url = URL.createObjectURL(await answer.blob());
       image.addEventListener("load", () => URL.revokeObjectURL(url), {once: true});
+      image.alt = "Where the critic sees a difference between crop and reconstruction";
       image.src = url;
       caption.replaceChildren(make("span", "", "Feature residual"), make("span", "sum", `sum ${window.voorwerp.format(Number(answer.headers.get("X-Sum")))}`));
     }).catch(() => image.dispatchEvent(new Event("error")));

@@ -65,9 +65,14 @@ def word_of(records: Sequence[Record], yardstick: Yardstick) -> str:
 
 
 def verdict_of(records: Sequence[Record]) -> str:
-    """The words of each stage's last epoch, or "trained soundly"."""
-    last = {record["stage"]: record["word"] for record in records}
-    return "; and ".join(dict.fromkeys(word for word in last.values() if word)) or "trained soundly"
+    """What was said last of each stage, if of half of its last tenth (at least `RECENT`); or "trained soundly"."""
+    said = []
+    for stage in dict.fromkeys(record["stage"] for record in records):
+        words = [record["word"] for record in records if record["stage"] == stage]
+        late = words[-max(RECENT, len(words) // 10) :]
+        if sum(map(bool, late)) >= len(late) / 2:
+            said.append(next(word for word in reversed(late) if word))
+    return "; and ".join(dict.fromkeys(said)) or "trained soundly"
 
 
 def not_a_number(epochs: Sequence[Record], _: Yardstick) -> str:

@@ -103,14 +103,17 @@ def test_a_validation_loss_that_left_its_lowest_long_ago_is_said_with_the_epoch(
     assert word_of([*falling, *both], YARDSTICK) == ""  # the training loss rises too: another trouble
 
 
-def test_the_verdict_is_that_of_each_stages_last_epoch() -> None:
+def test_the_verdict_is_what_was_said_of_each_stages_last_epochs() -> None:
     def said(record: Any, word: str) -> Any:
         return record | {"word": word}
 
-    early = said(gan(epoch=5), "the sky falls")
-    assert verdict_of([early, said(gan(), ""), said(encoder(20, 1.0, 1.0), "")]) == "trained soundly"
-    assert verdict_of([said(gan(), "a"), said(encoder(20, 1.0, 1.0), "b")]) == "a; and b"
-    assert verdict_of([said(gan(), "a"), said(encoder(20, 1.0, 1.0), "a")]) == "a"
+    sound, wrong = said(gan(), ""), said(gan(), "a")
+    good, bad = said(encoder(20, 1.0, 1.0), ""), said(encoder(20, 1.0, 1.0), "b")
+    assert verdict_of([*[wrong] * 9, *[sound] * 3, good]) == "trained soundly"
+    assert verdict_of([*[sound] * 9, wrong, wrong, sound, good]) == "a"  # one good epoch at the end is not sound
+    assert verdict_of([*[sound] * 9, sound, sound, wrong, good]) == "trained soundly"
+    assert verdict_of([*[wrong] * 3, *[bad] * 3]) == "a; and b"
+    assert verdict_of([*[wrong] * 3, *[said(encoder(20, 1.0, 1.0), "a")] * 3]) == "a"
 
 
 # ------------------------------------------------------------------------------------------------ forced, for real

@@ -36,6 +36,7 @@ def main() -> None:
                 time.sleep(SETTLED_S)
                 path = FOLDER / f"map-{width}x{height}.png"
                 page.locator(".gallery .tile").nth(1).click()
+                time.sleep(SETTLED_S)
                 page.wait_for_function(PICTURES)
                 time.sleep(1)
                 page.screenshot(path=path)
