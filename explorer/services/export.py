@@ -36,7 +36,9 @@ MAX_FITS = 4 * 2**30
 def selection_table(
     explore: Explore, selection: Selection | None, run_id: str, map_id: str, lambda_: float, mode: Mode = "raw"
 ) -> pa.Table:
-    """Every column of the selected subjects (all for None), their scores and map coordinates, in row order.
+    """Every column of the selected subjects (all for None), their scores, map coordinates and the map's own columns.
+
+    In row order.
 
     Provenance travels with the rows: columns ``survey_id``, ``run_id``, ``map_id``, ``lambda``, ``lambda_mode``,
     ``voorwerp_version``, and as JSON under the schema's metadata key ``voorwerp``, which also has the selection's id
@@ -63,6 +65,9 @@ def selection_table(
         coordinates = survey.coordinates(map_id)[rows]
         for i in range(coordinates.shape[1]):
             add(f"umap_{i + 1}", pa.array(coordinates[:, i], pa.float32(), from_pandas=True))
+        for name, values in survey.placing(map_id).items():
+            column = pa.array(values[rows], pa.float32(), from_pandas=True)
+            add(name, column.cast(pa.bool_()) if name.startswith("is_") else column)
     info = survey.info
     provenance = {
         "survey_id": info.survey_id,

@@ -265,6 +265,41 @@ def test_a_score_of_the_runs_own_is_exported_too(finished_survey: Path, tmp_path
     survey.close()
 
 
+def test_how_subjects_came_on_the_map_is_exported_where_the_map_says_it(finished_survey: Path, tmp_path: Path):
+    shutil.copytree(finished_survey, tmp_path / "survey")
+    survey = Survey.open(tmp_path / "survey")
+    map_id = survey.maps()[0].run_id
+    path = survey.map_folder(map_id) / "coordinates.parquet"
+    bare = pq.read_table(path).select(["subject_id", "umap_1", "umap_2", "umap_3"])
+    own = {
+        "is_placed": pa.array(np.arange(bare.num_rows) < 4),
+        "knn_percentile": pa.array(np.linspace(0, 100, bare.num_rows), pa.float32()),
+        "is_off_map": pa.array(np.arange(bare.num_rows) == 2),
+    }
+    pq.write_table(pa.table([*bare.columns, *own.values()], [*bare.column_names, *own])[1:], path)  # one is not on it
+    table = selection_table(Explore(survey), None, "", map_id, 0.2)
+    at = survey.rows_of(bare.column("subject_id").to_numpy())
+    read = {
+        "parquet": pq.read_table(io.BytesIO(parquet_bytes(table))),
+        "csv": pa.csv.read_csv(io.BytesIO(csv_bytes(table))),
+    }
+    in_votable = Table.read(io.BytesIO(votable_bytes(table)), format="votable")
+    in_fits = fits.getdata(io.BytesIO(fits_bytes(table)), logical_as_bytes=True)
+    for name, values in own.items():
+        expected = [None, *values.to_pylist()[1:]]
+        for form, rows in read.items():
+            assert rows.column(name).cast(values.type).take(pa.array(at)).to_pylist() == expected, form
+        np.testing.assert_array_equal(np.array(in_votable[name][at[1:]]), expected[1:])
+        assert in_votable[name].mask[at[0]]
+        in_bytes = {None: b"", False: b"F", True: b"T"} if name.startswith("is_") else {None: np.nan}
+        np.testing.assert_array_equal(in_fits[name][at], [in_bytes.get(value, value) for value in expected])
+    pq.write_table(bare, path)
+    survey.close()
+    survey = Survey.open(tmp_path / "survey")
+    assert not own.keys() & set(selection_table(Explore(survey), None, "", map_id, 0.2).column_names)
+    survey.close()
+
+
 def test_withdrawn_subjects_are_exported_and_flagged(image_survey: Path, tmp_path: Path):
     shutil.copytree(image_survey, tmp_path / "survey")
     path = tmp_path / "survey" / "subjects.parquet"
