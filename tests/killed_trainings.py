@@ -1,41 +1,89 @@
-"""Trainings killed at random moments and taken up again: for the tests, and, with more of them, for the benchmarks."""
+"""Trainings killed at random moments and taken up again: for the tests, and, with more of them, for the benchmarks.
+
+The moments are of the training, not of the clock: a worker is told how many epochs are to be behind it, and from there
+gets SIGKILL within the next two steps or so, wherever it is then: in a step, a save, a picture.
+"""
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
-import numpy as np
-
 from explorer.kinds import Kind
 from explorer.kinds.train import TrainConfig
 from explorer.ledger import Ledger
-from explorer.services.jobs import TICK, JobService, holder, last_progress
+from explorer.services.jobs import JobService, sign_lock
 from explorer.survey import Survey
-from models.artifacts import CHECKPOINT, GRIDS, HISTORY, RESUME, Workspace
+from explorer.worker import run_job
+from models.artifacts import CHECKPOINT, GRIDS, HISTORY, RESUME, Run, Workspace
 from models.progress import Progress
 
 END = "end.safetensors"  # a copy of the last saved state, which a run that is done does not keep
-ROOT = Path(__file__).parents[1]
+MOMENT = "kill.json"  # in the survey's folder: when the next worker is killed
+SAVE_EVERY = 0.1  # seconds
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["torch", "torch._dynamo", "models.train", __name__])
+
+
+class Forked(JobService):
+    """Its workers are forked from a process that has imported torch, which takes a worker seconds."""
+
+    def _spawn(self, run: Run, folder: Path, lock: int) -> None:
+        handed = Connection(os.dup(lock))  # the way in which a descriptor gets there
+        worker = FORKS.Process(target=_work, args=(self.survey.path, run.run_id, handed, self._outside[run.kind]))
+        worker.start()
+        handed.close()
+        assert worker.pid
+        sign_lock(lock, worker.pid, run.attempt)
+
+
+def _work(survey: Path, run_id: str, lock: Connection, kind: str) -> None:
+    run_job(survey, run_id, lock.fileno(), kind)
 
 
 def train_and_keep(config: TrainConfig, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:
-    """The kind ``train`` with a save five times a second, and its last state kept."""
+    """The kind ``train`` with many saves, killed where `MOMENT` says so, and its last state kept."""
     from models import resume, train  # torch, which the process that starts the worker need not have
 
-    resume.SAVE_EVERY = 0.2
+    resume.SAVE_EVERY = SAVE_EVERY
+    told = workspace.directory.parents[1] / MOMENT
+    if told.exists():
+        _kill_at(**json.loads(told.read_text()))
     results = yield from train.run(config, workspace)
     shutil.copyfile(workspace.directory / RESUME, workspace.directory / END)
     return results
 
 
-TRAIN = Kind("train", "Train", TrainConfig, "tests.killed_trainings:train_and_keep", needs_images=True)
+def _kill_at(epochs: float, share: float, gan_epochs: int) -> None:
+    """Kill this process once so many `epochs` of both stages are behind it, and a `share` of the time of two steps."""
+    from models.resume import Bookmark
+
+    note, last, killers = Bookmark.note, time.monotonic(), list[Timer]()
+
+    def note_and_look(bookmark: Bookmark, losses: Any) -> None:
+        nonlocal last
+        note(bookmark, losses)
+        now = time.monotonic()
+        n_steps = len(bookmark.order.rows) // bookmark.order.size
+        behind = bookmark.epoch + (bookmark.step + 1) / n_steps + (bookmark.stage == "encoder") * gan_epochs
+        if behind >= epochs and not killers:
+            killers.append(Timer(2 * share * (now - last), os.kill, (os.getpid(), signal.SIGKILL)))
+            killers[0].start()
+        last = now
+
+    Bookmark.note = note_and_look  # type: ignore[method-assign]
+
+
+TRAIN = Kind("train", "Train", TrainConfig, f"{__name__}:train_and_keep", needs_images=True)
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -47,79 +95,46 @@ def contents(folder: Path) -> dict[str, Any]:
     return {name: (folder / name).read_bytes() for name in names} | {HISTORY: history}
 
 
-def at_once(survey: Survey, folder: Path, config: dict[str, Any]) -> float:
-    """Train in this process, on one thread, uninterrupted; the seconds that it took."""
-    images = np.asarray(survey.images[:])
-    folder.mkdir()
-    workspace = Workspace(folder, images, survey.subject_ids, {}, survey.preprocessing, threads=1)
-    started = time.monotonic()
-    for _ in train_and_keep(TrainConfig(**config), workspace):
-        pass
-    return time.monotonic() - started
-
-
-def killed(survey: Survey, config: dict[str, Any], n_kills: int, seconds: float, seed: int = 7) -> dict[str, Any]:
-    """Train in worker processes that get SIGKILL `n_kills` times at random moments of their work; resume each time.
-
-    A training that is done before all kills have come is followed by another.
+def killed(survey: Survey, config: dict[str, Any], n_kills: Sequence[int], seed: int = 7) -> dict[str, Any]:
+    """Train in processes that get SIGKILL at random moments of their work; resume each time.
 
     Parameters
     ----------
-    seconds
-        What it takes at once: the moments are spread over it.
+    n_kills
+        Of each training: 0 for one at once, to compare with.
 
     Returns
     -------
     dict
-        folders: of every finished run; n_landed: kills that came while a training was at work; where: the last finished
-        epoch at each of them, counted over both stages.
+        folders: of each training's run; where: the last finished epoch at each kill, counted over both stages.
 
     Raises
     ------
     RuntimeError
-        A training failed by itself.
+        A training failed by itself, or was done before it was killed.
     """
-    os.environ["PYTHONPATH"] = str(ROOT)  # for the worker to find the kind above
     os.environ["OMP_NUM_THREADS"] = "1"
-    moments, longest = random.Random(seed), seconds * max(0.3, 1.6 / n_kills)
+    moments = random.Random(seed)
+    n_epochs = config["epochs"] + config["encoder_epochs"]
     folders, where = [], []
     with Ledger(survey.path, survey.info.survey_id) as ledger:
-        service = JobService(survey, ledger, [f"{__name__}:TRAIN"])
-        try:
-            run_id = service.start("train", config, None, "test")
-            for _ in range(n_kills):
-                folder = survey.run_folder(run_id)
-                if _kill_after(service, run_id, moments.uniform(0, longest)) == "done":
-                    folders.append(folder)
-                    run_id = service.start("train", config, None, "test")
-                else:
-                    where.append((folder / HISTORY).read_text().count("\n") if (folder / HISTORY).exists() else 0)
+        service = Forked(survey, ledger, [f"{__name__}:TRAIN"])
+        for n in n_kills:
+            run_id = ""
+            for moment in [*sorted(moments.uniform(0, 0.9 * n_epochs) for _ in range(n)), None]:
+                told = {"epochs": moment, "share": moments.random(), "gan_epochs": config["epochs"]}
+                (survey.path / MOMENT).unlink(missing_ok=True)
+                if moment is not None:
+                    (survey.path / MOMENT).write_text(json.dumps(told))
+                if run_id:
                     service.resume(run_id, "test")
-            job = service.wait(run_id)
-        finally:
-            service.stop()
-    if job.state != "done":
-        raise RuntimeError(f"{run_id} is {job.state}: {job.error}")
-    return {"folders": [*folders, survey.run_folder(run_id)], "n_landed": len(where), "where": where}
-
-
-def _kill_after(service: JobService, run_id: str, seconds: float) -> str:
-    """Kill the worker this long after it began to read the images; the state that is left."""
-    folder = service.survey.run_folder(run_id)
-    attempt = (held := holder(folder)) and held["attempt"]
-    while (last_progress(folder) or {}).get("attempt") != attempt and not service.job(run_id).is_over:
-        time.sleep(TICK / 10)
-    killer = Timer(seconds, _kill, [folder])
-    killer.start()
-    job = service.wait(run_id)
-    killer.cancel()
-    killer.join()
-    if job.state not in ("done", "interrupted"):
-        raise RuntimeError(f"{run_id} is {job.state}: {job.error}")
-    return job.state
-
-
-def _kill(folder: Path) -> None:
-    held = holder(folder)
-    if held is not None and held["pid"]:
-        os.kill(held["pid"], signal.SIGKILL)
+                else:
+                    run_id = service.start("train", config, None, "test")
+                job = service.wait(run_id)
+                if job.state != ("done" if moment is None else "interrupted"):
+                    raise RuntimeError(f"{run_id} is {job.state}, to be killed at {moment}: {job.error}")
+                folder = survey.run_folder(run_id)
+                if moment is not None:
+                    where.append((folder / HISTORY).read_text().count("\n"))
+            folders.append(folder)
+    return {"folders": folders, "where": where}
