@@ -34,7 +34,7 @@ from models.artifacts import (
     write_scores,
 )
 from models.progress import Progress
-from models.reading import BLOCK, is_constant, read_ahead
+from models.reading import BLOCK, center_weights, is_constant, read_ahead
 
 #: Bytes that the sample may take as float32: fewer subjects are taken where their images are large.
 SAMPLE_BYTES = 2**30
@@ -47,6 +47,8 @@ class Config(Protocol):
     def method(self) -> str: ...
     @property
     def on(self) -> str: ...
+    @property
+    def center(self) -> float | None: ...
     @property
     def n_components(self) -> int: ...
     @property
@@ -136,11 +138,12 @@ def title(config: Config) -> str:
     """What a person reads where the score is shown: "PCA-32 reconstruction error"."""
     on_latents = config.on == "latents"
     space = "latent vectors" if on_latents else f"{config.n_components} principal components"
+    around = " around the center" if config.center and not on_latents else ""
     if config.method == "pca":
-        return f"PCA-{config.n_components} reconstruction error" + (f" of {space}" if on_latents else "")
+        return f"PCA-{config.n_components} reconstruction error" + (f" of {space}" if on_latents else around)
     if config.method == "iforest":
-        return f"Isolation forest of {space}"
-    return f"Mean distance to {config.n_neighbors} neighbors in {space}"
+        return f"Isolation forest of {space}{around}"
+    return f"Mean distance to {config.n_neighbors} neighbors in {space}{around}"
 
 
 # -------------------------------------------------------------------------------------------------------- source
@@ -186,14 +189,20 @@ class Source:
         return is_constant(block) if block.dtype == np.uint8 else ~np.isfinite(block).all(1)
 
 
-def as_vectors(block: np.ndarray) -> np.ndarray:
-    """uint8 (b, H, W, C) as float32 (b, H · W · C) in [0, 1]; latent vectors as they are."""
+def as_vectors(block: np.ndarray, center: float) -> np.ndarray:
+    """uint8 (b, H, W, C) as float32 (b, H · W · C) in [0, 1], latent vectors as they are.
+
+    Pixels are times the roots of their weights around the center: squared differences then count by these.
+    """
     if block.dtype != np.uint8:
         return block
-    return block.reshape(len(block), math.prod(block.shape[1:])).astype(np.float32) / np.float32(255)
+    pixels = block.astype(np.float32) / np.float32(255)
+    if center:
+        pixels *= np.sqrt(center_weights(block.shape[1], block.shape[1], center))[:, :, None]
+    return pixels.reshape(len(block), math.prod(block.shape[1:]))
 
 
-def draw_sample(source: Source, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_sample(source: Source, n: int, seed: int, center: float) -> tuple[np.ndarray, np.ndarray]:
     """A random sample of at most `n` subjects without the missing ones: their rows, ascending, and float32 (m, d)."""
     n_all, length = len(source.vectors), math.prod(source.vectors.shape[1:])
     n = min(n, n_all, max(2, SAMPLE_BYTES // (4 * length)))
@@ -204,7 +213,7 @@ def draw_sample(source: Source, n: int, seed: int) -> tuple[np.ndarray, np.ndarr
         block = np.asarray(source.vectors[drawn[i : i + BLOCK]])
         kept = ~source.is_missing(block)
         count = int(kept.sum())
-        sample[m : m + count] = as_vectors(block[kept])
+        sample[m : m + count] = as_vectors(block[kept], center)
         rows[m : m + count] = drawn[i : i + BLOCK][kept]
         m += count
     return rows[:m], sample[:m]
@@ -224,9 +233,9 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         No images or latent vectors, or too few for the settings.
     """
     source = Source.latents(workspace.parents["score"]) if config.on == "latents" else Source.pixels(workspace)
-    n = len(source.vectors)
+    n, center = len(source.vectors), config.center or 0.0
     yield Progress(0, n, "fitting to a sample")
-    rows, sample = draw_sample(source, config.fit_on, config.seed)
+    rows, sample = draw_sample(source, config.fit_on, config.seed, center)
     if len(rows) < 2:
         raise ArtifactError(f"{len(rows)} of {n:,} subjects have something to score; a detector needs two or more")
     reduce = None
@@ -243,7 +252,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     for block in read_ahead(source.vectors, 0, n):
         kept = done + np.flatnonzero(~source.is_missing(block))
         if kept.size:
-            vectors = as_vectors(block[kept - done])
+            vectors = as_vectors(block[kept - done], center)
             scores[kept] = measure(reduce(vectors) if reduce else vectors, places[kept])
         quality[kept] = "ok"
         done += len(block)

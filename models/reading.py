@@ -68,3 +68,18 @@ def is_constant(images: np.ndarray) -> np.ndarray:
     """bool (n,): images (n, …) of one value throughout; there is nothing to score."""
     flat = images.reshape(len(images), -1)
     return np.asarray(flat.min(1) == flat.max(1))
+
+
+def center_weights(side: int, size: int, center: float) -> np.ndarray:
+    """How much each place of an image counts: a Gaussian around its center, exp(-r² / 2σ²), σ = `center` · `size`.
+
+    Cell (i, j) of `side` × `side` looks at pixel (i, j) · size / side of `size` × `size`, as a critic's features do.
+
+    Returns
+    -------
+    float32 (side, side), in (0, 1]; all 1 for `center` 0.
+    """
+    if not center:
+        return np.ones((side, side), np.float32)
+    offset = np.arange(side) * (size / side) - (size - 1) / 2
+    return np.exp(-(offset[:, None] ** 2 + offset**2) / (2 * (center * size) ** 2)).astype(np.float32)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.reading import center_weights
 from models.wgan import STAGES, WGAN, feature_score, image_score
 
 
@@ -62,8 +63,10 @@ class Scorer(nn.Module):
             )
         self.model, self.settings = model, settings
         size, side = model.architecture.size, model.architecture.size >> settings.feature_stage
-        self.register_buffer("pixel_weights", center_weights(size, size, settings.center))  # (H, W)
-        self.register_buffer("cell_weights", center_weights(side, size, settings.center))  # (side, side)
+        self.register_buffer("pixel_weights", torch.from_numpy(center_weights(size, size, settings.center)))  # (H, W)
+        self.register_buffer(
+            "cell_weights", torch.from_numpy(center_weights(side, size, settings.center))
+        )  # (side, side)
 
     def generate(self, z: Tensor) -> Tensor:
         """x' of latent vectors (B, latent_size): (B, C, H, W) in [0, 1]."""
@@ -94,14 +97,3 @@ class Scorer(nn.Module):
         """The critic's features times the square roots of their weights, float32 (B, n)."""
         features = self.model.critic.features(x, self.settings.feature_stage).float()
         return (features.view(len(x), -1, *self.cell_weights.shape) * self.cell_weights.sqrt()).flatten(1)
-
-
-def center_weights(side: int, size: int, center: float) -> Tensor:
-    """exp(-r² / 2σ²), (side, side), r from the center of an image of `size` px, σ = `center` · `size`; 1 for σ = 0.
-
-    Cell (i, j) of the critic's feature maps looks at pixel (i, j) · size / side.
-    """
-    if not center:
-        return torch.ones(side, side)
-    offset = torch.arange(side) * (size / side) - (size - 1) / 2
-    return torch.exp(-(offset[:, None] ** 2 + offset**2) / (2 * (center * size) ** 2))

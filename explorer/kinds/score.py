@@ -41,7 +41,7 @@ class ScoreConfig:
     center: float | None = field(
         default=None,
         metadata={
-            "help": "wgan: σ of the Gaussian weight around the center, 0 for equal weights (compact 0.14, paper 0)",
+            "help": "σ of the Gaussian weight of pixels around the center, 0 for equal weights (compact 0.14, else 0)",
             "unit": "sides",
             "low": 0.0,
             "high": 10.0,

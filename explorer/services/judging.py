@@ -112,4 +112,9 @@ def scores_of(explore: Explore, run_id: str, mixes: Sequence[tuple[float, Mode]]
 def is_reference(run: Run) -> bool:
     """Whether a run is the PCA-32 reconstruction error that must stand beside every judged network (rule 7)."""
     config = run.config
-    return config.get("method") == "pca" and config.get("on") == "pixels" and config.get("n_components") == 32
+    return (
+        not config.get("center")
+        and config.get("method") == "pca"
+        and config.get("on") == "pixels"
+        and config.get("n_components") == 32
+    )

@@ -193,3 +193,15 @@ def test_what_a_score_needs_depends_on_its_method() -> None:
     assert needs(method="iforest", on="latents") == (("score",), False, True)
     with pytest.raises(ValueError, match="wgan scores pixels; on latents there are pca, iforest and knn"):
         ScoreConfig(on="latents")
+
+
+def test_around_the_center_pixels_count_by_their_weights(tmp_path: Path) -> None:
+    images = blobs(40)
+    found, results = scored(tmp_path, images, method="pca", n_components=3, center=0.2)
+    offset = (np.arange(32) - 15.5) / 32
+    weights = np.exp(-(offset[:, None] ** 2 + offset**2) / (2 * 0.2**2))[:, :, None]
+    pixels = (images / 255 * np.sqrt(weights)).reshape(40, -1)
+    pca = PCA(3, svd_solver="full").fit(pixels)
+    expected = ((pixels - pca.inverse_transform(pca.transform(pixels))) ** 2).sum(1)
+    np.testing.assert_allclose(found["anomaly_score"], expected, rtol=1e-3)
+    assert results["score_title"] == "PCA-3 reconstruction error around the center"
