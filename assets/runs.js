@@ -191,7 +191,7 @@ export async function runs(home) {
   const pane = make("div", "pane"), control = make("div", "control");
   control.append(slider, caption);
   pane.append(labels, picture);
-  side.append(make("h3", "", "Said while training"), words);
+  side.append(make("h3", "", "Said while training (medians of three epochs)"), words);
   const left_side = make("div");
   left_side.append(pane, control);
   strip.append(left_side, side);
@@ -226,7 +226,7 @@ export async function runs(home) {
     }
     labels.replaceChildren(...ROWS[stage].map(text => make("span", "", text)));
     picture.alt = `${ROWS[stage].join(", ").replaceAll("\u00ad", "")} images after epoch ${epoch}`;
-    const white = shown?.scale?.residual_white, fixed = white ? `residual white from ${format(white)}` : "";
+    const white = shown?.scale?.residual_white, fixed = white ? `residual: white is a difference of ${format(white)} or more, summed over bands` : "";
     caption.textContent = [line ? `${STAGES[stage]}, epoch ${line.epoch} of ${line.of}` : `epoch ${epoch}`, stage === "encoder" ? fixed : ""].filter(Boolean).join(" · ");
     chart();
   };
@@ -286,16 +286,16 @@ export async function runs(home) {
     left_side.hidden = !pictures.length;
     const said = lines.filter(l => l.word);
     side.hidden = !said.length;
-    // the same thing said of epochs in a row is said once, with the last one's numbers
-    const spells = [];
+    // what was said of several epochs is said once, with the last one's numbers
+    const spells = new Map();
     for (const l of said) {
-      const kind = l.word.split(":")[0], last = spells.at(-1);
-      if (last && last.stage === l.stage && last.kind === kind && l.epoch - last.to <= 3) Object.assign(last, {to: l.epoch, word: l.word});
-      else spells.push({stage: l.stage, kind, from: l.epoch, to: l.epoch, word: l.word});
+      const key = `${l.stage}: ${l.word.split(":")[0]}`, before = spells.get(key);
+      spells.delete(key);
+      spells.set(key, {...l, from: before?.from ?? l.epoch, n: (before?.n ?? 0) + 1});
     }
-    words.replaceChildren(...spells.toReversed().map(s => {
+    words.replaceChildren(...[...spells.values()].toReversed().map(s => {
       const item = make("li", "", s.word);
-      item.prepend(make("b", "", `${STAGES[s.stage]} ${s.from === s.to ? s.to : `${s.from} to ${s.to}`}`));
+      item.prepend(make("b", "", `${STAGES[s.stage]} ${s.n === 1 ? s.epoch : `${s.from} to ${s.epoch}, ${s.n} epochs`}`));
       return item;
     }));
     tables.replaceChildren(...table("Results", shown.results), ...table("Settings", shown.settings), ...table("Built on", shown.inputs));

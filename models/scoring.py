@@ -183,6 +183,9 @@ def scorer_of(model: WGAN, config: Mapping[str, Any]) -> Scorer:
     """
     settings = PRESETS[config.get("preset", "paper")]
     told = {name: config[name] for name in settings._fields if config.get(name) is not None}
+    if told.get("latent_axes", 0) > model.architecture.latent_size:
+        size = model.architecture.latent_size
+        raise ArtifactError(f"latent_axes is {told['latent_axes']}; the network's latent vectors have {size} axes")
     try:
         return Scorer(model, settings._replace(**told))
     except ValueError as error:
@@ -379,7 +382,8 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     yield Progress(n, n, "writing scores", {"images_per_second": rate})
     results = join(workspace, sorted(parts.glob("*.npz")), config)
     shutil.rmtree(parts)
-    choice = plan["choice"]
+    choice = dict(plan["choice"])
+    choice["precision_reason"] = choice.pop("reason")
     results |= scorer.settings._asdict()
     return results | {"n_images": n, "images_per_second": round(rate, 1), "device": device.type, **choice}
 

@@ -22,6 +22,7 @@ class ScoreConfig:
     on: Literal["pixels", "latents"] = field(
         default="pixels",
         metadata={
+            "of": ("pca", "iforest", "knn"),
             "help": "pca, iforest, knn: what they look at; latents are those of a score run",
             "choices": ("pixels", "latents"),
         },
@@ -29,6 +30,7 @@ class ScoreConfig:
     preset: Literal["compact", "paper"] = field(
         default="compact",
         metadata={
+            "of": ("wgan",),
             "help": "wgan: compact reconstructs from the 8 principal axes along which the latent vectors vary most and "
             "weighs residuals around the center; paper: Mantha et al. 2024",
             "choices": ("compact", "paper"),
@@ -36,7 +38,11 @@ class ScoreConfig:
     )
     latent_axes: int | None = field(
         default=None,
-        metadata={"help": "wgan: principal axes to reconstruct from, 0 for all (compact 8, paper 0)", "low": 0},
+        metadata={
+            "of": ("wgan",),
+            "help": "wgan: principal axes to reconstruct from, 0 for all (compact 8, paper 0)",
+            "low": 0,
+        },
     )
     center: float | None = field(
         default=None,
@@ -50,6 +56,7 @@ class ScoreConfig:
     feature_stage: int | None = field(
         default=None,
         metadata={
+            "of": ("wgan",),
             "help": "wgan: the critic's stage whose features are compared (compact 3, paper 4)",
             "low": 1,
             "high": 4,
@@ -58,6 +65,7 @@ class ScoreConfig:
     feature_weight: float = field(
         default=0.2,
         metadata={
+            "of": ("wgan",),
             "help": "wgan: λ in anomaly score = (1 - λ) image score + λ feature score",
             "low": 0.0,
             "high": 1.0,
@@ -66,20 +74,27 @@ class ScoreConfig:
     lambda_mode: Literal["raw", "standardised"] = field(
         default="raw",
         metadata={
+            "of": ("wgan",),
             "help": "wgan: λ mixes the raw sums, or the scores standardised by median and MAD",
             "choices": ("raw", "standardised"),
         },
     )
     n_components: int = field(
         default=32,
-        metadata={"help": "pca, and iforest and knn on pixels: principal components", "low": 1, "high": 1024},
+        metadata={
+            "of": ("pca", "iforest", "knn"),
+            "help": "pca, and iforest and knn on pixels: principal components",
+            "low": 1,
+            "high": 1024,
+        },
     )
     n_neighbors: int = field(
-        default=10, metadata={"help": "knn: neighbors", "unit": "subjects", "low": 1, "high": 1000}
+        default=10, metadata={"of": ("knn",), "help": "knn: neighbors", "unit": "subjects", "low": 1, "high": 1000}
     )
     fit_on: int = field(
         default=20_000,
         metadata={
+            "of": ("pca", "iforest", "knn"),
             "help": "pca, iforest, knn: size of the random sample that they are fitted to",
             "unit": "subjects",
             "low": 2,
@@ -87,23 +102,36 @@ class ScoreConfig:
         },
     )
     seed: int = field(
-        default=1234, metadata={"help": "pca, iforest, knn: fixes sample and fit", "low": 0, "high": 2**31 - 1}
+        default=1234,
+        metadata={
+            "of": ("pca", "iforest", "knn"),
+            "help": "pca, iforest, knn: fixes sample and fit",
+            "low": 0,
+            "high": 2**31 - 1,
+        },
     )
-    batch: int = field(default=64, metadata={"help": "images at once", "unit": "images", "low": 1, "high": 8192})
+    batch: int = field(
+        default=64, metadata={"of": ("wgan",), "help": "images at once", "unit": "images", "low": 1, "high": 8192}
+    )
     precision: Literal["auto", "float32", "bfloat16"] = field(
         default="auto",
         metadata={
+            "of": ("wgan",),
             "help": "auto takes bfloat16 where it is faster and, on a sample of the run, ranks as float32 does",
             "choices": ("auto", "float32", "bfloat16"),
         },
     )
     device: Literal["auto", "cpu", "cuda"] = field(
-        default="auto", metadata={"help": "auto takes CUDA where there is one", "choices": ("auto", "cpu", "cuda")}
+        default="auto",
+        metadata={"of": ("wgan",), "help": "auto takes CUDA where there is one", "choices": ("auto", "cpu", "cuda")},
     )
 
     def __post_init__(self) -> None:
         if self.method == "wgan" and self.on == "latents":
             raise ValueError("wgan scores pixels; on latents there are pca, iforest and knn")
+        for name in ("latent_axes", "feature_stage"):
+            if self.method != "wgan" and getattr(self, name) is not None:
+                raise ValueError(f"{name} is of the trained model's scores; {self.method} has none")
 
 
 def _at(config: ScoreConfig) -> Mapping[str, Any]:

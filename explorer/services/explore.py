@@ -283,7 +283,7 @@ class Explore:
         said, results = [], run.results
         n_on_map, n_off = self.n_on_map(map_id), len(self.off_map(map_id))
         if n_off or n_on_map < self.survey.n:
-            off = f", {n_off:,} marked as off it" if n_off else ""
+            off = f", {n_off:,} of them far from all others" if n_off else ""
             said.append(f"{n_on_map:,} of {self.survey.n:,} on the map{off}")
         if "trustworthiness" in results and "neighbor_preservation" in results:
             sample = f"k = {results.get('quality_k')}, {results.get('quality_n', 0):,} subjects"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class Runs:
             "attempt": run.attempt,
             "code_version": run.code_version,
             "finished_at": run.finished_at,
-            "settings": [[name, value] for name, value in run.config.items() if value is not None],
+            "settings": [["λ" if name == "feature_weight" else name, value] for name, value in self._settings(run)],
             "inputs": [[name, value] for name, value in run.inputs.items() if name != "subject_ids"],
             "results": [[n, v] for n, v in run.results.items() if isinstance(v, int | float | str) and n != "verdict"],
             "verdict": run.results.get("verdict"),
@@ -84,6 +84,15 @@ class Runs:
             return (self._folder(self._run(run_id)) / GRIDS / f"{epoch:05d}.png").read_bytes()
         except FileNotFoundError:
             raise JobError(f"{run_id} has no pictures after epoch {epoch}") from None
+
+    def _settings(self, run: Run) -> Iterator[tuple[str, Any]]:
+        """What a run was told, without what its method has no use for."""
+        kind = kinds().get(run.kind)
+        of = {f.name: f.metadata["of"] for f in dataclasses.fields(kind.config) if "of" in f.metadata} if kind else {}
+        method = run.config.get("method", "wgan")
+        for name, value in run.config.items():
+            if value is not None and (name not in of or method in of[name]):
+                yield name, value
 
     def _read(self) -> dict[str, Run]:
         return {run.run_id: run for run in (*self.survey.runs(state=None), *self.survey.maps(state=None))}
@@ -119,12 +128,11 @@ class Runs:
     def _about(self, run: Run, known: Mapping[str, Run]) -> str:
         """What tells a run from others of its kind: ``fast · λ 0.2 · seed 1234 · width 32``."""
         defaults = self._defaults.get(run.kind, {})
-        if run.config.get("method", "wgan") == "wgan":  # its seed is its training's; "on" and "seed" are for the others
-            unsaid = {"method", "on", "seed"} if run.kind == "score" else set()
-            unsaid |= {"lambda_mode"} if run.config.get("lambda_mode") == "raw" else set()
-        else:
-            unsaid = {"preset", "feature_weight", "lambda_mode"}  # one score: nothing to mix
-        config = {name: value for name, value in run.config.items() if name not in unsaid}
+        config = dict(self._settings(run))
+        if config.get("method") == "wgan":  # what a score is unless it says otherwise
+            del config["method"]
+        if config.get("lambda_mode") == "raw":
+            del config["lambda_mode"]
         if training := known.get(run.inputs.get("train", "")):
             config["seed"] = training.seed
         words = [f"{word}{_spell(config[name])}" for name, word in TOLD.items() if config.get(name) is not None]

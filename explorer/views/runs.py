@@ -29,7 +29,7 @@ class RunsView(Viewer):
 
     def refresh(self) -> None:
         """Read the run folders."""
-        going = [job for job in self.jobs.recent() if job.state in ("running", "pending")]
+        going = [job for state in ("running", "pending") for job in self.jobs.recent() if job.state == state]
         text = line(going[0]) if going else ""
         if len(going) > 1:
             text += f" · {len(going) - 1} more waiting"

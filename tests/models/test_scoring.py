@@ -97,6 +97,14 @@ def test_settings_of_ones_own_go_before_the_presets(tmp_path: Path) -> None:
     assert (results["latent_axes"], results["center"], results["feature_stage"]) == (2, 0.5, 4)
 
 
+def test_more_axes_than_there_are_and_settings_of_other_methods_are_refused(tmp_path: Path) -> None:
+    train = trained(tmp_path / "train", tiny())
+    with pytest.raises(ArtifactError, match="latent_axes is 9; the network's latent vectors have 8 axes"):
+        finish(scoring.run(ScoreConfig(latent_axes=9), workspace(tmp_path / "score", blobs(3), train)))
+    with pytest.raises(ValueError, match="latent_axes is of the trained model's scores; pca has none"):
+        ScoreConfig(method="pca", latent_axes=3)
+
+
 def test_a_network_without_axes_is_scored_as_published_only(tmp_path: Path) -> None:
     model = tiny(latent_size=12)
     model.latent_axes.zero_()

@@ -66,7 +66,7 @@ def judged_page(open_survey: Callable[[str], Page], judged: str) -> Page:
 
 def test_the_map_says_what_it_is_worth_and_who_is_off_it(judged_page: Page):
     legend = judged_page.locator(".legend")
-    expect(legend).to_contain_text("200 of 200 on the map, 2 marked as off it")
+    expect(legend).to_contain_text("200 of 200 on the map, 2 of them far from all others")
     expect(legend).to_contain_text(
         re.compile(r"trustworthiness 0\.\d\d, neighbors kept 0\.\d\d \(k = \d+, 200 subjects\)")
     )
