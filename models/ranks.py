@@ -133,7 +133,7 @@ def combine(scores: np.ndarray) -> Combined:
 
 
 def highest(combined: Combined, n: int = N_HIGHEST) -> np.ndarray:
-    """Positions of the `n` subjects that rank high in every run: the highest mean rank percentile less its spread."""
+    """Positions of the `n` subjects with the highest mean rank percentile less its spread over the runs."""
     sure = combined.percentile - combined.rank_spread
     found: np.ndarray = np.argsort(np.where(np.isnan(sure), np.inf, -sure), kind="stable")
     return found[: min(n, int(np.isfinite(sure).sum()))]
@@ -315,7 +315,7 @@ def run(config: Any, workspace: Workspace) -> Generator[Progress, None, dict[str
         for name in ("rank_mean", "rank_spread", "top1_share", "is_fragile")
     }
     write_scores(workspace.directory, None, columns | own)
-    n_fragile = int(np.nansum(combined.is_fragile))
+    n_fragile, best = int(np.nansum(combined.is_fragile)), highest(combined)
     yield Progress(len(folders) + 1, len(folders) + 1, "done", {"n_fragile": n_fragile})
     return {
         "score_title": f"Mean rank percentile over {named(runs)}",
@@ -326,5 +326,7 @@ def run(config: Any, workspace: Workspace) -> Generator[Progress, None, dict[str
         "n_fragile": n_fragile,
         "runs": [{"run_id": m.run_id, "setting": m.setting, "seed": m.seed} for m in runs],
         **agreement(runs, combined),
-        "highest": [str(subject_ids[i]) for i in highest(combined)],
+        "n_in_every_top": int((combined.top1_share == 1).sum()),
+        "highest": [str(subject_ids[i]) for i in best],
+        "highest_in_every_top": [str(subject_ids[i]) for i in best if combined.top1_share[i] == 1],
     }

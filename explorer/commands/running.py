@@ -224,7 +224,7 @@ def seeds_of(series: "Series") -> str:
 
 
 def print_ranks(results: Mapping[str, Any]) -> None:
-    """A table of how alike the runs rank, and the subjects that rank high in all of them."""
+    """A table of how alike the runs rank, the subjects in the top 1 % of all, and those of the highest mean rank."""
     from rich.console import Console
     from rich.table import Table
 
@@ -255,7 +255,13 @@ def print_ranks(results: Mapping[str, Any]) -> None:
         f"{results['n_fragile']:,} of {results['n_subjects']:,} subjects are fragile over all {results['n_runs']} runs:"
         " in the top 1 % of some and not of all"
     )
-    click.echo(f"high in every run: {', '.join(results['highest'])}")
+    sure = results.get("highest_in_every_top", [])
+    if "n_in_every_top" in results:  # older rankings do not tell
+        more = results["n_in_every_top"] - len(sure)
+        words = ", ".join(sure) + (f" and {more:,} more" if more else "")
+        click.echo(f"in the top 1 % of every run: {words if sure else 'none'}")
+    if others := [subject_id for subject_id in results["highest"] if subject_id not in sure]:
+        click.echo(f"highest mean rank, less its spread{', of the others' if sure else ''}: {', '.join(others)}")
 
 
 def follow(service: "JobService", run_id: str) -> None:

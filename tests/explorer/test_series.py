@@ -107,7 +107,8 @@ def test_each_lambda_and_seed_is_trained_and_scored_and_all_are_ranked(survey: P
     n_fragile = ranks.results["over_seeds"]["λ = 0"]["n_fragile"]
     assert re.search(rf"│ λ = 0: mean over pairs of seeds +│ \S+ +│ \d+ % +│ {n_fragile} +│\n", out)
     assert f"{ranks.results['n_fragile']} of 40 subjects are fragile over all 4 runs: " in out
-    assert out.endswith(f"high in every run: {', '.join(ranks.results['highest'])}\n")
+    assert "\nin the top 1 % of every run: none\n" in out  # of another seed, another one is first
+    assert out.endswith(f"highest mean rank, less its spread: {', '.join(ranks.results['highest'])}\n")
     assert len(ranks.results["highest"]) == 10
 
     code, listed, _ = said("jobs", survey)
@@ -133,6 +134,17 @@ def test_one_seed_is_ranked_once_over_lambda_and_one_lambda_once_over_seeds(surv
         "Mean rank percentile over 2 runs of λ = 0 and λ = 0.5",
         "Mean rank percentile over 2 runs of λ = 0.5",
     ]
+
+
+def test_subjects_in_the_top_of_every_run_are_told_apart_from_others(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"runs": [], "pairs": [], "over_seeds": {}, "over_settings": {}, "n_runs": 2, "n_subjects": 200}
+    told |= {"n_fragile": 2, "highest": ["7", "5", "9"]}
+    running.print_ranks(told)  # as rankings were told before
+    assert capsys.readouterr().out.endswith("not of all\nhighest mean rank, less its spread: 7, 5, 9\n")
+    running.print_ranks(told | {"n_in_every_top": 3, "highest_in_every_top": ["7"]})
+    assert capsys.readouterr().out.endswith(
+        "in the top 1 % of every run: 7 and 2 more\nhighest mean rank, less its spread, of the others: 5, 9\n"
+    )
 
 
 def test_an_interrupted_series_goes_on_without_what_is_done(survey: Path, said: Callable) -> None:

@@ -162,6 +162,7 @@ def test_runs_of_unlike_subjects_meet_where_they_overlap(tmp_path: Path) -> None
     assert (results["n_runs"], results["n_subjects"], results["n_not_in_every_run"]) == (2, 3, 2)
     assert (results["n_fragile"], results["n_without_score"]) == (2, 0)
     assert results["highest"] == [str(i) for i in (ids[2], ids[3], ids[1])]
+    assert (results["n_in_every_top"], results["highest_in_every_top"]) == (0, [])  # each run has another first
     (pair,) = results["pairs"]
     assert pair == {"a": "a", "b": "b", "spearman": pytest.approx(0.5), "top1_overlap": 0.0}
 
@@ -173,6 +174,7 @@ def test_a_missing_score_stays_missing_and_says_of_how_many(tmp_path: Path) -> N
     assert table["quality"] == ["ok", "no score in 1 of 2 runs", "ok"]
     assert table["anomaly_score"][1] is None
     assert (results["n_subjects"], results["n_without_score"]) == (2, 1)
+    assert (results["n_in_every_top"], results["highest"], results["highest_in_every_top"]) == (1, ["3", "1"], ["3"])
 
 
 def test_a_subject_counts_as_what_any_network_saw_of_it(tmp_path: Path) -> None:
