@@ -13,6 +13,8 @@ from typing import Any
 
 Record = Mapping[str, Any]  # a line of history.jsonl
 
+SOUND = "trained soundly"
+
 #: At λ_GP = 10 a norm of .5 or 1.5 costs 2.5, one of 2 costs 10, as much as the distance that the critic measures: past
 #: that its loss measures no distance, and the generator's gradients are as wrong in size.
 NORM_LOW, NORM_HIGH = 0.5, 2.0
@@ -65,14 +67,14 @@ def word_of(records: Sequence[Record], yardstick: Yardstick) -> str:
 
 
 def verdict_of(records: Sequence[Record]) -> str:
-    """What was said last of each stage, if of half of its last tenth (at least `RECENT`); or "trained soundly"."""
+    """What was said last of each stage, if of half of its last tenth (at least `RECENT`); or `SOUND`."""
     said = []
     for stage in dict.fromkeys(record["stage"] for record in records):
         words = [record["word"] for record in records if record["stage"] == stage]
         late = words[-max(RECENT, len(words) // 10) :]
         if sum(map(bool, late)) >= len(late) / 2:
             said.append(next(word for word in reversed(late) if word))
-    return "; and ".join(dict.fromkeys(said)) or "trained soundly"
+    return "; and ".join(dict.fromkeys(said)) or SOUND
 
 
 def not_a_number(epochs: Sequence[Record], _: Yardstick) -> str:

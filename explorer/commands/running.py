@@ -171,7 +171,22 @@ def job_service(path: Path) -> "Iterator[JobService]":
 def run_kind(path: Path, kind: "Kind", values: dict[str, Any], parents: tuple[str, ...]) -> None:
     """Run one kind to its end, with live progress."""
     with job_service(path) as service:
-        follow(service, service.start(kind.name, values, parents, who()))
+        run_id = service.start(kind.name, values, parents, who())
+        print_parents(service, run_id)
+        follow(service, run_id)
+
+
+def print_parents(service: "JobService", run_id: str) -> None:
+    """What a run builds on, a line for each: most are chosen by themselves."""
+    from explorer.services.jobs import find_run
+    from explorer.services.runs import Runs
+    from models.artifacts import Run
+
+    lines = {line["run_id"]: line for line in Runs(service).listed()}
+    for parent in Run.read(find_run(service.survey, run_id)).inputs.values():
+        if parent in lines:
+            about = lines[parent]["about"].replace(" · ", ", ")
+            click.echo(f"builds on {parent}" + (f" ({about})" if about else ""), err=True)
 
 
 def train_series(
@@ -206,9 +221,17 @@ def follow_series(service: "JobService", series: "Series") -> None:
         n_failed += last.state == "failed"
         words = f": {last.error}" if last.state == "failed" else ""
         click.echo(f"{step.heading}: {last.state}{words}")
+        if last.kind == "train" and last.state == "done":
+            if verdict := service.unsound(step.run_id).get(step.run_id):
+                click.secho(f"  it was said of it: {verdict}", fg="yellow")
+            print_verdicts(service, step.run_id)
     ranked = [run.results for run in runs_of(service, series) if run.kind == "ranks" and run.state == "done"]
     if ranked:
         print_ranks(max(ranked, key=lambda results: results["n_runs"]))  # of all; it has the seeds of each λ, too
+    trained = [run for run in reversed(runs_of(service, series)) if run.kind == "train" and run.state == "done"]
+    if bad := [run for run in trained if service.unsound(run.run_id)]:
+        names = "; ".join(f"λ = {run.config['feature_weight']:g}, seed {run.seed}" for run in bad)
+        click.secho(f"{len(bad)} of {len(trained)} trainings did not train soundly: {names}", fg="yellow")
     if n_failed:
         raise JobError(f"{n_failed} of the runs of {series.series_id} failed; {again} tries them again")
 
@@ -279,6 +302,7 @@ def follow(service: "JobService", run_id: str) -> None:
     if last.state == "cancelled":
         raise JobError(f"{run_id} was cancelled")
     click.echo(f"{run_id} done in {time.monotonic() - started:,.0f} s")
+    print_verdicts(service, run_id)
     for name, value in last.results.items():
         if isinstance(value, (int, float, str)):
             click.echo(
@@ -286,6 +310,13 @@ def follow(service: "JobService", run_id: str) -> None:
             )
     if last.kind == "ranks":
         print_ranks(last.results)
+
+
+def print_verdicts(service: "JobService", run_id: str) -> None:
+    """What was said of the trainings behind a run, where they did not train soundly; a line for each."""
+    for training, verdict in service.unsound(run_id).items():
+        if training != run_id:  # its own verdict is among its results
+            click.secho(f"  built on {training}, of which it was said: {verdict}", fg="yellow")
 
 
 def watch(service: "JobService", run_id: str, name: str, heading: str = "") -> "Job":

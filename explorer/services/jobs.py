@@ -40,6 +40,7 @@ from explorer.errors import JobError, UsageError
 from explorer.kinds import Kind, kind_at, kinds
 from explorer.survey import Survey
 from models.artifacts import LATENTS, MAP_JSON, PROGRESS, RUN_JSON, Run, State, fsync_directory
+from models.divergence import SOUND
 
 if TYPE_CHECKING:
     from explorer.ledger import Ledger  # a worker needs the locks below, not a database
@@ -486,6 +487,23 @@ class JobService:
         """
         self._reap()
         return self._job(Run.read(find_run(self.survey, run_id)))
+
+    def unsound(self, run_id: str) -> dict[str, str]:
+        """The verdict on every training that did not train soundly: run_id → what was said of it.
+
+        Told of are the run itself and all that it builds on, directly or through others.
+        """
+        known = {run.run_id: run for run in (*self.survey.runs(state=None), *self.survey.maps(state=None))}
+        found, seen, waiting = {}, set(), [run_id]
+        while waiting:
+            run = known.get(waiting.pop())  # None: an input that is no run, or is gone
+            if run is None or run.run_id in seen:
+                continue
+            seen.add(run.run_id)
+            waiting += reversed(run.inputs.values())
+            if (verdict := run.results.get("verdict", SOUND)) != SOUND:
+                found[run.run_id] = verdict
+        return found
 
     def follow(self, run_id: str) -> Iterator[Job]:
         """The job each time it changes, until it is over; its last state comes last."""

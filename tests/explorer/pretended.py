@@ -1,7 +1,7 @@
 """Kinds ``train`` and ``score`` that pretend: the settings of the real ones, ranks from a random generator, no torch.
 
 A file ``fail-0.5-1235`` in the survey's folder makes the training with λ = 0.5 and seed 1235 fail; so ``cancel-…`` and
-``interrupt-…``.
+``interrupt-…``; ``collapse-…`` gives it a verdict.
 """
 
 from collections.abc import Generator
@@ -15,6 +15,8 @@ from explorer.kinds.train import TrainConfig
 from models.artifacts import ArtifactError, Run, Workspace, write_scores
 from models.progress import Progress
 
+COLLAPSE = "the generator makes one image for every z (collapse)"
+
 
 def train(config: TrainConfig, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:
     """Do what a file says, else nothing."""
@@ -27,7 +29,8 @@ def train(config: TrainConfig, workspace: Workspace) -> Generator[Progress, None
     if (survey / f"interrupt-{which}").exists():
         raise KeyboardInterrupt
     yield Progress(2, 2, "pretending")
-    return {"taken_from": [path.name for path in workspace.parents.values()]}
+    said = {"verdict": COLLAPSE} if (survey / f"collapse-{which}").exists() else {}
+    return {"taken_from": [path.name for path in workspace.parents.values()]} | said
 
 
 def score(config: ScoreConfig, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:

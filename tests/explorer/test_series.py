@@ -20,6 +20,7 @@ from explorer.services.jobs import JobService, take_lock
 from explorer.survey import Survey, check
 from explorer.worker import run_job
 from models.artifacts import Run
+from tests.explorer.pretended import COLLAPSE
 from tests.explorer.small_survey import write_survey
 
 KINDS = ("tests.explorer.pretended:TRAIN", "tests.explorer.pretended:SCORE")
@@ -145,6 +146,34 @@ def test_subjects_in_the_top_of_every_run_are_told_apart_from_others(capsys: pyt
     assert capsys.readouterr().out.endswith(
         "in the top 1 % of every run: 7 and 2 more\nhighest mean rank, less its spread, of the others: 5, 9\n"
     )
+
+
+def test_trainings_that_went_wrong_are_told_of_at_once_at_the_end_and_by_whatever_builds_on_them(
+    survey: Path, said: Callable
+) -> None:
+    (survey / "collapse-0-1235").touch()
+    code, out, _ = said("run", survey, "train", "--lambda", "0,.5", "--seeds", 2)
+    bad = next(run.run_id for run in runs(survey) if setting(run) == (0, 1235))
+    assert code == 0
+    sound = "training 2 of 4, λ = 0.5, seed 1234: done\nscoring 2 of 4"
+    own = f"training 3 of 4, λ = 0, seed 1235: done\n  it was said of it: {COLLAPSE}\nscoring"
+    inherited = (
+        f"training 4 of 4, λ = 0.5, seed 1235: done\n  built on {bad}, of which it was said: {COLLAPSE}\nscoring"
+    )
+    assert [words in out for words in (sound, own, inherited)] == [True] * 3
+    warning = "2 of 4 trainings did not train soundly: λ = 0, seed 1235; λ = 0.5, seed 1235\n"
+    assert out.endswith(warning)
+    assert said("resume", survey, runs(survey)[0].series)[1].endswith(warning)
+    code, out, err = said("run", survey, "score", "--parent", bad)
+    assert err.startswith(f"builds on {bad} (fast, λ 0, seed 1235)\n")
+    assert out.splitlines()[1] == f"  built on {bad}, of which it was said: {COLLAPSE}"
+    scored = out.split()[0]
+    other = next(run.run_id for run in runs(survey) if run.kind == "score" and run.seed == 1234)
+    code, out, err = said("run", survey, "ranks", "--parent", other, "--parent", scored)
+    assert [line.split()[:3] for line in err.splitlines()[:2]] == [["builds", "on", other], ["builds", "on", scored]]
+    assert out.count("of which it was said") == 1
+    code, out, _ = said("run", survey, "train", "--lambda", "0", "--seed", 1235)
+    assert out.count(COLLAPSE) == 1  # among its results
 
 
 def test_an_interrupted_series_goes_on_without_what_is_done(survey: Path, said: Callable) -> None:
