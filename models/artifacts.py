@@ -364,6 +364,26 @@ def read_latents(directory: Path) -> np.ndarray:
     return latents
 
 
+def check_network(mapped: Path, scored: Path) -> None:
+    """Check that the vectors of a score run are of the network that made those of a finished map, by their folders.
+
+    Raises
+    ------
+    ArtifactError
+        They are of another one, or what made them is gone. Scores without a training are of a network of their own.
+    """
+    about = Run.read(mapped / MAP_JSON)
+    scores = Run.read(scored.parent / about.inputs.get("score", "") / RUN_JSON), Run.read(scored / RUN_JSON)
+    theirs, ours = (
+        Run.read(scored.parent / run.inputs["train"] / RUN_JSON) if "train" in run.inputs else run for run in scores
+    )
+    if (theirs.checkpoint_sha256 or theirs.run_id) != (ours.checkpoint_sha256 or ours.run_id):
+        raise ArtifactError(
+            f"{about.run_id} is a map of vectors made by {theirs.run_id}, and those of {scored.name} are made by "
+            f"{ours.run_id}; score with the map's own network, or make a map anew"
+        )
+
+
 def check_run(directory: Path, subject_ids: np.ndarray | None = None) -> list[str]:
     """Every problem of a finished run or map folder, one sentence each; [] when sound.
 

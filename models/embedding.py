@@ -27,12 +27,12 @@ from models.artifacts import (
     COORDINATES_SCHEMA,
     LATENTS,
     MAP_JSON,
-    RUN_JSON,
     SCORES,
     SCORES_SCHEMA,
     ArtifactError,
     Run,
     Workspace,
+    check_network,
     fsync_directory,
     read_columns,
     read_latents,
@@ -687,12 +687,7 @@ def finished(folder: Path, scored: Path, threads: int) -> Generator[Progress, No
         Another network made its vectors, or it lacks what placing takes.
     """
     about = Run.read(folder / MAP_JSON)
-    theirs, ours = network_of(scored.parent / about.inputs.get("score", "")), network_of(scored)
-    if theirs != ours:
-        raise ArtifactError(
-            f"{about.run_id} is a map of vectors from {theirs} and {scored.name} has its own from {ours}; "
-            "score with the map's own network, or make a map anew"
-        )
+    check_network(folder, scored)
     table, latents = read_columns(folder / COORDINATES, COORDINATES_SCHEMA), read_latents(folder)
     if not (folder / PLACING).exists():
         raise ArtifactError(f"{folder / PLACING} is missing, so nothing can be placed on this map; make a map anew")
@@ -709,14 +704,6 @@ def finished(folder: Path, scored: Path, threads: int) -> Generator[Progress, No
         k,
         bool(about.results.get("is_reproducible", True)),
     )
-
-
-def network_of(scored: Path) -> str:
-    """What made the latent vectors of a score run, in words: a checkpoint, or the run itself if no other is like it."""
-    run = Run.read(scored / RUN_JSON)
-    if "train" not in run.inputs:
-        return f"the run {run.run_id}"
-    return f"the checkpoint {Run.read(scored.parent / run.inputs['train'] / RUN_JSON).checkpoint_sha256}"
 
 
 def place_shards(

@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Self
 
 from explorer.errors import UsageError
@@ -53,6 +54,9 @@ class Kind:
         What settings change: a function from the config to fields of this `Kind` with other values.
     on_what
         What it builds on, in words, where that depends on settings.
+    check
+        Raises one sentence where the settings that were told (name → value) and the runs it would build on (kind →
+        folder) do not go together: what can be known before the run is made.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Kind:
     before: Mapping[str, Any] = field(default_factory=dict)
     at: Callable[[Any], Mapping[str, Any]] | None = None
     on_what: str = ""
+    check: Callable[[Mapping[str, Any], Mapping[str, Path]], None] | None = None
 
     @property
     def builds_on(self) -> tuple[str, ...]:

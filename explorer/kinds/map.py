@@ -1,8 +1,11 @@
 """Kind ``map``: UMAP of the latent vectors, three components."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+from explorer.errors import UsageError
 from explorer.kinds import Kind
 
 
@@ -10,7 +13,7 @@ from explorer.kinds import Kind
 class MapConfig:
     """How to lay out the map. Fields left empty take the preset's value (see `models.embedding.PRESETS`).
 
-    With a finished map told as a parent, its layout stands: new subjects are placed on it and no setting matters.
+    With a finished map told as a parent, its layout stands: new subjects are placed on it, and no setting may be told.
     """
 
     preset: Literal["fast", "seeded", "paper"] = field(
@@ -49,6 +52,19 @@ class MapConfig:
     seed: int = field(default=1234, metadata={"help": "fixes the layout", "low": 0, "high": 2**31 - 1})
 
 
+def _check(told: Mapping[str, Any], parents: Mapping[str, Path]) -> None:
+    from models.artifacts import check_network  # the list of kinds is quick, and needs no pyarrow
+
+    if "map" not in parents:
+        return
+    if told:
+        raise UsageError(
+            f"map: {', '.join(told)} would lay out a new map, but subjects are to be placed on {parents['map'].name} "
+            "as it is; leave out one or the other"
+        )
+    check_network(parents["map"], parents["score"])
+
+
 KIND = Kind(
     name="map",
     title="Lay out the map",
@@ -58,4 +74,5 @@ KIND = Kind(
     optional=("map",),
     folder="maps",
     needs_latents=True,
+    check=_check,
 )

@@ -297,7 +297,9 @@ class JobService:
         Raises
         ------
         UsageError
-            No such kind or setting, or a value out of range.
+            No such kind or setting, a value out of range, or settings that do not go with the runs to build on.
+        ArtifactError
+            The runs to build on do not go together.
         JobError
             A run to build on is missing or not finished, or the kind needs images or vectors and there are
             none.
@@ -315,6 +317,8 @@ class JobService:
             )
         values = asdict(settings)
         inputs = self._parents(kind, self._named(kind, parents or ()))
+        if kind.check:
+            kind.check(config, {name: find_run(self.survey, parent).parent for name, parent in inputs.items()})
         folder, run_id = self._new_folder(kind)
         run = Run(
             run_id=run_id,

@@ -23,7 +23,7 @@ from explorer.services.explore import Explore
 from explorer.services.inference import Inference
 from explorer.services.jobs import Job, JobService, checked_config, find_run, holder, last_progress, take_lock
 from explorer.survey import Survey
-from models.artifacts import Run, State, check_run
+from models.artifacts import ArtifactError, Run, State, check_run
 from tests.explorer.small_survey import write_survey
 
 KINDS = tuple(f"tests.explorer.odd_jobs:{name}" for name in ("COUNT", "RECOUNT", "MISSING", "TALLY", "HASTY"))
@@ -188,6 +188,32 @@ def test_an_optional_run_is_used_only_where_it_is_told(service: JobService) -> N
     assert service.wait(alone).results["parent_names"] == []
     assert service.wait(told).results["parent_names"] == ["recount"]
     assert "recount" not in Run.read(find_run(service.survey, alone)).inputs
+
+
+def test_a_map_to_place_subjects_on_takes_no_settings_and_only_vectors_of_its_own_network(
+    service: JobService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_spawn", lambda *told: None)
+    built = {"one": {}, "two": {}, "a": {"train": "one"}, "b": {"train": "one"}, "c": {"train": "two"}, "d": {}}
+    for name, inputs in built.items():
+        (folder := service.survey.run_folder(name)).mkdir(parents=True)
+        kind_name, sha256 = ("score", None) if name in "abcd" else ("train", f"sha256 of {name}")
+        run = Run(name, kind_name, "0", {}, state="done", inputs=inputs, checkpoint_sha256=sha256)
+        run.write(folder / "run.json")
+        (folder / "latents.npy").touch()
+    (folder := service.survey.map_folder("mapped")).mkdir(parents=True)
+    Run("mapped", "map", "0", {}, state="done", inputs={"score": "a"}).write(folder / "map.json")
+    (folder / "latents.npy").touch()
+    with pytest.raises(UsageError, match=r"^map: min_dist, seed would lay out a new map, .* on mapped as it is"):
+        service.start("map", {"min_dist": 0.1, "seed": 1}, ["b", "mapped"], "ada")
+    sentence = "^mapped is a map of vectors made by one, and those of {} are made by {}; score with the map's own"
+    for told, made_by in {"c": "two", "d": "d"}.items():
+        with pytest.raises(ArtifactError, match=sentence.format(told, made_by)):
+            service.start("map", {}, [told, "mapped"], "ada")
+    assert len(service.survey.maps(state=None)) == 1  # nothing is queued
+    placed = service.start("map", {}, ["b", "mapped"], "ada")
+    laid_out = service.start("map", {"min_dist": 0.1, "seed": 1}, ["c"], "ada")
+    assert {run.run_id for run in service.survey.maps(state=None)} == {"mapped", placed, laid_out}
 
 
 def test_settings_change_what_a_kind_needs(service: JobService) -> None:

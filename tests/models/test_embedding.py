@@ -289,7 +289,9 @@ def test_newcomers_land_on_a_map_made_before_subjects_were_placed(tmp_path: Path
 
 def test_newcomers_of_another_network_are_refused_and_so_is_a_map_that_cannot_place(tmp_path: Path) -> None:
     work, _ = newcomers(tmp_path, network="two")
-    with pytest.raises(ArtifactError, match=r"the checkpoint sha256 of one and later .* sha256 of two; score"):
+    with pytest.raises(
+        ArtifactError, match=r"^map is a map of vectors made by one, and those of later .* by two; score"
+    ):
         finish(embedding.run(MapConfig(), work))
     same = workspace(tmp_path, clusters(70), score="last", into="third")
     same = replace(same, parents={**same.parents, "map": tmp_path / "map"})
