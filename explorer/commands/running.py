@@ -224,7 +224,7 @@ def follow_series(service: "JobService", series: "Series") -> None:
         if last.kind == "train" and last.state == "done":
             if verdict := service.unsound(step.run_id).get(step.run_id):
                 click.secho(f"  it was said of it: {verdict}", fg="yellow")
-            print_verdicts(service, step.run_id)
+            print_caveats(service, step.run_id)
     ranked = [run.results for run in runs_of(service, series) if run.kind == "ranks" and run.state == "done"]
     if ranked:
         print_ranks(max(ranked, key=lambda results: results["n_runs"]))  # of all; it has the seeds of each λ, too
@@ -302,7 +302,7 @@ def follow(service: "JobService", run_id: str) -> None:
     if last.state == "cancelled":
         raise JobError(f"{run_id} was cancelled")
     click.echo(f"{run_id} done in {time.monotonic() - started:,.0f} s")
-    print_verdicts(service, run_id)
+    print_caveats(service, run_id)
     for name, value in last.results.items():
         if isinstance(value, (int, float, str)):
             click.echo(
@@ -312,8 +312,15 @@ def follow(service: "JobService", run_id: str) -> None:
         print_ranks(last.results)
 
 
-def print_verdicts(service: "JobService", run_id: str) -> None:
-    """What was said of the trainings behind a run, where they did not train soundly; a line for each."""
+def print_caveats(service: "JobService", run_id: str) -> None:
+    """A line where a training had fewer images than were asked for, and for each one behind the run that went wrong."""
+    from explorer.services.jobs import find_run
+    from models.artifacts import Run
+
+    run = Run.read(find_run(service.survey, run_id))
+    n_train, n_asked = run.results.get("n_train"), run.config.get("train_on")
+    if n_train and n_asked and n_train < n_asked:
+        click.secho(f"  trained on {n_train:,} images, fewer than the {n_asked:,} of train_on", fg="yellow")
     for training, verdict in service.unsound(run_id).items():
         if training != run_id:  # its own verdict is among its results
             click.secho(f"  built on {training}, of which it was said: {verdict}", fg="yellow")

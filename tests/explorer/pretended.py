@@ -15,6 +15,7 @@ from explorer.kinds.train import TrainConfig
 from models.artifacts import ArtifactError, Run, Workspace, write_scores
 from models.progress import Progress
 
+N_TRAIN = 36  # images, where not fewer are asked for
 COLLAPSE = "the generator makes one image for every z (collapse)"
 
 
@@ -30,7 +31,8 @@ def train(config: TrainConfig, workspace: Workspace) -> Generator[Progress, None
         raise KeyboardInterrupt
     yield Progress(2, 2, "pretending")
     said = {"verdict": COLLAPSE} if (survey / f"collapse-{which}").exists() else {}
-    return {"taken_from": [path.name for path in workspace.parents.values()]} | said
+    n_train = min(config.train_on or N_TRAIN, N_TRAIN)
+    return {"taken_from": [path.name for path in workspace.parents.values()], "n_train": n_train} | said
 
 
 def score(config: ScoreConfig, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:

@@ -283,6 +283,14 @@ def test_one_lambda_and_one_seed_are_a_run_like_any_other(survey: Path, said: Ca
         assert ledger.entries("series") == []
 
 
+@pytest.mark.parametrize("n_seeds", [1, 2])
+def test_a_training_with_fewer_images_than_asked_for_says_so(survey: Path, said: Callable, n_seeds: int) -> None:
+    sentence = "  trained on 36 images, fewer than the 1,000 of train_on\n"
+    for n_asked, n_said in ((36, 0), (1000, n_seeds)):
+        code, out, _ = said("run", survey, "train", "--seeds", n_seeds, "--train-on", n_asked)
+        assert (code, out.count(sentence)) == (0, n_said)
+
+
 def test_a_run_of_before_there_were_series_reads_as_one_that_stands_alone(survey: Path, said: Callable) -> None:
     said("run", survey, "train")
     (path,) = (survey / "runs").glob("*/run.json")
