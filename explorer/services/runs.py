@@ -128,6 +128,8 @@ class Runs:
     def _about(self, run: Run, known: Mapping[str, Run]) -> str:
         """What tells a run from others of its kind: ``fast · λ 0.2 · seed 1234 · width 32``."""
         defaults = self._defaults.get(run.kind, {})
+        if "map" in run.inputs:
+            return f"placed on {run.inputs['map']}"
         config = dict(self._settings(run))
         if config.get("method") == "wgan":  # what a score is unless it says otherwise
             del config["method"]
