@@ -240,13 +240,16 @@ def test_a_click_on_the_map_opens_the_subject_with_its_reconstruction(survey_pag
 
 
 def test_a_neighbour_and_the_arrow_keys_walk_from_subject_to_subject(survey_page: Page):
-    survey_page.locator(".tile").first.click()
+    row = survey_page.locator(".tile").first.get_attribute("data-row")
+    tile = survey_page.locator(f".gallery .tile[data-row='{row}']")
+    tile.click()
     heading = survey_page.locator(".subject h2")
     expect(heading).to_be_visible()
     first = heading.inner_text()
     survey_page.locator(".neighbours .tile").first.click()
     expect(heading).not_to_have_text(first)
-    survey_page.locator(".gallery .tile").first.click()
+    survey_page.locator(".gallery").evaluate("gallery => { gallery.scrollTop = 0; }")  # it has gone to the neighbour
+    tile.click()
     expect(heading).to_have_text(first)
     survey_page.keyboard.press("ArrowRight")
     expect(heading).not_to_have_text(first)
