@@ -226,7 +226,7 @@ export async function runs(home) {
     }
     labels.replaceChildren(...ROWS[stage].map(text => make("span", "", text)));
     picture.alt = `${ROWS[stage].join(", ").replaceAll("\u00ad", "")} images after epoch ${epoch}`;
-    const white = shown?.scale?.residual_white, fixed = white ? `residual: white is a difference of ${format(white)} or more, summed over bands` : "";
+    const white = shown?.scale?.residual_white, fixed = white ? `residual: white is ${format(white)} or more` : "";
     caption.textContent = [line ? `${STAGES[stage]}, epoch ${line.epoch} of ${line.of}` : `epoch ${epoch}`, stage === "encoder" ? fixed : ""].filter(Boolean).join(" · ");
     chart();
   };
