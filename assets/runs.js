@@ -280,7 +280,7 @@ export async function runs(home) {
     going.hidden = !going.textContent;
     verdict.textContent = shown.verdict ? shown.verdict[0].toUpperCase() + shown.verdict.slice(1) : "";
     verdict.hidden = !shown.verdict;
-    verdict.classList.toggle("sound", shown.verdict === "trained soundly");
+    verdict.classList.toggle("sound", shown.is_sound);
     curves.hidden = key.hidden = !lines.length;
     strip.hidden = !pictures.length && !lines.some(l => l.word);
     left_side.hidden = !pictures.length;

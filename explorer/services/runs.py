@@ -22,6 +22,7 @@ from explorer.errors import JobError
 from explorer.kinds import kinds
 from explorer.services.jobs import Job, JobService
 from models.artifacts import GRIDS, HISTORY, Run
+from models.divergence import SOUND
 
 SCALE = "scale.json"
 
@@ -67,6 +68,7 @@ class Runs:
             "inputs": [[name, value] for name, value in run.inputs.items() if name != "subject_ids"],
             "results": [[n, v] for n, v in run.results.items() if isinstance(v, int | float | str) and n != "verdict"],
             "verdict": run.results.get("verdict"),
+            "is_sound": run.results.get("verdict") == SOUND,
             "history": {"start": start, "end": end, "lines": lines},
             "grids": grids(folder),
             "scale": scale(folder),
