@@ -14,12 +14,13 @@ from panel.viewable import Viewer
 
 from explorer.errors import VoorwerpError
 from explorer.ledger import Ledger
+from explorer.services.colors import CATEGORIES, ramp
 from explorer.services.explore import Explore
 from explorer.services.export import selection_table
 from explorer.services.samp import Samp
 from explorer.state import ExplorerState, Selection
 from explorer.views.components import ColorKey
-from explorer.views.plots import ACCENT, CATEGORIES, QUIET, ramp
+from explorer.views.plots import ACCENT, QUIET
 from models.mixing import MODE_TITLES, Mode
 
 WIDE = {"sizing_mode": "stretch_width", "margin": (0, 0, 10, 0)}

@@ -22,9 +22,10 @@ from bokeh.models import (
 from panel.viewable import Viewer
 
 from explorer.errors import VoorwerpError
+from explorer.services.colors import palette
 from explorer.services.explore import Explore
 from explorer.state import ExplorerState
-from explorer.views.plots import LINE, QUIET, add_markers, add_strays, latent_map, palette, with_margin
+from explorer.views.plots import LINE, QUIET, add_markers, add_strays, latent_map, with_margin
 from models.artifacts import ArtifactError
 
 #: Up to this many selected subjects are ringed, and up to this many named, on the map.

@@ -1,4 +1,4 @@
-"""Palettes, and pure functions from arrays to HoloViews."""
+"""Pure functions from arrays to HoloViews."""
 
 from __future__ import annotations
 
@@ -8,54 +8,17 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 from bokeh.models import ColumnDataSource, Scatter, Text
-from bokeh.palettes import Cividis256, Inferno256, Viridis256
 
-from explorer.raster import DIM, FULL, LEVELS, MISSING, MISSING_DIM, View
+from explorer.raster import View
+from explorer.services.colors import GROUNDS, palette
 
-GROUND = "#0a0d12"
+GROUND = GROUNDS["dark"]
 INK = "#dfe5ee"
 QUIET = "#8a94a6"
 LINE = "#232a36"
 ACCENT = "#6fe3b1"
 WARM = "#ffb454"
 STRAY = "#ff5d8f"
-GREY = "#6b7280"
-
-#: Paul Tol's "muted" and Okabe–Ito, for dark ground: eleven categories that color-blind eyes tell apart, and "other".
-CATEGORIES = [
-    "#56b4e9", "#e69f00", "#6fe3b1", "#f0e442", "#cc79a7", "#d55e00",
-    "#88ccee", "#ddcc77", "#aa8de0", "#cc6677", "#44aa99", "#9aa4b5",
-]  # fmt: skip
-
-
-def _blend(color: str, ground: str, share: float) -> str:
-    a, b = (np.array([int(c[i : i + 2], 16) for i in (1, 3, 5)]) for c in (color, ground))
-    return "#" + "".join(f"{int(v):02x}" for v in np.rint(a * share + b * (1 - share)))
-
-
-def ramp(color_by: str) -> list[str]:
-    """The colours of the levels, lowest first: perceptually uniform, and never as dark as the ground."""
-    if color_by == "count":
-        source, start = Viridis256, 0.18
-    elif color_by.startswith("scores."):
-        source, start = Inferno256, 0.28
-    else:
-        source, start = Cividis256, 0.22
-    at = np.linspace(start * 255, 255, LEVELS)
-    return [source[round(i)] for i in at]
-
-
-def palette(color_by: str, n_labels: int = 0) -> list[str]:
-    """The 256 colours of a frame's bytes (the table in `explorer.raster`)."""
-    levels = ramp(color_by)
-    if n_labels:
-        levels = (CATEGORIES[:n_labels] + [GREY] * LEVELS)[:LEVELS]
-    colors = ["#00000000"] * 256
-    colors[MISSING], colors[MISSING_DIM] = GREY, _blend(GREY, GROUND, 0.35)
-    for level, color in enumerate(levels):
-        colors[FULL + level] = color
-        colors[DIM + level] = _blend(_blend(color, GREY, 0.45), GROUND, 0.46)
-    return colors
 
 
 def with_margin(bounds: View) -> View:
