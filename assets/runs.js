@@ -1,8 +1,8 @@
 // The dialog of runs: every run in a line, and one in full. Of a training: losses by epoch, and what the networks make of
 // the same few images, epoch by epoch. Asks /training once a second while it is open, and nothing while it is not.
 const POLL = 1000; // ms
-const TRAIN = "#6fe3b1", VALIDATION = "#ffb454", QUIET = "#8a94a6", LINE = "#232a36";
-const SERIES = [["train", TRAIN], ["validation", VALIDATION]];
+const SERIES = [["train", "--accent"], ["validation", "--warm"]];
+const shade = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const CHARTS = [
   {stage: "gan", name: "critic_loss", title: "Critic loss"},
   {stage: "gan", name: "generator_loss", title: "Generator loss"},
@@ -67,13 +67,13 @@ class Chart {
     canvas.width = w * ratio;
     canvas.height = h * ratio;
     pen.scale(ratio, ratio);
-    const series = SERIES.map(([of, color]) => ({of, color, at: lines.map(l => [l.epoch, l[of]?.[about.name] ?? null])}));
+    const series = SERIES.map(([of, color]) => ({of, color: shade(color), at: lines.map(l => [l.epoch, l[of]?.[about.name] ?? null])}));
     const values = series.flatMap(s => s.at.map(p => p[1])).filter(v => v !== null);
     this.tell(series, values);
     pen.font = "10px Inter, 'Segoe UI', Roboto, Arial, sans-serif";
     if (!values.length) {
       this.scale = null;
-      pen.fillStyle = QUIET;
+      pen.fillStyle = shade("--quiet");
       pen.textAlign = "center";
       pen.fillText(lines.length ? "not measured" : "not begun", w / 2, h / 2);
       return;
@@ -94,9 +94,9 @@ class Chart {
     const marks = log ? decades(10 ** bottom, 10 ** top) : steps(bottom, top, 5);
     for (const v of marks) {
       const at = Math.round(y(v)) + 0.5;
-      pen.strokeStyle = LINE;
+      pen.strokeStyle = shade("--line");
       pen.beginPath(); pen.moveTo(box.x0, at); pen.lineTo(box.x1, at); pen.stroke();
-      pen.fillStyle = QUIET;
+      pen.fillStyle = shade("--quiet");
       pen.fillText(format(v), box.x0 - 6, at);
     }
     pen.textAlign = "center";
@@ -104,12 +104,12 @@ class Chart {
     for (const e of steps(1, last, Math.min(5, last - 1)).filter(Number.isInteger)) pen.fillText(e, x(e), h - 4);
     if (about.target !== undefined) {
       pen.setLineDash([4, 4]);
-      pen.strokeStyle = QUIET;
+      pen.strokeStyle = shade("--quiet");
       pen.beginPath(); pen.moveTo(box.x0, y(about.target)); pen.lineTo(box.x1, y(about.target)); pen.stroke();
       pen.setLineDash([]);
     }
     if (this.epoch !== null) {
-      pen.strokeStyle = "#ffffff40";
+      pen.strokeStyle = shade("--scroll");
       pen.beginPath(); pen.moveTo(x(this.epoch), box.y1); pen.lineTo(x(this.epoch), box.y0); pen.stroke();
     }
     pen.lineWidth = 1.5;
@@ -174,7 +174,7 @@ export async function runs(home) {
   verdict.setAttribute("aria-live", "polite");
   for (const [of, color] of SERIES) {
     const dot = make("i");
-    dot.style.background = color;
+    dot.style.background = `var(${color})`;
     key.append(dot, of === "train" ? "training images" : "validation images");
   }
   progress.append(bar);
