@@ -36,6 +36,27 @@ CENTRE = """(id) => {
   const view = Bokeh.index.find_one_by_id(id);
   const box = view.el.getBoundingClientRect(); const f = view.frame.bbox;
   return [box.left + f.left + f.width / 2, box.top + f.top + f.height / 2, f.width, f.height]; }"""
+# `__deep` looks into open shadow roots, where Panel's components live. `__watch` notes when an event last happened, and
+# the first paint after it in which a condition holds.
+PROBE = """() => {
+  if (window.__deep) return;
+  window.__deep = (selector, root = document) => [...root.querySelectorAll('*')].flatMap(e =>
+    [...(e.matches(selector) ? [e] : []), ...(e.shadowRoot ? window.__deep(selector, e.shadowRoot) : [])]);
+  window.__note = (kind) => {
+    if (window.__noting) window.removeEventListener(...window.__noting);
+    window.__began = null;
+    window.__noting = [kind, e => { window.__began = e.timeStamp; }, true];
+    window.addEventListener(...window.__noting); };
+  window.__watch = (kind, holds, given) => {
+    window.__note(kind);
+    window.__shown = new Promise(done => {
+      const look = () => {
+        if (window.__began === null || !holds(given)) return requestAnimationFrame(look);
+        const c = new MessageChannel();
+        c.port1.onmessage = () => done(performance.now() - window.__began);
+        c.port2.postMessage(0); };
+      requestAnimationFrame(look); }); }; }"""
+LAST_PAINT = "() => [window.__began, window.__painted.at(-1) ?? null]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +83,61 @@ def gesture(page: Page, act: Callable[[], None], wait: float) -> float | None:
     return painted[-1] - ranges[-1] if ranges and painted else None
 
 
+def open_map(page: Page, url: str) -> tuple[float, float, float, float]:
+    """Open the page at `url` and listen for the paints of its map; the center, width and height of its frame, px.
+
+    Raises
+    ------
+    RuntimeError
+        The page's image plot is not laid out.
+    """
+    page.goto(url)
+    wait_until_idle(page)
+    page.wait_for_function(f"() => ({FIND})() !== null", timeout=30_000)
+    time.sleep(2)
+    figure = page.evaluate(HOOK)
+    page.evaluate(PROBE)
+    x, y, width, height = page.evaluate(CENTRE, figure)
+    if width <= 0 or height <= 0:
+        raise RuntimeError(f"{url} has an image plot, but it is not laid out")
+    return x, y, width, height
+
+
+def frame_after(page: Page, act: Callable[[], None], event: str, wait: float = 1) -> float | None:
+    """Milliseconds from the last DOM `event` of `act` to the map's last paint within `wait` seconds; None without one.
+
+    After `open_map`.
+    """
+    page.evaluate(CLEAR)
+    page.evaluate("kind => window.__note(kind)", event)
+    act()
+    time.sleep(wait)
+    began, painted = page.evaluate(LAST_PAINT)
+    return painted - began if began is not None and painted is not None and painted > began else None
+
+
+def shown_after(
+    page: Page, act: Callable[[], None], event: str, holds: str, given: object = None, timeout: float = 10
+) -> float:
+    """Milliseconds from the last DOM `event` of `act` to the paint in which `holds` is first true.
+
+    Parameters
+    ----------
+    holds
+        A JavaScript function of `given`; ``__deep(selector)`` finds elements within shadow roots too.
+
+    Raises
+    ------
+    playwright.sync_api.TimeoutError
+        It was not true within `timeout` seconds.
+    """
+    page.evaluate(PROBE)
+    page.evaluate(f"given => window.__watch({event!r}, {holds}, given)", given)
+    act()
+    page.wait_for_function("() => window.__shown.then(() => true)", timeout=timeout * 1000)
+    return float(page.evaluate("() => window.__shown"))
+
+
 def measure(page: Page, url: str, *, pans: int = 8, wheels: int = 6, drag_s: float = 3) -> Latency:
     """Eight short drags, six wheel steps and one long drag on the first image plot of the page at `url`.
 
@@ -70,14 +146,7 @@ def measure(page: Page, url: str, *, pans: int = 8, wheels: int = 6, drag_s: flo
     RuntimeError
         The page has no image plot, or no gesture painted anything.
     """
-    page.goto(url)
-    wait_until_idle(page)
-    page.wait_for_function(f"() => ({FIND})() !== null", timeout=30_000)
-    time.sleep(2)
-    figure = page.evaluate(HOOK)
-    x, y, width, height = page.evaluate(CENTRE, figure)
-    if width <= 0 or height <= 0:
-        raise RuntimeError(f"{url} has an image plot, but it is not laid out")
+    x, y, width, height = open_map(page, url)
 
     def drag(dx: float) -> None:
         page.mouse.move(x, y)
