@@ -96,15 +96,15 @@ def _sorted_rows(keys: np.ndarray, counts: np.ndarray) -> np.ndarray:
     for digit in range(len(counts)):
         if counts[digit].max() == n:
             continue
-        at = np.int64(0)
+        at = 0
         for bucket in range(_BUCKETS):
             starts[bucket] = at
-            at += np.int64(counts[digit, bucket])
+            at += int(counts[digit, bucket])
         shift = np.uint64(_BITS * digit)
         for i in range(n):
-            bucket = np.int64((np.uint64(keys[i]) >> shift) & np.uint64(_BUCKETS - 1))
-            to = starts[bucket]
-            starts[bucket] = to + 1
+            mine = np.int64((np.uint64(keys[i]) >> shift) & np.uint64(_BUCKETS - 1))
+            to = starts[mine]
+            starts[mine] = to + 1
             keys_to[to] = keys[i]
             rows_to[to] = rows[i]
         keys, keys_to = keys_to, keys
