@@ -551,6 +551,16 @@ class Survey:
         taken: list[str] = self._arrow("source_id").take(pa.array(np.asarray(rows, np.int64))).to_pylist()
         return taken
 
+    def arrow(self, name: str) -> Any:
+        """A whole column in row order and of the file's own type: an Arrow array, null where missing.
+
+        Raises
+        ------
+        UsageError
+            No such column; the message offers the near miss.
+        """
+        return self._arrow(name)
+
     def columns(self) -> list[Column]:
         """Every column of subjects.parquet, the user's own included, in file order."""
         return [self._column_of(field) for field in self._subjects.schema_arrow]
