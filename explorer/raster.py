@@ -24,19 +24,25 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
 from typing import Literal, TypeVar
 
 import numpy as np
+from contourpy import contour_generator
 from numba import njit
+from scipy.ndimage import gaussian_filter
 
 from explorer.state import Selection
 
 LEVELS = 126
+FINE = 252  # levels of a code that is equalised over the view: more than are drawn, for a view holds but some of them
 EMPTY, MISSING, MISSING_DIM, DIM, FULL = 0, 1, 2, 3, 3 + LEVELS
 NO_VALUE = 255  # code of a subject without a value
 
-Aggregate = Literal["count", "max", "mean", "dominant"]
-Norm = Literal["linear", "log", "equalised"]
+Aggregate = Literal["count", "max", "mean", "dominant", "share"]
+#: percentile: each level holds as many subjects of the survey; equalised: as many pixels of this view
+Norm = Literal["percentile", "equalised", "linear", "log"]
 #: x0, x1, y0, y1 in data coordinates
 View = tuple[float, float, float, float]
 
@@ -153,6 +159,147 @@ class CellIndex:
             _inside(self.x, self.y, self.rows, self.start, self.grid, x0, y0, self.per_x, self.per_y, polygon, words)
         return Selection(words, self.n_rows)
 
+    def near_path(self, path: np.ndarray, reach_x: float, reach_y: float) -> Selection:
+        """The subjects that a brush touches: within the ellipse of half-axes `reach_x`, `reach_y` of a drawn line.
+
+        Parameters
+        ----------
+        path
+            float (k, 2) in data coordinates, k ≥ 1; one point is a dab.
+        """
+        words = np.zeros(Selection.n_words(self.n_rows), np.uint64)
+        path = np.ascontiguousarray(path, np.float64)
+        if len(path) and reach_x > 0 and reach_y > 0 and np.isfinite(path).all():
+            ends = path[[0, *range(len(path))]]
+            for (ax, ay), (bx, by) in pairwise(ends):
+                near = (min(ax, bx) - reach_x, max(ax, bx) + reach_x, min(ay, by) - reach_y, max(ay, by) + reach_y)
+                stroke = (ax, ay, bx, by, reach_x, reach_y)
+                _near(self.x, self.y, self.rows, self.start, self.grid, *self._box(near), *stroke, words)
+        return Selection(words, self.n_rows)
+
+    @cached_property
+    def _place(self) -> np.ndarray:
+        return _places(self.rows, self.n_rows)
+
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """Where rows of the survey stand: float32 (m, 2), NaN for those that are not placed."""
+        place = self._place[np.asarray(rows, np.int64)]
+        found = np.full((len(place), 2), np.nan, np.float32)
+        placed = place < len(self)
+        found[placed, 0], found[placed, 1] = self.x[place[placed]], self.y[place[placed]]
+        return found
+
+
+class Cloud:
+    """The subjects that have three coordinates, to be looked at from any side.
+
+    They stand in one shuffled order for good: any first so many are an even sample, and colors once looked up
+    (`Paint`, made with the cloud) hold for every turn.
+
+    Parameters
+    ----------
+    x, y, z
+        float (N,), row order; a subject with a NaN in any is not placed. Each axis is scaled to -1 … 1.
+
+    Attributes
+    ----------
+    points
+        float32 (3, n).
+    rows
+        uint32 (n,): the survey row of each.
+    n_rows
+        N.
+    radius
+        Of the farthest point from the middle: no turn leads out of it.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+        self.n_rows = len(x)
+        placed = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(z))
+        placed = placed[np.random.default_rng(0).permutation(placed.size)]
+        self.rows = placed.astype(np.uint32)
+        self.points = np.empty((3, placed.size), np.float32)
+        for axis, values in enumerate((x, y, z)):
+            values = np.asarray(values)[placed].astype(np.float64)
+            low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
+            self.points[axis] = (values - (low + high) / 2) / ((high - low) / 2 or 1.0)
+        self.radius = float(np.sqrt((self.points**2).sum(axis=0).max(initial=0.0))) or 1.0
+
+    def __len__(self) -> int:
+        return int(self.rows.size)
+
+    @cached_property
+    def _place(self) -> np.ndarray:
+        return _places(self.rows, self.n_rows)
+
+    def turned(self, yaw: float, pitch: float, limit: int | None = None) -> Turned:
+        """The cloud as seen after a turn, without perspective.
+
+        Parameters
+        ----------
+        yaw, pitch
+            Radians; about the vertical axis, then about the horizontal one. At 0, 0 the screen shows x and y.
+        limit
+            Take an even sample of so many at most: for the frames of a cloud that is being turned.
+        """
+        return Turned(self, yaw, pitch, limit)
+
+
+class Turned(CellIndex):
+    """A `Cloud` from one side: one cell, in the cloud's order. What is drawn on it is counted over all its subjects.
+
+    Attributes
+    ----------
+    is_sample
+        Whether subjects were left out.
+    """
+
+    def __init__(self, cloud: Cloud, yaw: float, pitch: float, limit: int | None = None) -> None:
+        n = min(len(cloud), limit) if limit else len(cloud)
+        self.cloud, self.turn, self.n_rows = cloud, (yaw, pitch), cloud.n_rows
+        self.is_sample = n < len(cloud)
+        self.rows = cloud.rows[:n]
+        self.grid, self.start = 1, np.array([0, n], np.int64)
+        r = cloud.radius
+        self.bounds = -r, r, -r, r
+        self.per_x = self.per_y = 1 / (2 * r)
+        self.x, self.y = np.empty(n, np.float32), np.empty(n, np.float32)
+        c, s, k, m = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
+        _project(cloud.points, np.array([[c, 0, s], [s * m, k, -c * m]], np.float32), self.x, self.y)
+
+    @cached_property
+    def _place(self) -> np.ndarray:
+        return self.cloud._place
+
+    @cached_property
+    def _sorted(self) -> CellIndex:
+        """All subjects in cell order: what is drawn is tested against few of them."""
+        whole = self.cloud.turned(*self.turn) if self.is_sample else self
+        x, y = np.full(self.n_rows, np.nan, np.float32), np.full(self.n_rows, np.nan, np.float32)
+        x[whole.rows], y[whole.rows] = whole.x, whole.y
+        return CellIndex(x, y)
+
+    def inside(self, polygon: np.ndarray) -> Selection:
+        return self._sorted.inside(polygon)
+
+    def near_path(self, path: np.ndarray, reach_x: float, reach_y: float) -> Selection:
+        return self._sorted.near_path(path, reach_x, reach_y)
+
+
+def _places(rows: np.ndarray, n_rows: int) -> np.ndarray:
+    """Place of each row of the survey among `rows`, uint32 (n_rows,); the largest number for those that have none."""
+    place = np.full(n_rows, np.iinfo(np.uint32).max, np.uint32)
+    place[rows] = np.arange(rows.size, dtype=np.uint32)
+    return place
+
+
+@_fast
+def _project(points, turn, x, y):
+    for i in range(x.size):
+        a, b, c = points[0, i], points[1, i], points[2, i]
+        x[i] = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c
+        y[i] = turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c
+
 
 def _bounds(x: np.ndarray, y: np.ndarray) -> View:
     if not x.size:
@@ -172,6 +319,20 @@ def _nearest(px, py, start, grid, cx0, cx1, cy0, cy1, x, y, reach_x, reach_y):
             if d <= best:
                 best, found = d, i
     return found
+
+
+@_jit
+def _near(px, py, rows, start, grid, cx0, cx1, cy0, cy1, ax, ay, bx, by, reach_x, reach_y, words):
+    # in units of the reach the brush is a circle
+    ux, uy = (bx - ax) / reach_x, (by - ay) / reach_y
+    length = ux * ux + uy * uy
+    for cy in range(cy0, cy1 + 1):
+        for i in range(start[cy * grid + cx0], start[cy * grid + cx1 + 1]):
+            dx, dy = (px[i] - ax) / reach_x, (py[i] - ay) / reach_y
+            t = max(0.0, min(1.0, (dx * ux + dy * uy) / length)) if length > 0 else 0.0
+            dx, dy = dx - t * ux, dy - t * uy
+            if dx * dx + dy * dy <= 1:
+                words[rows[i] >> 6] |= np.uint64(1) << np.uint64(rows[i] & 63)
 
 
 @_jit
@@ -240,17 +401,18 @@ def _inside(px, py, rows, start, grid, x0, y0, per_x, per_y, polygon, words):
 # ------------------------------------------------------------------------------------------------------ colours
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Monotone map of a value to a level 0 … `LEVELS` - 1, and back for the colour bar.
+    """Monotone map of a value to a level 0 … `LEVELS` - 1 (equalised: `FINE` - 1), and back for the colour bar.
 
     Attributes
     ----------
     norm
-        linear (between `low` and `high`), log (likewise), equalised (each level holds as many subjects).
+        linear (between `low` and `high`), log (likewise), percentile (each level holds as many subjects), equalised
+        (quantiles, closest at both ends; the frame makes `LEVELS` of those that it holds).
     low, high
         Value at the bottom and the top of the ramp. Linear and log are clipped at the 0.5 and 99.5 percentiles of the
         survey, so that one extreme does not empty the ramp; the bar says so.
     edges
-        float64 (LEVELS - 1,): a value's level is the number of edges at or below it.
+        float64 (levels - 1,): a value's level is the number of edges at or below it.
     clipped
         Whether values lie outside low … high.
     """
@@ -270,9 +432,11 @@ class Scale:
             return cls("linear", 0.0, 1.0, np.linspace(0, 1, LEVELS + 1)[1:-1])
         lowest, highest = float(finite.min()), float(finite.max())
         finite = finite[:: max(1, finite.size // 200_000)]
-        if norm == "equalised":
-            edges = np.quantile(finite, np.linspace(0, 1, LEVELS + 1)[1:-1])
-            return cls(norm, lowest, highest, edges)
+        if norm in ("percentile", "equalised"):
+            shares = np.linspace(0, 1, LEVELS + 1)
+            if norm == "equalised":  # a pixel's highest of many lies in the tail: there the levels are finest
+                shares = (1 - np.cos(np.pi * np.linspace(0, 1, FINE + 1))) / 2
+            return cls(norm, lowest, highest, np.quantile(finite, shares[1:-1]))
         low, high = (float(v) for v in np.quantile(finite, [0.005, 0.995]))
         if norm == "log":
             positive = finite[finite > 0]
@@ -288,9 +452,12 @@ class Scale:
 
     def ticks(self, n: int = 5) -> list[tuple[float, float]]:
         """(position 0–1 along the ramp, value there) at n even positions."""
-        at = np.linspace(0, 1, n)
+        return [(float(p), self.value(p)) for p in np.linspace(0, 1, n)]
+
+    def value(self, position: float) -> float:
+        """The value at a position 0–1 through the levels."""
         knots = np.concatenate([[self.low], self.edges, [self.high]])
-        return [(float(p), float(np.interp(p * LEVELS, np.arange(LEVELS + 1), knots))) for p in at]
+        return float(np.interp(position * (knots.size - 1), np.arange(knots.size), knots))
 
 
 @_jit
@@ -324,29 +491,35 @@ class Paint:
     aggregate
         How the subjects of one pixel become one value.
     codes
-        uint8 (n,) in cell order: level of each subject, or `NO_VALUE`; category number for "dominant". None for count.
+        uint8 (n,) in cell order (a cloud's own): level of each subject, or `NO_VALUE`; category number for "dominant".
+        None for count and share.
     values
         float32 (n,) in cell order, for the mean only.
     scale
-        None for count (its scale depends on the view) and categories.
+        None for count and share (their scale depends on the view) and categories.
     labels
         Category names for "dominant".
     """
 
     aggregate: Aggregate
-    norm: Norm = "equalised"
+    norm: Norm = "percentile"
     codes: np.ndarray | None = None
     values: np.ndarray | None = None
     scale: Scale | None = None
     labels: list[str] = field(default_factory=list)
 
     @classmethod
-    def count(cls, norm: Norm = "equalised") -> Paint:
-        """Colour by the number of subjects."""
+    def count(cls, norm: Norm = "percentile") -> Paint:
+        """Colour by the number of subjects; over a view, percentile and equalised are the same."""
         return cls("count", norm)
 
     @classmethod
-    def of_values(cls, index: CellIndex, values: np.ndarray, aggregate: Aggregate, norm: Norm) -> Paint:
+    def share(cls, norm: Norm = "percentile") -> Paint:
+        """Colour by the share of a pixel's subjects that are selected, 0–1; linear, or by rank over the view."""
+        return cls("share", norm)
+
+    @classmethod
+    def of_values(cls, index: CellIndex | Cloud, values: np.ndarray, aggregate: Aggregate, norm: Norm) -> Paint:
         """Colour by a numeric column, float (N,) in row order, NaN where missing."""
         scale = Scale.of(values, norm)
         codes = np.empty(len(index), np.uint8)
@@ -355,7 +528,7 @@ class Paint:
         return cls(aggregate, norm, codes, kept, scale)
 
     @classmethod
-    def of_categories(cls, index: CellIndex, codes: np.ndarray, labels: list[str]) -> Paint:
+    def of_categories(cls, index: CellIndex | Cloud, codes: np.ndarray, labels: list[str]) -> Paint:
         """Colour by the commonest category of a pixel; int (N,) codes in row order, -1 where missing.
 
         The eleven commonest categories keep a colour of their own; the others share the twelfth, "other".
@@ -461,14 +634,34 @@ def _bytes_of_counts(counts, table, step, out):
 
 
 @_jit
-def _bytes_of_codes(codes, out):
+def _bytes_of_codes(codes, table, out):
     h, w = out.shape
     for y in range(h):
         for x in range(w):
             if codes[1, y, x]:
-                out[y, x] = MISSING if codes[1, y, x] == 1 else FULL + codes[1, y, x] - 2
+                out[y, x] = MISSING if codes[1, y, x] == 1 else FULL + table[codes[1, y, x] - 2]
             elif codes[0, y, x]:
-                out[y, x] = MISSING_DIM if codes[0, y, x] == 1 else DIM + codes[0, y, x] - 2
+                out[y, x] = MISSING_DIM if codes[0, y, x] == 1 else DIM + table[codes[0, y, x] - 2]
+
+
+@_jit
+def _levels_in_view(codes, seen):
+    for y in range(codes.shape[1]):
+        for x in range(codes.shape[2]):
+            code = codes[1, y, x] if codes[1, y, x] else codes[0, y, x]
+            if code > 1:
+                seen[code - 2] += 1
+
+
+@_jit
+def _codes_of_shares(counts, some, out):
+    # any selected is above level 0, all selected is the highest
+    for y in range(out.shape[1]):
+        for x in range(out.shape[2]):
+            selected = counts[1, y, x] if some else np.uint32(0)
+            n = counts[0, y, x] + counts[1, y, x]
+            if n:
+                out[1, y, x] = 2 + math.ceil(selected / n * (FINE - 1))
 
 
 @_jit
@@ -533,13 +726,20 @@ class Frame:
     radius
         Points are drawn as discs of this radius in pixels.
     ticks
-        (position 0–1, value) for the colour bar; of this view for counts.
+        (position 0–1, value) for the colour bar; of this view for counts, shares and "equalised". Under "percentile"
+        the position of a value is its percentile among the survey's subjects.
+    note
+        What must be said beside the bar; empty for nothing.
+    is_sample
+        Whether an even sample of a cloud was drawn: then `n_in_view` is of the sample.
     """
 
     pixels: np.ndarray
     n_in_view: int
     radius: int
     ticks: list[tuple[float, float]]
+    note: str = ""
+    is_sample: bool = False
 
 
 def _radius(n: int, pixels: int) -> int:
@@ -593,6 +793,12 @@ def render(
         seen = _count(*place, counts, some)
         table, step, ticks = _count_scale(counts, paint.norm)
         _bytes_of_counts(counts, table, step, out)
+    elif paint.aggregate == "share":
+        counts, codes = np.zeros(shape, np.uint32), np.zeros(shape, np.uint8)
+        seen = _count(*place, counts, some)
+        _codes_of_shares(counts, some, codes)
+        table, ticks = _share_scale(codes, paint.norm)
+        _bytes_of_codes(codes, table, out)
     else:
         codes = np.zeros(shape, np.uint8)
         if paint.aggregate == "mean":
@@ -605,14 +811,19 @@ def render(
             seen = _commonest_codes(index, view, paint, words, some, codes)
         else:
             seen = _highest(*place, paint.codes, codes, some)
-        _bytes_of_codes(codes, out)
-        ticks = paint.scale.ticks() if paint.scale else []
+        table = np.arange(LEVELS, dtype=np.uint8)
+        if paint.scale and paint.scale.edges.size == FINE - 1:
+            table, ticks = _equalised(codes, paint.scale)
+        elif paint.scale:
+            ticks = paint.scale.ticks()
+        _bytes_of_codes(codes, table, out)
     radius = round(_radius(seen, int(width * height / density**2)) * density)
     if radius:
         grown = np.zeros_like(out)
         _grow(out, _disc(radius), grown)
         out = grown
-    return Frame(out, seen, radius, ticks)
+    note = "nothing is selected" if paint.aggregate == "share" and not some else ""
+    return Frame(out, seen, radius, ticks, note, isinstance(index, Turned) and index.is_sample)
 
 
 def _commonest_codes(
@@ -642,21 +853,155 @@ def _count_scale(counts: np.ndarray, norm: Norm) -> tuple[np.ndarray, int, list[
         return np.zeros(1, np.uint8), 1, []
     step = top // 65_536 + 1
     size = top // step + 1
-    if norm == "equalised":
-        seen = np.bincount(counts[counts > 0] // step, minlength=size).astype(np.float64)
-        share = np.cumsum(seen)
-        # the lowest count present sits at the bottom of the ramp, the highest at its top
-        first = seen[np.flatnonzero(seen)[0]]
-        share = (share - first) / max(1.0, share[-1] - first)
+    if norm in ("percentile", "equalised"):
+        share = _ranked(np.bincount(counts[counts > 0] // step, minlength=size))
     elif norm == "log":
         share = np.log1p(np.arange(size) * step) / math.log1p(top)
     else:
         share = np.arange(size) * step / top
-    table = np.clip(share * (LEVELS - 1), 0, LEVELS - 1).astype(np.uint8)
     positions = np.linspace(0, 1, 5)
     at = np.searchsorted(share, positions - 1e-9)
     ticks = [(float(p), float(max(1, min(top, int(a) * step)))) for p, a in zip(positions, at, strict=True)]
-    return table, step, ticks
+    return _table(share), step, ticks
+
+
+def _ranked(seen: np.ndarray) -> np.ndarray:
+    """Place of each level on the ramp, 0–1, by how many pixels have it: the lowest present at 0, the highest at 1."""
+    present = np.flatnonzero(seen)
+    if not present.size:
+        return np.zeros(len(seen))
+    share = np.cumsum(seen, dtype=np.float64)
+    first = seen[present[0]]
+    return np.asarray((share - first) / max(1.0, share[-1] - first))
+
+
+def _table(share: np.ndarray) -> np.ndarray:
+    return np.asarray(np.clip(share * (LEVELS - 1), 0, LEVELS - 1), np.uint8)
+
+
+def _equalised(codes: np.ndarray, scale: Scale) -> tuple[np.ndarray, list[tuple[float, float]]]:
+    """Drawn level of each fine one, so that each holds as many pixels of this view, and the ticks of the bar."""
+    seen = np.zeros(FINE, np.int64)
+    _levels_in_view(codes, seen)
+    present = np.flatnonzero(seen)
+    if not present.size:
+        return np.zeros(FINE, np.uint8), []
+    share, positions = _ranked(seen), np.linspace(0, 1, 5)
+    at = np.searchsorted(share[: present[-1] + 1], positions - 1e-9).clip(present[0], present[-1])
+    ends = [present[0] / FINE, *((a + 0.5) / FINE for a in at[1:-1]), (present[-1] + 1) / FINE]
+    return _table(share), [(float(p), scale.value(e)) for p, e in zip(positions, ends, strict=True)]
+
+
+def _share_scale(codes: np.ndarray, norm: Norm) -> tuple[np.ndarray, list[tuple[float, float]]]:
+    """Drawn level of each fine step of a share, and the ticks: 0 is always the bottom of the ramp."""
+    steps = np.linspace(0, 1, FINE)
+    if norm == "linear":
+        place = steps
+    elif norm == "log":  # over the three decades below 1; what is less, but not nothing, is just above the bottom
+        place = np.where(steps > 0, 1 + np.log10(np.maximum(steps, 1e-3)) / 3, 0)
+    else:
+        seen = np.zeros(FINE, np.int64)
+        _levels_in_view(codes, seen)
+        seen[0] = max(1, seen[0])
+        place = _ranked(seen)
+    positions = np.linspace(0, 1, 5)
+    at = np.searchsorted(place, positions - 1e-9).clip(0, FINE - 1)
+    table = _table(place)
+    table[1:] = np.maximum(table[1:], 1)
+    return table, [(float(p), float(steps[a])) for p, a in zip(positions, at, strict=True)]
+
+
+# ------------------------------------------------------------------------------------------------------ contours
+@dataclass(frozen=True, slots=True)
+class Contour:
+    """A line of equal density.
+
+    Attributes
+    ----------
+    share
+        Of the subjects in view that stand where it is at least as dense.
+    lines
+        float64 (k, 2) each, data coordinates; a closed one ends where it begins.
+    """
+
+    share: float
+    lines: list[np.ndarray]
+
+
+def contours(index: CellIndex, view: View, shares: tuple[float, ...] = (0.5, 0.8, 0.95)) -> list[Contour]:
+    """Lines around the densest places of a view that hold the given shares of its subjects; [] for fewer than ten.
+
+    Density is a count on a grid of 240 × 240 cells, smoothed by a Gaussian that narrows as the subjects become more
+    (as n^-1/6, Scott's rule for two dimensions) and takes in what lies just outside.
+    """
+    x0, x1, y0, y1 = view
+    cells, pad = 240, 48
+    dx, dy = (x1 - x0) / cells, (y1 - y0) / cells
+    wide = (x0 - pad * dx, x1 + pad * dx, y0 - pad * dy, y1 + pad * dy)
+    counts = np.zeros((2, cells + 2 * pad, cells + 2 * pad), np.uint32)
+    place = (index.x, index.y, index.rows, np.zeros(1, np.uint64), index.start, index.grid, *index._box(wide))
+    _count(*place, wide[0], wide[2], 1 / dx, 1 / dy, counts, False)
+    inner = slice(pad, pad + cells)
+    n = int(counts[1, inner, inner].sum())
+    if n < 10:
+        return []
+    density = gaussian_filter(counts[1].astype(np.float32), np.clip(0.12 * cells * n ** (-1 / 6), 1.5, pad / 4))
+    order = np.argsort(-density[inner, inner], axis=None, kind="stable")
+    held = np.cumsum(counts[1, inner, inner].ravel()[order])
+    edge = slice(pad - 1, pad + cells + 1)  # lines run up to the frame
+    at = np.arange(-0.5, cells + 1)
+    lines = contour_generator(x0 + at * dx, y0 + at * dy, density[edge, edge])
+    found = []
+    for share in shares:
+        level = density[inner, inner].ravel()[order[np.searchsorted(held, share * n)]]
+        found.append(Contour(share, [np.asarray(line) for line in lines.lines(float(level))]))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------ overlays
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """Subjects that are drawn above the map as markers of one kind.
+
+    Attributes
+    ----------
+    label
+        What they have in common.
+    rows
+        int64: those that are drawn, an even sample where there are too many.
+    count
+        How many there are.
+    """
+
+    label: str
+    rows: np.ndarray
+    count: int
+
+
+def overlay(label: str, rows: np.ndarray, limit: int = 5000) -> Overlay:
+    """Rows as markers: all of them, or an even sample of `limit`."""
+    at = np.linspace(0, len(rows) - 1, limit).astype(np.int64) if len(rows) > limit else slice(None)
+    return Overlay(label, np.asarray(rows, np.int64)[at], len(rows))
+
+
+def overlays(codes: np.ndarray, labels: list[str], limit: int = 5000, kinds: int = 8) -> list[Overlay]:
+    """The rarest categories as markers, rarest first: `kinds` of them at most, and `limit` subjects in all.
+
+    Parameters
+    ----------
+    codes
+        int (N,) row order, -1 where missing.
+    """
+    counts = np.bincount(codes[codes >= 0], minlength=len(labels))
+    found: list[Overlay] = []
+    for code in np.argsort(counts, kind="stable"):
+        if not counts[code]:
+            continue
+        if limit <= 0 or len(found) == kinds:
+            break
+        found.append(overlay(labels[code], np.flatnonzero(codes == code), limit))
+        limit -= len(found[-1].rows)
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------ caches
@@ -699,6 +1044,7 @@ def warm() -> None:
     selection = index.inside(np.array([[0.0, 0.0], [2.5, 0.0], [2.5, 2.5], [0.0, 2.5]]))
     paints = [
         Paint.count(),
+        Paint.share(),
         Paint.of_values(index, column, "max", "equalised"),
         Paint.of_values(index, column, "mean", "linear"),
         Paint.of_categories(index, np.array([0, 1, -1, 1], np.int32), ["a", "b"]),
@@ -707,3 +1053,7 @@ def warm() -> None:
         render(index, index.bounds, 8, 8, paint, selection)
     Paint.of_values(index, column.astype(np.float64), "max", "log")
     index.nearest(1.0, 1.0, 0.5, 0.5)
+    index.near_path(np.zeros((2, 2)), 1.0, 1.0)
+    turned = Cloud(np.arange(4.0), np.arange(4.0), np.arange(4.0)).turned(0.1, 0.2, 2)
+    render(turned, turned.bounds, 8, 8, Paint.count())
+    contours(index, index.bounds)

@@ -16,8 +16,12 @@ from explorer.raster import (
     MISSING_DIM,
     Cache,
     CellIndex,
+    Cloud,
     Paint,
     Scale,
+    contours,
+    overlay,
+    overlays,
     render,
 )
 from explorer.state import Selection
@@ -135,6 +139,7 @@ def test_a_selection_dims_the_rest_and_keeps_the_selected_in_full(points, index)
     selection = Selection.of_rows(np.flatnonzero(x > 0), len(x))
     for paint in (
         Paint.count(),
+        Paint.of_values(index, values, "max", "percentile"),
         Paint.of_values(index, values, "max", "equalised"),
         Paint.of_values(index, values, "mean", "log"),
     ):
@@ -153,7 +158,7 @@ def test_an_empty_selection_dims_nothing(points, index):
 def test_points_grow_when_there_is_room_and_the_highest_is_never_covered():
     index = CellIndex(np.array([5.0, 6.0]), np.array([5.0, 5.0]))
     values = np.array([1.0, 0.0])
-    frame = render(index, (0, 100, 0, 100), 100, 100, Paint.of_values(index, values, "max", "equalised"))
+    frame = render(index, (0, 100, 0, 100), 100, 100, Paint.of_values(index, values, "max", "percentile"))
     assert frame.radius == 4
     top = frame.pixels.max()
     assert frame.pixels[5, 5] == top
@@ -220,20 +225,236 @@ def test_count_near_is_an_upper_bound(points, index):
     assert n <= index.count_near(view) < len(index)
 
 
-def test_an_equalised_scale_gives_each_level_as_many_subjects():
+def test_a_percentile_scale_gives_each_level_as_many_subjects_and_its_ticks_are_quantiles():
     values = np.random.default_rng(0).gamma(1.0, size=LEVELS * 100)
     index = CellIndex(np.arange(len(values), dtype=float), np.zeros(len(values)))
-    codes = Paint.of_values(index, values, "max", "equalised").codes
+    paint = Paint.of_values(index, values, "max", "percentile")
+    codes = paint.codes
+    assert [value for _, value in paint.scale.ticks()] == pytest.approx(
+        np.quantile(values, [0, 0.25, 0.5, 0.75, 1]), rel=1e-2
+    )
     assert np.bincount(codes, minlength=LEVELS).min() >= 98
 
 
 def test_a_scale_says_when_values_lie_beyond_its_ends():
     assert Scale.of(np.append(np.linspace(0, 1, 1000), 50.0), "linear").clipped
+    assert not Scale.of(np.linspace(0, 1, 1000), "percentile").clipped
     assert not Scale.of(np.linspace(0, 1, 1000), "equalised").clipped
 
 
 def test_a_logarithmic_scale_of_no_positive_value_is_linear():
     assert Scale.of(np.linspace(-2, -1, 50), "log").norm == "linear"
+
+
+@pytest.mark.parametrize("aggregate", ["max", "mean"])
+@pytest.mark.parametrize("some", [False, True])
+def test_equalised_gives_each_level_as_many_pixels_of_the_view_and_keeps_their_order(points, index, aggregate, some):
+    x, y, values = points
+    view, w, h = (-1.0, 1.0, -1.0, 1.0), 20, 25
+    selection = Selection.of_rows(np.flatnonzero(x > 0), len(x)) if some else None
+    paint = Paint.of_values(index, values, aggregate, "equalised")
+    frame = render(index, view, w, h, paint, selection)
+    levels = np.where(frame.pixels >= FULL, frame.pixels - FULL, frame.pixels - DIM)
+    held = np.bincount(levels.ravel(), minlength=LEVELS)
+    assert (frame.radius, frame.pixels.min() >= DIM) == (0, True)
+    assert held[:42].sum() == pytest.approx(w * h / 3, rel=0.12)
+    assert held[84:].sum() == pytest.approx(w * h / 3, rel=0.12)
+    assert (levels.min(), levels.max()) == (0, LEVELS - 1)
+    theirs = ds.Canvas(w, h, view[:2], view[2:]).points(
+        pd.DataFrame({"x": x, "y": y, "v": values}), "x", "y", getattr(ds, aggregate)("v")
+    )
+    if not some:  # the same order as the values, and the ticks are values of pixels
+        order = np.argsort(theirs.to_numpy().ravel(), kind="stable")
+        assert (np.diff(levels.ravel()[order].astype(int)) >= 0).mean() > 0.99
+        quantiles = np.quantile(theirs.to_numpy(), [0, 0.25, 0.5, 0.75, 1])
+        assert [v for _, v in frame.ticks[:4]] == pytest.approx(quantiles[:4], abs=0.05)
+        assert quantiles[4] <= frame.ticks[4][1] <= np.nanmax(values)
+
+
+def test_equalised_over_a_view_without_values_is_grey(index):
+    paint = Paint.of_values(index, np.full(index.n_rows, np.nan), "max", "equalised")
+    frame = render(index, (-1, 1, -1, 1), 20, 20, paint)
+    assert set(np.unique(frame.pixels)) <= {MISSING, EMPTY}
+
+
+@pytest.mark.parametrize("norm", ["linear", "log", "percentile", "equalised"])
+def test_the_selected_share_of_a_pixel_agrees_with_two_histograms(points, index, norm):
+    x, y, _ = points
+    view, w, h = (-2.0, 2.0, -1.5, 1.5), 40, 30
+    chosen = np.random.default_rng(4).random(len(x)) < np.clip(x / 2, 0, 1)
+    chosen[~np.isfinite(x + y)] = False
+    frame = render(index, view, w, h, Paint.share(norm), Selection.of_rows(np.flatnonzero(chosen), len(x)))
+    canvas = ds.Canvas(w, h, view[:2], view[2:])
+    every, ours = (
+        canvas.points(pd.DataFrame({"x": x[m], "y": y[m]}), "x", "y").to_numpy() for m in (chosen | True, chosen)
+    )
+    share = ours / every
+    level = frame.pixels.astype(int) - FULL
+    assert frame.note == ""
+    assert (level[share == 0] == 0).all()
+    assert (level[share > 0] > 0).all()
+    order = np.argsort(share.ravel(), kind="stable")
+    assert (np.diff(level.ravel()[order]) >= 0).mean() > 0.99
+    if norm == "linear":
+        assert np.abs(level - share * (LEVELS - 1)).max() <= 1.5
+        assert frame.ticks == [(p, pytest.approx(p, abs=0.005)) for p in (0, 0.25, 0.5, 0.75, 1)]
+
+
+def test_the_share_of_nothing_selected_is_zero_and_said(points, index):
+    frame = render(index, (-1, 1, -1, 1), 20, 20, Paint.share())
+    assert set(np.unique(frame.pixels)) == {FULL}
+    assert frame.note == "nothing is selected"
+    every = Selection.of_rows(index.rows.astype(np.int64), index.n_rows)
+    assert set(np.unique(render(index, (-1, 1, -1, 1), 20, 20, Paint.share(), every).pixels)) == {FULL + LEVELS - 1}
+
+
+def test_rows_stand_where_they_were_placed(points, index):
+    x, y, _ = points
+    at = index.at(np.array([3, 5, 700]))
+    np.testing.assert_array_equal(at, [[x[3], y[3]], [np.nan, np.nan], [x[700], y[700]]])
+
+
+PATHS = {
+    "a dab": [[0.5, 0.5]],
+    "a line": [[-2, -1], [2, 1.5]],
+    "a stroke that turns back": [[-2, 0], [1, 0], [1, 0], [-1, 0.3]],
+    "off the map": [[50, 50], [60, 60]],
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_brush_takes_what_is_within_its_reach_of_the_line(points, index, name):
+    x, y = (np.where(np.isfinite(v), v, 1e9) for v in points[:2])
+    rx, ry, near = 0.3, 0.2, np.zeros(len(x), bool)
+    path = np.array(PATHS[name], float)
+    for a, b in zip(path[[0, *range(len(path) - 1)]], path, strict=True):
+        u, v = (b - a) / [rx, ry], np.column_stack([(x - a[0]) / rx, (y - a[1]) / ry])
+        t = np.clip(v @ u / max(u @ u, 1e-30), 0, 1)
+        near |= ((v - t[:, None] * u) ** 2).sum(axis=1) <= 1
+    np.testing.assert_array_equal(index.near_path(path, rx, ry).mask(), near)
+
+
+def test_a_brush_without_a_size_or_a_path_takes_nothing(index):
+    assert index.near_path(np.zeros((1, 2)), 0, 1).count == 0
+    assert index.near_path(np.empty((0, 2)), 1, 1).count == 0
+    assert index.near_path(np.array([[np.nan, 0]]), 1, 1).count == 0
+
+
+@pytest.fixture(scope="module")
+def cloud(points) -> Cloud:
+    x, y, values = points
+    return Cloud(x, y, values * 5 + 2)
+
+
+def by_hand(points, yaw: float, pitch: float) -> np.ndarray:
+    """The cloud of the tests, turned by two matrices."""
+    placed = np.isfinite(points[0] + points[1])
+    xyz = np.column_stack([points[0], points[1], points[2] * 5 + 2]).astype(float)
+    xyz[~placed] = np.nan
+    low, high = np.nanmin(xyz, axis=0), np.nanmax(xyz, axis=0)
+    cube = (xyz - (low + high) / 2) / ((high - low) / 2)
+    about_y = [[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]]
+    about_x = [[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]]
+    return (cube @ np.transpose(about_y) @ np.transpose(about_x))[:, :2]
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), [(0.0, 0.0), (0.6, 0.4), (3.5, -1.2)])
+def test_a_turned_cloud_is_where_two_rotations_bring_it(points, cloud, yaw, pitch):
+    turned, at = cloud.turned(yaw, pitch), by_hand(points, yaw, pitch)
+    np.testing.assert_allclose(turned.at(np.arange(len(at))), at, atol=1e-5)
+    x0, x1, y0, y1 = turned.bounds
+    assert turned.x.min() >= x0 and turned.x.max() <= x1 and turned.y.min() >= y0 and turned.y.max() <= y1
+    assert turned.bounds == cloud.turned(0, 0).bounds
+
+
+def test_the_kernels_draw_a_turned_cloud_like_any_plane_and_a_paint_holds_for_every_turn(points, cloud):
+    values = points[2]
+    labels = ["low", "high"]
+    categories = (values > 0).astype(np.int32)
+    of_values, of_categories = (
+        Paint.of_values(cloud, values, "max", "linear"),
+        Paint.of_categories(cloud, categories, labels),
+    )
+    for turn in ((0.6, 0.4), (2.0, -0.3)):
+        turned = cloud.turned(*turn)
+        at = np.array(turned.at(np.arange(len(values))))
+        plane = CellIndex(at[:, 0], at[:, 1])
+        for mine, theirs in (
+            (Paint.count(), Paint.count()),
+            (of_values, Paint.of_values(plane, values, "max", "linear")),
+            (of_categories, Paint.of_categories(plane, categories, labels)),
+        ):
+            view = (-0.4, 0.3, -0.2, 0.5)
+            ours, other = render(turned, view, 60, 50, mine), render(plane, view, 60, 50, theirs)
+            np.testing.assert_array_equal(ours.pixels, other.pixels)
+            assert ours.n_in_view == other.n_in_view
+        assert turned.nearest(0.1, 0.1, 0.05, 0.05) == plane.nearest(0.1, 0.1, 0.05, 0.05)
+
+
+def test_while_it_moves_a_sample_is_drawn_and_what_is_outlined_is_of_all(points, cloud):
+    few, every = cloud.turned(0.6, 0.4, limit=5000), cloud.turned(0.6, 0.4)
+    frame = render(few, few.bounds, 50, 50, Paint.of_values(cloud, points[2], "max", "linear"))
+    assert (len(few), frame.n_in_view, frame.is_sample) == (5000, 5000, True)
+    assert not render(every, every.bounds, 50, 50, Paint.count()).is_sample
+    polygon = np.array([[-0.3, -0.4], [0.5, -0.1], [0.1, 0.6]])
+    at = every.at(np.arange(len(points[0])))
+    expected = even_odd(at[:, 0], at[:, 1], polygon)
+    np.testing.assert_array_equal(few.inside(polygon).mask(), expected)
+    np.testing.assert_array_equal(every.inside(polygon).mask(), expected)
+    assert few.near_path(polygon, 0.1, 0.1) == every.near_path(polygon, 0.1, 0.1)
+
+
+def test_a_cloud_without_a_placed_subject_is_an_empty_frame():
+    turned = Cloud(np.full(3, np.nan), np.zeros(3), np.zeros(3)).turned(1, 1)
+    assert render(turned, turned.bounds, 10, 10, Paint.count()).n_in_view == 0
+    assert turned.inside(np.array([[-9, -9], [9, -9], [0, 9.0]])).count == 0
+
+
+def test_contours_hold_the_share_that_they_name():
+    rng = np.random.default_rng(5)
+    x, y = np.concatenate([rng.normal(-2, 0.5, (2, 60_000)), rng.normal(2, 1.0, (2, 60_000))], axis=1)
+    index = CellIndex(x, y)
+    found = contours(index, (-6, 6, -6, 6))
+    assert [c.share for c in found] == [0.5, 0.8, 0.95]
+    for contour in found:
+        inside = np.zeros(len(x), bool)
+        for line in contour.lines:
+            np.testing.assert_array_equal(line[0], line[-1])
+            inside ^= index.inside(line).mask()
+        assert inside.mean() == pytest.approx(contour.share, abs=0.01)
+
+
+def test_a_normal_distribution_has_contours_of_the_radius_that_theory_says():
+    index = CellIndex(*np.random.default_rng(6).normal(size=(2, 400_000)))
+    for contour in contours(index, (-5, 5, -5, 5)):
+        (line,) = contour.lines
+        assert np.hypot(*line.T).mean() == pytest.approx(np.sqrt(-2 * np.log(1 - contour.share)), rel=0.03)
+
+
+def test_contours_of_a_close_up_stay_in_it_and_few_subjects_have_none(index):
+    view = (0.0, 1.0, 0.0, 0.5)
+    for contour in contours(index, view):
+        for line in contour.lines:
+            assert line[:, 0].min() > -0.01 and line[:, 0].max() < 1.01
+    assert contours(CellIndex(np.arange(9.0), np.arange(9.0)), (0, 9, 0, 9)) == []
+
+
+def test_an_overlay_draws_the_rarest_categories_and_says_of_how_many():
+    codes = np.repeat([0, 1, 2, 3, -1], [7000, 30, 0, 600, 50])
+    found = overlays(codes, ["common", "rare", "none", "middling"], limit=1000)
+    assert [(o.label, len(o.rows), o.count) for o in found] == [
+        ("rare", 30, 30), ("middling", 600, 600), ("common", 370, 7000),
+    ]  # fmt: skip
+    for drawn in found:
+        assert len(np.unique(drawn.rows)) == len(drawn.rows)
+        assert (codes[drawn.rows] == ["common", "rare", "none", "middling"].index(drawn.label)).all()
+    assert len(overlays(np.arange(50), [str(i) for i in range(50)])) == 8
+
+
+def test_an_overlay_of_many_rows_is_an_even_sample():
+    drawn = overlay("kept", np.arange(100_000))
+    assert (len(drawn.rows), drawn.count) == (5000, 100_000)
+    assert np.diff(drawn.rows).max() <= 21
 
 
 def test_the_cache_makes_each_value_once_and_forgets_the_oldest():
