@@ -2,7 +2,7 @@
 // mouse, and tells the session of clicks and drawn regions. Loaded once a page; `voorwerp.map(...)` is called by every
 // change of the figure's ranges and size.
 (() => {
-  if (window.voorwerp) return;
+  if (window.voorwerp?.map) return;
 
   const HOVER_REACH = 14; // pixels
   const MOST_PIXELS = 4096; // of a side: what /frame renders
@@ -57,16 +57,16 @@
       // one in flight, the latest wins (two were measured: no faster on two cores, and fewer frames in a drag)
       if (this.busy || !this.dirty) return;
       const {figure} = this;
-      const {map, ...coloring} = this.settings();
+      const coloring = this.settings();
       const density = Math.min(window.devicePixelRatio || 1, 2, MOST_PIXELS / figure.inner_width, MOST_PIXELS / figure.inner_height);
       const w = Math.round(figure.inner_width * density), h = Math.round(figure.inner_height * density);
       const [x0, x1] = [figure.x_range.start, figure.x_range.end];
       const [y0, y1] = [figure.y_range.start, figure.y_range.end];
       this.dirty = false;
-      if (!map || !(w > 0) || !(h > 0) || !(x0 < x1) || !(y0 < y1)) return;
+      if (!(w > 0) || !(h > 0) || !(x0 < x1) || !(y0 < y1)) return;
       this.busy = true;
       try {
-        const query = new URLSearchParams({map, ...coloring, x0, x1, y0, y1, w, h, density});
+        const query = new URLSearchParams({...coloring, x0, x1, y0, y1, w, h, density});
         const answer = await fetch(`frame?${query}`, {credentials: "same-origin"});
         if (!answer.ok) throw new Error((await answer.json()).error);
         const legend = JSON.parse(answer.headers.get("X-Legend"));
@@ -115,11 +115,10 @@
 
     async nearest(x, y) {
       const {figure} = this;
-      const {map, run, lambda, lambda_mode} = this.settings();
-      if (!map) return null;
+      const {color, aggregate, norm, selection, ...plane} = this.settings();
       const rx = HOVER_REACH * Math.abs(figure.x_range.end - figure.x_range.start) / figure.inner_width;
       const ry = HOVER_REACH * Math.abs(figure.y_range.end - figure.y_range.start) / figure.inner_height;
-      const answer = await fetch(`nearest?${new URLSearchParams({map, run, lambda, lambda_mode, x, y, rx, ry})}`, {credentials: "same-origin"});
+      const answer = await fetch(`nearest?${new URLSearchParams({...plane, at_x: x, at_y: y, rx, ry})}`, {credentials: "same-origin"});
       return answer.ok ? answer.json() : null;
     }
 
@@ -181,7 +180,7 @@
 
   const format = v => Math.abs(v) >= 1e6 || (v !== 0 && Math.abs(v) < 0.001) ? v.toExponential(2) : Number(v.toPrecision(4)).toLocaleString("en", {maximumFractionDigits: 6});
 
-  window.voorwerp = {
+  Object.assign(window.voorwerp, {
     legend: null,
     trouble: "",
     format,
@@ -201,5 +200,5 @@
       else if (event.event_name === "tap") controller.tap(event);
       else if (event.event_name === "selectiongeometry") controller.region(event);
     },
-  };
+  });
 })();

@@ -32,7 +32,7 @@ from explorer.errors import SurveyError, VoorwerpError
 from explorer.ledger import Ledger
 from explorer.raster import warm
 from explorer.server import Access, Login, hosts_of, routes
-from explorer.services.explore import Explore
+from explorer.services.explore import Explore, Plane
 from explorer.services.inference import Inference
 from explorer.services.jobs import JobService
 from explorer.services.originals import Originals
@@ -41,7 +41,7 @@ from explorer.services.samp import Samp
 from explorer.state import ExplorerState
 from explorer.survey import Survey, counted
 from explorer.views import map as map_view
-from explorer.views.controls import ColorView, SelectionView
+from explorer.views.controls import ControlsView
 from explorer.views.find import FindView
 from explorer.views.gallery import GalleryView
 from explorer.views.map import MapView
@@ -142,8 +142,7 @@ class Session:
         self.map = MapView(state, explore)
         self.find = FindView(state, explore)
         self.find.box.message = lost
-        self.colors = ColorView(state, explore)
-        self.selection = SelectionView(state, explore, ledger, samp)
+        self.controls = ControlsView(state, explore, ledger, samp)
         self.gallery = GalleryView(state, explore)
         self.subject = SubjectView(state, explore, samp)
         self.runs = RunsView(jobs)
@@ -154,7 +153,7 @@ class Session:
             widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
             state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
         if selection is not None:
-            self.selection.select(selection)
+            self.controls.select(selection)
             if state.focus is None:
                 state.focus = self.gallery.first()
         self._offer()
@@ -271,7 +270,7 @@ class Session:
             self._notice.object = f"{n_added:,} subjects were added: start `voorwerp serve` again to see them"
         if self._generation != self.explore.survey.generation:
             self._generation = self.explore.survey.generation
-            self.colors.refresh()
+            self.controls.refresh()
             self.gallery.refresh()
             self.subject.refresh()
             self.state.param.trigger("color")
@@ -282,7 +281,7 @@ class Session:
         info, n = self.explore.survey.info, self.explore.survey.n
         pn.state.add_periodic_callback(self.poll, POLL_MS)
         fill = {"sizing_mode": "stretch_both", "margin": 0}
-        left = pn.Column(self.find, self.colors, self.selection, styles=LEFT, margin=0)
+        left = pn.Column(self.find, self.controls, styles=LEFT, margin=0)
         upper, lower = pn.Column(self.map, **fill), pn.Column(self.gallery, **fill)
         center = pn.Column(upper, lower, styles={"min-width": "0", "height": "100%"}, **fill)
 
@@ -368,7 +367,7 @@ def setup() -> None:
         (ASSETS / "voorwerp.css").read_text(),
         (ASSETS / "page.css").read_text(),
     ]
-    pn.config.js_files = {"voorwerp": "assets/map.js", "viewer": "assets/viewer.js"}
+    pn.config.js_files = {"keys": "assets/keys.js", "voorwerp": "assets/map.js", "viewer": "assets/viewer.js"}
 
 
 def serve(
@@ -404,7 +403,7 @@ def serve(
         pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
         pool.submit(warm)
         for map_id in list(explore.maps())[:1]:
-            pool.submit(explore.index, map_id)
+            pool.submit(explore.index, Plane(map_id))
         setup()
 
         def session() -> Page:

@@ -43,11 +43,12 @@ from bokeh.server.auth_provider import AuthProvider
 from tornado.web import HTTPError, RequestHandler
 
 from explorer.errors import VoorwerpError
-from explorer.services.explore import Color, Explore
+from explorer.services.explore import Color, Explore, Plane
 from explorer.services.export import EXPORTS, selection_table
 from explorer.services.inference import Inference
 from explorer.services.originals import SUFFIXES, Originals, png
 from explorer.services.runs import Runs
+from explorer.state import COMPONENTS, NORMS
 from models.mixing import MODE_TITLES, Mode
 
 #: Panel and Bokeh compile templates and callbacks in the page, hence 'unsafe-inline' and 'unsafe-eval'; nothing may
@@ -270,6 +271,32 @@ class Route(RequestHandler):
             raise HTTPError(404, "there is no such map")
         return map_id
 
+    def plane(self) -> Plane:
+        """The two columns that the map lies in, or its turned components; whether they exist is `Explore`'s to say."""
+        map_id = self.get_query_argument("map", "") and self.map_id()
+        turn = None
+        if text := self.get_query_argument("turn", ""):
+            try:
+                yaw, pitch = (float(v) for v in text.split(","))
+            except ValueError:
+                raise HTTPError(400, "turn must be two numbers, yaw and pitch in radians") from None
+            if not np.isfinite([yaw, pitch]).all():
+                raise HTTPError(400, "turn must be two finite numbers")
+            turn = (yaw, pitch)
+        x, y = (self.get_query_argument(name, default) for name, default in zip("xy", COMPONENTS, strict=True))
+        return Plane(map_id, x, y, self.run_id(), self.lambda_(), self.mode(), turn)
+
+    def color(self) -> Color:
+        """What the map is coloured by."""
+        return Color(
+            self.get_query_argument("color", "count"),
+            self.run_id(),
+            self.lambda_(),
+            self.choice("aggregate", ("max", "mean")),
+            self.choice("norm", NORMS),
+            self.mode(),
+        )
+
     def lambda_(self) -> float:
         """λ from 0 to 1."""
         return min(1.0, max(0.0, self.number("lambda", 0.2)))
@@ -285,23 +312,18 @@ class FrameRoute(Route):
         view = (self.number("x0"), self.number("x1"), self.number("y0"), self.number("y1"))
         if not (view[0] < view[1] and view[2] < view[3]):
             raise HTTPError(400, "the view is empty: x0 < x1 and y0 < y1 are needed")
-        color = Color(
-            self.get_query_argument("color", "count"),
-            self.run_id(),
-            self.lambda_(),
-            self.choice("aggregate", ("max", "mean")),
-            self.choice("norm", ("equalised", "linear", "log")),
-            self.mode(),
-        )
+        color = self.color()
         frame, paint = await self.off(
             self.explore.frame,
-            self.map_id(),
+            self.plane(),
             view,
             self.integer("w", 1, MAX_PIXELS),
             self.integer("h", 1, MAX_PIXELS),
             color,
             self.get_query_argument("selection", ""),
             min(4.0, max(0.5, self.number("density", 1.0))),
+            self.get_query_argument("map", "") and self.map_id(),
+            self.get_query_argument("moving", "") == "1",
         )
         legend = {
             "in_view": frame.n_in_view,
@@ -319,8 +341,8 @@ class FrameRoute(Route):
 class NearestRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         told = self.run_id(), self.lambda_(), self.mode()
-        index = await self.off(self.explore.index, self.map_id())
-        row = index.nearest(self.number("x"), self.number("y"), self.number("rx"), self.number("ry"))
+        index = await self.off(self.explore.index, self.plane())
+        row = index.nearest(self.number("at_x"), self.number("at_y"), self.number("rx"), self.number("ry"))
         found = None if row is None else await self.off(self.explore.hover, row, *told)
         return orjson.dumps(found), "application/json"
 

@@ -11,6 +11,11 @@ import param
 
 from models.mixing import MODE_TITLES, Mode
 
+#: Scales of a colour ramp, the default first; what each means: `explorer.raster`.
+NORMS = ("percentile", "equalised", "linear", "log")
+#: Colour ramps; "auto" has one for counts, one for scores and one for other columns.
+PALETTES = ("auto", "viridis", "inferno", "cividis", "magma")
+
 
 class Selection:
     """A set of subjects: one bit a row, in row order. Immutable.
@@ -88,6 +93,12 @@ class Selection:
     def __sub__(self, other: Selection) -> Selection:
         return Selection(self.words & ~self._same(other).words, self.n)
 
+    def __invert__(self) -> Selection:
+        words = ~self.words
+        if self.n % 64:
+            words[-1] &= np.uint64((1 << self.n % 64) - 1)
+        return Selection(words, self.n)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Selection) and self.n == other.n and bool(np.array_equal(self.words, other.words))
 
@@ -101,7 +112,13 @@ class Selection:
 
 
 #: how a new region meets what is selected
-MODES = ("replace", "add", "subtract")
+MODES = ("replace", "add", "subtract", "intersect")
+#: what dragging on the map does
+TOOLS = ("pan", "lasso", "box", "polygon", "ellipse", "brush")
+#: what stands below the map
+PANES = ("gallery", "histograms", "table", "apart")
+#: references of the map's axes that are its own two components
+COMPONENTS = ("maps.umap_1", "maps.umap_2")
 
 
 class ExplorerState(param.Parameterized):
@@ -109,34 +126,78 @@ class ExplorerState(param.Parameterized):
 
     map_id = param.String("", doc="The map on screen; empty when the survey has none.")
     run_id = param.String("", doc="The score run whose scores are shown; empty when there is none.")
-    color = param.String("count", doc='"count", "scores.NAME" of the run, or "subjects.NAME".')
+    x = param.String(
+        COMPONENTS[0], doc='Reference of the horizontal axis: any numeric column ("maps.umap_1", "scores.NAME", …).'
+    )
+    y = param.String(COMPONENTS[1], doc="Reference of the vertical axis.")
+    solid = param.Boolean(False, doc="The map's three components, turned under the mouse.")
+    turn = param.Tuple((0.6, 0.4), length=2, doc="Yaw and pitch of the 3-D view, radians.")
+    color = param.String(
+        "count", doc='"count", "share" (selected of all), "scores.NAME" of the run, "subjects.NAME", "maps.NAME".'
+    )
     aggregate: str = param.Selector(default="max", objects=["max", "mean"], doc="Of the subjects that share a pixel.")  # type: ignore[assignment]
-    norm: str = param.Selector(
-        default="equalised", objects=["equalised", "linear", "log"], doc="Scale of the colour ramp."
-    )  # type: ignore[assignment]
+    norm: str = param.Selector(default=NORMS[0], objects=list(NORMS), doc="Scale of the colour ramp.")  # type: ignore[assignment]
+    palette: str = param.Selector(default=PALETTES[0], objects=list(PALETTES), doc="Colours of the ramp.")  # type: ignore[assignment]
     lambda_ = param.Number(0.2, bounds=(0, 1), doc="S_anom = (1 - λ) S_image + λ S_feature.")
     lambda_mode: Mode = param.Selector(default="raw", objects=list(MODE_TITLES), doc="What λ mixes.")  # type: ignore[assignment]
+    contours = param.Boolean(False, doc="Lines of equal density over the map.")
+    places = param.Boolean(True, doc="Named places on the map.")
+    overlay = param.String("", doc='What is drawn as markers: a column of categories, or "selection:NAME".')
     mode: str = param.Selector(default="replace", objects=list(MODES), doc="How a new region meets the selection.")  # type: ignore[assignment]
-    tool: str = param.Selector(default="pan", objects=["pan", "lasso", "box"], doc="What dragging on the map does.")  # type: ignore[assignment]
+    tool: str = param.Selector(default="pan", objects=list(TOOLS), doc="What dragging on the map does.")  # type: ignore[assignment]
     selection: Selection = param.ClassSelector(class_=Selection, allow_None=False, doc="The selected subjects.")  # type: ignore[assignment]
     focus = param.Integer(None, allow_None=True, doc="Row of the subject in detail.")
     view = param.Tuple(None, length=4, allow_None=True, doc="x0, x1, y0, y1 on screen; None for the whole map.")
     fit = param.Event(doc="Show the whole map again.")  # type: ignore[no-untyped-call]
     sort = param.String("", doc="Reference of the column that orders the gallery; empty for row order.")
     descending = param.Boolean(True, doc="Highest first.")
+    pane: str = param.Selector(default="gallery", objects=list(PANES), doc="What stands below the map.")  # type: ignore[assignment]
+    theme: str = param.Selector(default="dark", objects=["dark", "light"], doc="Ground of the page.")  # type: ignore[assignment]
 
     def __init__(self, n: int, **params: object) -> None:
         super().__init__(selection=Selection.empty(n), **params)  # type: ignore[no-untyped-call]
         self._before: list[Selection] = []
+        self._after: list[Selection] = []
+        self._drafted_from: Selection | None = None
+
+    def _met(self, base: Selection, region: Selection, mode: str | None) -> Selection:
+        """What `base` becomes when a region meets it."""
+        mode = mode or self.mode
+        if mode == "add":
+            return base | region
+        if mode == "subtract":
+            return base - region
+        return base & region if mode == "intersect" else region
+
+    def _record(self, before: Selection) -> None:
+        self._before.append(before)
+        del self._before[:-100]
+        self._after.clear()
 
     def select(self, region: Selection, mode: str | None = None) -> None:
-        """Let `region` replace, join or leave the selection (`mode`, else the session's)."""
-        mode = mode or self.mode
-        new = {"add": self.selection | region, "subtract": self.selection - region}.get(mode, region)
+        """Let `region` replace, join, leave or narrow the selection (`mode`, else the session's)."""
+        self.settle()
+        new = self._met(self.selection, region, mode)
         if new != self.selection:
-            self._before.append(self.selection)
-            del self._before[:-100]
+            self._record(self.selection)
             self.selection = new
+
+    def draft(self, region: Selection, mode: str | None = None) -> None:
+        """Show what a gesture would select, against the selection at its start; `settle` ends the gesture."""
+        if self._drafted_from is None:
+            self._drafted_from = self.selection
+        self.selection = self._met(self._drafted_from, region, mode)
+
+    def settle(self) -> None:
+        """End a gesture: it is one step of undo."""
+        before, self._drafted_from = self._drafted_from, None
+        if before is not None and before != self.selection:
+            self._record(before)
+            self.param.trigger("selection")  # what offers undo looks again
+
+    def invert(self) -> None:
+        """Select what is not selected."""
+        self.select(~self.selection, "replace")
 
     def clear(self) -> None:
         """Select nothing."""
@@ -147,9 +208,24 @@ class ExplorerState(param.Parameterized):
         """Whether there is a selection to go back to."""
         return bool(self._before)
 
+    @property
+    def can_redo(self) -> bool:
+        """Whether an undone selection can be brought back."""
+        return bool(self._after)
+
     def undo(self) -> bool:
         """Go back to the selection before; False when there is none."""
+        self.settle()
         if not self._before:
             return False
+        self._after.append(self.selection)
         self.selection = self._before.pop()
+        return True
+
+    def redo(self) -> bool:
+        """Bring back what was undone last; False when there is nothing."""
+        if not self._after:
+            return False
+        self._before.append(self.selection)
+        self.selection = self._after.pop()
         return True

@@ -5,20 +5,23 @@ One `Explore` per server. Results that are slow to make are kept by a key of all
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from explorer.errors import UsageError, VoorwerpError, no_such_column
-from explorer.raster import Aggregate, Cache, CellIndex, Frame, Norm, Paint, View, commonest, render
+from explorer.raster import Aggregate, Cache, CellIndex, Cloud, Frame, Norm, Paint, View, commonest, render
 from explorer.services.links import hms, links
-from explorer.state import Selection
+from explorer.services.orders import argsort
+from explorer.state import COMPONENTS, Selection
 from explorer.survey import SUBJECTS_SCHEMA, Survey
 from models.artifacts import LATENTS, ArtifactError, Run
 from models.embedding import nearest
@@ -36,6 +39,12 @@ PLACING = {
     "is_off_map": "Off the map",
     "is_placed": "Placed by its neighbors",
 }
+
+#: A map's components: axes, not colors.
+AXES = {f"umap_{k}": f"UMAP {k}" for k in (1, 2, 3)}
+
+#: Subjects drawn at most while a 3-D view is turned.
+MOVING = 2_000_000
 
 #: Columns that the subject panel shows in other ways than as a line of a table.
 SHOWN_APART = ("crop_left", "crop_top", "crop_side", "is_known", "is_withdrawn")
@@ -59,8 +68,48 @@ class Color:
     run_id: str = ""
     lambda_: float = 0.2
     aggregate: Aggregate = "max"
-    norm: Norm = "equalised"
+    norm: Norm = "percentile"
     mode: Mode = "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """The two columns that the map lies in, or the map's three components, turned. Hashable: the key of an index.
+
+    Attributes
+    ----------
+    x, y
+        References of numeric columns; ``maps.umap_1`` and ``maps.umap_2`` are the map itself.
+    run_id, lambda_, mode
+        Whose scores an axis has, and how they are mixed (`Color`); set to their defaults where no axis is a score, so
+        that equal planes are equal.
+    turn
+        Yaw and pitch in radians of the 3-D view; the axes then do not matter. None in 2-D.
+    """
+
+    map_id: str = ""
+    x: str = COMPONENTS[0]
+    y: str = COMPONENTS[1]
+    run_id: str = ""
+    lambda_: float = 0.2
+    mode: Mode = "raw"
+    turn: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.turn is not None:
+            self._set(x=COMPONENTS[0], y=COMPONENTS[1])
+        elif not any(axis.startswith("maps.") for axis in (self.x, self.y)):
+            self._set(map_id="")
+        axes = (self.x, self.y)
+        if not any(axis.startswith("scores.") for axis in axes):
+            self._set(run_id="")
+        if "scores.anomaly_score" not in axes:
+            self._set(lambda_=0.2, mode="raw")
+        self._set(lambda_=round(self.lambda_, 4))
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 class Explore:
@@ -125,7 +174,7 @@ class Explore:
 
         A column of one value, or of none, tells nothing and is left out.
         """
-        found = {"count": "Number of subjects"}
+        found = {"count": "Number of subjects", "share": "Selected share"}
         found |= {f"scores.{name}": title for name, title in self.score_titles(run_id).items()}
         columns = self.survey.columns()
         ours = set(SUBJECTS_SCHEMA.names)
@@ -215,8 +264,12 @@ class Explore:
             image, feature = (self._score(run_id, scores, part, mode) for part in ("image_score", "feature_score"))
             return mix(image, feature, lambda_)
         if table == "maps":
+            if name in AXES:
+                if not map_id:
+                    raise UsageError("there is no map yet: its components cannot be shown")
+                return self.survey.coordinates(map_id)[:, int(name[-1]) - 1]
             if name not in PLACING:
-                raise no_such_column(name, "the map's own columns", PLACING)
+                raise no_such_column(name, "the map's own columns", AXES | PLACING)
             placing = self._placing(map_id)
             return placing[name] if name in placing else np.full(self.survey.n, np.nan, np.float32)  # an older map
         numeric = [c.name for c in self.survey.columns() if c.dtype == "number"]
@@ -234,14 +287,47 @@ class Explore:
             raise UsageError(str(error)) from None
 
     # ---------------------------------------------------------------------------------------------- the map
-    def index(self, map_id: str) -> CellIndex:
-        """The first two components of a map in cell order."""
+    def axes(self, run_id: str, map_id: str = "") -> dict[str, str]:
+        """Every column that can be an axis: reference → what a person reads; the map's components first."""
+        found = {}
+        if map_id:
+            with contextlib.suppress(VoorwerpError, ArtifactError):  # the frame says why a map cannot be read
+                known = np.isfinite(self.survey.coordinates(map_id)).any(axis=0)
+                found = {f"maps.{name}": title for (name, title), has in zip(AXES.items(), known, strict=True) if has}
+        colors = self.colors(run_id, map_id)
+        return found | {r: t for r, t in colors.items() if "." in r and not self.is_category(r)}
+
+    def is_solid(self, map_id: str) -> bool:
+        """Whether a map has three components."""
+        return f"maps.{list(AXES)[2]}" in self.axes("", map_id)
+
+    def _cloud(self, map_id: str) -> Cloud:
+        """A map's three components."""
+        return self._indices.get(("cloud", map_id), lambda: Cloud(*self.survey.coordinates(map_id).T))
+
+    def index(self, plane: Plane, moving: bool = False) -> CellIndex:
+        """The subjects that have a place in a plane, in cell order.
+
+        Parameters
+        ----------
+        moving
+            While a 3-D view is turned: an even sample of `MOVING` subjects at most.
+
+        Raises
+        ------
+        UsageError
+            An axis is no numeric column.
+        """
 
         def make() -> CellIndex:
-            xyz = self.survey.coordinates(map_id)
-            return CellIndex(xyz[:, 0], xyz[:, 1])
+            if plane.turn is not None:
+                return self._cloud(plane.map_id).turned(*plane.turn)
+            told = plane.run_id, plane.lambda_, plane.mode, plane.map_id
+            return CellIndex(*(self.values(axis, *told) for axis in (plane.x, plane.y)))
 
-        return self._indices.get(map_id, make)
+        if moving and plane.turn is not None:
+            return self._cloud(plane.map_id).turned(*plane.turn, MOVING)
+        return self._indices.get((self.survey.generation, plane), make)
 
     def _placing(self, map_id: str) -> Mapping[str, np.ndarray]:
         """A map's own columns; {} for no map and for one that cannot be read: its frame says why."""
@@ -253,7 +339,7 @@ class Explore:
     def n_on_map(self, map_id: str) -> int:
         """Subjects on a map; 0 where it cannot be read."""
         try:
-            return len(self.index(map_id)) if map_id else 0
+            return len(self.index(Plane(map_id))) if map_id else 0
         except (VoorwerpError, ArtifactError):
             return 0
 
@@ -293,48 +379,72 @@ class Explore:
             )
         return said
 
-    def paint(self, map_id: str, color: Color) -> Paint:
-        """The colour of every subject of a map."""
+    def paint(self, plane: Plane, color: Color, map_id: str = "") -> Paint:
+        """The colour of every subject of a plane; `map_id` is the map whose own columns may be the colour."""
         if color.by == "count":
             return Paint.count(color.norm)
+        if color.by == "share":
+            return Paint.share(color.norm)
+        if plane.turn is not None:
+            plane = replace(plane, turn=(0.0, 0.0))  # a cloud's colors hold for every turn
 
         def make() -> Paint:
-            index = self.index(map_id)
+            points = self.index(plane) if plane.turn is None else self._cloud(plane.map_id)
             if self.is_category(color.by):
-                return Paint.of_categories(index, *self.survey.category(color.by.partition(".")[2]))
-            values = self.values(color.by, color.run_id, color.lambda_, color.mode, map_id)
-            return Paint.of_values(index, values, color.aggregate, color.norm)
+                return Paint.of_categories(points, *self.survey.category(color.by.partition(".")[2]))
+            values = self.values(color.by, color.run_id, color.lambda_, color.mode, map_id or plane.map_id)
+            return Paint.of_values(points, values, color.aggregate, color.norm)
 
-        return self._paints.get((self.survey.generation, map_id, color), make)
+        return self._paints.get((self.survey.generation, plane, map_id, color), make)
 
     def frame(
-        self, map_id: str, view: View, width: int, height: int, color: Color, selection_id: str, density: float
+        self,
+        plane: Plane,
+        view: View,
+        width: int,
+        height: int,
+        color: Color,
+        selection_id: str,
+        density: float = 1.0,
+        map_id: str = "",
+        moving: bool = False,
     ) -> tuple[Frame, Paint]:
-        """One view of a map, rendered, and the paint it was rendered with."""
-        paint = self.paint(map_id, color)
+        """One view of a plane, rendered, and the paint it was rendered with."""
+        paint = self.paint(plane, color, map_id)
         selection = self.selection(selection_id)
-        return render(self.index(map_id), view, width, height, paint, selection, density), paint
+        return render(self.index(plane, moving), view, width, height, paint, selection, density), paint
 
     # ---------------------------------------------------------------------------------------------- orders
-    def order(self, reference: str, run_id: str, lambda_: float, descending: bool, mode: Mode = "raw") -> np.ndarray:
-        """All rows by a column: uint32 (N,), missing last, ties by row."""
+    def order(
+        self, reference: str, run_id: str, lambda_: float, descending: bool, mode: Mode = "raw", map_id: str = ""
+    ) -> np.ndarray:
+        """All rows by a column: uint32 (N,), missing last, ties by row; categories and texts by name."""
 
         def make() -> np.ndarray:
             if not reference:
                 return np.arange(self.survey.n, dtype=np.uint32)
             if self.is_category(reference):
-                codes, labels = self.survey.category(reference.partition(".")[2])
-                rank = np.empty(len(labels) + 1)
-                rank[np.argsort(np.array(labels, dtype=object))] = np.arange(len(labels))
-                rank[-1] = np.nan
-                keys = rank[codes]
+                codes, _ = self.survey.category(reference.partition(".")[2])  # its labels are sorted
+                keys = np.where(codes < 0, np.nan, codes)
+            elif self._is_text(reference):
+                texts = self.survey.arrow(reference.partition(".")[2])
+                way = "descending" if descending else "ascending"
+                return np.asarray(pc.array_sort_indices(texts, order=way), np.uint32)
             else:
-                keys = self.values(reference, run_id, lambda_, mode)
-            missing = np.isnan(keys)
-            keys = np.where(missing, np.inf, -keys if descending else keys)
-            return np.argsort(keys, kind="stable").astype(np.uint32)
+                keys = self.values(reference, run_id, lambda_, mode, map_id)
+            return argsort(keys, descending=descending)
 
-        return self._orders.get((self.survey.generation, reference, run_id, round(lambda_, 4), mode, descending), make)
+        return self._orders.get((*self._sorting(reference, run_id, lambda_, mode, map_id), descending), make)
+
+    def _is_text(self, reference: str) -> bool:
+        table, _, name = reference.partition(".")
+        return table == "subjects" and any(c.name == name and c.dtype in ("text", "id") for c in self.survey.columns())
+
+    def _sorting(self, reference: str, run_id: str, lambda_: float, mode: Mode, map_id: str) -> tuple[object, ...]:
+        """What an order depends on: the map matters to a map's columns only, λ to the mixed score."""
+        mixed = (round(lambda_, 4), mode) if reference == "scores.anomaly_score" else ()
+        of_run, of_map = reference.startswith("scores."), reference.startswith("maps.")
+        return self.survey.generation, reference, of_run and run_id, of_map and map_id, mixed
 
     def ordered(
         self,
@@ -344,17 +454,17 @@ class Explore:
         lambda_: float,
         descending: bool,
         mode: Mode = "raw",
+        map_id: str = "",
     ) -> np.ndarray:
         """The rows of a selection (all rows for the empty id) by a column: uint32."""
 
         def make() -> np.ndarray:
-            order = self.order(reference, run_id, lambda_, descending, mode)
+            order = self.order(reference, run_id, lambda_, descending, mode, map_id)
             selection = self.selection(selection_id)
             return order if selection is None else order[selection.mask()[order]]
 
-        return self._orders.get(
-            (self.survey.generation, selection_id, reference, run_id, round(lambda_, 4), mode, descending), make
-        )
+        key = *self._sorting(reference, run_id, lambda_, mode, map_id), descending, selection_id
+        return self._orders.get(key, make)
 
     def thumbnail_pack(self, rows: np.ndarray) -> bytes:
         """Thumbnails of rows in one answer: uint32 n, uint32 row × n, uint32 length × n, then the JPEGs in order.

@@ -23,7 +23,7 @@ from panel.viewable import Viewer
 
 from explorer.errors import VoorwerpError
 from explorer.services.colors import palette
-from explorer.services.explore import Explore
+from explorer.services.explore import Explore, Plane
 from explorer.state import ExplorerState
 from explorer.views.plots import LINE, QUIET, add_markers, add_strays, latent_map, with_margin
 from models.artifacts import ArtifactError
@@ -78,7 +78,7 @@ class MapView(Viewer):
         self._handles: dict[str, Any] = {}
         self._tools: dict[str, Any] = {}
         self._body = pn.Column(sizing_mode="stretch_both", margin=0, css_classes=["map"])
-        state.param.watch(lambda event: self._compose(), "map_id")
+        state.param.watch(lambda event: self._compose(), ["map_id", "x", "y", "solid"])
         state.param.watch(
             lambda event: self._ask(), ["color", "run_id", "aggregate", "norm", "lambda_", "lambda_mode", "selection"]
         )
@@ -87,6 +87,13 @@ class MapView(Viewer):
         state.param.watch(lambda event: self._activate(), ["tool"])
         state.param.watch(lambda event: self._fit(), ["fit"])
         self._compose()
+
+    @property
+    def plane(self) -> Plane:
+        """What the map lies in now."""
+        state = self.state
+        turn = state.turn if state.solid else None
+        return Plane(state.map_id, state.x, state.y, state.run_id, state.lambda_, state.lambda_mode, turn)
 
     def __panel__(self) -> pn.viewable.Viewable:
         return self._body
@@ -108,7 +115,7 @@ class MapView(Viewer):
             ]
             return
         try:
-            index = self.explore.index(self.state.map_id)
+            index = self.explore.index(self.plane)
         except (VoorwerpError, ArtifactError) as error:
             said = f"<p><b>This map cannot be shown.</b></p><p>{html.escape(str(error))}</p>"
             self._body[:] = [pn.pane.HTML(said, styles={"padding": "20vh 12%"}, sizing_mode="stretch_both")]
@@ -120,7 +127,8 @@ class MapView(Viewer):
             "box": BoxSelectTool(continuous=False),
         }
         view = self.state.view or with_margin(index.bounds)
-        plot = latent_map(view, ("UMAP 1", "UMAP 2"), self._hook())
+        titles = self.explore.axes(self.state.run_id, self.state.map_id)
+        plot = latent_map(view, (titles[self.state.x], titles[self.state.y]), self._hook())
         self._body[:] = [pn.pane.HoloViews(plot, sizing_mode="stretch_both", margin=0, backend="bokeh")]
 
     def _hook(self) -> Any:
@@ -138,7 +146,7 @@ class MapView(Viewer):
         figure, source = plot.state, plot.handles["source"]
         strays = self.explore.off_map(self.state.map_id)[:STRAYS]
         if len(strays):
-            add_strays(figure, self.explore.survey.coordinates(self.state.map_id)[strays, :2])
+            add_strays(figure, self.explore.index(self.plane).at(strays))
         self._handles |= add_markers(figure) | {"figure": figure, "mapper": plot.handles["color_mapper"]}
         figure.name = "map"
         wheel = WheelZoomTool(zoom_on_axis=False)
@@ -184,6 +192,8 @@ class MapView(Viewer):
         selection = state.selection
         settings = {
             "map": state.map_id,
+            "x": state.x,
+            "y": state.y,
             "color": state.color,
             "run": state.run_id,
             "aggregate": state.aggregate,
@@ -202,7 +212,7 @@ class MapView(Viewer):
     def _fit(self) -> None:
         """Show every subject of the map."""
         if "figure" in self._handles:
-            x0, x1, y0, y1 = with_margin(self.explore.index(self.state.map_id).bounds)
+            x0, x1, y0, y1 = with_margin(self.explore.index(self.plane).bounds)
             self._handles["figure"].x_range.update(start=x0, end=x1)
             self._handles["figure"].y_range.update(start=y0, end=y1)
 
@@ -214,16 +224,16 @@ class MapView(Viewer):
         """Ring the focus, and each of a small selection."""
         if "figure" not in self._handles:
             return
-        xyz = self.explore.survey.coordinates(self.state.map_id)
+        index = self.explore.index(self.plane)
         few = self.state.selection.rows() if self.state.selection.count <= RINGED else np.empty(0, int)
         marked = {"selected": few, "focus": [] if self.state.focus is None else [self.state.focus]}
         for name, rows in marked.items():
             if name in self._handles:
-                at = xyz[np.asarray(rows, int)]
+                at = index.at(np.asarray(rows, int))
                 self._handles[name].data = {"x": at[:, 0], "y": at[:, 1]}
         if "names" in self._handles:
             few = few if len(few) <= NAMED else few[:0]
-            at, names = xyz[few], [short(name) for name in self.explore.survey.source_ids(few)]
+            at, names = index.at(few), [short(name) for name in self.explore.survey.source_ids(few)]
             self._handles["names"].data = {"x": at[:, 0], "y": at[:, 1], "name": names}
 
     # ----------------------------------------------------------------------------------- page → session
@@ -235,7 +245,7 @@ class MapView(Viewer):
                 state.focus = row
         elif message["kind"] == "region":
             polygon = np.column_stack([message["x"], message["y"]]).astype(float)
-            region = self.explore.index(state.map_id).inside(polygon)
+            region = self.explore.index(self.plane).inside(polygon)
             state.select(region, message["mode"])
         elif message["kind"] == "view":
             state.view = tuple(float(v) for v in message["view"])

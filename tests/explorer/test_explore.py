@@ -13,7 +13,7 @@ import pytest
 from explorer.errors import JobError, SurveyError, UsageError
 from explorer.ingest.imported import ImportOptions, import_run
 from explorer.ledger import Ledger
-from explorer.services.explore import Color, Explore
+from explorer.services.explore import Color, Explore, Plane
 from explorer.services.export import selection_table
 from explorer.services.jobs import JobService
 from explorer.state import Selection
@@ -153,10 +153,10 @@ def test_a_pack_holds_the_thumbnails_of_its_rows_in_order(explore: Explore):
 
 def test_a_paint_is_made_once_for_one_colour_and_again_for_another(explore: Explore, run_id: str):
     map_id = next(iter(explore.maps()))
-    first = explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.2))
-    assert explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.2)) is first
-    assert explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.3)) is not first
-    assert explore.paint(map_id, Color("scores.anomaly_score", run_id, 0.2, mode="standardised")) is not first
+    first = explore.paint(Plane(map_id), Color("scores.anomaly_score", run_id, 0.2))
+    assert explore.paint(Plane(map_id), Color("scores.anomaly_score", run_id, 0.2)) is first
+    assert explore.paint(Plane(map_id), Color("scores.anomaly_score", run_id, 0.3)) is not first
+    assert explore.paint(Plane(map_id), Color("scores.anomaly_score", run_id, 0.2, mode="standardised")) is not first
 
 
 # ------------------------------------------------------------------------------------------- runs made elsewhere
@@ -254,7 +254,7 @@ def test_a_map_is_coloured_by_its_own_columns_where_it_has_them(finished_survey:
         assert "maps.is_placed" not in offered  # of one value
         rows = survey.rows_of(table.column("subject_id").to_numpy())
         assert (explore.values("maps.knn_percentile", map_id=map_id)[rows] == percentile).all()
-        explore.paint(map_id, Color("maps.is_off_map", run_id))
+        explore.paint(Plane(map_id), Color("maps.is_off_map", run_id))
         with pytest.raises(UsageError, match='did you mean "is_off_map"'):
             explore.values("maps.is_of_map", map_id=map_id)
 
@@ -271,7 +271,7 @@ def test_a_map_that_cannot_be_read_takes_nothing_else_down(finished_survey: Path
         assert explore.place(0, map_id) == {"knn_percentile": None, "is_off_map": False}
         assert explore.about_map(map_id)[0] == f"0 of {survey.n} on the map"
         with pytest.raises(SurveyError, match=r"coordinates\.parquet is missing"):
-            explore.index(map_id)
+            explore.index(Plane(map_id))
 
 
 def test_a_map_of_subjects_added_while_the_server_runs_takes_nothing_else_down(finished_survey: Path, tmp_path: Path):
@@ -286,7 +286,7 @@ def test_a_map_of_subjects_added_while_the_server_runs_takes_nothing_else_down(f
         assert explore.colors(run_id, map_id) == explore.colors(run_id)
         assert explore.place(0, map_id)["knn_percentile"] is None
         with pytest.raises(SurveyError, match="has 1 subjects"):
-            explore.index(map_id)
+            explore.index(Plane(map_id))
 
 
 # ------------------------------------------------------------------------------------- runs that provide a score
@@ -321,3 +321,31 @@ def test_a_run_that_provides_a_score_is_one_with_all_its_own_columns(tmp_path: P
     (folder / "scores.parquet").unlink()
     assert "scores.parquet is missing" in check_run(folder, survey.subject_ids)[0]
     survey.close()
+
+
+def test_planes_that_show_the_same_are_equal():
+    assert Plane("m", run_id="r", lambda_=0.7) == Plane("m", run_id="s")  # no axis is a score
+    assert Plane("m", "scores.feature_score", "scores.image_score", "r", 0.7) == Plane(
+        "", "scores.feature_score", "scores.image_score", "r"
+    )
+    assert Plane("m", "scores.anomaly_score", run_id="r", lambda_=0.7) != Plane("m", "scores.anomaly_score", run_id="r")
+    assert Plane("m", "subjects.ra", turn=(0.0, 1.0)) == Plane("m", turn=(0.0, 1.0))
+
+
+def test_two_columns_are_a_plane_like_the_map(explore: Explore, run_id: str):
+    plane = Plane("", "scores.feature_score", "subjects.magnitude", run_id)
+    index = explore.index(plane)
+    feature, magnitude = (explore.values(axis, run_id) for axis in (plane.x, plane.y))
+    placed = np.flatnonzero(np.isfinite(feature) & np.isfinite(magnitude))
+    assert sorted(index.rows.tolist()) == placed.tolist()
+    np.testing.assert_allclose(index.at(placed), np.column_stack([feature, magnitude])[placed], rtol=1e-6)
+    with pytest.raises(UsageError, match='did you mean "subjects.magnitude"|did you mean "magnitude"'):
+        explore.index(Plane("", "subjects.magnitud", "subjects.ra"))
+
+
+def test_a_turned_map_holds_the_same_subjects_in_other_places(explore: Explore, map_id: str):
+    flat, turned = explore.index(Plane(map_id)), explore.index(Plane(map_id, turn=(0.3, 0.2)))
+    assert sorted(flat.rows.tolist()) == sorted(turned.rows.tolist())
+    assert explore.is_solid(map_id)
+    color = Color("subjects.magnitude")
+    assert explore.paint(Plane(map_id, turn=(0.3, 0.2)), color) is explore.paint(Plane(map_id, turn=(1.0, 0.0)), color)

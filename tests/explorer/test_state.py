@@ -74,3 +74,46 @@ def test_a_region_that_changes_nothing_is_no_step_of_undo():
     state.select(Selection.of_rows([1], N))
     assert state.undo()
     assert state.selection.count == 0
+
+
+@given(rows)
+def test_inverting_is_the_complement(a: set[int]):
+    selection = Selection.of_rows(a, N)
+    assert set((~selection).rows().tolist()) == set(range(N)) - a
+    assert ~~selection == selection
+    assert (~Selection.of_rows(range(64), 64)).count == 0  # a last word without spare bits
+
+
+def test_a_region_can_narrow_the_selection_and_undone_steps_come_back():
+    state = ExplorerState(N)
+    state.select(Selection.of_rows(range(10), N))
+    state.select(Selection.of_rows(range(5, 20), N), "intersect")
+    assert state.selection.rows().tolist() == [5, 6, 7, 8, 9]
+    assert state.undo()
+    assert state.can_redo
+    assert state.redo()
+    assert state.selection.count == 5
+    assert not state.redo()
+    state.undo()
+    state.select(Selection.of_rows([40], N), "add")  # a new step: what was undone is gone
+    assert not state.can_redo
+
+
+def test_a_gesture_is_one_step_of_undo_however_long_it_is():
+    state = ExplorerState(N)
+    state.select(Selection.of_rows(range(4), N))
+    for last in range(11, 40):
+        state.draft(Selection.of_rows(range(10, last), N), "add")
+        assert state.selection.count == 4 + last - 10
+    state.settle()
+    assert state.selection.count == 33
+    assert state.undo()
+    assert state.selection.rows().tolist() == [0, 1, 2, 3]
+
+
+def test_a_gesture_that_ends_where_it_began_is_no_step_of_undo():
+    state = ExplorerState(N)
+    state.draft(Selection.of_rows([5], N))
+    state.draft(Selection.empty(N))
+    state.settle()
+    assert not state.can_undo
