@@ -450,6 +450,18 @@ def test_what_the_network_made_comes_back_as_pixels(finished_survey: Path) -> No
         residual = inference.feature_residual(scored, 0).result(60)
         assert residual.sum() == pytest.approx(survey.scores(scored)["feature_score"][0], rel=1e-3)
 
+        batches = inference.reconstruct_many(run_id, [*range(20), 0])
+        pictures = [picture for batch in batches for picture in batch.result(60)]
+        assert [len(batches), len(pictures)] == [2, 21]
+        assert pictures[0] is pictures[20] is first
+        alone = inference.reconstruct(run_id, 19).result(60)
+        assert alone is pictures[19]
+        apart = inference.reconstruct_many(scored, range(180))
+        assert apart[-1].cancel()  # somebody has scrolled on
+        urgent = inference.reconstruct(scored, 199).result(60)
+        assert not apart[-2].done()  # the one that somebody waits for came before the page
+        assert urgent.shape == (32, 32, 3)
+
         with pytest.raises(JobError, match="20260101-000000-train"):
             inference.reconstruct("20260101-000000-train", 0).result(60)
         with pytest.raises(JobError, match="has no image for row 999"):

@@ -1,0 +1,84 @@
+"""Small pictures by the pack: many subjects in one answer. Callable from a script; thread-safe."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Literal
+
+import numpy as np
+
+from explorer.errors import UsageError
+from explorer.services.explore import Explore
+from explorer.services.inference import Inference
+from explorer.services.originals import png
+from explorer.survey import Survey
+
+#: What a subject can be shown as.
+Kind = Literal["original", "crop", "reconstruction", "residual"]
+KINDS: tuple[Kind, ...] = ("original", "crop", "reconstruction", "residual")
+
+
+def reconstructs(explore: Explore, run_id: str) -> bool:
+    """Whether a network stands behind a score run."""
+    run = explore.runs().get(run_id)
+    return run is not None and "train" in run.inputs
+
+
+def pack(rows: np.ndarray, contents: list[bytes]) -> bytes:
+    """uint32 n, uint32 row × n, uint32 length × n, then the contents in order."""
+    lengths = np.array([len(content) for content in contents], "<u4")
+    return struct.pack("<I", len(contents)) + np.asarray(rows, "<u4").tobytes() + lengths.tobytes() + b"".join(contents)
+
+
+def originals(survey: Survey, rows: np.ndarray) -> list[bytes]:
+    """JPEG thumbnails of the whole originals; of a survey without images the ids, as UTF-8."""
+    return survey.thumbnails(rows) if survey.has_images else [s.encode() for s in survey.source_ids(rows)]
+
+
+def crops(survey: Survey, rows: np.ndarray) -> np.ndarray:
+    """The network's crops of rows, uint8 (n, H, W, C): every chunk that holds some is read once.
+
+    Raises
+    ------
+    UsageError
+        The survey has no images.
+    """
+    images = survey.images
+    if images is None:
+        raise UsageError("this survey has no images")
+    rows = np.asarray(rows, np.int64)
+    found = np.empty((len(rows), *images.shape[1:]), np.uint8)
+    chunk = rows // images.chunks[0]
+    for number in np.unique(chunk):
+        here = np.flatnonzero(chunk == number)
+        first = rows[here].min()
+        found[here] = np.asarray(images[first : rows[here].max() + 1])[rows[here] - first]
+    return found
+
+
+def crop_pictures(survey: Survey, rows: np.ndarray) -> list[bytes]:
+    """The crops as PNG."""
+    return [png(crop, survey.info.rgb) for crop in crops(survey, rows)]
+
+
+def asked(inference: Inference, explore: Explore, rows: np.ndarray, run_id: str) -> list[Future[list[np.ndarray]]]:
+    """Ask a run's network for reconstructions: futures of batches, which may be cancelled.
+
+    Raises
+    ------
+    UsageError
+        The run has no network.
+    """
+    if not reconstructs(explore, run_id):
+        raise UsageError("this run has no model that reconstructs; choose another under Scores")
+    return inference.reconstruct_many(run_id, rows.tolist())
+
+
+def model_pictures(survey: Survey, rows: np.ndarray, made: Iterable[np.ndarray], *, residual: bool) -> list[bytes]:
+    """Reconstructions as PNG, or the absolute difference of each to its crop in the same 8-bit values."""
+    pictures = np.stack(list(made)) if len(rows) else np.empty((0, 1, 1, 1), np.uint8)
+    if residual and len(rows):
+        pictures = np.abs(crops(survey, rows).astype(np.int16) - pictures).astype(np.uint8)
+    return [png(picture, survey.info.rgb) for picture in pictures]
