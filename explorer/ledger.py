@@ -363,6 +363,10 @@ class Ledger:
         self._must_exist(name, self._saved(None))
         return self.append("selection", {"action": "drop", "name": name}, who=who, client_id=client_id)
 
+    def selection_counts(self, at: datetime | str | None = None) -> dict[str, int]:
+        """Names of the selections there are and how many subjects each has, in the order they were saved."""
+        return {name: entry.payload["n"] for name, entry in self._saved(at).items()}
+
     def selection_names(self, at: datetime | str | None = None) -> list[str]:
         """Names of the selections there are, in the order they were saved."""
         return list(self._saved(at))

@@ -15,22 +15,31 @@ from explorer import ASSETS
 CSS = (ASSETS / "voorwerp.css").read_text()
 
 
-class ColorKey(JSComponent):
-    """The colour bar of the frame that is painted."""
+class Controls(JSComponent):
+    """The left column; `asked` is called with what a person did there."""
 
+    view = param.Dict({}, doc="What the map shows: names and values of the state.")
+    can = param.Dict({}, doc="What may be chosen now: axes, colors and overlays in groups; what has no meaning here.")
+    selected = param.Dict({}, doc="How many of how many, whether undo and redo lead anywhere, the query of an export.")
+    kept = param.List([], doc="Kept selections, newest first: [name, subjects].")
+    opened = param.String("", doc="The kept selection that is selected.")
+    said = param.String("", doc="One sentence on what was kept, renamed, removed or sent.")
+    can_take_back = param.Boolean(False, doc="Whether the sentence names something that can be undone.")
+    answered = param.Integer(0, doc="Counts the sentences.")
+    heard = param.Integer(0, doc="Counts what was set: the page then tells what came meanwhile.")
     colors = param.List([], doc="Colours of the levels or categories, lowest first.")
     n_on_map = param.Integer(0, doc="Subjects on the map.")
-    said = param.String("", doc="Why the scores are not mixed as asked.")
+    mixing = param.String("", doc="Why the scores are not mixed as asked.")
     about = param.List([], doc="What the map is worth, a sentence each.")
     n_off = param.Integer(0, doc="Subjects off the map.")
-    asked: Callable[[], None] | None = None
+    asked: Callable[[dict[str, Any]], None] | None = None
 
-    _esm = ASSETS / "legend.js"
+    _esm = ASSETS / "controls.js"
     _stylesheets: ClassVar[list[str]] = [CSS]
 
     def _handle_msg(self, msg: Any) -> None:
-        if self.asked is not None and msg == {"select": "off the map"}:
-            self.asked()
+        if self.asked is not None and isinstance(msg, dict):
+            self.asked(msg)
 
 
 class Thumbnails(JSComponent):
@@ -102,3 +111,12 @@ class SubjectCard(JSComponent):
     def _handle_msg(self, msg: Any) -> None:
         if self.asked is not None and msg == {"point": True}:
             pn.state.execute(self.asked)
+
+
+class Panes(JSComponent):
+    """The tabs of what stands below the map."""
+
+    pane = param.String("gallery", doc="Name of the pane that is shown (`explorer.state.PANES`).")
+
+    _esm = ASSETS / "panes.js"
+    _stylesheets: ClassVar[list[str]] = [CSS]

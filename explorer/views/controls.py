@@ -1,115 +1,205 @@
-"""The left column: what the map shows, and what is selected on it."""
+"""The left column: what the map shows, its colour bar, and what is selected on it."""
 
 from __future__ import annotations
 
 import asyncio
-import html
-from typing import Any, ClassVar
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import numpy as np
 import panel as pn
-import panel_material_ui as pmui
 from panel.viewable import Viewer
 
 from explorer.errors import VoorwerpError
 from explorer.ledger import Ledger
-from explorer.services.colors import CATEGORIES, ramp
+from explorer.services.colors import CATEGORIES, Theme, ramp
 from explorer.services.explore import Explore
 from explorer.services.export import selection_table
 from explorer.services.samp import Samp
-from explorer.state import ExplorerState, Selection
-from explorer.views.components import ColorKey
-from explorer.views.plots import ACCENT, QUIET
-from models.mixing import MODE_TITLES, Mode
+from explorer.state import COMPONENTS, ExplorerState, Selection
+from explorer.views.components import Controls
+from models.mixing import Mode
 
-WIDE = {"sizing_mode": "stretch_width", "margin": (0, 0, 10, 0)}
-SMALL = WIDE | {"size": "small"}
-QUIET_TOGGLE = {"& .Mui-selected": {"backgroundColor": "#6fe3b122 !important", "color": "#6fe3b1 !important"}}
-
-#: What a selection is taken away as: name on ``/export`` → name on screen.
-FORMS = {"csv": "CSV", "parquet": "Parquet", "fits": "FITS", "votable": "VOTable", "regions": "DS9 regions"}
-LINK = f"color: {ACCENT}; text-decoration: none"
-
-KEYS = """
-<style>
-div.keys { color: #8a94a6; font-size: 11px; line-height: 1.9; }
-kbd { font: inherit; color: #dfe5ee; border: 1px solid #2c3442; border-radius: 3px; padding: 0 4px; }
-</style>
-<div class="keys">
-<kbd>P</kbd> pan <kbd>L</kbd> lasso <kbd>B</kbd> box <kbd>F</kbd> fit<br>
-while drawing <kbd>Shift</kbd> adds, <kbd>Alt</kbd> subtracts<br>
-<kbd>U</kbd> undo <kbd>Esc</kbd> clear <kbd>/</kbd> find<br>
-<kbd>←</kbd> <kbd>→</kbd> walk the gallery <kbd>Z</kbd> enlarge<br>
-<kbd>I</kbd> invert <kbd>O</kbd> outline the network's crop<br>
-<kbd>R</kbd> runs and training
-</div>
-"""
+#: What a person sets in the left column: names in the state. λ's mode is apart, for it may be refused.
+SET = (
+    "x", "y", "solid", "color", "aggregate", "norm", "palette", "lambda_", "lambda_mode", "contours", "places",
+    "overlay", "mode",
+)  # fmt: skip
+#: The paper's view: feature score against image score.
+TWO_SCORES = ("scores.feature_score", "scores.image_score")
+GROUPS = {"scores": "Scores", "maps": "Map", "subjects": "Columns"}
 
 
-class Slider(pmui.FloatSlider):
-    """Panel waits 50 ms before it passes a change on; a slider that moves the map should not be felt."""
-
-    _debounce: ClassVar[int] = 5
-
-
-def heading(text: str) -> pn.viewable.Viewable:
-    """A section's title."""
-    styles = {"color": QUIET, "font-size": "11px", "letter-spacing": ".06em"}
-    return pn.pane.HTML(text, margin=(6, 0, 8, 0), styles=styles)
+def grouped(titles: dict[str, str]) -> list[list[Any]]:
+    """References → titles as a list of [group, [[reference, title], …]]; what is in no table is first, ungrouped."""
+    found: dict[str, list[list[str]]] = {"": []}
+    for reference, title in titles.items():
+        found.setdefault(GROUPS.get(reference.partition(".")[0], ""), []).append([reference, title])
+    return [[group, options] for group, options in found.items() if options]
 
 
-class ColorView(Viewer):
-    """What the map is coloured by, with its bar."""
+class ControlsView(Viewer):
+    """Follows the state, and sets it; what is kept by name is in the ledger before the screen says so."""
 
-    def __init__(self, state: ExplorerState, explore: Explore, **params: Any) -> None:
+    def __init__(
+        self, state: ExplorerState, explore: Explore, ledger: Ledger, samp: Samp | None, **params: Any
+    ) -> None:
         super().__init__(**params)
-        self.state, self.explore = state, explore
-        self.legend = ColorKey(sizing_mode="stretch_width", margin=(2, 0, 6, 0))
-        self.legend.asked = self.select_off_map
-        self._color = pmui.Select(label="Color by", **SMALL)
-        self._aggregate = pmui.Select(label="Of a pixel", options={"max": "max", "mean": "mean"}, **SMALL)
-        self._norm = pmui.Select(
-            label="Scale", options={"equalised": "equalised", "linear": "linear", "log": "log"}, **SMALL
-        )
-        self._lambda = Slider(
-            label="λ, weight of feature score", start=0, end=1, step=0.01, size="small",
-            sizing_mode="stretch_width", margin=(0, 8, 6, 8),
-        )  # fmt: skip
-        self._mode = pmui.RadioButtonGroup(
-            options={title.capitalize(): mode for mode, title in MODE_TITLES.items()}, size="small",
-            margin=(0, 0, 8, 0), sizing_mode="stretch_width", sx=QUIET_TOGGLE,
-        )  # fmt: skip
-        for widget, name in (
-            (self._color, "color"),
-            (self._aggregate, "aggregate"),
-            (self._norm, "norm"),
-            (self._lambda, "lambda_"),
-        ):
-            widget.value = getattr(state, name)
-            widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
-            state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
-        self._mode.value = state.lambda_mode
-        self._mode.param.watch(lambda event: self._mix(event.new), "value")
-        state.param.watch(lambda event: setattr(self._mode, "value", event.new), "lambda_mode")
-        state.param.watch(lambda event: self.refresh(), ["run_id", "map_id"])
-        state.param.watch(lambda event: self._fit(), "color")
+        self.state, self.explore, self.ledger, self.samp = state, explore, ledger, samp
+        self._has_sky = bool(np.isfinite(explore.survey.column("ra")).any())
+        self._opened = ("", "")  # name and id of the kept selection that is selected
+        self._last: int | None = None  # the entry that "Undo" beside a sentence takes back
+        self.column = Controls(sizing_mode="stretch_width", margin=0)
+        self.column.asked = self._hear
+        state.param.watch(lambda event: self._show(), list(SET))
+        state.param.watch(lambda event: self._offer(), ["run_id", "map_id"])
+        state.param.watch(lambda event: self._fit(), ["color", "palette", "theme"])
+        state.param.watch(lambda event: self._tell(), ["selection", "run_id", "map_id", "lambda_", "lambda_mode"])
         self.refresh()
 
+    # ----------------------------------------------------------------------------------------- session → page
     def refresh(self) -> None:
-        """Offer what the survey and the run have now."""
-        colors = self.explore.colors(self.state.run_id, self.state.map_id)
-        if self.state.color not in colors:
-            self.state.color = "count"
-        self._color.options = {title: reference for reference, title in colors.items()}
-        self._color.value = self.state.color
-        map_id = self.state.map_id
-        self.legend.param.update(
-            n_on_map=self.explore.n_on_map(map_id),
-            about=self.explore.about_map(map_id) if map_id else [],
-            n_off=len(self.explore.off_map(map_id)),
+        """Offer what the survey, the run and the ledger have now."""
+        self._list()
+        self._offer()
+        self._tell()
+
+    def _offer(self) -> None:
+        state, explore = self.state, self.explore
+        map_id = state.map_id
+        colors, axes = explore.colors(state.run_id, map_id), explore.axes(state.run_id, map_id)
+        if state.color not in colors:
+            state.color = "count"
+        self._colors, self._axes = colors, axes
+        with pn.io.hold():
+            self.column.param.update(
+                n_on_map=explore.n_on_map(map_id),
+                about=explore.about_map(map_id) if map_id else [],
+                n_off=len(explore.off_map(map_id)),
+            )
+            self._fit()
+            self._show()
+
+    def _fit(self) -> None:
+        """Only what acts on this coloring can be touched; nothing jumps."""
+        state, explore = self.state, self.explore
+        labels = explore.labels(state.color)
+        categories = {r: title for r, title in self._colors.items() if explore.is_category(r)}
+        kept = [[f"selection:{name}", name] for name, _ in self.column.kept]
+        overlays: list[list[Any]] = [["", [["", "none"]]]]
+        overlays += [["Categories", [list(pair) for pair in categories.items()]]] if categories else []
+        overlays += [["Kept selections", kept]] if kept else []
+        self.column.param.update(
+            can={
+                "axes": grouped(self._axes),
+                "colors": grouped(self._colors),
+                "overlays": overlays,
+                "map": COMPONENTS[0] in self._axes,
+                "two": list(TWO_SCORES) if set(TWO_SCORES) <= self._axes.keys() else [],
+                "solid": explore.is_solid(state.map_id),
+                "number": state.color not in ("count", "share") and not labels,
+                "category": bool(labels),
+                "mixes": explore.mixes(state.run_id),
+            },
+            colors=CATEGORIES[: len(labels)] if labels else ramp(state.color, state.palette, cast(Theme, state.theme)),
         )
-        self._fit()
+
+    def _show(self) -> None:
+        self.column.view = {name: getattr(self.state, name) for name in SET}
+
+    def _tell(self) -> None:
+        state = self.state
+        k = state.selection.count
+        query = {
+            "run": state.run_id,
+            "map": state.map_id,
+            "lambda": round(state.lambda_, 3),
+            "lambda_mode": state.lambda_mode,
+            "selection": self.explore.keep(state.selection) if k else "",
+        }
+        opened = self._opened[0] if state.selection.id == self._opened[1] else ""
+        self.column.param.update(
+            selected={
+                "k": k,
+                "n": self.explore.survey.n,
+                "undo": state.can_undo,
+                "redo": state.can_redo,
+                "query": urlencode(query),
+                "sky": self._has_sky,
+                "samp": self.samp is not None,
+            },
+            opened=opened,
+        )
+
+    def _list(self) -> None:
+        self.column.kept = [list(kept) for kept in reversed(self.ledger.selection_counts().items())]
+
+    def _say(self, said: str, entry: int | None = None) -> None:
+        """One sentence beside the selection, with a way back where there is one."""
+        self._last = entry
+        self.column.param.update(said=said, can_take_back=entry is not None, answered=self.column.answered + 1)
+
+    # ----------------------------------------------------------------------------------------- page → session
+    def _hear(self, message: dict[str, Any]) -> None:
+        """What a person did; nonsense (an old page's, say) changes nothing."""
+        try:
+            match message:
+                case {"set": dict(values)}:
+                    try:
+                        self._set(values)
+                    finally:
+                        self.column.heard += 1
+                case {"do": str(name)}:
+                    self._do(name)
+                case {"keep": str(name)}:
+                    self.save(name)
+                case {"open": str(name)}:
+                    self.select(name, None)
+                case {"rename": [str(name), str(to)]}:
+                    entry = self.ledger.rename_selection(name, to, who="local")
+                    self._opened = (to if self._opened[0] == name else self._opened[0], self._opened[1])
+                    self._changed(f"“{name}” is called “{to}” now", entry.id)
+                case {"drop": str(name)}:
+                    entry = self.ledger.drop_selection(name, who="local")
+                    self._changed(f"“{name}” removed", entry.id)
+        except VoorwerpError as error:
+            self._say(str(error))
+
+    def _set(self, values: dict[str, Any]) -> None:
+        state = self.state
+        if "lambda_mode" in values:
+            self._mix(values.pop("lambda_mode"))
+        known = {"x": self._axes, "y": self._axes, "color": self._colors}
+        fits = {k: v for k, v in values.items() if k in SET and (k not in known or v in known[k])}
+        try:
+            state.param.update(**fits)
+        except (ValueError, TypeError):  # what param does not take
+            return
+
+    def _do(self, name: str) -> None:
+        state = self.state
+        match name:
+            case "invert":
+                state.invert()
+            case "undo":
+                state.undo()
+            case "redo":
+                state.redo()
+            case "clear":
+                state.clear()
+            case "off the map":
+                self.select_off_map()
+            case "take back" if self._last is not None:
+                self.ledger.undo(self._last, who="local")
+                self._changed("taken back", None)
+            case "plane map":
+                state.param.update(x=COMPONENTS[0], y=COMPONENTS[1], solid=False)
+            case "plane scores" if set(TWO_SCORES) <= self._axes.keys():
+                state.param.update(x=TWO_SCORES[0], y=TWO_SCORES[1], solid=False)
+            case "plane solid" if self.explore.is_solid(state.map_id):
+                state.solid = True
+            case "send":
+                pn.state.execute(self.send)
 
     def select_off_map(self) -> None:
         """Select what has a place on the map and belongs nowhere on it; the farthest takes the focus."""
@@ -123,114 +213,42 @@ class ColorView(Viewer):
         try:
             self.explore.check_mode(self.state.run_id, mode)
         except VoorwerpError as error:
-            self.legend.said = str(error)
-            self._mode.value = self.state.lambda_mode
+            self.column.mixing = str(error)
             return
-        if mode != self.state.lambda_mode:
-            self.legend.said = ""
-            self.state.lambda_mode = mode
+        self.column.mixing = ""
+        self.state.lambda_mode = mode
 
-    def _fit(self) -> None:
-        """Only what acts on this colouring can be touched; nothing jumps."""
-        labels = self.explore.labels(self.state.color)
-        number = self.state.color != "count" and not labels
-        self._aggregate.disabled = not number
-        self._norm.disabled = bool(labels)
-        self._lambda.disabled = self._mode.disabled = not self.explore.mixes(self.state.run_id)
-        self.legend.colors = CATEGORIES[: len(labels)] if labels else ramp(self.state.color)
-
-    def __panel__(self) -> pn.viewable.Viewable:
-        self._aggregate.styles, self._norm.styles = (
-            {"flex": "5 1 0", "min-width": "0"},
-            {"flex": "6 1 0", "min-width": "0"},
-        )
-        pair = pn.Row(self._aggregate, self._norm, sizing_mode="stretch_width", margin=0, styles={"gap": "8px"})
-        return pn.Column(
-            heading("Map"),
-            self._color,
-            pair,
-            self._lambda,
-            self._mode,
-            self.legend,
-            sizing_mode="stretch_width",
-            margin=0,
-        )
-
-
-class SelectionView(Viewer):
-    """What is selected: counted exactly, kept by name, taken away as a file."""
-
-    def __init__(
-        self, state: ExplorerState, explore: Explore, ledger: Ledger, samp: Samp | None, **params: Any
-    ) -> None:
-        super().__init__(**params)
-        self.state, self.explore, self.ledger, self.samp = state, explore, ledger, samp
-        n = explore.survey.n
-        self._n = n
-        self._has_sky = bool(np.isfinite(explore.survey.column("ra")).any())
-        self._tool = pmui.RadioButtonGroup(
-            options={"Pan": "pan", "Lasso": "lasso", "Box": "box"}, value=state.tool, size="small", margin=(0, 0, 8, 0),
-            sizing_mode="stretch_width", sx=QUIET_TOGGLE,
-        )  # fmt: skip
-        self._mode = pmui.RadioButtonGroup(
-            options={"Replace": "replace", "Add": "add", "Subtract": "subtract"}, value=state.mode, size="small",
-            margin=(0, 0, 8, 0), sizing_mode="stretch_width", sx=QUIET_TOGGLE,
-        )  # fmt: skip
-        for widget, name in ((self._tool, "tool"), (self._mode, "mode")):
-            widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
-            state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
-        self._count = pn.pane.HTML("", sizing_mode="stretch_width", margin=(0, 0, 6, 0), css_classes=["count"])
-        button = {"size": "small", "margin": 0, "sizing_mode": "stretch_width"}
-        self._fit = pmui.Button(label="Fit", variant="text", **button)
-        self._fit.on_click(lambda event: state.param.trigger("fit"))
-        self._undo = pmui.Button(label="Undo", variant="text", **button)
-        self._clear = pmui.Button(label="Clear", variant="text", **button)
-        self._undo.on_click(lambda event: self._back())
-        self._clear.on_click(lambda event: state.clear())
-        self._name = pmui.TextInput(
-            placeholder="Name this selection", size="small", sizing_mode="stretch_width", margin=0
-        )
-        self._save = pmui.Button(label="Keep", variant="outlined", size="small", margin=0, width=64)
-        self._save.on_click(lambda event: self.save())
-        self._name.param.watch(lambda event: self.save(), "enter_pressed")
-        self._kept_id = ""
-        self._kept = pmui.Select(label="Kept selections", **SMALL | {"margin": (8, 0, 8, 0)})
-        self._kept.param.watch(lambda event: self._open(event.new), "value")
-        self._said = pn.pane.HTML("", sizing_mode="stretch_width", margin=0, css_classes=["said"])
-        self._files = pn.pane.HTML("", sizing_mode="stretch_width", margin=(4, 0, 0, 0), css_classes=["files"])
-        self._send = pmui.Button(label="Send by SAMP", variant="text", **button | {"margin": (4, 0, 0, 0)})
-        self._send.description = "To TOPCAT, Aladin or DS9 on this machine (Simple Application Messaging Protocol)"
-        self._send.visible = samp is not None
-        self._send.on_click(self._send_clicked)
-        self._sent = pn.pane.HTML("", sizing_mode="stretch_width", margin=0, css_classes=["said"])
-        state.param.watch(lambda event: self._tell(), ["selection", "run_id", "map_id", "lambda_", "lambda_mode"])
-        self.refresh()
+    # ------------------------------------------------------------------------------------------ kept by name
+    def _changed(self, said: str, entry: int | None) -> None:
+        self._list()
+        self._fit()
         self._tell()
+        self._say(said, entry)
 
-    def _tell(self) -> None:
-        k = self.state.selection.count
-        share = f"{100 * k / self._n:.2g} %" if self._n else ""
-        self._count.object = f"<b>{k:,}</b> of {self._n:,} selected, {share}" if k else "Nothing selected"
-        self._clear.disabled = not k
-        self._undo.disabled = not self.state.can_undo
-        if self._kept.value and self.state.selection.id != self._kept_id:
-            self._kept.value, self._said.object = "", ""
-        self._save.disabled = self._name.disabled = not k
-        query = {"run": self.state.run_id, "map": self.state.map_id, "lambda": round(self.state.lambda_, 3)}
-        query["lambda_mode"] = self.state.lambda_mode
-        query["selection"] = self.explore.keep(self.state.selection) if k else ""
-        what = f"{k:,} selected" if k else f"all {self._n:,}"
-        links = [
-            f'<a style="{LINK}" href="export?{urlencode(query | {"format": form})}" download>{title}</a>'
-            for form, title in FORMS.items()
-            if self._has_sky or form != "regions"
-        ]
-        self._files.object = f"Export {what}: {' · '.join(links)}"
-        self._send.label = f"Send {what} by SAMP"
-        self._sent.object = ""
+    def save(self, name: str) -> None:
+        """Keep the selection under a name; it is on disk before the screen says so."""
+        name, survey = name.strip(), self.explore.survey
+        if name in self.ledger.selection_counts():
+            self._say(f"there is a “{name}” already; choose another name")
+            return
+        entry = self.ledger.save_selection(name, self.state.selection.rows(), survey.subject_ids, who="local")
+        self._opened = (name, self.state.selection.id)
+        self._changed(f"kept as “{name}”", entry.id)
 
-    async def _send_clicked(self, event: Any) -> None:
-        await self.send()
+    def select(self, name: str, mode: str | None = "replace") -> None:
+        """Select a kept selection by name; it meets what is selected by `mode`, by the session's where that is None.
+
+        Raises
+        ------
+        LedgerError
+            There is none of that name.
+        """
+        survey = self.explore.survey
+        kept = self.ledger.selection(name, survey.subject_ids)
+        selection = Selection.of_rows(survey.rows_of(kept.subject_ids), survey.n)
+        self._opened = (name, selection.id)
+        self.state.select(selection, mode)
+        self._tell()
 
     async def send(self) -> None:
         """The selection as a table to TOPCAT, Aladin and whoever else listens on this machine."""
@@ -243,69 +261,9 @@ class SelectionView(Viewer):
             table = await asyncio.to_thread(selection_table, *told)
             clients = await asyncio.to_thread(self.samp.send_table, table, self.explore.survey.info.name)
         except VoorwerpError as error:
-            self._sent.object = html.escape(str(error))
+            self._say(str(error))
             return
-        self._sent.object = html.escape(f"{table.num_rows:,} subjects sent to {', '.join(clients)}")
-
-    def _back(self) -> None:
-        self.state.undo()
-
-    def refresh(self) -> None:
-        """List the kept selections."""
-        names = self.ledger.selection_names()
-        self._kept.options = {"": "", **{name: name for name in reversed(names)}}
-        self._kept.visible = bool(names)
-
-    def save(self) -> None:
-        """Keep the selection under the name typed; it is on disk before the screen says so."""
-        name = self._name.value.strip()
-        survey = self.explore.survey
-        if name in self.ledger.selection_names():
-            self._said.object = html.escape(f"there is a “{name}” already; choose another name")
-            return
-        try:
-            self.ledger.save_selection(name, self.state.selection.rows(), survey.subject_ids, who="local")
-        except VoorwerpError as error:
-            self._said.object = html.escape(str(error))
-            return
-        self._said.object = html.escape(f"kept as “{name}”")
-        self._name.value = ""
-        self._kept_id = self.state.selection.id
-        self.refresh()
-        self._kept.value = name
-
-    def _open(self, name: str) -> None:
-        if not name:
-            return
-        try:
-            self.select(name)
-        except VoorwerpError as error:
-            self._said.object = html.escape(str(error))
-
-    def select(self, name: str) -> None:
-        """Select a kept selection by name."""
-        survey = self.explore.survey
-        kept = self.ledger.selection(name, survey.subject_ids)
-        selection = Selection.of_rows(survey.rows_of(kept.subject_ids), survey.n)
-        self._kept_id = selection.id
-        self.state.select(selection, "replace")
-        self._kept.value = name
+        self._say(f"{table.num_rows:,} subjects sent to {', '.join(clients)}")
 
     def __panel__(self) -> pn.viewable.Viewable:
-        gap = {"gap": "8px"}
-        return pn.Column(
-            heading("Selection"),
-            self._tool,
-            self._mode,
-            self._count,
-            pn.Row(self._undo, self._clear, self._fit, sizing_mode="stretch_width", margin=(0, 0, 8, 0), styles=gap),
-            pn.Row(self._name, self._save, sizing_mode="stretch_width", margin=(0, 0, 4, 0), styles=gap),
-            self._said,
-            self._kept,
-            self._files,
-            self._send,
-            self._sent,
-            pn.pane.HTML(KEYS, sizing_mode="stretch_width", margin=(18, 0, 0, 0)),
-            sizing_mode="stretch_width",
-            margin=0,
-        )
+        return self.column
