@@ -17,7 +17,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -272,7 +272,7 @@ class Ledger:
         if (target := values["undoes"]) is not None:
             if connection.execute(sa.select(ENTRIES.c.id).where(ENTRIES.c.id == target)).one_or_none() is None:
                 raise LedgerError(f"there is no entry {target} in the ledger to undo")
-            if target in _undone(connection, None):
+            if target in _undone(connection, None, _undoing(sa.select(sa.literal(target)))):
                 raise LedgerError(f"entry {target} is undone already")
         last = connection.execute(sa.select(ENTRIES.c.at).order_by(ENTRIES.c.id.desc()).limit(1)).scalar()
         at = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -284,36 +284,58 @@ class Ledger:
     # --------------------------------------------------------------------------------------------------- read
     def entries(
         self,
-        kind: str | None = None,
+        kind: str | Collection[str] | None = None,
         since: int = 0,
         at: datetime | str | None = None,
         include_undone: bool = False,
+        subject_id: int | None = None,
     ) -> list[Entry]:
         """Entries in the order they were made, as of one moment.
 
         Parameters
         ----------
         kind
-            Only this kind. Without it, entries of kind "undo" are returned only with `include_undone`.
+            Only this kind, or these. Without it, entries of kind "undo" are returned only with `include_undone`.
         since
             Only entries with a greater id.
         at
             The log as it stood at this date (UTC where it has no time zone); later undos do not count.
         include_undone
             Also entries that were taken back, marked `undone`, and the entries that took them back.
+        subject_id
+            Only entries on this subject, and those that took them back.
         """
         until = _timestamp(at)
         query = sa.select(ENTRIES).where(ENTRIES.c.id > since).order_by(ENTRIES.c.id)
+        undoing: sa.FromClause = ENTRIES
+        if subject_id is not None:
+            undoing = _undoing(sa.select(ENTRIES.c.id).where(ENTRIES.c.subject_id == int(subject_id)))
+            is_on_it = ENTRIES.c.subject_id == int(subject_id)
+            query = query.where(sa.or_(is_on_it, ENTRIES.c.id.in_(sa.select(undoing.c.id))))
         if kind is not None:
-            query = query.where(ENTRIES.c.kind == kind)
+            query = query.where(ENTRIES.c.kind.in_([kind] if isinstance(kind, str) else kind))
         elif not include_undone:
             query = query.where(ENTRIES.c.undoes.is_(None))
         if until is not None:
             query = query.where(ENTRIES.c.at <= until)
         with self._dialect.read() as connection:
-            undone = _undone(connection, until)
+            undone = _undone(connection, until, undoing, since)
             found = [_entry(row, undone) for row in connection.execute(query)]
         return found if include_undone else [entry for entry in found if not entry.undone]
+
+    def entry(self, entry_id: int) -> Entry:
+        """One entry as it stands now.
+
+        Raises
+        ------
+        LedgerError
+            There is none of this id.
+        """
+        with self._dialect.read() as connection:
+            row = connection.execute(sa.select(ENTRIES).where(ENTRIES.c.id == int(entry_id))).one_or_none()
+            if row is None:
+                raise LedgerError(f"there is no entry {entry_id} in the ledger")
+            return _entry(row, _undone(connection, None, _undoing(sa.select(sa.literal(int(entry_id))))))
 
     # --------------------------------------------------------------------------------------------- selections
     def save_selection(
@@ -412,18 +434,7 @@ class Ledger:
 
     def _saved(self, at: datetime | str | None) -> dict[str, Entry]:
         """Name → the entry that saved it, by replaying the log."""
-        names: dict[str, Entry] = {}
-        for entry in self.entries("selection", at=at):
-            name = entry.payload["name"]
-            match entry.payload["action"]:
-                case "save":
-                    names.pop(name, None)
-                    names[name] = entry
-                case "drop":
-                    names.pop(name, None)
-                case "rename" if name in names:  # its save may be undone by now
-                    names[entry.payload["to"]] = names.pop(name)
-        return names
+        return saved_names(self.entries("selection", at=at))
 
     @staticmethod
     def _must_exist(name: str, names: Iterable[str]) -> None:
@@ -472,13 +483,39 @@ def check(survey_path: Path, survey_id: str, subject_ids: np.ndarray) -> list[st
     return problems
 
 
-def _undone(connection: sa.Connection, until: str | None) -> set[int]:
-    """Ids of entries taken back. An undo has a greater id than what it undoes, so one pass from the end decides all."""
-    query = sa.select(ENTRIES.c.id, ENTRIES.c.undoes).where(ENTRIES.c.undoes.is_not(None)).order_by(ENTRIES.c.id.desc())
+def saved_names(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """Name → the entry that saved it, of entries of kind "selection" that are not undone, in their order."""
+    names: dict[str, Entry] = {}
+    for entry in entries:
+        name = entry.payload["name"]
+        match entry.payload["action"]:
+            case "save":
+                names.pop(name, None)
+                names[name] = entry
+            case "drop":
+                names.pop(name, None)
+            case "rename" if name in names:  # its save may be undone by now
+                names[entry.payload["to"]] = names.pop(name)
+    return names
+
+
+def _undoing(targets: sa.Select) -> sa.CTE:
+    """The entries that take back any of `targets`, those that take back these, and so on: by index, few are read."""
+    columns = ENTRIES.c.id, ENTRIES.c.undoes, ENTRIES.c.at
+    first = sa.select(*columns).where(ENTRIES.c.undoes.in_(targets)).cte("undoing", recursive=True)
+    return first.union_all(sa.select(*columns).where(ENTRIES.c.undoes == first.c.id))
+
+
+def _undone(connection: sa.Connection, until: str | None, undoing: sa.FromClause = ENTRIES, since: int = 0) -> set[int]:
+    """Ids of entries taken back, by the entries in `undoing`; all of those behind `since` are among them.
+
+    An undo has a greater id than what it undoes, so one pass from the end decides all.
+    """
+    query = sa.select(undoing.c.id, undoing.c.undoes).where(undoing.c.undoes.is_not(None), undoing.c.id > since)
     if until is not None:
-        query = query.where(ENTRIES.c.at <= until)
+        query = query.where(undoing.c.at <= until)
     undone: set[int] = set()
-    for entry_id, target in connection.execute(query):
+    for entry_id, target in connection.execute(query.order_by(undoing.c.id.desc())):
         if entry_id not in undone:
             undone.add(target)
     return undone

@@ -93,6 +93,36 @@ def test_undo_is_a_row_and_can_be_undone(ledger: Ledger) -> None:
         ledger.append("undo", {}, who="ada")
 
 
+def test_entries_on_one_subject_come_with_those_that_took_them_back(ledger: Ledger) -> None:
+    random.seed(5)
+    for _ in range(120):
+        standing = [e.id for e in ledger.entries(include_undone=True) if not e.undone]
+        if standing and random.random() < 0.5:
+            ledger.undo(random.choice(standing), who="ada")
+        else:
+            ledger.append(random.choice(("tag", "note")), {}, who="ada", subject_id=random.randrange(4))
+    everything = {e.id: e for e in ledger.entries(include_undone=True)}
+
+    def subject_of(entry_id: int) -> int | None:
+        entry = everything[entry_id]
+        return entry.subject_id if entry.undoes is None else subject_of(entry.undoes)
+
+    middle = everything[60].at
+    for subject in range(5):
+        slow = [e for e in everything.values() if subject_of(e.id) == subject]
+        assert ledger.entries(include_undone=True, subject_id=subject) == slow
+        assert ledger.entries("tag", subject_id=subject) == [e for e in slow if e.kind == "tag" and not e.undone]
+        then = [e.id for e in ledger.entries(("tag", "note"), at=middle) if e.subject_id == subject]
+        assert [e.id for e in ledger.entries(("tag", "note"), at=middle, subject_id=subject)] == then
+    for since in (0, 17, 90):
+        later = [e for e in everything.values() if e.id > since]
+        assert ledger.entries(since=since, include_undone=True) == later
+        assert ledger.entries(["note", "undo"], since, None, True) == [e for e in later if e.kind != "tag"]
+    assert [ledger.entry(i) for i in everything] == list(everything.values())
+    with pytest.raises(LedgerError, match="there is no entry 999 in the ledger"):
+        ledger.entry(999)
+
+
 @pytest.mark.parametrize(
     ("payload", "who", "sentence"),
     [({"x": float("nan")}, "ada", "cannot be written as JSON"), ({"x": object()}, "ada", "JSON"), ({}, "", "says who")],
