@@ -232,6 +232,14 @@ class Cloud:
     def _place(self) -> np.ndarray:
         return _places(self.rows, self.n_rows)
 
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """Where rows of the survey stand before any turn: float32 (m, 3), NaN for those that are not placed."""
+        place = self._place[np.asarray(rows, np.int64)]
+        found = np.full((len(place), 3), np.nan, np.float32)
+        placed = place < len(self)
+        found[placed] = self.points[:, place[placed]].T
+        return found
+
     def turned(self, yaw: float, pitch: float, limit: int | None = None) -> Turned:
         """The cloud as seen after a turn, without perspective.
 

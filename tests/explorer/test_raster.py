@@ -362,6 +362,7 @@ def by_hand(points, yaw: float, pitch: float) -> np.ndarray:
 def test_a_turned_cloud_is_where_two_rotations_bring_it(points, cloud, yaw, pitch):
     turned, at = cloud.turned(yaw, pitch), by_hand(points, yaw, pitch)
     np.testing.assert_allclose(turned.at(np.arange(len(at))), at, atol=1e-5)
+    np.testing.assert_allclose(cloud.at(np.arange(len(at)))[:, 1], by_hand(points, 0, 0)[:, 1], atol=1e-5)
     x0, x1, y0, y1 = turned.bounds
     assert turned.x.min() >= x0 and turned.x.max() <= x1 and turned.y.min() >= y0 and turned.y.max() <= y1
     assert turned.bounds == cloud.turned(0, 0).bounds
