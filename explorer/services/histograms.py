@@ -13,8 +13,8 @@ import numpy as np
 from numba import njit
 
 from explorer.errors import UsageError
-from explorer.raster import Cache
-from explorer.services.explore import Explore
+from explorer.raster import Cache, View
+from explorer.services.explore import Explore, Plane
 from explorer.state import Selection
 from models.mixing import Mode
 
@@ -233,6 +233,7 @@ class Histograms:
         self.explore = explore
         self._cuts = Cache(24)
         self._lines = Cache(24)
+        self._seen = Cache(4)
 
     # ---------------------------------------------------------------------------------------------------- counts
     def histogram(
@@ -299,6 +300,22 @@ class Histograms:
         rank[-1] = len(names)
         ranked = rank[codes]
         return _Cut(ranked, np.empty(0), names, _count(ranked, _all(len(codes)).words, len(names) + 1))
+
+    def seen(self, plane: Plane, view: View) -> Selection:
+        """The subjects of a plane that are in a view of it.
+
+        Raises
+        ------
+        UsageError
+            The view is empty, or an axis is no numeric column.
+        """
+        x0, x1, y0, y1 = view
+        if not (x0 < x1 and y0 < y1):
+            raise UsageError("the view is empty: x0 < x1 and y0 < y1 are needed")
+        corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+        return self._seen.get(
+            (self.explore.survey.generation, plane, view), lambda: self.explore.index(plane).inside(corners)
+        )
 
     # ----------------------------------------------------------------------------------------------------- gates
     def within(

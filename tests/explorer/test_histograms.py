@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from explorer.errors import UsageError
-from explorer.services.explore import Explore
+from explorer.services.explore import Explore, Plane
 from explorer.services.histograms import (
     MOST_CATEGORIES,
     PERCENTILES,
@@ -239,6 +239,18 @@ def test_the_anomaly_score_follows_lambda(explore: Explore):
         low, high = np.percentile(values, [20, 80])
         inside = histograms.within("scores.anomaly_score", float(low), float(high), Source(run_id, lambda_))
         assert inside.rows().tolist() == np.flatnonzero((values >= low) & (values <= high)).tolist()
+
+
+def test_what_is_in_view_is_counted_by_the_maps_own_coordinates(explore: Explore):
+    map_id = next(iter(explore.maps()))
+    x, y = explore.survey.coordinates(map_id)[:, :2].T
+    view = tuple(float(v) for v in (*np.percentile(x, [10, 70]), *np.percentile(y, [20, 90])))
+    seen = Histograms(explore).seen(Plane(map_id), view)
+    inside = (x > view[0]) & (x < view[1]) & (y > view[2]) & (y < view[3])
+    assert set(np.flatnonzero(inside)) <= set(seen.rows())
+    assert seen.count - inside.sum() <= 4  # on an edge
+    with pytest.raises(UsageError, match="the view is empty"):
+        Histograms(explore).seen(Plane(map_id), (1.0, 0.0, 0.0, 1.0))
 
 
 def test_unknown_columns_are_refused_with_the_near_miss(explore: Explore):
