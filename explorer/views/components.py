@@ -15,6 +15,18 @@ from explorer import ASSETS
 CSS = (ASSETS / "voorwerp.css").read_text()
 
 
+def link(component: param.Parameterized, state: param.Parameterized, *names: str) -> None:
+    """Let a component and the session's state follow each other in parameters of the same name."""
+
+    def follow(source: param.Parameterized, target: param.Parameterized, name: str) -> None:
+        source.param.watch(lambda event: setattr(target, name, event.new), name)
+
+    for name in names:
+        setattr(component, name, getattr(state, name))
+        follow(component, state, name)
+        follow(state, component, name)
+
+
 class Controls(JSComponent):
     """The left column; `asked` is called with what a person did there."""
 
@@ -79,12 +91,20 @@ class Finder(JSComponent):
             pn.state.execute(partial(self.asked, msg["find"]))
 
 
-class RunsLine(JSComponent):
-    """What computes, in one line, and the door to the dialog of runs: its script is fetched when it is opened."""
+class TopBar(JSComponent):
+    """The bar on top. The dialog of runs, which it opens, is fetched when it is first asked for."""
 
+    survey = param.String("", doc="Name of the survey.")
+    n = param.Integer(0, doc="Its subjects.")
     line = param.String("", doc="The job that runs, in words; empty when none does.")
+    notice = param.String("", doc="One sentence that a person must know.")
+    runs = param.List([], doc="Score runs, newest first: [id, title].")
+    maps = param.List([], doc="Maps, newest first: [id, title].")
+    run_id = param.String("")
+    map_id = param.String("")
+    theme = param.Selector(default="dark", objects=["dark", "light"])
 
-    _esm = ASSETS / "runs_line.js"
+    _esm = ASSETS / "topbar.js"
     _stylesheets: ClassVar[list[str]] = [CSS]
 
 

@@ -95,13 +95,19 @@ class MapView(Viewer):
         turn = state.turn if state.solid else None
         return Plane(state.map_id, state.x, state.y, state.run_id, state.lambda_, state.lambda_mode, turn)
 
+    @property
+    def shows(self) -> bool:
+        """Whether there is something to draw: a map, or two columns of the table."""
+        plane = self.plane
+        return bool(plane.map_id) or not any(axis.startswith("maps.") for axis in (plane.x, plane.y))
+
     def __panel__(self) -> pn.viewable.Viewable:
         return self._body
 
     # ---------------------------------------------------------------------------------------------- composition
     def _compose(self) -> None:
         self._handles.clear()
-        if not self.state.map_id:
+        if not self.shows:
             text = (EMPTY if self.explore.survey.has_images else EMPTY_TABLE).format(path=self.explore.survey.path.name)
             self._body[:] = [
                 pn.pane.Markdown(
