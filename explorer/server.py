@@ -13,9 +13,12 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 /reconstructions/ROW /residuals/ROW  what the model made of it, and what is left
 /feature-residuals/ROW             where its critic sees a difference between the two
 /subject/ROW                       everything known of a subject
+/histogram                         how columns are spread: all subjects, the selected ones, those in view
 /training                          every run in a line, and one of them in full
 /grid                              a training's pictures after an epoch
 /export                            the selection as a table, or as regions
+/table                             a page of the table: a sorted selection, narrowed by a filter
+/complete                          what may stand at the cursor of a filter
 =================================  ====================================================================
 
 Every one checks the login itself (Panel leaves extra routes open) and that the request was meant for this host.
@@ -33,6 +36,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -45,10 +49,13 @@ from tornado.web import HTTPError, RequestHandler
 from explorer.errors import VoorwerpError
 from explorer.services.explore import Color, Explore, Plane
 from explorer.services.export import EXPORTS, selection_table
+from explorer.services.filters import MAX_LENGTH, FilterError
+from explorer.services.histograms import Histograms, Scale, Source
 from explorer.services.inference import Inference
+from explorer.services.listing import MOST_ROWS, Listed, Listing
 from explorer.services.originals import SUFFIXES, Originals, png
 from explorer.services.runs import Runs
-from explorer.state import COMPONENTS, NORMS
+from explorer.state import COMPONENTS, NORMS, Selection
 from models.mixing import MODE_TITLES, Mode
 
 #: Panel and Bokeh compile templates and callbacks in the page, hence 'unsafe-inline' and 'unsafe-eval'; nothing may
@@ -61,6 +68,7 @@ CONTENT_SECURITY_POLICY = (
 INFERNO = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in Inferno256], np.uint8)
 MAX_PIXELS = 4096
 WIDEST_PACK = 512
+MOST_HISTOGRAMS = 32
 
 
 # ------------------------------------------------------------------------------------------------------ access
@@ -192,9 +200,11 @@ class Route(RequestHandler):
         inference: Inference,
         runs: Runs,
         pool: ThreadPoolExecutor,
+        listing: Listing,
     ) -> None:
         self.access, self.explore, self.originals = access, explore, originals
         self.inference, self.runs, self.pool = inference, runs, pool
+        self.listing = listing
 
     def prepare(self) -> None:
         if self.access.admit(self) is None:
@@ -453,6 +463,60 @@ class SubjectRoute(Route):
         return orjson.dumps(subject | {"place": place}), "application/json"
 
 
+class HistogramRoute(Route):
+    """Several columns in one answer, each ``column`` with a ``scale``, and ``low`` and ``high`` that may be empty."""
+
+    def initialize(self, histograms: Histograms, **given: Any) -> None:  # type: ignore[override]
+        super().initialize(**given)
+        self.histograms = histograms
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        columns = self.get_query_arguments("column")
+        scales, *bounds = (self.get_query_arguments(name) for name in ("scale", "low", "high"))
+        if len(columns) > MOST_HISTOGRAMS or any(len(given) != len(columns) for given in (scales, *bounds)):
+            raise HTTPError(400, f"each of at most {MOST_HISTOGRAMS} columns needs a scale, a low and a high")
+        bins, source = self.integer("bins", 1, 200, 96), self.source()
+        selection = self.explore.selection(self.get_query_argument("selection", ""))
+        sets = {"selected": selection, "seen": await self.off(self.seen)}
+        sets = {name: some for name, some in sets.items() if some is not None}
+        found: list[dict[str, Any]] = []
+        for column, scale, low, high in zip(columns, scales, *bounds, strict=True):
+            try:
+                asked = Scale(bins, scale == "log", _bound(low), _bound(high))
+                counts = await self.off(self.histograms.histogram, column, asked, source, list(sets.values()))
+            except VoorwerpError as error:  # the other columns can be shown
+                found.append({"reference": column, "error": str(error)})
+                continue
+            told = {name: getattr(counts, name) for name in ("reference", "edges", "labels", "full", "lines")}
+            found.append(told | dict(zip(sets, counts.of, strict=True)))
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps({"columns": found}, option=orjson.OPT_SERIALIZE_NUMPY), "application/json"
+
+    def source(self) -> Source:
+        """Where the columns come from."""
+        map_id = self.get_query_argument("map", "") and self.map_id()
+        return Source(self.run_id(), self.lambda_(), self.mode(), map_id)
+
+    def seen(self) -> Selection | None:
+        """The subjects in the ``view`` of the map's plane, if one is given."""
+        text = self.get_query_argument("view", "")
+        if not text:
+            return None
+        try:
+            x0, x1, y0, y1 = (float(v) for v in text.split(","))
+        except ValueError:
+            raise HTTPError(400, "view must be four numbers: x0, x1, y0, y1") from None
+        return self.histograms.seen(self.plane(), (x0, x1, y0, y1))
+
+
+def _bound(text: str) -> float | None:
+    """A bound of a range; None where it is open."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise HTTPError(400, "low and high must be numbers, or empty") from None
+
+
 class TrainingRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         told: dict[str, Any] = {"runs": await self.off(self.runs.listed)}
@@ -484,6 +548,47 @@ class ExportRoute(Route):
         return await self.off(write, table), kind
 
 
+class TableRoute(Route):
+    """A filter that is not understood is an answer, too: the page asks while a person types it."""
+
+    def listed(self) -> Listed:
+        """What the table has, and in which order."""
+        where = self.get_query_argument("q", "", strip=False)
+        if len(where) > MAX_LENGTH:
+            raise HTTPError(400, f"a filter has at most {MAX_LENGTH:,} characters")
+        return Listed(
+            self.get_query_argument("selection", ""),
+            where,
+            self.get_query_argument("sort", ""),
+            self.choice("descending", ("1", "0")) == "1",
+            self.run_id(),
+            self.lambda_(),
+            self.mode(),
+            self.get_query_argument("map", "") and self.map_id(),
+        )
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        columns = [name for name in self.get_query_argument("columns", "").split(",") if name]
+        start, count = self.integer("start", 0, 2**40, 0), self.integer("count", 1, MOST_ROWS, MOST_ROWS)
+        focus = self.integer("focus", -1, self.explore.survey.n, -1)
+        try:
+            page = await self.off(self.listing.page, self.listed(), columns, start, count, focus)
+        except FilterError as error:
+            page = {"error": str(error), "at": [error.start, error.end]}
+        self.set_header("Cache-Control", "no-store")
+        return await self.off(partial(orjson.dumps, page, option=orjson.OPT_SERIALIZE_NUMPY)), "application/json"
+
+
+class CompleteRoute(TableRoute):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        text = self.get_query_argument("text", "", strip=False)
+        told = self.run_id(), self.get_query_argument("map", "") and self.map_id()
+        cursor = self.integer("cursor", 0, MAX_LENGTH, 0)
+        offered = await self.off(self.listing.complete, text[:MAX_LENGTH], cursor, *told)
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps(offered), "application/json"
+
+
 def file_name(text: str) -> str:
     """A name that any file system takes."""
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", text).strip("_.")[:80] or "survey"
@@ -500,6 +605,7 @@ def routes(
         "inference": inference,
         "runs": runs,
         "pool": pool,
+        "listing": Listing(explore, runs.jobs.ledger),
     }
     return [
         (r"/frame", FrameRoute, given),
@@ -513,7 +619,10 @@ def routes(
         (r"/residuals/(\d+)", ResidualRoute, given),
         (r"/feature-residuals/(\d+)", FeatureResidualRoute, given),
         (r"/subject/(\d+)", SubjectRoute, given),
+        (r"/histogram", HistogramRoute, given | {"histograms": Histograms(explore)}),
         (r"/training", TrainingRoute, given),
         (r"/grid", GridRoute, given),
         (r"/export", ExportRoute, given),
+        (r"/table", TableRoute, given),
+        (r"/complete", CompleteRoute, given),
     ]

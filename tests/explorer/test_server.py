@@ -27,6 +27,8 @@ ROUTES = (
     "/training?run=r",
     "/grid?run=r&epoch=1",
     "/export",
+    "/table?columns=subjects.source_id",
+    "/complete?text=mag&cursor=3",
 )
 
 
