@@ -17,6 +17,7 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 /training                          every run in a line, and one of them in full
 /grid                              a training's pictures after an epoch
 /export                            the selection as a table, or as regions
+/figure                            what is on the screen as a figure for a paper
 /table                             a page of the table: a sorted selection, narrowed by a filter
 /complete                          what may stand at the cursor of a filter
 =================================  ====================================================================
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import importlib
 import ipaddress
 import json
 import re
@@ -47,6 +49,7 @@ from bokeh.server.auth_provider import AuthProvider
 from tornado.web import HTTPError, RequestHandler
 
 from explorer.errors import VoorwerpError
+from explorer.raster import View
 from explorer.services.explore import Color, Explore, Plane
 from explorer.services.export import EXPORTS, selection_table
 from explorer.services.filters import MAX_LENGTH, FilterError
@@ -55,7 +58,7 @@ from explorer.services.inference import Inference
 from explorer.services.listing import MOST_ROWS, Listed, Listing
 from explorer.services.originals import SUFFIXES, Originals, png
 from explorer.services.runs import Runs
-from explorer.state import COMPONENTS, NORMS, Selection
+from explorer.state import COMPONENTS, NORMS, PALETTES, Selection
 from models.mixing import MODE_TITLES, Mode
 
 #: Panel and Bokeh compile templates and callbacks in the page, hence 'unsafe-inline' and 'unsafe-eval'; nothing may
@@ -296,6 +299,13 @@ class Route(RequestHandler):
         x, y = (self.get_query_argument(name, default) for name, default in zip("xy", COMPONENTS, strict=True))
         return Plane(map_id, x, y, self.run_id(), self.lambda_(), self.mode(), turn)
 
+    def view(self) -> View:
+        """x0, x1, y0, y1 in data coordinates."""
+        x0, x1, y0, y1 = (self.number(name) for name in ("x0", "x1", "y0", "y1"))
+        if not (x0 < x1 and y0 < y1):
+            raise HTTPError(400, "the view is empty: x0 < x1 and y0 < y1 are needed")
+        return x0, x1, y0, y1
+
     def color(self) -> Color:
         """What the map is coloured by."""
         return Color(
@@ -319,10 +329,7 @@ class Route(RequestHandler):
 
 class FrameRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        view = (self.number("x0"), self.number("x1"), self.number("y0"), self.number("y1"))
-        if not (view[0] < view[1] and view[2] < view[3]):
-            raise HTTPError(400, "the view is empty: x0 < x1 and y0 < y1 are needed")
-        color = self.color()
+        view, color = self.view(), self.color()
         frame, paint = await self.off(
             self.explore.frame,
             self.plane(),
@@ -346,6 +353,37 @@ class FrameRoute(Route):
         self.set_header("X-Legend", json.dumps(legend))  # pure ASCII, as a header must be
         self.set_header("Cache-Control", "no-store")
         return frame.pixels.tobytes(), "application/octet-stream"
+
+
+class FigureRoute(Route):
+    """Takes what /frame takes. Without a view it is of everything; `w` and `h` are of the map on the screen."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        # matplotlib takes half a second to import, and few sessions draw a figure
+        figures = await self.off(importlib.import_module, "explorer.services.figures")
+        kind, form = self.choice("kind", ("map", "histograms", "sheet")), self.choice("format", ("png", "svg", "pdf"))
+        columns = [name for name in self.get_query_argument("columns", "").split(",") if name]
+        screen = figures.Screen(
+            plane=self.plane(),
+            color=self.color(),
+            map_id=self.get_query_argument("map", "") and self.map_id(),
+            view=self.view() if self.get_query_argument("x0", "") else None,
+            selection=self.explore.selection(self.get_query_argument("selection", "")),
+            selected_by=self.get_query_argument("selected_by", "")[:200],
+            palette=self.choice("palette", PALETTES),
+            size=(self.integer("w", 1, MAX_PIXELS, 880), self.integer("h", 1, MAX_PIXELS, 660)),
+            sort=self.get_query_argument("sort", ""),
+            descending=self.choice("descending", ("1", "0")) == "1",
+            columns=tuple(columns),
+            contours=self.get_query_argument("contours", "") == "1",
+        )
+        width, with_caption = self.choice("width", ("double", "single")), self.choice("caption", ("1", "0")) == "1"
+        draw = partial(figures.figure, with_caption=with_caption)
+        body = await self.off(draw, self.explore, kind, screen, form, width)
+        name = f"{file_name(self.explore.survey.info.name)}_{kind}.{form}"
+        self.set_header("Content-Disposition", f'attachment; filename="{name}"')
+        self.set_header("Cache-Control", "no-store")
+        return body, figures.FORMS[form]
 
 
 class NearestRoute(Route):
@@ -623,6 +661,7 @@ def routes(
         (r"/training", TrainingRoute, given),
         (r"/grid", GridRoute, given),
         (r"/export", ExportRoute, given),
+        (r"/figure", FigureRoute, given),
         (r"/table", TableRoute, given),
         (r"/complete", CompleteRoute, given),
     ]

@@ -14,13 +14,15 @@ Theme = Literal["dark", "light"]
 GROUNDS: dict[str, str] = {"dark": "#0a0d12", "light": "#ffffff"}
 GREY = "#6b7280"
 
-#: Name → colors, darkest first, and the share of them left out because it is too near the ground: dark, light.
+#: Name → colors, darkest first, and the share of them left out at the end that is near the ground: dark, light.
 RAMPS = {
-    "viridis": (Viridis256, 0.18, 0.03),
-    "inferno": (Inferno256, 0.28, 0.12),
-    "cividis": (Cividis256, 0.22, 0.03),
-    "magma": (Magma256, 0.28, 0.12),
+    "viridis": (Viridis256, 0.18, 0.14),
+    "inferno": (Inferno256, 0.28, 0.14),
+    "cividis": (Cividis256, 0.22, 0.12),
+    "magma": (Magma256, 0.28, 0.14),
 }
+#: The share left out at the dark end on a light ground: black is the ink's.
+BLACK = 0.06
 
 #: Paul Tol's "muted" and Okabe–Ito: eleven categories that color-blind eyes tell apart, and "other".
 CATEGORIES = [
@@ -48,7 +50,7 @@ def ramp(color_by: str, name: str = "auto", theme: Theme = "dark") -> list[str]:
     if name == "auto":
         name = "viridis" if color_by == "count" else "inferno" if color_by.startswith("scores.") else "cividis"
     source, on_dark, on_light = RAMPS[name]
-    ends = (on_dark, 1.0) if theme == "dark" else (1 - on_light, 0.0)
+    ends = (on_dark, 1.0) if theme == "dark" else (1 - on_light, BLACK)
     return [source[round(i)] for i in np.linspace(255 * ends[0], 255 * ends[1], LEVELS)]
 
 

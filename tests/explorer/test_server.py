@@ -27,6 +27,7 @@ ROUTES = (
     "/training?run=r",
     "/grid?run=r&epoch=1",
     "/export",
+    "/figure?kind=histograms",
     "/table?columns=subjects.source_id",
     "/complete?text=mag&cursor=3",
 )
