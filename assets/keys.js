@@ -46,6 +46,8 @@
     },
     /** Everything that can be done now, in the order it was registered. */
     list() { return [...commands.values()].filter(c => !c.when || c.when()); },
+    /** Everything there is, whether it can be done now or not. */
+    all() { return [...commands.values()]; },
     run(id) { commands.get(id)?.run(); },
   };
 })();

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import gc
-import html
 import logging
 import os
 import signal
@@ -23,7 +22,6 @@ import param
 from bokeh.server.util import bind_sockets
 from panel.util.parameters import edit_readonly
 from panel_material_ui import Page  # type: ignore[attr-defined]  # made at import time
-from panel_material_ui.widgets import Select
 
 from explorer import ASSETS
 from explorer.errors import SurveyError, VoorwerpError
@@ -46,33 +44,33 @@ from explorer.views.controls import ControlsView
 from explorer.views.find import FindView
 from explorer.views.gallery import GalleryView
 from explorer.views.map import MapView
-from explorer.views.plots import ACCENT, GROUND, INK, LINE, QUIET
 from explorer.views.shell import ShellView
 from explorer.views.subject import SubjectView
-from models.mixing import mixed_with
 
+#: What Panel's own parts are drawn with; ours take the variables of assets/voorwerp.css, which are the same colors.
 THEME = {
-    "palette": {
-        "primary": {"main": ACCENT, "contrastText": GROUND},
-        "background": {"default": GROUND, "paper": "#10141b"},
-        "text": {"primary": INK, "secondary": QUIET},
-        "divider": LINE,
-    },
-    "typography": {
-        "fontSize": 12.5,
-        "fontFamily": 'Inter, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif',
-        "button": {"textTransform": "none"},
-    },
-    "shape": {"borderRadius": 6},
+    name: {
+        "palette": {
+            "primary": {"main": accent},
+            "background": {"default": ground, "paper": panel},
+            "text": {"primary": ink, "secondary": quiet},
+            "divider": line,
+        },
+        "typography": {"fontFamily": 'Inter, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'},
+    }
+    for name, accent, ground, panel, ink, quiet, line in (
+        ("dark", "#6fe3b1", "#0a0d12", "#10141b", "#dfe5ee", "#8a94a6", "#232a36"),
+        ("light", "#08704f", "#ffffff", "#f6f7f9", "#1b2230", "#566072", "#dbe0e8"),
+    )
 }
 #: The page's own frame: a low bar and three columns that fill the window; only their insides scroll.
 FRAME = {
     ".MuiAppBar-root": {
-        "backgroundColor": "#10141b",
+        "backgroundColor": "var(--panel)",
         "backgroundImage": "none",
-        "color": INK,
+        "color": "var(--ink)",
         "boxShadow": "none",
-        "borderBottom": f"1px solid {LINE}",
+        "borderBottom": "1px solid var(--line)",
     },
     ".MuiAppBar-root .MuiToolbar-root": {
         "minHeight": "52px",
@@ -81,27 +79,29 @@ FRAME = {
         "paddingRight": "8px",
     },
     ".MuiAppBar-root img": {"height": "30px"},
-    ".MuiAppBar-root .title": {"fontSize": "17px", "fontWeight": 650, "letterSpacing": ".01em"},
+    ".MuiAppBar-root .title": {"fontSize": "17px", "fontWeight": 650, "letterSpacing": ".01em", "color": "var(--ink)"},
     ".main-content": {
         "position": "fixed",
         "inset": "53px 0 0 0",
         "padding": 0,
         "height": "calc(100vh - 53px)",
         "overflow": "hidden",
+        "background": "var(--ground)",
     },
 }
-COLUMN = {"flex": "none", "background": "#10141b", "height": "100%"}
+#: The side panels; the page hides and narrows them by these variables (assets/page.css).
+COLUMN = {"flex": "none", "background": "var(--panel)", "height": "100%", "display": "var(--sides, flex)"}
 LEFT = COLUMN | {
-    "width": "clamp(232px, 19vw, 276px)",
+    "width": "var(--left)",
     "padding": "10px 14px",
-    "border-right": f"1px solid {LINE}",
+    "border-right": "1px solid var(--line)",
     "overflow": "hidden auto",
 }
-RIGHT = COLUMN | {"width": "clamp(268px, 25vw, 372px)", "border-left": f"1px solid {LINE}", "position": "relative"}
+RIGHT = COLUMN | {"width": "var(--right)", "border-left": "1px solid var(--line)", "position": "relative"}
 LOWER = {
     "height": "var(--lower, clamp(220px, 36vh, 460px))",
     "flex": "none",
-    "border-top": f"1px solid {LINE}",
+    "border-top": "1px solid var(--line)",
     "background": "var(--panel)",
 }
 POLL_MS = 1000
@@ -132,6 +132,7 @@ class Session:
         self.state = state = ExplorerState(explore.survey.n)
         self._linked = ""
         lost = address.restore(state, explore, remembered, (pn.state.location and pn.state.location.search) or "")
+        self.shell = ShellView(state, explore, jobs)
         self._say(address.mode_trouble(state, explore))
         # before any view asks for a score that is not there
         state.param.watch(lambda event: self._fit_to_run(), ["run_id", "map_id"])
@@ -192,7 +193,6 @@ class Session:
     # -------------------------------------------------------------------------------------------------- layout
     def page(self) -> Page:
         """The whole screen."""
-        info, n = self.explore.survey.info, self.explore.survey.n
         pn.state.add_periodic_callback(self.poll, POLL_MS)  # type: ignore[arg-type]  # it takes coroutines, too
         fill = {"sizing_mode": "stretch_both", "margin": 0}
         left = pn.Column(self.find, self.controls, styles=LEFT, margin=0)
@@ -227,7 +227,7 @@ class Session:
             header=[self.shell],
             main=[pn.Row(left, center, right, styles={"height": "calc(100vh - 53px)", "overflow": "hidden"}, **fill)],
             main_width="100%",
-            dark_theme=True,
+            dark_theme=self.state.theme == "dark",
             theme_toggle=False,
             theme_config=THEME,
             sx=FRAME,
@@ -235,6 +235,7 @@ class Session:
             logo=ASSETS / "logo.svg",
             favicon=ASSETS / "logo.svg",
         )
+        self.state.param.watch(lambda event: setattr(page, "dark_theme", event.new == "dark"), "theme")
         with edit_readonly(page):
             page.busy = Idle().param.busy
         return page
@@ -272,7 +273,7 @@ def setup() -> None:
         (ASSETS / "voorwerp.css").read_text(),
         (ASSETS / "page.css").read_text(),
     ]
-    pn.config.js_files = {"keys": "assets/keys.js", "voorwerp": "assets/map.js", "viewer": "assets/viewer.js"}
+    pn.config.js_files = {name: f"assets/{name}.js" for name in ("keys", "shell", "map", "viewer")}
 
 
 def serve(

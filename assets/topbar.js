@@ -1,0 +1,93 @@
+// The bar on top: which survey, what computes, which run and which map are on screen, and the ways into help. The dialog
+// of runs is fetched when it is first opened: a page that never opens it pays for neither its script nor its style.
+export function render({model, view, el}) {
+  const {shell, commands} = window.voorwerp;
+  const make = (tag, name, text) => {
+    const e = document.createElement(tag);
+    if (name) e.className = name;
+    if (text !== undefined) e.textContent = text;
+    return e;
+  };
+  const button = (text, title, run, label) => {
+    const e = make("button", "", text);
+    e.type = "button";
+    e.title = title;
+    if (label) e.setAttribute("aria-label", label);
+    e.addEventListener("click", run);
+    return e;
+  };
+  const root = make("div", "topbar"), name = make("h1", "", model.survey), n = make("span", "quiet");
+  n.textContent = `${model.n.toLocaleString("en")} subject${model.n === 1 ? "" : "s"}`;
+  name.title = model.survey;
+
+  // ------------------------------------------------------------------------------------------------------- runs
+  let dialog = null;
+  const open_runs = async () => {
+    dialog ??= import(new URL("assets/runs.js", document.baseURI).href).then(script => script.runs(el));
+    (await dialog).open();
+  };
+  const computing = make("div", "computing"), line = make("span");
+  computing.append(button("Runs", "Runs and training (R)", open_runs), line);
+  const notice = make("span", "notice");
+  notice.setAttribute("role", "status");
+
+  // ------------------------------------------------------------------------------------------------ run and map
+  const select = (label, property) => {
+    const cell = make("label", "pick"), box = make("select");
+    box.setAttribute("aria-label", label);
+    box.addEventListener("change", () => { model[property] = box.value; box.blur(); });
+    cell.append(make("span", "word", label), box);
+    return {cell, box};
+  };
+  const run = select("Scores", "run_id"), map = select("Map", "map_id");
+  const help = make("div", "help");
+  const theme = button("", "Light or dark (H)", shell.turn, "Light or dark");
+  help.append(button("⌘", "Commands (Ctrl+K)", shell.palette, "Commands"), button("?", "Keys (?)", shell.keys, "Keys"), theme);
+  root.append(name, n, computing, notice, run.cell, map.cell, help);
+  el.append(root);
+
+  // ---------------------------------------------------------------------------------------------------- commands
+  const forget = new Map();
+  const offer = (id, command) => { forget.get(id)?.(); forget.set(id, commands.add({id, ...command})); };
+  offer("runs", {title: "Runs and training", group: "Page", key: "r", run: open_runs});
+  const offered = {};
+  const choices = (property, listed, title) => {
+    for (const id of offered[property] ?? []) { forget.get(id)?.(); forget.delete(id); }
+    offered[property] = listed.length < 2 ? [] : listed.map(([value, text]) => {
+      const id = `${property}-${value}`;
+      offer(id, {title: `${title}: ${text}`, group: "Page", run: () => { model[property] = value; }});
+      return id;
+    });
+  };
+
+  // ------------------------------------------------------------------------------------------------------ to screen
+  const fill = ({cell, box}, listed, value, property, title) => {
+    const key = JSON.stringify(listed);
+    if (box.dataset.key !== key) {
+      box.dataset.key = key;
+      box.replaceChildren(...listed.map(([id, text]) => new Option(text, id)));
+      choices(property, listed, title);
+    }
+    box.value = value;
+    box.title = listed.find(([id]) => id === value)?.[1] ?? "";
+    cell.hidden = !listed.length;
+  };
+  const draw = () => {
+    line.textContent = line.title = model.line;
+    computing.classList.toggle("busy", model.line !== "");
+    notice.textContent = notice.title = model.notice;
+    fill(run, model.runs, model.run_id, "run_id", "Scores");
+    fill(map, model.maps, model.map_id, "map_id", "Map");
+  };
+  const dress = () => {
+    theme.textContent = shell.theme === "dark" ? "☀" : "☾";
+    if (model.theme !== shell.theme) model.theme = shell.theme;
+  };
+  window.addEventListener("voorwerp-theme", dress);
+  model.on(["line", "notice", "runs", "maps", "run_id", "map_id"], draw);
+  model.on("remove", () => { forget.forEach(f => f()); window.removeEventListener("voorwerp-theme", dress); });
+  view.model.document?.on_event("connection_lost", () => shell.lost());
+  draw();
+  dress();
+  shell.ready();
+}
