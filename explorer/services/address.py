@@ -37,8 +37,9 @@ WORDS = {
 }
 #: Changes of these are a change of the address.
 WATCHED = (*WORDS.values(), "lambda_", "focus", "descending", "view", "solid", "turn", "contours", "places")
-#: Selections kept for links.
+#: Selections kept for links, and where in a survey.
 REMEMBERED = 500
+RECENT = f"{SELECTIONS}/recent"
 #: Characters of a selection's sha256 in a link.
 SHORT = 20
 
@@ -53,7 +54,7 @@ class Remembered:
     """
 
     def __init__(self, survey_path: Path) -> None:
-        self._folder = survey_path / SELECTIONS / "recent"
+        self._folder = survey_path / RECENT
 
     def put(self, selection: Selection) -> str:
         """Keep a selection; returns its id in a link. It is on the disk then."""

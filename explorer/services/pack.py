@@ -31,6 +31,7 @@ from explorer.ingest.build import QUARANTINE_SCHEMA, full_disk_said
 from explorer.ingest.calibration import how_made
 from explorer.ingest.decoder import Decoders, read_original
 from explorer.ingest.report import write_report
+from explorer.services.address import RECENT
 from explorer.survey import Survey, check
 from models import artifacts
 from models.images import ImageError
@@ -180,7 +181,8 @@ def _files(survey: Survey, is_linked: bool) -> tuple[list[Path], list[str]]:
     found = [path / name for name in _FILES if (path / name).is_file()]
     for name in _FOLDERS:
         if not (name == layout.ORIGINALS and is_linked):
-            found += [p for p in sorted((path / name).rglob("*")) if _is_part(p, path)]
+            files = [p for p in sorted((path / name).rglob("*")) if _is_part(p, path)]
+            found += [p for p in files if p.parent != path / RECENT]  # they come and go under a running server
     finished = {layout.RUNS: survey.runs(), layout.MAPS: survey.maps()}
     unfinished = []
     for name, runs in finished.items():

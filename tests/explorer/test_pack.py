@@ -17,7 +17,9 @@ from explorer.ingest.images import CreateOptions, create
 from explorer.ledger import Ledger
 from explorer.ledger import check as check_ledger
 from explorer.services import pack as packing
+from explorer.services.address import Remembered
 from explorer.services.pack import hashed, pack, salt, without_paths
+from explorer.state import Selection
 from explorer.survey import Survey, check
 from models import artifacts
 from models.artifacts import Run
@@ -257,6 +259,12 @@ def test_what_an_add_that_was_given_up_has_left_is_in_no_copy(
     finished(add(survey, [tmp_path / "m.csv"], options))
     finished(pack(survey, tmp_path / "copy"))
     assert check(tmp_path / "copy") == []
+
+
+def test_selections_of_links_stay_behind(made: Path, tmp_path: Path) -> None:
+    Remembered(made).put(Selection.of_rows([1, 2], 6))
+    finished(pack(made, tmp_path / "copy"))
+    assert not (tmp_path / "copy" / "selections" / "recent").exists()
 
 
 def test_ids_that_are_paths_are_said(made: Path, tmp_path: Path) -> None:
