@@ -9,7 +9,11 @@ import click
 from explorer.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from explorer.services.explore import Explore
     from models.artifacts import Run
+    from models.mixing import Mode
 
 SURVEY = click.Path(path_type=Path)
 #: Suffix → name of the format in `explorer.services.export.EXPORTS`.
@@ -24,10 +28,18 @@ SUFFIXES = {
 }
 
 
+WHERE = click.option(
+    "--where",
+    metavar="FILTER",
+    help="Only subjects for which this holds, such as 'feature_score > 99% and not is_known'; see README.",
+)
+
+
 @click.command()
 @click.argument("survey", type=SURVEY)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--selection", metavar="NAME", help="Only the subjects of this selection.")
+@WHERE
 @click.option("--run", "run_id", metavar="RUN", help="Whose scores come along.  [default: as the app]")
 @click.option("--map", "map_id", metavar="MAP", help="Whose coordinates come along.  [default: as the app]")
 @click.option("--lambda", "lambda_", type=click.FloatRange(0, 1), help="λ of the anomaly score.  [default: the run's]")
@@ -41,6 +53,7 @@ def export(
     survey: Path,
     file: Path,
     selection: str | None,
+    where: str | None,
     run_id: str | None,
     map_id: str | None,
     lambda_: float | None,
@@ -62,21 +75,19 @@ def export(
     from explorer.state import Selection
     from explorer.survey import Survey, counted
     from models.artifacts import write_bytes
-    from models.mixing import mixed_with
 
     opened = Survey.open(survey)
     explore, info = Explore(opened), opened.info
-    map_id = _chosen("map", map_id, explore.maps(), info.default_map)
-    of_map = explore.maps()[map_id].inputs.get("score") if map_id else None
-    run_id = _chosen("run", run_id, explore.runs(), info.default_run, of_map)
+    run_id, map_id, lambda_, mode = _as_the_app(explore, run_id, map_id, lambda_, mode)
     selected = None
     if selection is not None:
         with Ledger(opened.path, info.survey_id) as ledger:
             members = ledger.selection(selection, opened.subject_ids).subject_ids
         selected = Selection.of_rows(opened.rows_of(members), opened.n)
-    own_lambda, own_mode = mixed_with(explore.runs()[run_id].config if run_id else {})
-    told = own_lambda if lambda_ is None else lambda_, mode or own_mode
-    table = selection_table(explore, selected, run_id, map_id, *told)
+    if where is not None:
+        kept = Selection.of_rows(_where(explore, where, run_id, map_id, lambda_, mode)[0], opened.n)
+        selected = kept if selected is None else selected & kept
+    table = selection_table(explore, selected, run_id, map_id, lambda_, mode)
     n = table.num_rows if form != "regions" else n_placed(table)
     if not n and table.num_rows:
         raise UsageError(
@@ -88,6 +99,32 @@ def export(
     if left_out := table.num_rows - n:
         click.echo(f"{left_out:,} without RA and Dec {'is' if left_out == 1 else 'are'} left out: a region needs both")
     opened.close()
+
+
+def _as_the_app(
+    explore: "Explore", run_id: str | None, map_id: str | None, lambda_: float | None, mode: "Mode | None"
+) -> "tuple[str, str, float, Mode]":
+    """Run, map, λ and what it mixes: those asked for, else what the app opens with."""
+    from models.mixing import mixed_with
+
+    info = explore.survey.info
+    map_id = _chosen("map", map_id, explore.maps(), info.default_map)
+    of_map = explore.maps()[map_id].inputs.get("score") if map_id else None
+    run_id = _chosen("run", run_id, explore.runs(), info.default_run, of_map)
+    own_lambda, own_mode = mixed_with(explore.runs()[run_id].config if run_id else {})
+    return run_id, map_id, own_lambda if lambda_ is None else lambda_, mode or own_mode
+
+
+def _where(
+    explore: "Explore", text: str, run_id: str, map_id: str, lambda_: float, mode: "Mode"
+) -> "tuple[np.ndarray, str]":
+    """Rows for which a filter holds, ascending, and its canonical text."""
+    from explorer.ledger import Ledger
+    from explorer.services.filters import columns_of, parse, reader
+
+    with Ledger(explore.survey.path, explore.survey.info.survey_id) as ledger:
+        found = parse(text, columns_of(explore, run_id, map_id, ledger))
+        return found.rows(reader(explore, run_id, map_id, lambda_, mode, ledger)).nonzero()[0], found.text
 
 
 def _chosen(kind: str, asked: str | None, there: "dict[str, Run]", *defaults: str | None) -> str:
@@ -105,28 +142,45 @@ def _chosen(kind: str, asked: str | None, there: "dict[str, Run]", *defaults: st
 
 @click.command(context_settings={"ignore_unknown_options": True})  # "-2.2" is no option
 @click.argument("survey", type=SURVEY)
-@click.argument("text", nargs=-1, required=True)
-def find(survey: Path, text: tuple[str, ...]) -> None:
+@click.argument("text", nargs=-1)
+@WHERE
+@click.option("--run", "run_id", metavar="RUN", help="Whose scores --where asks.  [default: as the app]")
+@click.option("--map", "map_id", metavar="MAP", help="Whose columns --where asks.  [default: as the app]")
+def find(survey: Path, text: tuple[str, ...], where: str | None, run_id: str | None, map_id: str | None) -> None:
     """Find subjects of SURVEY by TEXT: an id, a coordinate ("150.1 2.2 5arcsec", 10:00:24 +02:12:00), or several ids.
 
-    A single - reads the ids from standard input. Every line printed is a source_id, RA and Dec in degrees and, for a
-    coordinate, arcsec from it. Exit 1 if nothing is found.
+    A single - reads the ids from standard input. With --where and no TEXT: all for which it holds. Every line printed
+    is a source_id, RA and Dec in degrees and, for a coordinate, arcsec from it. Exit 1 if nothing is found.
     """
+    import numpy as np
+
+    from explorer.services.explore import Explore
     from explorer.services.lookup import cone_of
     from explorer.services.lookup import find as look_up
-    from explorer.survey import Survey
+    from explorer.survey import Survey, counted
 
+    if not text and where is None:
+        raise UsageError("nothing to find: give an id, a coordinate, a list of ids, or --where")
     asked = sys.stdin.buffer.read().decode(errors="replace") if text == ("-",) else " ".join(text)
     if len(text) > 1 and any(" " in part for part in text) and cone_of(asked) is None:
         asked = "\n".join(text)  # an id with blanks was quoted, and is still one
     opened = Survey.open(survey)
-    found = look_up(opened, asked)
-    ra, dec = opened.column("ra")[found.rows], opened.column("dec")[found.rows]
-    for i, name in enumerate(opened.source_ids(found.rows)):
+    rows, separations, said = np.arange(opened.n), np.empty(0), []
+    if text:
+        found = look_up(opened, asked)
+        rows, separations, said = found.rows.astype(np.int64), found.separations, [found.message]
+    if where is not None:
+        explore = Explore(opened)
+        holds, condition = _where(explore, where, *_as_the_app(explore, run_id, map_id, None, None))
+        kept = np.isin(rows, holds)
+        said.append(f"{condition}: {kept.sum():,} of {counted(len(rows), 'subject')}")
+        rows, separations = rows[kept], separations[kept] if separations.size else separations
+    ra, dec = opened.column("ra")[rows], opened.column("dec")[rows]
+    for i, name in enumerate(opened.source_ids(rows)):
         place = f"{ra[i]:.6f}\t{dec[i]:+.6f}" if ra[i] == ra[i] and dec[i] == dec[i] else "\t"
-        separation = f"\t{found.separations[i]:.2f}" if found.separations.size else ""
+        separation = f"\t{separations[i]:.2f}" if separations.size else ""
         click.echo(f"{name}\t{place}{separation}".rstrip("\t"))
-    click.echo(found.message, err=True)
+    click.echo("; ".join(said), err=True)
     opened.close()
-    if not found.rows.size:
+    if not rows.size:
         raise click.exceptions.Exit(1)

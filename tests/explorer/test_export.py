@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import hypothesis
@@ -385,3 +386,27 @@ def test_the_command_finds_subjects(image_survey: Path, voorwerp: Callable[..., 
         voorwerp("find", image_survey, "150.1", "-2.2")
     with pytest.raises(AssertionError, match=r"ended with 1:\s+no subject of this survey has RA and Dec"):
         voorwerp("find", image_survey, "150.1163 2.2058", "5arcsec")  # one place, half of it quoted
+
+
+def test_the_commands_take_a_filter(finished_survey: Path, tmp_path: Path, voorwerp: Callable[..., str]):
+    voorwerp("export", finished_survey, tmp_path / "top.csv", "--where", "feature_score > 95% and shape = spiral")
+    with closing(Survey.open(finished_survey)) as survey:
+        score = next(iter(Explore(survey).runs()))
+        feature, shape = survey.scores(score)["feature_score"], survey.column("shape")
+    expected = (feature > np.percentile(feature, 95)) & (shape == "spiral")
+    with (tmp_path / "top.csv").open() as handle:
+        ids = [int(row["source_id"]) - FIRST_ID for row in csv.DictReader(handle)]
+    assert ids == np.flatnonzero(expected).tolist()
+    said = voorwerp("find", finished_survey, "--where", "feature_score > 95% and shape = spiral").splitlines()
+    assert [int(line) - FIRST_ID for line in said[:-1]] == ids
+    assert said[-1] == f"feature_score > 95% and shape = spiral: {len(ids)} of 200 subjects"
+    said = voorwerp("find", finished_survey, FIRST_ID, FIRST_ID + 3, "--where", "magnitude is missing")
+    assert said.splitlines()[0] == str(FIRST_ID + 3)
+    for arguments, match in (
+        (["find", finished_survey, "--where", "featur_score > 3"], 'did you mean "feature_score"'),
+        (["find", finished_survey], "nothing to find"),
+        (["export", finished_survey, tmp_path / "x.csv", "--where", "shape = sprial"], 'did you mean "spiral"'),
+        (["find", finished_survey, "--where", "shape = spiral", "--run", "no"], 'no finished run "no"'),
+    ):
+        with pytest.raises(AssertionError, match=match):
+            voorwerp(*arguments)
