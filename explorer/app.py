@@ -25,27 +25,23 @@ from panel_material_ui import Page  # type: ignore[attr-defined]  # made at impo
 
 from explorer import ASSETS
 from explorer.errors import SurveyError, VoorwerpError
-from explorer.ledger import Ledger
 from explorer.raster import warm
 from explorer.server import Access, Login, hosts_of, routes
 from explorer.services import address
-from explorer.services.address import Remembered
-from explorer.services.explore import Explore, Plane
-from explorer.services.inference import Inference
-from explorer.services.jobs import JobService
-from explorer.services.originals import Originals
-from explorer.services.runs import Runs
-from explorer.services.samp import Samp
+from explorer.services.desk import Desk
+from explorer.services.explore import Plane
 from explorer.state import ExplorerState
-from explorer.survey import Survey, counted
+from explorer.survey import counted
 from explorer.views import map as map_view
 from explorer.views.components import Panes, link
 from explorer.views.controls import ControlsView
 from explorer.views.find import FindView
 from explorer.views.gallery import GalleryView
+from explorer.views.histograms import HistogramsView
 from explorer.views.map import MapView
 from explorer.views.shell import ShellView
 from explorer.views.subject import SubjectView
+from explorer.views.table import TableView
 
 #: What Panel's own parts are drawn with; ours take the variables of assets/voorwerp.css, which are the same colors.
 THEME = {
@@ -119,31 +115,24 @@ class Idle(param.Parameterized):
 class Session:
     """One browser tab: a state, the views on it, and what keeps them current."""
 
-    def __init__(
-        self,
-        explore: Explore,
-        ledger: Ledger,
-        jobs: JobService,
-        samp: Samp | None,
-        remembered: Remembered,
-        selection: str | None,
-    ) -> None:
-        self.explore, self.ledger, self.remembered = explore, ledger, remembered
+    def __init__(self, desk: Desk, selection: str | None = None) -> None:
+        self.desk, self.explore = desk, desk.explore
+        explore = desk.explore
         self.state = state = ExplorerState(explore.survey.n)
         self._linked = ""
-        lost = address.restore(state, explore, remembered, (pn.state.location and pn.state.location.search) or "")
-        self.shell = ShellView(state, explore, jobs)
+        lost = address.restore(state, explore, desk.remembered, (pn.state.location and pn.state.location.search) or "")
+        self.shell = ShellView(state, explore, desk.jobs)
         self._say(address.mode_trouble(state, explore))
         # before any view asks for a score that is not there
         state.param.watch(lambda event: self._fit_to_run(), ["run_id", "map_id"])
-        self.map = MapView(state, explore)
+        self.map = MapView(state, explore, desk.notes)
         self.find = FindView(state, explore)
         self.find.box.message = lost
-        self.controls = ControlsView(state, explore, ledger, samp)
+        self.controls = ControlsView(state, explore, desk.ledger, desk.samp)
         self.tabs = Panes(height=32, sizing_mode="stretch_width", margin=0)
         link(self.tabs, state, "pane")
-        self.panes: dict[str, Any] = {"gallery": GalleryView(state, explore)}
-        self.subject = SubjectView(state, explore, samp)
+        self.panes: dict[str, Any] = {"gallery": GalleryView(state, explore, desk.groups)}
+        self.subject = SubjectView(state, explore, desk.notes, desk.samp)
         self._generation = explore.survey.generation
         if selection is not None:
             self.controls.select(selection)
@@ -166,7 +155,7 @@ class Session:
     async def _remember(self) -> None:
         """Let the link carry the selection, once that is on the disk."""
         selection = self.state.selection
-        linked = await asyncio.to_thread(self.remembered.put, selection) if selection.count else ""
+        linked = await asyncio.to_thread(self.desk.remembered.put, selection) if selection.count else ""
         if linked != self._linked and selection is self.state.selection:
             self._linked = linked
             self._write_url()
@@ -175,6 +164,7 @@ class Session:
     async def poll(self) -> None:
         """Once a second: running jobs, finished runs, joined columns, the selection's place in the link."""
         self.shell.refresh()
+        self.subject.poll()
         await self._remember()
         self.explore.survey.refresh()
         if n_added := self.explore.survey.n_added:
@@ -188,7 +178,11 @@ class Session:
 
     def _makers(self) -> dict[str, Callable[[], Any]]:
         """How each pane is made."""
-        return {}
+        state, desk = self.state, self.desk
+        return {
+            "histograms": lambda: HistogramsView(state, desk.explore, desk.histograms),
+            "table": lambda: TableView(state, desk.explore, desk.listing),
+        }
 
     # -------------------------------------------------------------------------------------------------- layout
     def page(self) -> Page:
@@ -206,9 +200,9 @@ class Session:
             lower.styles = LOWER if has_map else LOWER | {"height": "auto", "flex": "1 1 0", "min-height": "0"}
 
         def turn_to() -> None:  # a pane is made when it is first asked for
-            pane, makers = self.state.pane, self._makers()
+            pane = self.state.pane
             if pane not in self.panes:
-                self.panes[pane] = makers[pane]()
+                self.panes[pane] = self._makers()[pane]()
             shown = {name: view.__panel__() for name, view in self.panes.items()}
             for name, component in shown.items():
                 component.visible = name == pane
@@ -298,43 +292,25 @@ def serve(
     VoorwerpError
         The port is taken.
     """
-    with only_server(Path(path)):
-        survey = Survey.open(path)
-        ledger = Ledger(survey.path, survey.info.survey_id)
-        jobs = JobService(survey, ledger)
-        inference = Inference(survey)
-        originals = Originals(survey)
-        remembered = Remembered(survey.path)
-        samp = Samp() if address == "localhost" or address.startswith("127.") else None  # it reaches this desktop
-        explore = Explore(survey)
+    has_samp = address == "localhost" or address.startswith("127.")  # it reaches this desktop
+    with only_server(Path(path)), Desk.open(path, has_samp) as desk:
         pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
         pool.submit(warm)
-        for map_id in list(explore.maps())[:1]:
-            pool.submit(explore.index, Plane(map_id))
+        for map_id in list(desk.explore.maps())[:1]:
+            pool.submit(desk.explore.index, Plane(map_id))
         setup()
-
-        def session() -> Page:
-            return Session(explore, ledger, jobs, samp, remembered, selection).page()
-
-        server = _listen(session, address, port, explore, originals, inference, Runs(jobs), pool)
-        url = server.url
+        server = _listen(lambda: Session(desk, selection).page(), address, port, desk, pool)
+        url, survey = server.url, desk.explore.survey
         click.echo(f"{survey.info.name}: {counted(survey.n, 'subject')}\n\n  {url}\n\nCtrl-C stops it.")
         sys.stdout.flush()
         gc.freeze()  # what a start leaves stays: no collection walks it while a page is made
-        inference.warm()
+        desk.inference.warm()
         if open_browser:
             server.bokeh.io_loop.call_later(0.2, webbrowser.open, url)
         try:
             server.bokeh.io_loop.start()
         finally:
-            jobs.stop()
-            inference.close()
-            originals.close()
-            if samp is not None:
-                samp.close()
-            ledger.close()
             pool.shutdown(wait=False, cancel_futures=True)
-            survey.close()
 
 
 class _Server:
@@ -342,16 +318,7 @@ class _Server:
         self.bokeh, self.url = bokeh, url
 
 
-def _listen(
-    session: Any,
-    address: str,
-    port: int,
-    explore: Explore,
-    originals: Originals,
-    inference: Inference,
-    runs: Runs,
-    pool: ThreadPoolExecutor,
-) -> _Server:
+def _listen(session: Any, address: str, port: int, desk: Desk, pool: ThreadPoolExecutor) -> _Server:
     """Open the port: Panel's pages and our routes behind one door."""
     if ":" in address:
         raise VoorwerpError(f"{address} is an IPv6 address, which the web server does not take; use 127.0.0.1")
@@ -377,7 +344,7 @@ def _listen(
         threaded=False,
         warm=True,  # one session before the port opens: the first of a process takes a second more
         auth_provider=Login(access),
-        extra_patterns=routes(access, explore, originals, inference, runs, pool),
+        extra_patterns=routes(access, desk, pool),
         static_dirs={"assets": str(ASSETS)},
         unused_session_lifetime_milliseconds=120_000,
         keep_alive_milliseconds=30_000,

@@ -5,7 +5,8 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 =================================  ====================================================================
 /frame                             one view of the map, one byte a pixel (`explorer.raster`)
 /nearest                           the subject under the mouse
-/thumbs                            a pack of thumbnails: by row, or a stretch of a sorted selection
+/thumbs                            a pack of small pictures: by row, or a stretch of a sorted, grouped selection
+/groups, /place                    the sections of that order, and where a row stands in it
 /thumbnails/ROW                    one thumbnail
 /pictures/ROW                      the original for the page's viewer: its pixels, and what they mean
 /originals/ROW                     the original to save: the source's bytes, or the linear cut as FITS
@@ -35,8 +36,8 @@ import json
 import re
 import secrets
 import socket
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -50,14 +51,15 @@ from tornado.web import HTTPError, RequestHandler
 
 from explorer.errors import VoorwerpError
 from explorer.raster import View
-from explorer.services.explore import Color, Explore, Plane
+from explorer.services.desk import Desk
+from explorer.services.explore import Color, Plane
 from explorer.services.export import EXPORTS, selection_table
 from explorer.services.filters import MAX_LENGTH, FilterError
-from explorer.services.histograms import Histograms, Scale, Source
-from explorer.services.inference import Inference
-from explorer.services.listing import MOST_ROWS, Listed, Listing
-from explorer.services.originals import SUFFIXES, Originals, png
-from explorer.services.runs import Runs
+from explorer.services.groups import Grouped, place_of
+from explorer.services.histograms import Scale, Source
+from explorer.services.listing import MOST_ROWS, Listed
+from explorer.services.originals import SUFFIXES, png
+from explorer.services.pictures import KINDS, Kind, asked, crop_pictures, model_pictures, pack
 from explorer.state import COMPONENTS, NORMS, PALETTES, Selection
 from models.mixing import MODE_TITLES, Mode
 
@@ -195,19 +197,9 @@ class Login(AuthProvider):
 class Route(RequestHandler):
     """A GET route: checked at the door, answered off the event loop, errors as one sentence."""
 
-    def initialize(
-        self,
-        access: Access,
-        explore: Explore,
-        originals: Originals,
-        inference: Inference,
-        runs: Runs,
-        pool: ThreadPoolExecutor,
-        listing: Listing,
-    ) -> None:
-        self.access, self.explore, self.originals = access, explore, originals
-        self.inference, self.runs, self.pool = inference, runs, pool
-        self.listing = listing
+    def initialize(self, access: Access, desk: Desk, pool: ThreadPoolExecutor) -> None:
+        self.access, self.desk, self.pool = access, desk, pool
+        self.explore = desk.explore
 
     def prepare(self) -> None:
         if self.access.admit(self) is None:
@@ -395,24 +387,75 @@ class NearestRoute(Route):
         return orjson.dumps(found), "application/json"
 
 
-class ThumbsRoute(Route):
+class OrderRoute(Route):
+    """What the gallery shows: a selection in an order, cut into groups."""
+
+    async def grouped(self) -> Grouped:
+        found: Grouped = await self.off(
+            self.desk.groups.ordered,
+            self.get_query_argument("group", ""),
+            self.get_query_argument("selection", ""),
+            self.get_query_argument("sort", ""),
+            self.run_id(),
+            self.lambda_(),
+            self.choice("descending", ("1", "0")) == "1",
+            self.mode(),
+            self.get_query_argument("map", "") and self.map_id(),
+        )
+        return found
+
+
+class ThumbsRoute(OrderRoute):
+    _waiting: Sequence[Future[list[np.ndarray]]] = ()
+
     async def answer(self, *path: str) -> tuple[bytes, str]:
+        kind: Kind = self.choice("kind", KINDS)
         listed = self.get_query_argument("rows", "")
         if listed:
             rows = np.array([self.row(text) for text in listed.split(",")[:WIDEST_PACK]], np.uint32)
         else:
-            order = await self.off(
-                self.explore.ordered,
-                self.get_query_argument("selection", ""),
-                self.get_query_argument("sort", ""),
-                self.run_id(),
-                self.lambda_(),
-                self.choice("descending", ("1", "0")) == "1",
-                self.mode(),
-            )
-            start = self.integer("start", 0, 2**40)
-            rows = order[start : start + self.integer("count", 1, WIDEST_PACK)]
-        return await self.off(self.explore.thumbnail_pack, rows), "application/octet-stream"
+            start, count = self.integer("start", 0, 2**40), self.integer("count", 1, WIDEST_PACK)
+            rows = (await self.grouped()).rows[start : start + count]
+        self.set_header("Cache-Control", "no-store")
+        return await self.off(
+            pack, self.explore.survey, rows, await self.contents(kind, rows)
+        ), "application/octet-stream"
+
+    async def contents(self, kind: Kind, rows: np.ndarray) -> list[bytes]:
+        """One picture a row; none for a survey without images."""
+        survey = self.explore.survey
+        if kind == "original":
+            return list(await self.off(survey.thumbnails, rows)) if survey.has_images else []
+        if kind == "crop":
+            return list(await self.off(crop_pictures, survey, rows))
+        self._waiting = asked(self.desk.inference, self.explore, rows, self.run_id())
+        try:
+            made = [picture for batch in self._waiting for picture in await asyncio.wrap_future(batch)]
+        except asyncio.CancelledError:  # by `on_connection_close`
+            return []
+        return list(await self.off(model_pictures, survey, rows, made, kind == "residual"))
+
+    def on_connection_close(self) -> None:
+        """Whoever asked has scrolled on: what is not begun is not made."""
+        for batch in self._waiting:
+            batch.cancel()
+
+
+class GroupsRoute(OrderRoute):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        found = await self.grouped()
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps({"groups": found.groups, "note": found.note}), "application/json"
+
+
+class PlaceRoute(OrderRoute):
+    """Where a row stands in the gallery; null where it is not there."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        row = self.row(self.get_query_argument("row", ""))
+        at = await self.off(place_of, (await self.grouped()).rows, row)
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps({"place": at}), "application/json"
 
 
 class ThumbnailRoute(Route):
@@ -425,13 +468,13 @@ class ThumbnailRoute(Route):
 class PictureRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         self.set_header("Cache-Control", "private, no-cache")
-        return await self.off(self.originals.picture, self.row(path[0])), "application/octet-stream"
+        return await self.off(self.desk.originals.picture, self.row(path[0])), "application/octet-stream"
 
 
 class OriginalRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         row = self.row(path[0])
-        body, kind = await self.off(self.originals.source, row)
+        body, kind = await self.off(self.desk.originals.source, row)
         name = file_name(self.explore.survey.source_ids([row])[0])
         self.set_header("Content-Disposition", f'attachment; filename="{name}{SUFFIXES.get(kind, "")}"')
         self.set_header("Cache-Control", "private, no-cache")
@@ -466,7 +509,7 @@ class ReconstructionRoute(Route):
 
     async def answer(self, *path: str) -> tuple[bytes, str]:
         row = self.row(path[0])
-        future = self.inference.reconstruct(self.model(), row)
+        future = self.desk.inference.reconstruct(self.model(), row)
         made = np.asarray(await asyncio.wrap_future(future))
         if self.residual:
             crop = np.asarray(self.explore.survey.images[row])
@@ -484,7 +527,7 @@ class FeatureResidualRoute(ReconstructionRoute):
 
     async def answer(self, *path: str) -> tuple[bytes, str]:
         row = self.row(path[0])
-        cells = np.asarray(await asyncio.wrap_future(self.inference.feature_residual(self.model(), row)))
+        cells = np.asarray(await asyncio.wrap_future(self.desk.inference.feature_residual(self.model(), row)))
         size = self.explore.survey.info.size
         at = np.minimum(np.rint(np.arange(size) * len(cells) / size).astype(int), len(cells) - 1)
         shade = np.rint(255 * cells / max(float(cells.max()), 1e-30)).astype(np.uint8)
@@ -504,10 +547,6 @@ class SubjectRoute(Route):
 class HistogramRoute(Route):
     """Several columns in one answer, each ``column`` with a ``scale``, and ``low`` and ``high`` that may be empty."""
 
-    def initialize(self, histograms: Histograms, **given: Any) -> None:  # type: ignore[override]
-        super().initialize(**given)
-        self.histograms = histograms
-
     async def answer(self, *path: str) -> tuple[bytes, str]:
         columns = self.get_query_arguments("column")
         scales, *bounds = (self.get_query_arguments(name) for name in ("scale", "low", "high"))
@@ -521,7 +560,7 @@ class HistogramRoute(Route):
         for column, scale, low, high in zip(columns, scales, *bounds, strict=True):
             try:
                 asked = Scale(bins, scale == "log", _bound(low), _bound(high))
-                counts = await self.off(self.histograms.histogram, column, asked, source, list(sets.values()))
+                counts = await self.off(self.desk.histograms.histogram, column, asked, source, list(sets.values()))
             except VoorwerpError as error:  # the other columns can be shown
                 found.append({"reference": column, "error": str(error)})
                 continue
@@ -544,7 +583,7 @@ class HistogramRoute(Route):
             x0, x1, y0, y1 = (float(v) for v in text.split(","))
         except ValueError:
             raise HTTPError(400, "view must be four numbers: x0, x1, y0, y1") from None
-        return self.histograms.seen(self.plane(), (x0, x1, y0, y1))
+        return self.desk.histograms.seen(self.plane(), (x0, x1, y0, y1))
 
 
 def _bound(text: str) -> float | None:
@@ -557,10 +596,10 @@ def _bound(text: str) -> float | None:
 
 class TrainingRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        told: dict[str, Any] = {"runs": await self.off(self.runs.listed)}
+        told: dict[str, Any] = {"runs": await self.off(self.desk.runs.listed)}
         if run_id := self.get_query_argument("run", ""):
             known = self.integer("from", 0, 2**40, 0), self.integer("attempt", 0, 2**31, 0)
-            told["detail"] = await self.off(self.runs.detail, run_id, *known)
+            told["detail"] = await self.off(self.desk.runs.detail, run_id, *known)
         self.set_header("Cache-Control", "no-store")
         return orjson.dumps(told), "application/json"
 
@@ -569,7 +608,7 @@ class GridRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         epoch = self.integer("epoch", 0, 10**9)
         self.set_header("Cache-Control", "private, no-cache")
-        return await self.off(self.runs.grid, self.get_query_argument("run", ""), epoch), "image/png"
+        return await self.off(self.desk.runs.grid, self.get_query_argument("run", ""), epoch), "image/png"
 
 
 class ExportRoute(Route):
@@ -610,7 +649,7 @@ class TableRoute(Route):
         start, count = self.integer("start", 0, 2**40, 0), self.integer("count", 1, MOST_ROWS, MOST_ROWS)
         focus = self.integer("focus", -1, self.explore.survey.n, -1)
         try:
-            page = await self.off(self.listing.page, self.listed(), columns, start, count, focus)
+            page = await self.off(self.desk.listing.page, self.listed(), columns, start, count, focus)
         except FilterError as error:
             page = {"error": str(error), "at": [error.start, error.end]}
         self.set_header("Cache-Control", "no-store")
@@ -622,7 +661,7 @@ class CompleteRoute(TableRoute):
         text = self.get_query_argument("text", "", strip=False)
         told = self.run_id(), self.get_query_argument("map", "") and self.map_id()
         cursor = self.integer("cursor", 0, MAX_LENGTH, 0)
-        offered = await self.off(self.listing.complete, text[:MAX_LENGTH], cursor, *told)
+        offered = await self.off(self.desk.listing.complete, text[:MAX_LENGTH], cursor, *told)
         self.set_header("Cache-Control", "no-store")
         return orjson.dumps(offered), "application/json"
 
@@ -632,23 +671,15 @@ def file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", text).strip("_.")[:80] or "survey"
 
 
-def routes(
-    access: Access, explore: Explore, originals: Originals, inference: Inference, runs: Runs, pool: ThreadPoolExecutor
-) -> list[tuple[Any, ...]]:
+def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[Any, ...]]:
     """The table of handlers for `pn.serve(extra_patterns=…)`."""
-    given = {
-        "access": access,
-        "explore": explore,
-        "originals": originals,
-        "inference": inference,
-        "runs": runs,
-        "pool": pool,
-        "listing": Listing(explore, runs.jobs.ledger),
-    }
+    given = {"access": access, "desk": desk, "pool": pool}
     return [
         (r"/frame", FrameRoute, given),
         (r"/nearest", NearestRoute, given),
         (r"/thumbs", ThumbsRoute, given),
+        (r"/groups", GroupsRoute, given),
+        (r"/place", PlaceRoute, given),
         (r"/thumbnails/(\d+)", ThumbnailRoute, given),
         (r"/pictures/(\d+)", PictureRoute, given),
         (r"/originals/(\d+)", OriginalRoute, given),
@@ -657,7 +688,7 @@ def routes(
         (r"/residuals/(\d+)", ResidualRoute, given),
         (r"/feature-residuals/(\d+)", FeatureResidualRoute, given),
         (r"/subject/(\d+)", SubjectRoute, given),
-        (r"/histogram", HistogramRoute, given | {"histograms": Histograms(explore)}),
+        (r"/histogram", HistogramRoute, given),
         (r"/training", TrainingRoute, given),
         (r"/grid", GridRoute, given),
         (r"/export", ExportRoute, given),

@@ -13,12 +13,10 @@ from bokeh.document import Document
 from panel.io.document import _cleanup_doc
 from panel.io.state import set_curdoc
 
-from explorer.app import Session, _title, setup
+from explorer.app import Session, setup
 from explorer.cli import main
-from explorer.ledger import Ledger
-from explorer.services.explore import Explore
-from explorer.services.jobs import JobService
-from explorer.survey import Survey
+from explorer.services.desk import Desk
+from explorer.views.shell import title
 from models.artifacts import Run, write_scores
 from models.mixing import mix, mixed_with
 from tests.explorer.small_survey import write_survey
@@ -30,17 +28,12 @@ def n_watchers() -> int:
 
 
 @pytest.fixture
-def services(finished_survey: Path):
-    survey = Survey.open(finished_survey)
-    with Ledger(survey.path, survey.info.survey_id) as ledger:
-        jobs = JobService(survey, ledger)
-        yield Explore(survey), ledger, jobs
-        jobs.stop()
-    survey.close()
+def desk(finished_survey: Path):
+    with Desk.open(finished_survey) as opened:
+        yield opened
 
 
-def test_closed_sessions_leave_no_watcher_and_no_session_behind(services, monkeypatch: pytest.MonkeyPatch):
-    explore, ledger, jobs = services
+def test_closed_sessions_leave_no_watcher_and_no_session_behind(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     # after a browser's tests an event loop is there and would take the poll, which no server is here to stop
     monkeypatch.setattr(type(pn.state), "add_periodic_callback", lambda *_, **__: None)
     setup()
@@ -48,7 +41,7 @@ def test_closed_sessions_leave_no_watcher_and_no_session_behind(services, monkey
     def open_and_close() -> weakref.ref:
         document = Document()
         with set_curdoc(document):
-            session = Session(explore, ledger, jobs, None, None)
+            session = Session(desk)
             session.page().server_doc(document)
             session.state.lambda_ = 0.4
         pn.state._destroy_session(SimpleNamespace(_document=document, id="closed"))  # as the server does
@@ -65,7 +58,7 @@ def test_closed_sessions_leave_no_watcher_and_no_session_behind(services, monkey
 
 @pytest.fixture
 def scored(tmp_path: Path):
-    """Explore, ledger and jobs of a survey with score runs of several λ, one of ranks among them."""
+    """The services of a survey with score runs of several λ, one of ranks among them."""
     path = write_survey(tmp_path / "survey", n=20, size=4)
     for run_id, kind, config in (
         ("1-old", "score", {"feature_weight": 0.2}),
@@ -90,23 +83,19 @@ def scored(tmp_path: Path):
             "quality": ["ok"] * 20,
         }
         write_scores(folder, None, columns)
-    survey = Survey.open(path)
-    with Ledger(survey.path, survey.info.survey_id) as ledger:
-        jobs = JobService(survey, ledger)
-        yield Explore(survey), ledger, jobs
-        jobs.stop()
-    survey.close()
+    with Desk.open(path) as opened:
+        yield opened
 
 
 def test_a_run_is_shown_at_the_lambda_that_it_was_scored_with_unless_the_link_says_otherwise(
     scored, monkeypatch: pytest.MonkeyPatch
 ):
-    explore = scored[0]
+    explore = scored.explore
     setup()
     location = SimpleNamespace(search="?run=2-half")
     monkeypatch.setattr(type(pn.state), "location", location)
     with set_curdoc(Document()):
-        state = Session(*scored, None, None).state
+        state = Session(scored).state
         assert (state.run_id, state.lambda_, state.lambda_mode) == ("2-half", 0.5, "standardised")
         shown = explore.values("scores.anomaly_score", "2-half", state.lambda_, state.lambda_mode)
         np.testing.assert_allclose(shown, explore.survey.scores("2-half")["anomaly_score"], rtol=1e-5)
@@ -118,12 +107,12 @@ def test_a_run_is_shown_at_the_lambda_that_it_was_scored_with_unless_the_link_sa
         state.run_id = "2-half"
         assert (state.lambda_, state.lambda_mode) == (0.5, "standardised")
         location.search = "?run=2-half&lambda=0.9&lambda_mode=raw"
-        state = Session(*scored, None, None).state
+        state = Session(scored).state
         assert (state.lambda_, state.lambda_mode) == (0.9, "raw")
 
 
 def test_the_picker_of_runs_says_by_which_score(scored):
-    assert [_title(run) for run in scored[0].runs().values()] == [
+    assert [title(run) for run in scored.explore.runs().values()] == [
         "2026-01-01 00:00:03 ranks: Mean rank percentile over 2 runs of λ = 0",
         "2026-01-01 00:00:02 half: compact, λ = 0.5 standardised, center 0.2",
         "2026-01-01 00:00:01 old: paper, λ = 0.2",
@@ -131,7 +120,7 @@ def test_the_picker_of_runs_says_by_which_score(scored):
 
 
 def test_an_export_mixes_as_the_run_did_unless_told(scored, tmp_path: Path):
-    survey = scored[0].survey
+    survey = scored.explore.survey
     file = tmp_path / "out.parquet"
 
     def exported(*options: str) -> tuple[np.ndarray, dict[str, object]]:

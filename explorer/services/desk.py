@@ -1,0 +1,79 @@
+"""What the sessions and handlers of one server share: one of each service, opened together and closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from explorer.ledger import Ledger
+from explorer.services.address import Remembered
+from explorer.services.explore import Explore
+from explorer.services.groups import Groups
+from explorer.services.histograms import Histograms
+from explorer.services.inference import Inference
+from explorer.services.jobs import JobService
+from explorer.services.listing import Listing
+from explorer.services.notes import Notes
+from explorer.services.originals import Originals
+from explorer.services.runs import Runs
+from explorer.services.samp import Samp
+from explorer.survey import Survey
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The services of one survey; `samp` is None where no program of the visitor's desktop can be reached."""
+
+    explore: Explore
+    ledger: Ledger
+    notes: Notes
+    jobs: JobService
+    runs: Runs
+    originals: Originals
+    inference: Inference
+    listing: Listing
+    groups: Groups
+    histograms: Histograms
+    remembered: Remembered
+    samp: Samp | None = None
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, has_samp: bool = False) -> Iterator[Desk]:
+        """Open a survey's services for the length of the block.
+
+        Parameters
+        ----------
+        has_samp
+            Whether other programs on this machine may be spoken to.
+        """
+        survey = Survey.open(path)
+        try:
+            with Ledger(survey.path, survey.info.survey_id) as ledger:
+                explore, jobs = Explore(survey), JobService(survey, ledger)
+                desk = cls(
+                    explore=explore,
+                    ledger=ledger,
+                    notes=Notes(ledger, explore),
+                    jobs=jobs,
+                    runs=Runs(jobs),
+                    originals=Originals(survey),
+                    inference=Inference(survey),
+                    listing=Listing(explore, ledger),
+                    groups=Groups(explore),
+                    histograms=Histograms(explore),
+                    remembered=Remembered(survey.path),
+                    samp=Samp() if has_samp else None,
+                )
+                try:
+                    yield desk
+                finally:
+                    jobs.stop()
+                    desk.inference.close()
+                    desk.originals.close()
+                    if desk.samp is not None:
+                        desk.samp.close()
+        finally:
+            survey.close()
