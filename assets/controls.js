@@ -318,14 +318,42 @@ export function render({model, el}) {
     if (model.said.startsWith("kept as")) name.value = "";
   };
 
+  // ----------------------------------------------------------------------------------------------- commands
+  const {commands} = window.voorwerp, always = [], listed = [];
+  const add = (id, title, run, more) => commands.add({id, title, group: "Selection", run, ...more});
+  const some = () => model.selected.k > 0;
+  always.push(
+    add("undo", "Undo the selection", () => act("undo"), {key: "u", shift: false, when: () => model.selected.undo}),
+    add("redo", "Redo the selection", () => act("redo"), {key: "u", shift: true, when: () => model.selected.redo}),
+    add("clear", "Clear the selection", () => act("clear"), {key: "escape", when: some}),
+    add("invert", "Invert the selection", () => act("invert"), {key: "v"}),
+    add("keep", "Keep the selection under a name", () => name.focus(), {when: some}),
+    add("swap", "Swap the axes", () => swap.click(), {group: "View", when: () => !swap.disabled}),
+    ...[["map", "Axes: the map"], ["scores", "Axes: feature score against image score"]].map(([plane, title]) =>
+      add(`plane-${plane}`, title, () => act(`plane ${plane}`), {group: "View", when: () => plane === "map" ? model.can.map : model.can.two.length > 0})),
+    ...[["norm", "Scale", norm], ["palette", "Palette", palette]].flatMap(([property, title, box]) => [...box.options].map(({value, text}) =>
+      add(`${property}-${value}`, `${title}: ${text}`, () => set({[property]: value}), {group: "View", when: () => !box.disabled}))),
+    ...Object.entries(SHORT).map(([value, text]) => add(`mode-${value}`, `New selections: ${text.toLowerCase()}`, () => set({mode: value}))),
+  );
+  const list_commands = () => {  // what can be chosen by name: colorings, and selections that are kept
+    listed.splice(0).forEach(forget => forget());
+    for (const [, options] of model.can.colors ?? []) for (const [of, title] of options) listed.push(add(`color-${of}`, `Color by: ${title}`, () => set({color: of}), {group: "View"}));
+    for (const [title] of model.kept) listed.push(add(`kept-${title}`, `Select: ${title}`, () => model.send_msg({open: title}), {group: "Kept selections"}));
+  };
+
   window.addEventListener("voorwerp-legend", draw_legend);
   model.on(["view", "can"], draw_view);
   model.on("selected", draw_selected);
   model.on(["kept", "opened"], draw_kept);
+  model.on(["kept", "can"], list_commands);
   model.on(["said", "answered", "can_take_back"], draw_said);
   model.on(["colors", "mixing", "about", "n_off", "n_on_map"], draw_legend);
-  model.on("remove", () => window.removeEventListener("voorwerp-legend", draw_legend));
+  model.on("remove", () => {
+    window.removeEventListener("voorwerp-legend", draw_legend);
+    [...always, ...listed].forEach(forget => forget());
+  });
   draw_view();
   draw_selected();
   draw_said();
+  list_commands();
 }

@@ -12,7 +12,6 @@ export function render({model, el}) {
   const grow = () => { box.style.height = "auto"; box.style.height = `${Math.min(box.scrollHeight + 2, 110)}px`; };
   box.addEventListener("input", grow);
   box.addEventListener("keydown", e => {
-    e.stopPropagation();
     if (e.key === "Escape") box.blur();
     if (e.key !== "Enter" || e.shiftKey) return;
     e.preventDefault();
@@ -20,13 +19,7 @@ export function render({model, el}) {
     words.textContent = "Looking …";
     model.send_msg({find: box.value});
   });
-  const slash = e => {
-    if (e.key !== "/" || e.ctrlKey || e.metaKey || e.altKey || e.composedPath().some(x => /^(input|textarea|select|dialog)$/i.test(x.tagName ?? ""))) return;
-    e.preventDefault();
-    box.focus();
-    box.select();
-  };
-  window.addEventListener("keydown", slash);
+  const forget = window.voorwerp.commands.add({id: "find", title: "Find an id, a coordinate or a list", group: "Page", key: "/", run() { box.focus(); box.select(); }});
   const show = () => {
     words.textContent = model.message;
     const names = model.missing;
@@ -37,6 +30,6 @@ export function render({model, el}) {
     missing.replaceChildren(summary, list);
   };
   model.on(["message", "missing", "answered"], show);
-  model.on("remove", () => window.removeEventListener("keydown", slash));
+  model.on("remove", forget);
   show();
 }

@@ -43,6 +43,8 @@ class ShellView(Viewer):
         self.bar = TopBar(
             survey=explore.survey.info.name, n=explore.survey.n, sizing_mode="stretch_width", margin=0, height=52
         )
+        if pn.state.curdoc is not None:  # the page itself says that the server is away, and asks for it
+            pn.state.curdoc.config.update(reconnect_session=False, notify_connection_status=False)
         for name in ("run_id", "map_id", "theme"):
             self.bar.param.watch(self._set, name)
             state.param.watch(lambda event: setattr(self.bar, event.name, event.new), name)
