@@ -1,4 +1,5 @@
-// One subject in full: as its source shows it, as the network saw it, what the model made of it, where it stands.
+// One subject in full: as its source shows it, as the network saw it, what the model made of it, where it stands, what
+// people say of it. Every part keeps its place: the next subject's content moves in when it is there.
 export function render({model, el}) {
   const make = (tag, name, text) => {
     const e = document.createElement(tag);
@@ -6,21 +7,32 @@ export function render({model, el}) {
     if (text !== undefined) e.textContent = text;
     return e;
   };
-  const root = make("div", "subject"), hint = make("p", "hint"), head = make("div", "title"), home = make("div", "home"), rest = make("div");
-  root.setAttribute("aria-live", "polite");
+  const button = (text, title, act, name = "") => {
+    const e = make("button", name, text);
+    e.type = "button";
+    e.title = title;
+    e.setAttribute("aria-label", title);
+    e.addEventListener("click", act);
+    return e;
+  };
+  const whole = v => Math.round(v).toLocaleString("en");
+  const when = at => at.slice(0, 16).replace("T", " ");
+  const {commands, format} = window.voorwerp;
+  const forget = [];
+
+  const root = make("div", "subject"), hint = make("p", "hint"), head = make("div", "title"), home = make("div", "home"), rest = make("div", "rest");
+  head.setAttribute("aria-live", "polite");
   root.append(hint, head, home, rest);
 
   // the enlarged view: the same viewer, moved to a dialog that follows the focus
   const dialog = make("dialog", "enlarged");
   dialog.tabIndex = -1;
+  dialog.setAttribute("aria-label", "Subject, enlarged");
   const side = make("div", "beside");
-  const close = make("button", "close", "✕");
-  close.type = "button";
-  close.title = "Close (Esc)";
-  close.setAttribute("aria-label", "Close");
-  close.addEventListener("click", () => dialog.close());
+  const close = button("✕", "Close (Esc)", () => dialog.close(), "close");
+  const has_row = () => model.row !== null && model.row !== undefined;
   const enlarge = () => {
-    if (!model.has_images || model.row === null || model.row === undefined) return;
+    if (!model.has_images || !has_row()) return;
     if (dialog.open) { dialog.close(); return; }
     dialog.prepend(viewer.root);
     viewer.root.classList.add("large");
@@ -41,55 +53,153 @@ export function render({model, el}) {
   el.append(root, dialog);
   let latest = 0, shown = null;
   const tell = () => {
-    if (shown) side.replaceChildren(...heading(shown), sky_of(shown), scores_of(shown), make("p", "quiet keys", "← → walk the gallery · wheel zooms, drag moves · I inverts, O outlines the crop · Esc closes"));
+    if (shown) side.replaceChildren(...heading(shown), sky_of(shown), ...scores_of(shown), make("p", "quiet keys", "← → walk the gallery · wheel zooms, drag moves · I inverts, O outlines the crop · Esc closes"));
   };
 
-  const picture = (src, title, alt) => {
-    const figure = make("figure"), image = new Image(), caption = make("figcaption", "", title);
+  // ----------------------------------------------------------------------------------------------------- sections
+  const KEPT = "voorwerp-sections";
+  const kept = () => { try { return JSON.parse(localStorage.getItem(KEPT)) ?? {}; } catch { return {}; } };
+  const section = (name, title, open = true) => {
+    const part = make("details", "section"), summary = make("summary"), count = make("span", "count"), body = make("div", "body");
+    summary.append(make("span", "", title), count);
+    part.append(summary, body);
+    part.open = kept()[name] ?? open;
+    part.addEventListener("toggle", () => { try { localStorage.setItem(KEPT, JSON.stringify({...kept(), [name]: part.open})); } catch { /* a browser that keeps nothing */ } });
+    return Object.assign(part, {body, count});
+  };
+  const pictures = make("div", "pictures"), tags = make("div", "tags"), sky = make("div");
+  const scores = section("scores", "Scores"), notes = section("notes", "Notes"), near = section("near", "Nearest");
+  const columns = section("columns", "Columns"), history = section("history", "History", false);
+  rest.append(pictures, tags, sky, scores, notes, near, columns, history);
+
+  // ------------------------------------------------------------------------------------------------ before, after
+  const trail = {past: [], next: [], at: null};
+  const back = button("‹", "The subject before", () => step(trail.past, trail.next)), forth = button("›", "The subject after it", () => step(trail.next, trail.past));
+  const step = (from, to) => {
+    if (!from.length) return;
+    to.push(trail.at);
+    trail.at = from.pop();
+    model.row = trail.at;
+  };
+  const walked = () => {
+    if (has_row() && model.row !== trail.at) {
+      if (trail.at !== null) trail.past.push(trail.at);
+      trail.past.splice(0, trail.past.length - 200);
+      trail.next = [];
+      trail.at = model.row;
+    }
+    back.disabled = !trail.past.length;
+    forth.disabled = !trail.next.length;
+  };
+
+  // -------------------------------------------------------------------------------------------------------- links
+  const copied = make("span", "quiet copied");
+  copied.setAttribute("role", "status");
+  let fading = 0;
+  const copy = async (text, words) => {
+    try {
+      await navigator.clipboard.writeText(text);
+      copied.textContent = words;
+    } catch {
+      copied.textContent = "the browser does not let this page copy";
+    }
+    clearTimeout(fading);
+    fading = setTimeout(() => { copied.textContent = ""; }, 4000);
+  };
+  const copy_link = () => {
+    const url = new URL(location.href);
+    url.searchParams.set("subject", shown.source_id);
+    copy(url.href, "link copied");
+  };
+  const copy_id = () => copy(shown.source_id, "id copied");
+  const trail_line = make("div", "trail");
+  trail_line.append(back, forth, button("Copy link", "Copy a link to this view and subject", copy_link), button("Copy id", "Copy the id", copy_id), copied);
+
+  // ----------------------------------------------------------------------------------------------------- pictures
+  // one figure each for good: a picture stays, dimmed, until the next one is there
+  const figures = {};
+  const figure = (name, title, alt) => {
+    const e = make("figure"), image = new Image(), caption = make("figcaption", "", title);
     image.alt = alt;
-    image.addEventListener("error", () => { figure.classList.add("gone"); caption.textContent = `${title}: not available`; });
-    if (src) image.src = src;
-    figure.append(image, caption);
-    return figure;
+    const done = ok => {
+      e.classList.remove("waiting");
+      e.classList.toggle("gone", !ok);
+      if (!ok) caption.textContent = `${e.dataset.title}: not available`;
+    };
+    image.addEventListener("load", () => done(true));
+    image.addEventListener("error", () => done(false));
+    e.append(image, caption);
+    e.dataset.title = title;
+    figures[name] = {e, image, caption};
+    return e;
   };
-
-  // where the critic sees a difference; the sum over its cells comes in the answer's header
-  const feature_map = src => {
-    const figure = picture("", "Feature residual", "");
-    const [image, caption] = figure.children;
-    figure.title = "Where the critic’s features of crop and reconstruction differ: squared, summed over channels, weighted as in the score, in the cells of its feature maps; black is 0, brightest the highest here. It sums to the feature score.";
-    fetch(src, {credentials: "same-origin"}).then(async answer => {
+  pictures.append(
+    figure("crop", "Crop", "Crop that the network sees"), figure("reconstruction", "Reconstruction", "What the model makes of it"),
+    figure("residual", "Residual", "Absolute difference of crop and reconstruction"),
+    figure("feature", "Feature residual", "Where the critic sees a difference between crop and reconstruction"));
+  figures.feature.e.title = "Where the critic’s features of crop and reconstruction differ: squared, summed over channels, weighted as in the score, in the cells of its feature maps; black is 0, brightest the highest here. It sums to the feature score.";
+  const put = (name, src) => {
+    const {e, image, caption} = figures[name];
+    if (e.dataset.src === src) return;
+    e.dataset.src = src;
+    e.classList.add("waiting");
+    caption.textContent = e.dataset.title;
+    if (name !== "feature") { image.src = src; return; }
+    fetch(src, {credentials: "same-origin"}).then(async answer => {  // the sum over its cells comes in a header
       if (!answer.ok) throw new Error();
       const url = URL.createObjectURL(await answer.blob());
+      if (e.dataset.src !== src) { URL.revokeObjectURL(url); return; }
       image.addEventListener("load", () => URL.revokeObjectURL(url), {once: true});
-      image.alt = "Where the critic sees a difference between crop and reconstruction";
       image.src = url;
-      caption.replaceChildren(make("span", "", "Feature residual"), make("span", "sum", `sum ${window.voorwerp.format(Number(answer.headers.get("X-Sum")))}`));
-    }).catch(() => image.dispatchEvent(new Event("error")));
-    return figure;
+      caption.replaceChildren(make("span", "", "Feature residual"), make("span", "sum", `sum ${format(Number(answer.headers.get("X-Sum")))}`));
+    }).catch(() => { if (e.dataset.src === src) image.dispatchEvent(new Event("error")); });
   };
+  const show_pictures = subject => {
+    pictures.hidden = !model.has_images;
+    if (pictures.hidden) return;
+    pictures.classList.toggle("four", model.reconstructs);
+    figures.crop.e.dataset.title = `Crop, ${subject.size} px`;
+    for (const name of ["reconstruction", "residual", "feature"]) figures[name].e.hidden = !model.reconstructs;
+    put("crop", `crops/${subject.row}`);
+    if (!model.reconstructs) return;
+    const of_run = `run=${encodeURIComponent(model.run_id)}`;
+    put("reconstruction", `reconstructions/${subject.row}?${of_run}`);
+    put("residual", `residuals/${subject.row}?${of_run}`);
+    put("feature", `feature-residuals/${subject.row}?${of_run}`);
+  };
+
+  // ------------------------------------------------------------------------------------------------------- scores
+  // rounded down: 100 would be above all of them; near the ends with as many digits as tell it from 0 and 100
+  const percentile = (below, of) => {
+    const p = 100 * below / of, apart = Math.min(p || 100, 100 - p);
+    const scale = 10 ** (apart >= 0.1 ? 1 : Math.min(5, 1 + Math.ceil(-Math.log10(apart))));
+    return (Math.floor(p * scale + 1e-6) / scale).toFixed(Math.log10(scale));
+  };
+  const standing = (below, of) => `percentile ${percentile(below, of)} · above ${below.toLocaleString("en")} of ${of.toLocaleString("en")}`;
+  const mixed_by = (lambda, mode) => `λ ${lambda}${mode === "raw" ? "" : `, ${mode}`}`;
 
   const scores_of = subject => {
     const table = make("div", "scores");
     for (const s of subject.scores) {
       const line = make("div", "score");
-      line.append(make("span", "name", s.mixed ? `${s.title} (λ ${model.lambda_}${model.lambda_mode === "raw" ? "" : `, ${model.lambda_mode}`})` : s.title));
-      line.append(make("span", "value", s.value === null ? "missing" : window.voorwerp.format(s.value)));
+      line.append(make("span", "name", s.mixed ? `${s.title} (${mixed_by(model.lambda_, model.lambda_mode)})` : s.title));
+      line.append(make("span", "value", s.value === null ? "missing" : format(s.value)));
       const track = make("span", "track"), fill = make("i");
       fill.style.width = s.of && s.value !== null ? `${100 * s.below / s.of}%` : "0";
       track.append(fill);
-      line.append(track, make("span", "quiet", s.value === null ? "" : `above ${s.below.toLocaleString("en")} of ${s.of.toLocaleString("en")}`));
+      line.append(track, make("span", "quiet", s.value === null ? "" : standing(s.below, s.of)));
       table.append(line);
     }
     if (subject.rank) {
-      const {mean, spread, of, n_runs, is_fragile} = subject.rank, whole = v => Math.round(v).toLocaleString("en");
+      const {mean, spread, of, n_runs, settings, is_fragile} = subject.rank;
       const line = make("div", "rank", `rank ${whole(mean)} ± ${whole(spread)} of ${whole(of)} over ${n_runs} runs`);
       if (is_fragile) {
         const word = make("b", "", " · fragile");
         word.title = "In the top 1 % of some of the runs and not of all";
         line.append(word);
       }
-      table.prepend(line);
+      const told = make("div", "quiet settings", `1 is the most anomalous. Each run as it was scored${settings.length ? `: ${settings.slice(0, 4).join("; ")}${settings.length > 4 ? ` and ${settings.length - 4} more` : ""}` : ""}; the slider of λ does not matter here`);
+      table.prepend(line, told);
     }
     const {knn_percentile} = subject.place;
     if (knn_percentile !== null) {
@@ -100,7 +210,7 @@ export function render({model, el}) {
     const seen = {train: "The model was trained on this subject", validation: "Held out for validation", unseen: "Not seen in training"}[subject.split] ?? subject.split;
     const quality = subject.quality && subject.quality !== "ok" ? subject.quality : "";
     if (seen || quality) table.append(make("div", "quiet", [seen, quality].filter(Boolean).join(" · ")));
-    return table;
+    return table.childElementCount ? [table] : [];
   };
 
   const sky_of = subject => {
@@ -113,10 +223,7 @@ export function render({model, el}) {
       Object.assign(a, {href: url, target: "_blank", rel: "noopener noreferrer"});
       links.append(a);
     }
-    const point = make("button", "", "SAMP");
-    point.type = "button";
-    point.title = "Point Aladin, TOPCAT or DS9 on this machine here";
-    point.addEventListener("click", () => model.send_msg({point: true}));
+    const point = button("SAMP", "Point Aladin, TOPCAT or DS9 on this machine here", () => model.send_msg({point: true}));
     if (model.has_samp) links.append(point);
     sky.append(links, make("div", "quiet said"));
     return sky;
@@ -131,6 +238,242 @@ export function render({model, el}) {
     return parts;
   };
 
+  // ---------------------------------------------------------------------------------------------------- decisions
+  // asked of the server with a UUID of its own; on screen it is kept when the answer says so
+  const uuid = () => {
+    const b = crypto.getRandomValues(new Uint8Array(16));
+    b[6] = b[6] & 15 | 64;
+    b[8] = b[8] & 63 | 128;
+    const hex = [...b].map(v => v.toString(16).padStart(2, "0")).join("");
+    return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
+  };
+  const waiting = new Map();  // UUID → what to do with the answer
+  const UNDO_MS = 10_000;
+  const status_line = () => {
+    const line = make("div", "decided quiet"), words = make("span"), undo = button("Undo", "Take it back", () => {}, "word");
+    line.setAttribute("role", "status");
+    line.append(words, undo);
+    undo.hidden = true;
+    let timer = 0, back = null;
+    undo.addEventListener("click", () => back?.());
+    return {
+      line,
+      say(text, {error = false, take_back = null} = {}) {
+        clearTimeout(timer);
+        words.textContent = text;
+        line.classList.toggle("warm", error);
+        back = take_back;
+        undo.hidden = !take_back;
+        if (text && !error) timer = setTimeout(() => this.say(""), UNDO_MS);
+      },
+    };
+  };
+  const decide = (told, status, then = () => {}) => {
+    const id = uuid(), row = told.row;
+    status.say("…");
+    waiting.set(id, answer => {
+      if (answer.error) status.say(answer.error, {error: true});
+      else {
+        const again = told.decide === "undo" ? null : () => decide({decide: "undo", entry: answer.undo, row}, status);
+        status.say(answer.said, {take_back: again});
+      }
+      then(!answer.error);
+    });
+    model.send_msg({...told, id});
+  };
+  const answered = () => {
+    const answer = model.decided, act = waiting.get(answer.id);
+    waiting.delete(answer.id);
+    act?.(answer);
+    ask_history();
+  };
+
+  // --------------------------------------------------------------------------------------------------------- tags
+  const chips = make("div", "chips"), known = make("datalist"), tag_box = make("input"), tag_status = status_line();
+  known.id = "voorwerp-known-tags";
+  Object.assign(tag_box, {type: "text", maxLength: 60, placeholder: "add a tag", title: "A word or a short phrase; Enter keeps it (T)", autocomplete: "off", spellcheck: false});
+  tag_box.setAttribute("list", known.id);
+  tag_box.setAttribute("aria-label", "Add a tag");
+  tags.append(chips, known, tag_status.line);
+  chips.append(tag_box);
+  tag_box.addEventListener("keydown", e => {
+    if (e.key === "Escape") { tag_box.value = ""; tag_box.blur(); }
+    if (e.key !== "Enter" || e.isComposing || !tag_box.value.trim()) return;
+    e.preventDefault();
+    const typed = tag_box.value;
+    decide({decide: "tag", tag: typed, row: model.own.row}, tag_status, ok => { if (ok && tag_box.value === typed) tag_box.value = ""; });
+  });
+  const show_tags = () => {
+    const own = model.own;
+    for (const chip of [...chips.querySelectorAll(".chip")]) chip.remove();
+    for (const {tag, at, who} of own.tags ?? []) {
+      const chip = make("span", "chip"), n = own.known?.[tag];
+      const all = button(tag, `Select what has the tag “${tag}”${n ? `: ${n.toLocaleString("en")}` : ""}`, () => { found_status.say("Looking …"); model.send_msg({tagged: tag}); }, "name");
+      all.title = `${all.title} (given by ${who}, ${when(at)} UTC)`;
+      chip.append(all, button("×", `Remove the tag “${tag}”`, () => decide({decide: "untag", tag, row: own.row}, tag_status)));
+      tag_box.before(chip);
+    }
+    const has = new Set((own.tags ?? []).map(t => t.tag));
+    known.replaceChildren(...Object.entries(own.known ?? {}).filter(([tag]) => !has.has(tag)).map(([tag, n]) => new Option(n === 1 ? "1 subject" : `${n.toLocaleString("en")} subjects`, tag)));
+  };
+
+  // -------------------------------------------------------------------------------------------------------- notes
+  const list = make("div", "list"), note_box = make("textarea"), note_status = status_line(), keep = button("Keep", "Keep the note (Ctrl+Enter)", () => keep_note(), "keep");
+  const under = make("div", "under");
+  Object.assign(note_box, {rows: 2, maxLength: 4000, placeholder: "Write a note", title: "Ctrl+Enter keeps it, Esc leaves (N)"});
+  note_box.setAttribute("aria-label", "Note");
+  under.append(note_status.line, keep);
+  notes.body.append(list, note_box, under);
+  const drafts = new Map();  // row → {text, note}: what is typed belongs to the subject it was typed for
+  let typed_for = null;
+  const draft = () => {
+    if (typed_for === model.own.row) return;
+    if (typed_for !== null) note_box.value.trim() ? drafts.set(typed_for, {text: note_box.value, note: editing}) : drafts.delete(typed_for);
+    typed_for = model.own.row ?? null;
+    const mine = drafts.get(typed_for);
+    edit(mine?.note ?? null, mine?.text ?? "");
+    note_status.say("");
+    tag_status.say("");
+  };
+  let editing = null;
+  const edit = (note, text) => {
+    editing = note;
+    note_box.value = text;
+    keep.textContent = note === null ? "Keep" : "Keep the change";
+    fit();
+  };
+  const fit = () => {
+    note_box.style.height = "auto";
+    note_box.style.height = `${Math.min(note_box.scrollHeight + 2, 260)}px`;
+    keep.disabled = !note_box.value.trim();
+  };
+  const keep_note = () => {
+    const text = note_box.value, row = typed_for, note = editing;
+    if (!text.trim()) return;
+    const told = note === null ? {decide: "note", text, row} : {decide: "edit", note, text, row};
+    decide(told, note_status, ok => {
+      if (!ok) return;
+      drafts.delete(row);
+      if (typed_for === row && note_box.value === text) edit(null, "");
+    });
+  };
+  note_box.addEventListener("input", fit);
+  note_box.addEventListener("keydown", e => {
+    if (e.key === "Escape") { if (editing !== null) edit(null, ""); note_box.blur(); }
+    if (e.key === "Enter" && (e.ctrlKey || e.metaKey)) { e.preventDefault(); keep_note(); }
+  });
+  const show_notes = () => {
+    const {notes: there = [], row} = model.own;
+    list.replaceChildren(...there.map(n => {
+      const e = make("div", "note"), line = make("div", "quiet line");
+      line.append(make("span", "", `${n.who} · ${when(n.at)} UTC${n.is_edited ? " · edited" : ""}`));
+      line.append(
+        button("Edit", "Edit this note", () => { edit(n.id, n.text); note_box.focus(); }, "word"),
+        button("Delete", "Delete this note", () => decide({decide: "delete", note: n.id, row}, note_status), "word"));
+      e.append(make("div", "text", n.text), line);
+      return e;
+    }));
+    notes.count.textContent = there.length || "";
+  };
+  const show_own = () => {
+    if ((model.own.row ?? null) !== (model.row ?? null)) return;
+    draft();
+    show_tags();
+    show_notes();
+  };
+
+  // ------------------------------------------------------------------------------------------------------ nearest
+  const by = make("select"), how_many = make("select"), strip = make("div"), near_note = make("p", "quiet none"), found_status = status_line();
+  by.setAttribute("aria-label", "Nearest by");
+  by.title = "Nearest by";
+  how_many.setAttribute("aria-label", "How many of the nearest");
+  for (const n of [12, 50, 200, 1000]) how_many.append(new Option(n.toLocaleString("en"), n));
+  how_many.value = 50;
+  const take = make("div", "take"), choose = button("Select the", "Put the nearest into the selection, as Replace, Add, Subtract or Intersect say", () => {
+    found_status.say("Looking …");
+    model.send_msg({nearest: by.value, k: Number(how_many.value), row: model.row});
+  });
+  take.append(choose, how_many, make("span", "", "nearest"));
+  near.body.append(by, strip, near_note, take, found_status.line);
+  const offer = () => {
+    const before = by.value || "latent";
+    by.replaceChildren(new Option("by latent vector", "latent"), ...Object.entries(model.axes).map(([reference, title]) => new Option(`by ${title}`, reference)));
+    by.value = before === "latent" || before in model.axes ? before : "latent";
+  };
+  const tiles = [];
+  const show_near = (found, words) => {
+    strip.className = model.has_images ? "neighbours" : "neighbours named";
+    while (tiles.length < found.length) {
+      const tile = make("button", "tile");
+      tile.type = "button";
+      if (model.has_images) tile.append(new Image());
+      tile.addEventListener("click", () => { model.row = Number(tile.dataset.row); });
+      tiles.push(tile);
+    }
+    strip.replaceChildren(...tiles.slice(0, found.length));
+    found.forEach((n, i) => {
+      const tile = tiles[i];
+      tile.dataset.row = n.row;
+      tile.title = `${n.source_id} · ${words(n)}`;
+      if (model.has_images) {
+        tile.firstChild.alt = n.source_id;
+        if (!tile.firstChild.src.endsWith(`/thumbnails/${n.row}`)) tile.firstChild.src = `thumbnails/${n.row}`;
+      } else tile.textContent = n.source_id;
+    });
+    choose.disabled = !found.length;
+  };
+  const list_near = () => {
+    if (!shown) return;
+    near_note.textContent = "";
+    if (by.value === "latent") {
+      show_near(shown.neighbours, n => `distance ${format(n.distance)}`);
+      if (!shown.neighbours.length) near_note.textContent = "These scores have no latent vector of this subject: choose a column.";
+      return;
+    }
+    near_note.textContent = "Looking …";
+    model.send_msg({alike: by.value, row: shown.row});
+  };
+  const show_alike = () => {
+    const answer = model.alike;
+    if (answer.row !== shown?.row || answer.by !== by.value) return;
+    show_near(answer.near, n => `${model.axes[answer.by] ?? answer.by} ${format(n.value)}`);
+    near_note.textContent = answer.error ?? (answer.near.length ? "" : "This subject has no value there.");
+  };
+  by.addEventListener("change", list_near);
+
+  // ------------------------------------------------------------------------------------------------------ history
+  const events = make("ol", "events");
+  history.body.append(events);
+  let asking = 0;
+  const ask_history = () => {
+    clearTimeout(asking);
+    asking = setTimeout(() => { if (has_row()) model.send_msg({history: model.row}); }, 300);
+  };
+  const show_history = () => {
+    if (model.history.row !== model.row) return;
+    const told = model.history.events;
+    history.count.textContent = told.length || "";
+    events.replaceChildren(...told.map(event => {
+      const e = make("li", event.is_undone ? "undone" : ""), s = event.standing;
+      e.append(make("span", "quiet", event.who ? `${when(event.at)} · ${event.who}` : when(event.at)));
+      e.append(make("span", "what", event.kind === "score" ? `${event.what} ${format(s.value)} · ${standing(s.below, s.of)}` : event.what));
+      if (event.kind === "score") e.append(make("span", "quiet", s.lambda === null ? s.run_id : `${s.run_id} · ${mixed_by(s.lambda, s.lambda_mode)}`));
+      return e;
+    }));
+  };
+
+  // ------------------------------------------------------------------------------------------------------ columns
+  const show_columns = subject => {
+    columns.hidden = !subject.columns.length;
+    const cells = make("dl", "columns");
+    for (const c of subject.columns) {
+      const value = make("dd", "", c.kind === "number" && !/^-?\d+$/.test(c.value) ? String(Number(Number(c.value).toPrecision(8))) : c.value);
+      value.title = c.value;
+      cells.append(make("dt", "", c.unit ? `${c.name} (${c.unit})` : c.name), value);
+    }
+    columns.body.replaceChildren(cells);
+  };
+
   const nothing = text => {
     hint.textContent = text;
     hint.hidden = false;
@@ -140,8 +483,9 @@ export function render({model, el}) {
 
   const draw = async () => {
     const mine = ++latest;
-    if (model.row === null || model.row === undefined) { nothing(model.hint); return; }
-    const query = new URLSearchParams({run: model.run_id, lambda: model.lambda_, lambda_mode: model.lambda_mode, map: model.map_id}), of_run = `run=${encodeURIComponent(model.run_id)}`;
+    if (!has_row()) { nothing(model.hint); return; }
+    walked();
+    const query = new URLSearchParams({run: model.run_id, lambda: model.lambda_, lambda_mode: model.lambda_mode, map: model.map_id});
     let subject;
     try {
       if (model.has_images) viewer.show(model.row, "Original image of the subject");
@@ -156,68 +500,54 @@ export function render({model, el}) {
     hint.hidden = true;
     head.hidden = rest.hidden = false;
     home.hidden = !model.has_images;
-    head.replaceChildren(...heading(subject));
     shown = subject;
+    head.replaceChildren(...heading(subject), trail_line);
     if (dialog.open) tell();
-    const parts = [];
-    if (model.has_images) {
-      viewer.show(model.row, `Original image of ${subject.source_id}`);
-      const pictures = make("div", model.reconstructs ? "pictures four" : "pictures");
-      pictures.append(picture(`crops/${model.row}`, `Crop, ${subject.size} px`, "Crop that the network sees"));
-      if (model.reconstructs) {
-        pictures.append(
-          picture(`reconstructions/${model.row}?${of_run}`, "Reconstruction", "What the model makes of it"),
-          picture(`residuals/${model.row}?${of_run}`, "Residual", "Absolute difference of crop and reconstruction"),
-          feature_map(`feature-residuals/${model.row}?${of_run}`));
-      }
-      parts.push(pictures);
-    }
-    if (subject.sky) parts.push(sky_of(subject));
-    if (subject.scores.length || subject.place.knn_percentile !== null) parts.push(scores_of(subject));
-    if (subject.neighbours.length) {
-      parts.push(make("h3", "", "Nearest in latent space"));
-      const strip = make("div", model.has_images ? "neighbours" : "neighbours named");
-      for (const n of subject.neighbours) {
-        const button = make("button", "tile");
-        button.type = "button";
-        button.title = `${n.source_id} · distance ${window.voorwerp.format(n.distance)}`;
-        if (model.has_images) {
-          const image = new Image();
-          image.alt = n.source_id;
-          image.src = `thumbnails/${n.row}`;
-          button.append(image);
-        } else button.append(n.source_id);
-        button.addEventListener("click", () => { model.row = n.row; });
-        strip.append(button);
-      }
-      parts.push(strip);
-    }
-    if (subject.columns.length) {
-      parts.push(make("h3", "", "Columns"));
-      const list = make("dl", "columns");
-      for (const c of subject.columns) {
-        const value = make("dd", "", c.kind === "number" && !/^-?\d+$/.test(c.value) ? String(Number(Number(c.value).toPrecision(8))) : c.value);
-        value.title = c.value;
-        list.append(make("dt", "", c.unit ? `${c.name} (${c.unit})` : c.name), value);
-      }
-      parts.push(list);
-    }
-    rest.replaceChildren(...parts);
+    if (model.has_images) viewer.show(model.row, `Original image of ${subject.source_id}`);
+    show_pictures(subject);
+    sky.replaceChildren(...subject.sky ? [sky_of(subject)] : []);
+    const said = scores_of(subject);
+    scores.hidden = !said.length;
+    scores.body.replaceChildren(...said);
+    list_near();
+    show_columns(subject);
+    show_own();
+    ask_history();
   };
 
-  const key = e => {
-    if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return;
-    if (e.composedPath().some(x => /^(input|textarea|select)$/i.test(x.tagName ?? "") && x.type !== "range" || x.isContentEditable || x.classList?.contains("MuiPopover-root"))) return;
-    const act = {z: enlarge, i: () => viewer.toggle("invert"), o: () => viewer.toggle("outline")}[e.key.toLowerCase()];
-    if (act && model.has_images) { e.preventDefault(); act(); }
-  };
-  window.addEventListener("keydown", key);
+  // --------------------------------------------------------------------------------------------------------- keys
+  const key = (id, title, letter, run, when_so = () => true, dialog = false) => forget.push(commands.add({id, title, group: "Subject", key: letter, run, dialog, when: () => has_row() && when_so()}));
+  const to = (part, box) => { part.open = true; box.focus(); box.scrollIntoView({block: "nearest"}); };
+  const pictured = () => model.has_images;
+  key("subject-enlarge", "Enlarge the picture", "z", enlarge, pictured, true);
+  key("subject-invert", "Invert the picture", "i", () => viewer.toggle("invert"), pictured, true);
+  key("subject-outline", "Outline what the network sees", "o", () => viewer.toggle("outline"), pictured, true);
+  key("subject-tag", "Tag the subject", "t", () => to(tags, tag_box));
+  key("subject-note", "Write a note on the subject", "n", () => to(notes, note_box));
+  key("subject-before", "The subject before", undefined, () => back.click(), () => trail.past.length > 0);
+  key("subject-after", "The subject after it", undefined, () => forth.click(), () => trail.next.length > 0);
+  key("subject-link", "Copy a link to this view and subject", undefined, copy_link, () => shown !== null);
+  key("subject-id", "Copy the subject’s id", undefined, copy_id, () => shown !== null);
+  key("subject-near", "Select the nearest", undefined, () => choose.click(), () => !choose.disabled);
+
   const asked = () => enlarge();
   window.addEventListener("voorwerp-enlarge", asked);
-  let waiting = 0;
+  let pause = 0;
   model.on(["row", "run_id", "map_id", "lambda_mode", "reconstructs", "hint", "read"], draw);
   model.on("answered", () => { for (const said of el.querySelectorAll(".said")) said.textContent = model.said; });
-  model.on("lambda_", () => { clearTimeout(waiting); waiting = setTimeout(draw, 120); });
-  model.on("remove", () => { window.removeEventListener("keydown", key); window.removeEventListener("voorwerp-enlarge", asked); viewer.remove(); });
+  model.on("lambda_", () => { clearTimeout(pause); pause = setTimeout(draw, 120); });
+  model.on("axes", () => { offer(); list_near(); });
+  model.on("own", show_own);
+  model.on("decided", answered);
+  model.on("alike", show_alike);
+  model.on("found", () => found_status.say(model.found.said));
+  model.on("history", show_history);
+  model.on("remove", () => {
+    for (const gone of forget) gone();
+    clearTimeout(asking);
+    window.removeEventListener("voorwerp-enlarge", asked);
+    viewer.remove();
+  });
+  offer();
   draw();
 }

@@ -329,6 +329,10 @@ class Explore:
             return self._cloud(plane.map_id).turned(*plane.turn, MOVING)
         return self._indices.get((self.survey.generation, plane), make)
 
+    def at(self, plane: Plane, rows: np.ndarray) -> np.ndarray:
+        """Where rows stand in a plane, float32 (m, 2); of a 3-D view before it is turned, (m, 3). NaN: nowhere."""
+        return self.index(plane).at(rows) if plane.turn is None else self._cloud(plane.map_id).at(rows)
+
     def _placing(self, map_id: str) -> Mapping[str, np.ndarray]:
         """A map's own columns; {} for no map and for one that cannot be read: its frame says why."""
         try:
@@ -493,6 +497,34 @@ class Explore:
 
         return self._values.get(("neighbours", run_id, row, k), make) if run_id else []
 
+    def alike(
+        self,
+        reference: str,
+        row: int,
+        k: int = 12,
+        run_id: str = "",
+        lambda_: float = 0.2,
+        mode: Mode = "raw",
+        map_id: str = "",
+    ) -> list[tuple[int, float]]:
+        """The k others whose value of a numeric column is nearest: (row, value), nearest first, equally near by row.
+
+        [] where the subject has no value.
+
+        Raises
+        ------
+        UsageError
+            As `values`.
+        """
+        values = np.asarray(self.values(reference, run_id, lambda_, mode, map_id), np.float64)
+        apart = np.abs(values - values[row])
+        apart[row] = np.nan
+        near = np.flatnonzero(np.isfinite(apart))
+        if k < len(near):
+            near = near[apart[near] <= np.partition(apart[near], k - 1)[k - 1]]
+        near = near[np.argsort(apart[near], kind="stable")[:k]]
+        return [(int(i), float(values[i])) for i in near]
+
     def standing(self, reference: str, row: int, run_id: str, lambda_: float, mode: Mode = "raw") -> dict[str, Any]:
         """A score of one subject and where it stands: value, and k of n scored subjects that are below it."""
 
@@ -528,8 +560,8 @@ class Explore:
     def rank(self, row: int, run_id: str) -> dict[str, Any] | None:
         """Where a subject stands in several runs at once; None for a run that does not combine any.
 
-        Mean rank (1 is the most anomalous) and its standard deviation over the runs, in ranks; how many runs; whether
-        it is in the top 1 % of some of them and not of all.
+        Mean rank (1 is the most anomalous) and its standard deviation over the runs, in ranks; how many runs, and their
+        settings, λ among them; whether it is in the top 1 % of some of them and not of all.
         """
         if not self._is_ranks(run_id):
             return None
@@ -544,6 +576,7 @@ class Explore:
             "spread": spread / 100 * n,
             "of": n,
             "n_runs": results["n_runs"],
+            "settings": sorted({run["setting"] for run in results.get("runs", ())}),
             "is_fragile": fragile == 1,
         }
 

@@ -123,14 +123,20 @@ class SubjectCard(JSComponent):
     has_samp = param.Boolean(True, doc="Whether other programs on this machine may be pointed here.")
     said = param.String("", doc="What became of pointing other programs here.")
     answered = param.Integer(0, doc="Counts what was said.")
-    asked: Callable[[], Coroutine[Any, Any, None]] | None = None
+    axes = param.Dict({}, doc="Columns that others may be alike in: reference → what a person reads.")
+    own = param.Dict({}, doc="Tags and notes of the row, and every known tag with its count.")
+    decided = param.Dict({}, doc="What became of a decision, by its UUID: it is on the disk, or why it is not.")
+    alike = param.Dict({}, doc="Those alike in a column, and which column and row that is.")
+    found = param.Dict({}, doc="What became of selecting: counts its answers.")
+    history = param.Dict({}, doc="Everything that became of a row.")
+    asked: Callable[[dict[str, Any]], Coroutine[Any, Any, None]] | None = None
 
     _esm = ASSETS / "subject.js"
-    _stylesheets: ClassVar[list[str]] = [CSS]
+    _stylesheets: ClassVar[list[str]] = [CSS, (ASSETS / "subject.css").read_text()]
 
     def _handle_msg(self, msg: Any) -> None:
-        if self.asked is not None and msg == {"point": True}:
-            pn.state.execute(self.asked)
+        if self.asked is not None and isinstance(msg, dict):
+            pn.state.execute(partial(self.asked, msg))
 
 
 class Panes(JSComponent):

@@ -128,6 +128,17 @@ def test_neighbours_are_the_nearest_latent_vectors(explore: Explore, run_id: str
     assert [row for row, _ in explore.neighbours(int(rows[5]), run_id)] == expected
 
 
+def test_those_alike_in_a_column_are_the_nearest_values(explore: Explore, run_id: str):
+    for reference, row in (("subjects.magnitude", 7), ("scores.image_score", 11), ("subjects.saturated_fraction", 5)):
+        values = explore.values(reference, run_id).astype(float)
+        slow = sorted((abs(values[i] - values[row]), i) for i in range(200) if i != row and np.isfinite(values[i]))
+        for k in (1, 12, 500):
+            assert explore.alike(reference, row, k, run_id) == [(i, values[i]) for _, i in slow[:k]]
+    assert explore.alike("subjects.magnitude", 3, 12, run_id) == []  # it has none
+    with pytest.raises(UsageError, match='did you mean "magnitude"'):
+        explore.alike("subjects.magnitud", 7, 12, run_id)
+
+
 def test_a_subject_in_full_has_exact_ids_as_text(explore: Explore, run_id: str):
     row = explore.survey.row_of_source(str(FIRST_ID))
     assert row is not None
