@@ -36,6 +36,7 @@ for command in (
     tables.import_run,
     exporting.find,
     exporting.export,
+    exporting.figure,
     serving.serve,
     serving.demo,
 ):

@@ -1,5 +1,6 @@
-"""``voorwerp export`` and ``find``: subjects as a file, and where a subject is."""
+"""``voorwerp export``, ``figure`` and ``find``: subjects as a file, what a paper shows of them, and where one is."""
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,10 +13,16 @@ if TYPE_CHECKING:
     import numpy as np
 
     from explorer.services.explore import Explore
+    from explorer.services.figures import Form
+    from explorer.state import Selection
     from models.artifacts import Run
     from models.mixing import Mode
 
 SURVEY = click.Path(path_type=Path)
+# `explorer.state` has these too, and takes a while to import.
+NORMS = ("percentile", "equalised", "linear", "log")
+PALETTES = ("auto", "viridis", "inferno", "cividis", "magma")
+FIGURES: "dict[str, Form]" = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 #: Suffix → name of the format in `explorer.services.export.EXPORTS`.
 SUFFIXES = {
     ".csv": "csv",
@@ -28,6 +35,15 @@ SUFFIXES = {
 }
 
 
+LAMBDA = click.option(
+    "--lambda", "lambda_", type=click.FloatRange(0, 1), help="λ of the anomaly score.  [default: the run's]"
+)
+LAMBDA_MODE = click.option(
+    "--lambda-mode",
+    "mode",
+    type=click.Choice(("raw", "standardised")),
+    help="λ mixes the raw sums, or the scores standardised by median and MAD.  [default: the run's]",
+)
 WHERE = click.option(
     "--where",
     metavar="FILTER",
@@ -42,13 +58,8 @@ WHERE = click.option(
 @WHERE
 @click.option("--run", "run_id", metavar="RUN", help="Whose scores come along.  [default: as the app]")
 @click.option("--map", "map_id", metavar="MAP", help="Whose coordinates come along.  [default: as the app]")
-@click.option("--lambda", "lambda_", type=click.FloatRange(0, 1), help="λ of the anomaly score.  [default: the run's]")
-@click.option(
-    "--lambda-mode",
-    "mode",
-    type=click.Choice(("raw", "standardised")),
-    help="λ mixes the raw sums, or the scores standardised by median and MAD.  [default: the run's]",
-)
+@LAMBDA
+@LAMBDA_MODE
 def export(
     survey: Path,
     file: Path,
@@ -66,27 +77,16 @@ def export(
     form = SUFFIXES.get(file.suffix.lower())
     if form is None:
         raise UsageError(f"{file} has none of the suffixes {', '.join(SUFFIXES)}, which say the format")
-    folder = file.absolute().parent
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder} to write {file.name} in; make it, or name another")
-    from explorer.ledger import Ledger
+    _check_folder(file)
     from explorer.services.explore import Explore
     from explorer.services.export import EXPORTS, n_placed, selection_table
-    from explorer.state import Selection
     from explorer.survey import Survey, counted
     from models.artifacts import write_bytes
 
     opened = Survey.open(survey)
-    explore, info = Explore(opened), opened.info
+    explore = Explore(opened)
     run_id, map_id, lambda_, mode = _as_the_app(explore, run_id, map_id, lambda_, mode)
-    selected = None
-    if selection is not None:
-        with Ledger(opened.path, info.survey_id) as ledger:
-            members = ledger.selection(selection, opened.subject_ids).subject_ids
-        selected = Selection.of_rows(opened.rows_of(members), opened.n)
-    if where is not None:
-        kept = Selection.of_rows(_where(explore, where, run_id, map_id, lambda_, mode)[0], opened.n)
-        selected = kept if selected is None else selected & kept
+    selected, _ = _selected(explore, selection, where, run_id, map_id, lambda_, mode)
     table = selection_table(explore, selected, run_id, map_id, lambda_, mode)
     n = table.num_rows if form != "regions" else n_placed(table)
     if not n and table.num_rows:
@@ -101,6 +101,12 @@ def export(
     opened.close()
 
 
+def _check_folder(file: Path) -> None:
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder} to write {file.name} in; make it, or name another")
+
+
 def _as_the_app(
     explore: "Explore", run_id: str | None, map_id: str | None, lambda_: float | None, mode: "Mode | None"
 ) -> "tuple[str, str, float, Mode]":
@@ -113,6 +119,33 @@ def _as_the_app(
     run_id = _chosen("run", run_id, explore.runs(), info.default_run, of_map)
     own_lambda, own_mode = mixed_with(explore.runs()[run_id].config if run_id else {})
     return run_id, map_id, own_lambda if lambda_ is None else lambda_, mode or own_mode
+
+
+def _selected(
+    explore: "Explore",
+    name: str | None,
+    where: str | None,
+    run_id: str,
+    map_id: str,
+    lambda_: float,
+    mode: "Mode",
+) -> "tuple[Selection | None, str]":
+    """The subjects of a kept selection for which a filter holds, and how they were chosen; None for all."""
+    from explorer.ledger import Ledger
+    from explorer.state import Selection
+
+    survey, selected, how = explore.survey, None, []
+    if name is not None:
+        with Ledger(survey.path, survey.info.survey_id) as ledger:
+            members = ledger.selection(name, survey.subject_ids).subject_ids
+        selected = Selection.of_rows(survey.rows_of(members), survey.n)
+        how.append(f'kept as "{name}"')
+    if where is not None:
+        rows, condition = _where(explore, where, run_id, map_id, lambda_, mode)
+        kept = Selection.of_rows(rows, survey.n)
+        selected = kept if selected is None else selected & kept
+        how.append(condition)
+    return selected, ", ".join(how)
 
 
 def _where(
@@ -138,6 +171,103 @@ def _chosen(kind: str, asked: str | None, there: "dict[str, Run]", *defaults: st
     if asked is not None and asked not in there:
         raise UsageError(f'there is no finished {kind} "{asked}"; there are: {", ".join(there) or "none"}')
     return next((name for name in (asked, *defaults, *there) if name in there), "")
+
+
+@click.command()
+@click.argument("survey", type=SURVEY)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--kind", type=click.Choice(("map", "histograms", "sheet")), default="map", show_default=True)
+@click.option(
+    "--width", type=click.Choice(("single", "double")), default="double", help="88 or 180 mm.  [default: double]"
+)
+@click.option("--color", metavar="COLUMN", help="What the map is colored by: count, scores.NAME, subjects.NAME.")
+@click.option(
+    "--column", "columns", metavar="COLUMN", multiple=True, help="Of a histogram; may be given several times."
+)
+@click.option("--x", metavar="COLUMN", help="Horizontal axis.  [default: the map's]")
+@click.option("--y", metavar="COLUMN", help="Vertical axis.  [default: the map's]")
+@click.option("--view", metavar="X0,X1,Y0,Y1", help="Part of the map.  [default: all of it]")
+@click.option("--aggregate", type=click.Choice(("max", "mean")), default="max", help="Of a pixel.  [default: max]")
+@click.option("--norm", type=click.Choice(NORMS), default=NORMS[0], show_default=True, help="Scale of the colors.")
+@click.option("--palette", type=click.Choice(PALETTES), default=PALETTES[0], show_default=True)
+@click.option("--contours", is_flag=True, help="Draw lines of equal density.")
+@click.option("--selection", metavar="NAME", help="The subjects of this selection are selected.")
+@WHERE
+@click.option("--run", "run_id", metavar="RUN", help="Whose scores are shown.  [default: as the app]")
+@click.option("--map", "map_id", metavar="MAP", help="The map.  [default: as the app]")
+@LAMBDA
+@LAMBDA_MODE
+@click.option("--no-caption", is_flag=True, help="Leave caption and provenance to the file's metadata.")
+def figure(
+    survey: Path,
+    file: Path,
+    kind: Literal["map", "histograms", "sheet"],
+    width: Literal["single", "double"],
+    color: str | None,
+    columns: tuple[str, ...],
+    x: str | None,
+    y: str | None,
+    view: str | None,
+    aggregate: Literal["max", "mean"],
+    norm: Literal["percentile", "equalised", "linear", "log"],
+    palette: str,
+    contours: bool,
+    selection: str | None,
+    where: str | None,
+    run_id: str | None,
+    map_id: str | None,
+    lambda_: float | None,
+    mode: Literal["raw", "standardised"] | None,
+    no_caption: bool,
+) -> None:
+    """Draw a figure for a paper into FILE: the map of SURVEY, histograms, or the selected subjects' pictures.
+
+    The suffix says the format: .png (300 dpi), .svg, .pdf. What the figure shows, and where that came from, stands
+    below it and in the file's metadata.
+    """
+    from models.artifacts import write_bytes
+
+    form = FIGURES.get(file.suffix.lower())
+    if form is None:
+        raise UsageError(f"{file} has none of the suffixes {', '.join(FIGURES)}, which say the format")
+    _check_folder(file)
+    box = _view(view) if view is not None else None
+    from explorer.services.explore import Color, Explore, Plane
+    from explorer.services.figures import Screen
+    from explorer.services.figures import figure as drawn
+    from explorer.state import COMPONENTS
+    from explorer.survey import Survey
+
+    opened = Survey.open(survey)
+    explore = Explore(opened)
+    run_id, map_id, lambda_, mode = _as_the_app(explore, run_id, map_id, lambda_, mode)
+    selected, how = _selected(explore, selection, where, run_id, map_id, lambda_, mode)
+    told = run_id, lambda_, mode
+    screen = Screen(
+        plane=Plane(map_id, x or COMPONENTS[0], y or COMPONENTS[1], *told),
+        color=Color(color or explore.default_color(run_id), run_id, lambda_, aggregate, norm, mode),
+        map_id=map_id,
+        view=box,
+        selection=selected,
+        selected_by=how,
+        palette=palette,
+        columns=columns,
+        contours=contours,
+    )
+    write_bytes(file, drawn(explore, kind, screen, form, width, with_caption=not no_caption))
+    click.echo(f"{file} written")
+    opened.close()
+
+
+def _view(text: str) -> tuple[float, float, float, float]:
+    """x0, x1, y0, y1 of a text."""
+    try:
+        x0, x1, y0, y1 = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f'"{text}" is no view; four numbers are needed, as in --view=-2,3,0,5') from None
+    if not (-math.inf < x0 < x1 < math.inf and -math.inf < y0 < y1 < math.inf):
+        raise UsageError(f'the view "{text}" is empty: X0 < X1 and Y0 < Y1 are needed')
+    return x0, x1, y0, y1
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # "-2.2" is no option

@@ -14,6 +14,7 @@ import json
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -198,10 +199,16 @@ def figure(
     UsageError
         Nothing to draw: no such column, a sheet without a selection or without images.
     """
+    return written(draw(explore, kind, screen, width, with_caption=with_caption, at=at), form)
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
     with _lock, mpl.rc_context(STYLE):  # type: ignore[arg-type]  # names of settings are literals there
-        return written(draw(explore, kind, screen, width, with_caption=with_caption, at=at), form)
+        yield
 
 
+@_styled()
 def draw(
     explore: Explore,
     kind: Kind,
@@ -242,6 +249,7 @@ def draw(
     return Drawn(page, title, caption, provenance, at)
 
 
+@_styled()
 def written(drawn: Drawn, form: Form) -> bytes:
     """The bytes of a figure; title, caption and provenance are in the file's metadata."""
     told = json.dumps(drawn.provenance, ensure_ascii=False)
@@ -757,6 +765,8 @@ class _Sheet:
         axes.set_axis_off()
         axes.set(xlim=(0, width), ylim=(height, 0))
         inner = self.side - 0.8
+        longest = max(_text_width(_shown(name), 4.6) for name in self.ids)
+        size = min(4.6, max(4.0, 4.6 * inner / longest))  # whole ids, if they can be read at all
         for i, (content, name) in enumerate(zip(self.explore.survey.thumbnails(self.rows), self.ids, strict=True)):
             row, column = divmod(i, self.across)
             x, y = column * self.side, row * (self.side + 2.6)
@@ -765,5 +775,7 @@ class _Sheet:
             scale = inner / max(h, w)
             left, top = x + (inner - w * scale) / 2, y + (inner - h * scale) / 2
             axes.imshow(picture, extent=(left, left + w * scale, top + h * scale, top), aspect="auto")
-            axes.text(x + inner / 2, y + inner + 1.9, _elided(name, inner, 4.6), size=4.6, ha="center", va="baseline")
+            axes.text(
+                x + inner / 2, y + inner + 1.9, _elided(name, inner + 0.01, size), size=size, ha="center", va="baseline"
+            )
         axes.set(xlim=(0, width), ylim=(height, 0))
