@@ -174,6 +174,10 @@ class Explore:
 
         A column of one value, or of none, tells nothing and is left out.
         """
+        key = ("colors", self.survey.generation, run_id, map_id)
+        return dict(self._titles.get(key, lambda: self._colors(run_id, map_id)))
+
+    def _colors(self, run_id: str, map_id: str) -> dict[str, str]:
         found = {"count": "Number of subjects", "share": "Selected share"}
         found |= {f"scores.{name}": title for name, title in self.score_titles(run_id).items()}
         columns = self.survey.columns()
@@ -241,7 +245,10 @@ class Explore:
     def is_category(self, reference: str) -> bool:
         """Whether a reference names a column of categories."""
         table, _, name = reference.partition(".")
-        return table == "subjects" and any(c.name == name and c.dtype == "category" for c in self.survey.columns())
+        if table != "subjects":
+            return False
+        key = ("categories", self.survey.generation)
+        return name in self._titles.get(key, lambda: {c.name for c in self.survey.columns() if c.dtype == "category"})
 
     def values(
         self, reference: str, run_id: str = "", lambda_: float = 0.2, mode: Mode = "raw", map_id: str = ""
@@ -289,6 +296,10 @@ class Explore:
     # ---------------------------------------------------------------------------------------------- the map
     def axes(self, run_id: str, map_id: str = "") -> dict[str, str]:
         """Every column that can be an axis: reference → what a person reads; the map's components first."""
+        key = ("axes", self.survey.generation, run_id, map_id)
+        return dict(self._titles.get(key, lambda: self._axes(run_id, map_id)))
+
+    def _axes(self, run_id: str, map_id: str) -> dict[str, str]:
         found = {}
         if map_id:
             with contextlib.suppress(VoorwerpError, ArtifactError):  # the frame says why a map cannot be read
