@@ -1,7 +1,9 @@
 // The picture of a subject as its source has it: every pixel, wider than the network's crop, from linear values where the
 // source has them. One component for the subject panel, the enlarged view and whatever else shows a subject.
 //
-//   const viewer = window.voorwerpViewer(root, {enlarge});   viewer.show(row);   viewer.root
+//   const viewer = window.voorwerpViewer(root, {enlarge, seen});   viewer.show(row);   viewer.root
+//
+// seen({zoom, center}) is called when a person zooms or drags a large one; viewer.see() shows the same of another.
 //
 // How a person looks (stretch, levels, bands, invert) is kept from subject to subject: pictures stay comparable.
 (() => {
@@ -126,7 +128,7 @@
   const angle = arcsec => arcsec >= 60 ? `${+(arcsec / 60).toPrecision(3)}′` : `${+arcsec.toPrecision(3)}″`;
   const round_below = x => { const p = 10 ** Math.floor(Math.log10(x)); return [5, 2, 1].find(m => m * p <= x) * p; };
 
-  window.voorwerpViewer = (root, {enlarge} = {}) => {
+  window.voorwerpViewer = (root, {enlarge, seen} = {}) => {
     let picture = null, wanted = null, zoom = 1, center = [0.5, 0.5], painted = "", failed = "";
     root.classList.add("viewer");
     const frame = make("div", "frame"), canvas = make("canvas"), box = make("div", "crop"), bar = make("div", "bar"), words = make("div", "words");
@@ -231,6 +233,7 @@
       center = center.map((c, i) => next === 1 ? 0.5 : c + at[i] / zoom - at[i] / next);
       zoom = next;
       place();
+      seen?.({zoom, center});
     }, {passive: false});
     let from = null;
     frame.addEventListener("pointerdown", e => { if (root.classList.contains("large") && zoom > 1) { from = [e.clientX, e.clientY, ...center]; frame.setPointerCapture(e.pointerId); } });
@@ -239,9 +242,10 @@
       const fit = Math.min(frame.clientWidth / picture.width, frame.clientHeight / picture.height) * zoom;
       center = [from[2] - (e.clientX - from[0]) / picture.width / fit, from[3] - (e.clientY - from[1]) / picture.height / fit];
       place();
+      seen?.({zoom, center});
     });
     for (const kind of ["pointerup", "pointercancel"]) frame.addEventListener(kind, () => { from = null; });
-    frame.addEventListener("dblclick", () => { if (root.classList.contains("large")) { zoom = 1; center = [0.5, 0.5]; place(); } else enlarge?.(); });
+    frame.addEventListener("dblclick", () => { if (root.classList.contains("large")) { zoom = 1; center = [0.5, 0.5]; place(); seen?.({zoom, center}); } else enlarge?.(); });
     const observer = new ResizeObserver(place);
     observer.observe(frame);
 
@@ -265,6 +269,7 @@
         center = [0.5, 0.5];
         refresh();
       },
+      see(view) { ({zoom, center} = view); place(); },
       toggle(name) { set({[name]: !look[name]}); },
       remove() { viewers.delete(viewer); observer.disconnect(); },
     };

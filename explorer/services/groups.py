@@ -86,7 +86,7 @@ class Groups:
         told = (run_id, round(lambda_, 4), mode, map_id)
 
         def make() -> Grouped:
-            rows = self.explore.ordered(selection_id, sort, run_id, lambda_, descending, mode)
+            rows = self.explore.ordered(selection_id, sort, run_id, lambda_, descending, mode, map_id)
             if not group:
                 return Grouped(rows, (Group("", 0, len(rows)),))
             codes, titles, note = self._codes(group, rows, descending, *told)
@@ -171,6 +171,12 @@ class Groups:
             "numbered by size: clusters are no classes"
         )
         return place[codes], note
+
+
+def place_of(rows: np.ndarray, row: int) -> int | None:
+    """Where a row stands in an order; None where it does not."""
+    at = np.flatnonzero(rows == row)
+    return int(at[0]) if len(at) else None
 
 
 def by_value(rows: np.ndarray, codes: np.ndarray, labels: list[str]) -> tuple[np.ndarray, list[str]]:

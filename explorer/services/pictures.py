@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import Literal
 
 import numpy as np
+import orjson
 
 from explorer.errors import UsageError
 from explorer.services.explore import Explore
@@ -26,15 +27,16 @@ def reconstructs(explore: Explore, run_id: str) -> bool:
     return run is not None and "train" in run.inputs
 
 
-def pack(rows: np.ndarray, contents: list[bytes]) -> bytes:
-    """uint32 n, uint32 row × n, uint32 length × n, then the contents in order."""
-    lengths = np.array([len(content) for content in contents], "<u4")
-    return struct.pack("<I", len(contents)) + np.asarray(rows, "<u4").tobytes() + lengths.tobytes() + b"".join(contents)
+def pack(survey: Survey, rows: np.ndarray, contents: list[bytes]) -> bytes:
+    """Pictures of rows in one answer, all integers little-endian.
 
-
-def originals(survey: Survey, rows: np.ndarray) -> list[bytes]:
-    """JPEG thumbnails of the whole originals; of a survey without images the ids, as UTF-8."""
-    return survey.thumbnails(rows) if survey.has_images else [s.encode() for s in survey.source_ids(rows)]
+    uint32 n, uint32 row × n, uint32 length × (n + 1), then the source ids as a JSON list, then the pictures; an empty
+    one for each where `contents` is empty.
+    """
+    rows = np.asarray(rows, "<u4")
+    parts = [orjson.dumps(survey.source_ids(rows)), *(contents or [b""] * len(rows))]
+    lengths = np.array([len(part) for part in parts], "<u4")
+    return b"".join([struct.pack("<I", len(rows)), rows.tobytes(), lengths.tobytes(), *parts])
 
 
 def crops(survey: Survey, rows: np.ndarray) -> np.ndarray:
@@ -76,7 +78,7 @@ def asked(inference: Inference, explore: Explore, rows: np.ndarray, run_id: str)
     return inference.reconstruct_many(run_id, rows.tolist())
 
 
-def model_pictures(survey: Survey, rows: np.ndarray, made: Iterable[np.ndarray], *, residual: bool) -> list[bytes]:
+def model_pictures(survey: Survey, rows: np.ndarray, made: Iterable[np.ndarray], residual: bool) -> list[bytes]:
     """Reconstructions as PNG, or the absolute difference of each to its crop in the same 8-bit values."""
     pictures = np.stack(list(made)) if len(rows) else np.empty((0, 1, 1, 1), np.uint8)
     if residual and len(rows):

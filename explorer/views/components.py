@@ -54,24 +54,35 @@ class Controls(JSComponent):
             self.asked(msg)
 
 
-class Thumbnails(JSComponent):
-    """Thumbnails of the selection in an order: only what is on screen exists."""
+class Gallery(JSComponent):
+    """The selection as pictures, in an order and in groups: only what is on screen exists."""
 
     selection_id = param.String("", doc="Id that the server knows; empty for every subject.")
     total = param.Integer(0, doc="Subjects in the gallery.")
+    n = param.Integer(0, doc="Subjects of the survey.")
     sort = param.String("", doc="Reference of the ordering column.")
     descending = param.Boolean(True)
+    orders = param.List([], doc="(reference, title) of what may order.")
+    group = param.String("", doc="What cuts it into sections, as `explorer.services.groups` takes it.")
+    groups = param.List([], doc="(heading, [(group, title), …]) of what may cut it.")
     run_id = param.String("")
+    map_id = param.String("")
     lambda_ = param.Number(0.2)
     lambda_mode = param.String("raw")
-    size = param.Integer(96, bounds=(48, 256), doc="Side of a tile, px.")
     focus = param.Integer(None, allow_None=True, doc="Row in focus.")
-    place = param.Integer(-1, doc="Where the focus stands in the order; -1 where it is not in the gallery.")
-    message = param.String("", doc="What is said when there is nothing to show.")
     has_images = param.Boolean(True, doc="Without images the tiles are names.")
+    reconstructs = param.Boolean(False, doc="Whether the run has a model that reconstructs.")
+    read = param.Integer(0, doc="Grows when the same gallery is to be read anew.")
+    shown = param.Boolean(True, doc="Nothing is fetched while it is hidden.")
+    chosen: Callable[[str, str, str], None] | None = None
 
     _esm = ASSETS / "gallery.js"
-    _stylesheets: ClassVar[list[str]] = [CSS]
+    _stylesheets: ClassVar[list[str]] = [CSS, (ASSETS / "gallery.css").read_text()]
+
+    def _handle_msg(self, msg: Any) -> None:
+        if self.chosen is not None and isinstance(msg, dict):
+            group, title, mode = (str(msg.get(name, "")) for name in ("group", "title", "mode"))
+            self.chosen(group, title, mode)
 
 
 class Finder(JSComponent):

@@ -1,100 +1,100 @@
-"""The gallery: the selection as pictures, in any order."""
+"""The gallery: the selection as pictures, in any order and in groups."""
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Any
 
-import numpy as np
 import panel as pn
-import panel_material_ui as pmui
 from panel.viewable import Viewer
 
 from explorer.services.explore import Explore
-from explorer.state import ExplorerState
-from explorer.views.components import Thumbnails
+from explorer.services.groups import FEWEST_CLUSTERS, MOST_CLUSTERS, Groups
+from explorer.services.pictures import reconstructs
+from explorer.state import MODES, ExplorerState, Selection
+from explorer.views.components import Gallery, link
+
+CLUSTERS = (FEWEST_CLUSTERS, 6, 8, 12, 16, MOST_CLUSTERS)
 
 
 class GalleryView(Viewer):
     """One virtual grid over the selection (over every subject when nothing is selected)."""
 
-    def __init__(self, state: ExplorerState, explore: Explore, **params: Any) -> None:
+    def __init__(self, state: ExplorerState, explore: Explore, groups: Groups, **params: Any) -> None:
         super().__init__(**params)
-        self.state, self.explore = state, explore
-        self.grid = Thumbnails(
-            sizing_mode="stretch_both", margin=0, focus=state.focus, has_images=explore.survey.has_images
+        self.state, self.explore, self.groups = state, explore, groups
+        self.grid = Gallery(
+            sizing_mode="stretch_both", margin=0, has_images=explore.survey.has_images, n=explore.survey.n
         )
-        small = {"size": "small", "margin": (0, 10, 0, 0)}
-        self._sort = pmui.Select(label="Sort by", width=150, **small)
-        self._descending = pmui.Select(
-            label="Order",
-            options={"highest first": True, "lowest first": False},
-            value=state.descending,
-            width=122,
-            **small,
-        )
-        self._size = pmui.Select(
-            label="Pictures",
-            options={"small": 64, "medium": 96, "large": 144, "huge": 224},
-            value=96,
-            width=96,
-            **small,
-        )
-        self._size.visible = explore.survey.has_images
-        self._size.param.watch(lambda event: setattr(self.grid, "size", event.new), "value")
-        self._count = pn.pane.HTML("", margin=(6, 0, 0, 0), styles={"white-space": "nowrap"})
-        for widget, name in ((self._sort, "sort"), (self._descending, "descending")):
-            widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
-            state.param.watch(lambda event, widget=widget: setattr(widget, "value", event.new), name)
-        self.grid.param.watch(lambda event: setattr(state, "focus", event.new), "focus")
-        state.param.watch(lambda event: self._follow(), "focus")
-        state.param.watch(lambda event: self._show(), ["selection", "sort", "descending", "lambda_", "lambda_mode"])
-        state.param.watch(lambda event: self.refresh(), "run_id")
-        self.refresh()
+        self.grid.chosen = lambda *told: pn.state.execute(partial(self.choose, *told))
+        link(self.grid, state, "sort", "descending", "focus")
+        state.param.watch(lambda event: self._show(), ["selection", "lambda_", "lambda_mode"])
+        state.param.watch(lambda event: self._offer(), ["run_id", "map_id"])
+        self._offer()
 
     def refresh(self) -> None:
-        """Offer the orders that the survey and the run have now."""
-        orders = {t: r for r, t in self.explore.colors(self.state.run_id).items() if r != "count"}
-        if self.state.sort not in orders.values():
-            default = self.explore.default_color(self.state.run_id)
-            self.state.sort = "" if default == "count" else default
-        self._sort.options = ({} if self.state.sort else {"Order of the survey": ""}) | orders
-        self._sort.value = self.state.sort
-        self._show()
+        """Offer the orders and groups that the survey and the run have now, and read the gallery again."""
+        self._offer()
+        self.grid.read += 1
 
     def first(self) -> int | None:
         """Row of the first picture."""
-        rows = self._rows()
+        rows = self.groups.ordered("", *self._told()).rows
         return int(rows[0]) if len(rows) else None
 
-    def _rows(self) -> np.ndarray:
+    async def choose(self, group: str, title: str, mode: str) -> None:
+        """Select the subjects of a section, by its title; a section that is not there any more selects nothing."""
+        if mode not in MODES:
+            return
+        found = await asyncio.to_thread(self.groups.ordered, group, *self._told())
+        rows = [found.rows[g.start : g.start + g.k] for g in found.groups if g.title == title]
+        if rows:
+            self.state.select(Selection.of_rows(rows[0], self.explore.survey.n), mode)
+
+    def _told(self) -> tuple[Any, ...]:
         state = self.state
         selection_id = self.explore.keep(state.selection) if state.selection.count else ""
-        told = (state.sort, state.run_id, state.lambda_, state.descending, state.lambda_mode)
-        return self.explore.ordered(selection_id, *told)
+        return selection_id, state.sort, state.run_id, state.lambda_, state.descending, state.lambda_mode, state.map_id
 
-    def _follow(self) -> None:
-        """Show the focus, and go to where it stands in the gallery."""
-        focus = self.state.focus
-        at = np.flatnonzero(self._rows() == (-1 if focus is None else focus))
-        self.grid.param.update(focus=focus, place=int(at[0]) if len(at) else -1)
+    def _offer(self) -> None:
+        """Orders and groups of the survey, the run and the map; an order that is gone gives way to the default."""
+        state, explore = self.state, self.explore
+        orders = {r: t for r, t in explore.colors(state.run_id, state.map_id).items() if "." in r}
+        if state.sort not in orders:
+            default = explore.default_color(state.run_id)
+            state.sort = "" if default == "count" else default
+        categories = [(f"values:{r}", t) for r, t in orders.items() if explore.is_category(r)]
+        numbers = [(r, t) for r, t in orders.items() if not explore.is_category(r)]
+        clusters = (
+            [(f"clusters:{k}", f"{k} clusters") for k in CLUSTERS] if self.groups.has_clusters(state.run_id) else []
+        )
+        quantiles = [
+            (f"{how.title()} of", [(f"{how}:{r}", f"{t}, {how}") for r, t in numbers])
+            for how in ("quartiles", "deciles")
+        ]
+        offered = [("Categories", categories), ("Clusters in latent space", clusters), *quantiles]
+        groups = [(heading, options) for heading, options in offered if options]
+        known = {group for _, options in groups for group, _ in options}
+        self.grid.param.update(
+            orders=[("", "Order of the survey"), *orders.items()],
+            groups=groups,
+            group=self.grid.group if self.grid.group in known else "",
+            reconstructs=explore.survey.has_images and reconstructs(explore, state.run_id),
+        )
+        self._show()
 
     def _show(self) -> None:
         state = self.state
         k, n = state.selection.count, self.explore.survey.n
-        self._count.object = f"<b>{k:,}</b> selected of {n:,}" if k else f"all <b>{n:,}</b> subjects"
         self.grid.param.update(
             selection_id=self.explore.keep(state.selection) if k else "",
             total=k or n,
-            sort=state.sort,
-            descending=state.descending,
             run_id=state.run_id,
+            map_id=state.map_id,
             lambda_=round(state.lambda_, 3),
             lambda_mode=state.lambda_mode,
         )
 
     def __panel__(self) -> pn.viewable.Viewable:
-        bar = pn.Row(
-            self._count, pn.Spacer(sizing_mode="stretch_width"), self._size, self._descending, self._sort,
-            height=52, sizing_mode="stretch_width", margin=0, styles={"padding": "10px 4px 0 12px"},
-        )  # fmt: skip
-        return pn.Column(bar, self.grid, sizing_mode="stretch_both", margin=0)
+        return self.grid
