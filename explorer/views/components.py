@@ -157,3 +157,33 @@ class Panes(JSComponent):
 
     _esm = ASSETS / "panes.js"
     _stylesheets: ClassVar[list[str]] = [CSS]
+
+
+class Table(JSComponent):
+    """Lines of the selection, or of all, in an order: only what is on screen exists."""
+
+    shown = param.Boolean(True, doc="Nothing is fetched while it is not.")
+    columns = param.List([], doc="What `Listing.columns` says.")
+    selection_id = param.String("", doc="Id that the server knows; empty for no selection.")
+    n_selected = param.Integer(0)
+    n = param.Integer(0, doc="Subjects of the survey.")
+    sort = param.String("", doc="Reference of the ordering column; empty for the order of the survey.")
+    descending = param.Boolean(True)
+    run_id = param.String("")
+    map_id = param.String("")
+    lambda_ = param.Number(0.2)
+    lambda_mode = param.String("raw")
+    mixes = param.Boolean(False, doc="Whether λ means something.")
+    mode = param.String("replace", doc="How what is listed meets the selection.")
+    focus = param.Integer(None, allow_None=True, doc="Row in focus.")
+    has_images = param.Boolean(True)
+    survey_id = param.String("", doc="Columns are remembered by survey.")
+    read = param.Integer(0, doc="Grows when the same columns are to be read anew.")
+    asked: Callable[[dict[str, Any]], None] | None = None
+
+    _esm = ASSETS / "table.js"
+    _stylesheets: ClassVar[list[str]] = [CSS, (ASSETS / "table.css").read_text()]
+
+    def _handle_msg(self, msg: Any) -> None:
+        if self.asked is not None and isinstance(msg, dict):
+            self.asked(msg)
