@@ -1,4 +1,4 @@
-"""A survey without images of synthetic subjects: a cloud on the map, and a score. Its name says what it is."""
+"""A survey of synthetic subjects: a cloud on the map, a score, thumbnails if asked. Its name says what it is."""
 
 import uuid
 from pathlib import Path
@@ -6,12 +6,26 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zarr
+from PIL import Image
 
 from explorer.ingest.build import QUARANTINE_SCHEMA
-from explorer.survey import QUARANTINE, ROW_GROUP, SUBJECTS, SUBJECTS_SCHEMA, SURVEY_TOML, SurveyInfo
+from explorer.survey import (
+    IMAGES,
+    QUARANTINE,
+    ROW_GROUP,
+    SUBJECTS,
+    SUBJECTS_SCHEMA,
+    SURVEY_TOML,
+    THUMBNAILS,
+    SurveyInfo,
+)
 from models.artifacts import MAP_JSON, RUN_JSON, Run, now, write_coordinates, write_scores, write_table
+from models.images import thumbnail
+from tests.galaxies import galaxy
 
 N_BLOBS = 60
+SIDE = 32  # of the network's crop, px
 
 
 def cloud(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -32,10 +46,31 @@ def cloud(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return np.column_stack([xy, rng.standard_normal(n)]).astype(np.float32), score.astype(np.float32)
 
 
-def write_survey(path: Path, n: int) -> None:
-    """Write a survey folder of `n` subjects with a finished score run and a finished map, and nothing to look at.
+def write_thumbnails(path: Path, n: int, *, shard: int = 4096) -> None:
+    """Give the survey in `path` a thumbnail a subject: 256 pictures of 128 px in a file of 4,096, linked often.
+
+    Its images are there in name only: an array without a chunk.
+    """
+    folder = path / THUMBNAILS
+    folder.mkdir()
+    rng = np.random.default_rng(2)
+    packs = [thumbnail(Image.fromarray(galaxy(rng, 128))) for _ in range(256)]
+    chosen = [packs[i] for i in rng.integers(0, len(packs), shard)]
+    (folder / "00000.pack").write_bytes(b"".join(chosen))
+    offsets = np.concatenate([[0], np.cumsum([len(c) for c in chosen])]).astype(np.int64)
+    for number in range(-(-n // shard)):
+        np.save(folder / f"{number:05d}.npy", offsets[: min(shard, n - number * shard) + 1])
+        if number:
+            (folder / f"{number:05d}.pack").hardlink_to(folder / "00000.pack")
+    shape = (n, SIDE, SIDE, 3)
+    zarr.create_array(path / IMAGES, shape=shape, chunks=(64, SIDE, SIDE, 3), dtype=np.uint8, compressors=None)
+
+
+def write_survey(path: Path, n: int, *, pictures: bool = False) -> None:
+    """Write a survey folder of `n` subjects with a finished score run and a finished map.
 
     Written straight by the folder's contract: neither 1.5 million images nor a network are needed to time a map.
+    Without `pictures` there is nothing to look at; with them every subject has a thumbnail (`write_thumbnails`).
     """
     xyz, score = cloud(n)
     ids = np.arange(n)
@@ -69,9 +104,9 @@ def write_survey(path: Path, n: int) -> None:
     SurveyInfo(
         survey_id=str(uuid.uuid4()),
         name=f"synthetic: {n:,} random points",
-        size=0,
-        bands=(),
-        crop="none",
+        size=SIDE if pictures else 0,
+        bands=("r", "g", "b") if pictures else (),
+        crop="center" if pictures else "none",
         extent=None,
         originals="none",
         created_at=now(),
@@ -79,3 +114,5 @@ def write_survey(path: Path, n: int) -> None:
         default_map=folders["maps"],
         notes=("Subjects, scores and map are random numbers.",),
     ).write(path / SURVEY_TOML)
+    if pictures:
+        write_thumbnails(path, n)

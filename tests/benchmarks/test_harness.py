@@ -69,3 +69,12 @@ def test_the_synthetic_survey_is_sound_and_says_what_it_is(tmp_path: Path) -> No
     assert (survey.coordinates(survey.maps()[0].run_id) == cloud(500)[0]).all()
     assert survey.images is None
     survey.close()
+
+
+def test_a_synthetic_survey_with_pictures_has_one_a_subject(tmp_path: Path) -> None:
+    write_survey(tmp_path / "synthetic", 5000, pictures=True)  # more than one file of 4,096
+    survey = Survey.open(tmp_path / "synthetic")
+    assert survey.has_images
+    first, last = survey.thumbnails([0, 4999])
+    assert first.startswith(b"\xff\xd8")
+    assert last == survey.thumbnails([4999 - 4096])[0]
