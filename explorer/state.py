@@ -36,6 +36,8 @@ class Selection:
         words.flags.writeable = False
         self.words = words
         self.n = n
+        #: What it is called until a person names it: the filter that made it. No part of what makes selections equal.
+        self.title = ""
 
     @staticmethod
     def n_words(n: int) -> int:

@@ -87,6 +87,7 @@ class TableView(Viewer):
             region = await asyncio.to_thread(self.listing.region, Listed(scope, where, "", True, *told))
         except VoorwerpError:
             return  # the page has said so
+        region.title = where.strip()[:200]
         pn.state.execute(partial(state.select, region, mode), schedule=True)  # with the document's lock
 
     def __panel__(self) -> pn.viewable.Viewable:
