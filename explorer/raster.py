@@ -943,7 +943,7 @@ def contours(index: CellIndex, view: View, shares: tuple[float, ...] = (0.5, 0.8
     (as n^-1/6, Scott's rule for two dimensions) and takes in what lies just outside.
     """
     x0, x1, y0, y1 = view
-    cells, pad = 240, 48
+    cells, pad = 240, 64
     dx, dy = (x1 - x0) / cells, (y1 - y0) / cells
     wide = (x0 - pad * dx, x1 + pad * dx, y0 - pad * dy, y1 + pad * dy)
     counts = np.zeros((2, cells + 2 * pad, cells + 2 * pad), np.uint32)

@@ -5,6 +5,7 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 =================================  ====================================================================
 /frame                             one view of the map, one byte a pixel (`explorer.raster`)
 /nearest                           the subject under the mouse
+/contours                          lines of equal density of a view
 /thumbs                            a pack of small pictures: by row, or a stretch of a sorted, grouped selection
 /groups, /place                    the sections of that order, and where a row stands in it
 /thumbnails/ROW                    one thumbnail
@@ -19,6 +20,7 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 /grid                              a training's pictures after an epoch
 /export                            the selection as a table, or as regions
 /figure                            what is on the screen as a figure for a paper
+/apart                             what sets a selection apart, or what a score goes along with
 /table                             a page of the table: a sorted selection, narrowed by a filter
 /complete                          what may stand at the cursor of a filter
 =================================  ====================================================================
@@ -29,6 +31,7 @@ Every one checks the login itself (Panel leaves extra routes open) and that the 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 import importlib
 import ipaddress
@@ -50,7 +53,8 @@ from bokeh.server.auth_provider import AuthProvider
 from tornado.web import HTTPError, RequestHandler
 
 from explorer.errors import VoorwerpError
-from explorer.raster import View
+from explorer.raster import View, contours
+from explorer.services.apart import correlations, sets_apart
 from explorer.services.desk import Desk
 from explorer.services.explore import Color, Plane
 from explorer.services.export import EXPORTS, selection_table
@@ -341,6 +345,8 @@ class FrameRoute(Route):
             "labels": [label[:40] for label in paint.labels],
             "mixed": MODE_TITLES[color.mode] if self.explore.is_mixed(color) else "",
             "clipped": bool(paint.scale and paint.scale.clipped),
+            "note": frame.note,
+            "sample": frame.is_sample,
         }
         self.set_header("X-Legend", json.dumps(legend))  # pure ASCII, as a header must be
         self.set_header("Cache-Control", "no-store")
@@ -383,8 +389,24 @@ class NearestRoute(Route):
         told = self.run_id(), self.lambda_(), self.mode()
         index = await self.off(self.explore.index, self.plane())
         row = index.nearest(self.number("at_x"), self.number("at_y"), self.number("rx"), self.number("ry"))
-        found = None if row is None else await self.off(self.explore.hover, row, *told)
+        found = None if row is None else await self.off(self.subject, row, *told)
         return orjson.dumps(found), "application/json"
+
+    def subject(self, row: int, run_id: str, lambda_: float, mode: Mode) -> dict[str, Any]:
+        """What the card says, with the thumbnail in it: one answer is sooner there than two."""
+        found = self.explore.hover(row, run_id, lambda_, mode)
+        if found["has_image"]:
+            found["image"] = base64.b64encode(self.explore.survey.thumbnails(np.array([row]))[0]).decode()
+        return found
+
+
+class ContoursRoute(Route):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        index = await self.off(self.explore.index, self.plane())
+        found = await self.off(contours, index, self.view())
+        lines = [{"share": c.share, "lines": [np.float32(line).tolist() for line in c.lines]} for c in found]
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps(lines), "application/json"
 
 
 class OrderRoute(Route):
@@ -594,6 +616,28 @@ def _bound(text: str) -> float | None:
         raise HTTPError(400, "low and high must be numbers, or empty") from None
 
 
+class ApartRoute(Route):
+    """What sets a ``selection`` apart from the rest; with a ``score``, the rank correlations of that over it."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        told = {
+            "run_id": self.run_id(),
+            "map_id": self.get_query_argument("map", "") and self.map_id(),
+            "lambda_": self.lambda_(),
+            "mode": self.mode(),
+            "among": self.choice("among", ("survey", "map")),
+        }
+        selection = self.explore.selection(self.get_query_argument("selection", ""))
+        compare: Callable[[], Any]
+        if score := self.get_query_argument("score", ""):
+            compare = partial(correlations, self.explore, score, selection=selection, **told)
+        else:
+            compare = partial(sets_apart, self.explore, selection or Selection.empty(self.explore.survey.n), **told)
+        found = await self.off(compare)
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps(found), "application/json"
+
+
 class TrainingRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         told: dict[str, Any] = {"runs": await self.off(self.desk.runs.listed)}
@@ -677,6 +721,7 @@ def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[A
     return [
         (r"/frame", FrameRoute, given),
         (r"/nearest", NearestRoute, given),
+        (r"/contours", ContoursRoute, given),
         (r"/thumbs", ThumbsRoute, given),
         (r"/groups", GroupsRoute, given),
         (r"/place", PlaceRoute, given),
@@ -689,6 +734,7 @@ def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[A
         (r"/feature-residuals/(\d+)", FeatureResidualRoute, given),
         (r"/subject/(\d+)", SubjectRoute, given),
         (r"/histogram", HistogramRoute, given),
+        (r"/apart", ApartRoute, given),
         (r"/training", TrainingRoute, given),
         (r"/grid", GridRoute, given),
         (r"/export", ExportRoute, given),

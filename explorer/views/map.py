@@ -10,32 +10,29 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 import panel as pn
-from bokeh.models import (
-    BoxSelectTool,
-    ColumnDataSource,
-    CustomJS,
-    LassoSelectTool,
-    PanTool,
-    ResetTool,
-    WheelZoomTool,
-)
+from bokeh.models import ColumnDataSource, CustomJS
 from panel.viewable import Viewer
 
+from explorer import ASSETS
 from explorer.errors import VoorwerpError
-from explorer.services.colors import palette
-from explorer.services.explore import Explore, Plane
-from explorer.state import ExplorerState
-from explorer.views.plots import LINE, QUIET, add_markers, add_strays, latent_map, with_margin
+from explorer.raster import overlay, overlays
+from explorer.services.colors import CATEGORIES, palette
+from explorer.services.explore import AXES, Explore, Plane
+from explorer.services.notes import Notes
+from explorer.state import MODES, TOOLS, ExplorerState, Selection
+from explorer.views.plots import latent_map, restyle, with_margin
 from models.artifacts import ArtifactError
 
 #: Up to this many selected subjects are ringed, and up to this many named, on the map.
 RINGED, NAMED = 40, 12
 #: Up to this many that are off the map are drawn apart, the farthest first.
 STRAYS = 2000
-FOCUS_RING = (
-    ":host(:focus) { outline: none !important }"
-    ":host(:focus-visible) { outline: 1px solid #6fe3b155 !important; outline-offset: -1px }"
-)
+#: Corners of an outline at most.
+CORNERS = 20_000
+#: Markers of an overlay, as the page draws them.
+SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "hexagon", "down")
+#: What a person asks of a view is one undoable step of the session: parameter → what it may become.
+SETTABLE = {"tool": TOOLS, "solid": (True, False), "contours": (True, False), "places": (True, False)}
 EMPTY = """
 ### No map yet
 A map is drawn once a model has scored the images. In a terminal:
@@ -63,29 +60,34 @@ def short(name: str) -> str:
 
 
 class MapView(Viewer):
-    """HoloViews composes axes, tools and markers once; the pixels come from ``/frame``, asked by the page itself.
+    """HoloViews composes axes and image once; the pixels come from ``/frame``, asked by the page itself.
 
-    `request` carries what is to be shown to the page, `inbox` what was clicked or drawn back to the session: both are
-    Bokeh models whose ``tags`` hold one JSON text.
+    The page's half (``assets/map.js``) takes every gesture and draws what stands above the pixels. `_request` tells it
+    what is to be shown, `_marks` and `_overlay` what to draw, `_inbox` tells us what was clicked or drawn: Bokeh models
+    whose ``tags`` hold one JSON text.
     """
 
-    def __init__(self, state: ExplorerState, explore: Explore, **params: Any) -> None:
+    def __init__(self, state: ExplorerState, explore: Explore, notes: Notes | None = None, **params: Any) -> None:
         super().__init__(**params)
-        self.state, self.explore = state, explore
-        self._request = ColumnDataSource(name="map-request")
-        self._inbox = ColumnDataSource(name="map-inbox")
+        self.state, self.explore, self.notes = state, explore, notes
+        names = ("request", "marks", "overlay", "inbox")
+        self._request, self._marks, self._overlay, self._inbox = (ColumnDataSource(name=f"map-{n}") for n in names)
         self._inbox.on_change("tags", lambda attribute, old, new: self._hear(json.loads(new[0])))
         self._handles: dict[str, Any] = {}
-        self._tools: dict[str, Any] = {}
+        self._said, self._fits = "", 0
         self._body = pn.Column(sizing_mode="stretch_both", margin=0, css_classes=["map"])
-        state.param.watch(lambda event: self._compose(), ["map_id", "x", "y", "solid"])
-        state.param.watch(
-            lambda event: self._ask(), ["color", "run_id", "aggregate", "norm", "lambda_", "lambda_mode", "selection"]
-        )
-        state.param.watch(lambda event: self._recolor(), ["color"])
-        state.param.watch(lambda event: self._mark(), ["focus", "selection"])
-        state.param.watch(lambda event: self._activate(), ["tool"])
-        state.param.watch(lambda event: self._fit(), ["fit"])
+        where = ["map_id", "x", "y", "solid"]
+        mixed = ["run_id", "lambda_", "lambda_mode"]
+        for watched, watch in (
+            (where, self._turn_to),
+            ([*mixed, "color", "aggregate", "norm", "selection", "turn", "tool", "contours", "places"], self._ask),
+            (["color", "palette", "theme"], self._recolor),
+            (["focus", "selection", "places"], self._mark),
+            (["overlay"], self._lay_over),
+            (mixed, self._move),
+            (["fit"], self._fit),
+        ):
+            state.param.watch(lambda event, watch=watch: watch(), list(watched))
         self._compose()
 
     @property
@@ -109,33 +111,32 @@ class MapView(Viewer):
         self._handles.clear()
         if not self.shows:
             text = (EMPTY if self.explore.survey.has_images else EMPTY_TABLE).format(path=self.explore.survey.path.name)
-            self._body[:] = [
-                pn.pane.Markdown(
-                    text,
-                    sizing_mode="stretch_both",
-                    margin=(4, 20),
-                    stylesheets=[
-                        "pre, code { white-space: pre-wrap; color: #6fe3b1; background: none; line-height: 1.7 }"
-                    ],
-                )
-            ]
+            code = "pre, code { white-space: pre-wrap; color: var(--accent); background: none; line-height: 1.7 }"
+            self._body[:] = [pn.pane.Markdown(text, sizing_mode="stretch_both", margin=(4, 20), stylesheets=[code])]
             return
         try:
-            index = self.explore.index(self.plane)
+            home = self._home()
         except (VoorwerpError, ArtifactError) as error:
             said = f"<p><b>This map cannot be shown.</b></p><p>{html.escape(str(error))}</p>"
             self._body[:] = [pn.pane.HTML(said, styles={"padding": "20vh 12%"}, sizing_mode="stretch_both")]
             return
         self._ask()
-        self._tools = {
-            "pan": PanTool(),
-            "lasso": LassoSelectTool(continuous=False),
-            "box": BoxSelectTool(continuous=False),
-        }
-        view = self.state.view or with_margin(index.bounds)
-        titles = self.explore.axes(self.state.run_id, self.state.map_id)
-        plot = latent_map(view, (titles[self.state.x], titles[self.state.y]), self._hook())
+        self._mark()
+        self._lay_over()
+        plot = latent_map(self.state.view or home, self._hook())
         self._body[:] = [pn.pane.HoloViews(plot, sizing_mode="stretch_both", margin=0, backend="bokeh")]
+
+    def _home(self) -> tuple[float, float, float, float]:
+        """The view that holds every subject; of a 3-D view the same for every turn."""
+        state = self.state
+        turn = (0.0, 0.0) if state.solid else None
+        plane = Plane(state.map_id, state.x, state.y, state.run_id, state.lambda_, state.lambda_mode, turn)
+        bounds = self.explore.index(plane).bounds
+        if state.solid:  # the corners of the cube are empty in most clouds
+            r = min(1.3, bounds[1])
+            bounds = (-r, r, -r, r)
+        x0, x1, y0, y1 = with_margin(bounds)
+        return x0, x1, y0, y1 + 0.09 * (y1 - y0)  # the tools have room above
 
     def _hook(self) -> Any:
         """A HoloViews hook; weak, for HoloViews keeps options, and so hooks, after the session is gone."""
@@ -149,29 +150,23 @@ class MapView(Viewer):
         return hook
 
     def _attach(self, plot: Any) -> None:
-        figure, source = plot.state, plot.handles["source"]
-        strays = self.explore.off_map(self.state.map_id)[:STRAYS]
-        if len(strays):
-            add_strays(figure, self.explore.index(self.plane).at(strays))
-        self._handles |= add_markers(figure) | {"figure": figure, "mapper": plot.handles["color_mapper"]}
+        figure = plot.state
+        self._handles |= {"figure": figure, "mapper": plot.handles["color_mapper"]}
         figure.name = "map"
-        wheel = WheelZoomTool(zoom_on_axis=False)
-        figure.tools = [*self._tools.values(), wheel, ResetTool()]
-        figure.toolbar.active_scroll = wheel
-        for axis in (*figure.xaxis, *figure.yaxis):
-            axis.update(
-                axis_label_text_color=QUIET, axis_label_text_font_style="normal", axis_label_text_font_size="11px",
-                major_label_text_color=QUIET, major_label_text_font_size="10px", major_tick_line_color=LINE,
-                minor_tick_line_color=None, axis_line_color=LINE,
-            )  # fmt: skip
+        figure.tools = []  # the layer above takes every gesture
         figure.lod_threshold = None
-        figure.stylesheets = [FOCUS_RING]
-        self._style_overlays(plot.handles["glyph_renderer"])
+        figure.stylesheets = [(ASSETS / "map.css").read_text()]
+        self._name_axes()
         self._recolor()
-        self._activate()
-        self._mark()
-        given = {"figure": figure, "source": source, "request": self._request, "inbox": self._inbox}
-        ask = CustomJS(args=given, code="window.voorwerp.map(figure, source, request, inbox)")
+        given = {
+            "figure": figure,
+            "source": plot.handles["source"],
+            "request": self._request,
+            "marks": self._marks,
+            "overlay": self._overlay,
+            "inbox": self._inbox,
+        }
+        ask = CustomJS(args=given, code="window.voorwerp.map(figure, source, request, marks, overlay, inbox)")
         for model, names in (
             (figure.x_range, ("start", "end")),
             (figure.y_range, ("start", "end")),
@@ -179,93 +174,215 @@ class MapView(Viewer):
         ):
             for name in names:
                 model.js_on_change(name, ask)
-        hear = CustomJS(args={"figure": figure}, code="window.voorwerp.event(figure, cb_obj)")
-        for name in ("mousemove", "mouseleave", "tap", "selectiongeometry"):
-            figure.js_on_event(name, hear)
-
-    def _style_overlays(self, image: Any) -> None:
-        for tool in (self._tools["lasso"], self._tools["box"]):
-            tool.renderers = [image]  # the server selects, exactly; the browser has only pixels
-            tool.overlay.update(
-                fill_color="#6fe3b1", fill_alpha=0.08, line_color="#6fe3b1", line_alpha=0.9, line_width=1.5,
-                line_dash="solid",
-            )  # fmt: skip
 
     # ----------------------------------------------------------------------------------- session → page
+    def _turn_to(self) -> None:
+        """Another plane: the axes are named anew, and the page shows all of it."""
+        self._said = ""
+        self.state.view = None  # the page tells where it is once it rests
+        try:
+            self._home()
+        except (VoorwerpError, ArtifactError):
+            self._handles.clear()
+        if not self._handles or not self.shows:
+            self._compose()
+            return
+        self._name_axes()
+        self._move()
+
+    def _move(self) -> None:
+        """Where subjects stand may have changed."""
+        if self._handles:
+            self._ask()
+            self._mark()
+            self._lay_over()
+
+    def _titles(self) -> tuple[str, str]:
+        state = self.state
+        titles = self.explore.axes(state.run_id, state.map_id)
+        x, y = (titles.get(axis, axis) for axis in (state.x, state.y))
+        mixed = f" (λ {state.lambda_:.2g})" if self.explore.mixes(state.run_id) else ""
+        return tuple(t + mixed if a == "scores.anomaly_score" else t for a, t in ((state.x, x), (state.y, y)))  # type: ignore[return-value]
+
+    def _name_axes(self) -> None:
+        if "figure" in self._handles:
+            figure = self._handles["figure"]
+            for axis, title in zip((figure.xaxis[0], figure.yaxis[0]), self._titles(), strict=True):
+                axis.update(axis_label=title, visible=not self.state.solid)
+
     def _ask(self) -> None:
         """Tell the page what to show; it fetches the frame itself."""
-        state = self.state
-        selection = state.selection
-        settings = {
-            "map": state.map_id,
-            "x": state.x,
-            "y": state.y,
-            "color": state.color,
-            "run": state.run_id,
-            "aggregate": state.aggregate,
-            "norm": state.norm,
-            "lambda": round(state.lambda_, 3),
-            "lambda_mode": state.lambda_mode,
-            "selection": self.explore.keep(selection) if selection.count else "",
+        state, explore = self.state, self.explore
+        if not self.shows:
+            return
+        try:
+            home, n = self._home(), len(explore.index(self.plane))
+        except (VoorwerpError, ArtifactError):
+            return  # the frame says why
+        self._name_axes()
+        k = state.selection.count
+        colored = explore.colors(state.run_id, state.map_id).get(state.color, "selected share")
+        axes = "turned in three dimensions" if state.solid else " against ".join(reversed(self._titles()))
+        told = {
+            "query": {
+                "map": state.map_id,
+                "x": state.x,
+                "y": state.y,
+                "run": state.run_id,
+                "lambda": round(state.lambda_, 3),
+                "lambda_mode": state.lambda_mode,
+            },
+            "paint": {
+                "color": state.color,
+                "aggregate": state.aggregate,
+                "norm": state.norm,
+                "selection": explore.keep(state.selection) if k else "",
+            },
+            "home": home,
+            "solid": state.solid,
+            "can_solid": bool(state.map_id) and explore.is_solid(state.map_id),
+            "turn": state.turn,
+            "titles": list(AXES.values()),
+            "tool": state.tool,
+            "contours": state.contours,
+            "places": state.places,
+            "theme": state.theme,
+            "selected": k,
+            "fit": self._fits,
+            "said": self._said,
+            "about": f"Map of {n:,} subjects, {axes}, colored by {colored}; {k:,} selected",
         }
-        self._request.tags = [json.dumps(settings)]
+        self._request.tags = [json.dumps(told)]
 
     def _recolor(self) -> None:
         if "mapper" in self._handles:
-            labels = self.explore.labels(self.state.color)
-            self._handles["mapper"].palette = palette(self.state.color, len(labels))
+            state = self.state
+            labels = self.explore.labels(state.color)
+            self._handles["mapper"].palette = palette(state.color, len(labels), state.palette, state.theme)  # type: ignore[arg-type]
+            restyle(self._handles["figure"], state.theme)
+            self._ask()
 
     def _fit(self) -> None:
         """Show every subject of the map."""
-        if "figure" in self._handles:
-            x0, x1, y0, y1 = with_margin(self.explore.index(self.plane).bounds)
-            self._handles["figure"].x_range.update(start=x0, end=x1)
-            self._handles["figure"].y_range.update(start=y0, end=y1)
+        self._fits += 1
+        self._ask()
 
-    def _activate(self) -> None:
-        if "figure" in self._handles:
-            self._handles["figure"].toolbar.active_drag = self._tools[self.state.tool]
+    def _at(self, rows: np.ndarray) -> list[list[float]]:
+        """Where rows stand, to seven digits; rows without a place are an empty list."""
+        at = self.explore.at(self.plane, np.asarray(rows, np.int64))
+        return [[float(f"{v:.7g}") for v in p] if np.isfinite(p).all() else [] for p in at]
 
     def _mark(self) -> None:
-        """Ring the focus, and each of a small selection."""
-        if "figure" not in self._handles:
+        """Ring the focus and each of a small selection; draw apart what is off the map; name places."""
+        state, explore = self.state, self.explore
+        if not self.shows:
             return
-        index = self.explore.index(self.plane)
-        few = self.state.selection.rows() if self.state.selection.count <= RINGED else np.empty(0, int)
-        marked = {"selected": few, "focus": [] if self.state.focus is None else [self.state.focus]}
-        for name, rows in marked.items():
-            if name in self._handles:
-                at = index.at(np.asarray(rows, int))
-                self._handles[name].data = {"x": at[:, 0], "y": at[:, 1]}
-        if "names" in self._handles:
-            few = few if len(few) <= NAMED else few[:0]
-            at, names = index.at(few), [short(name) for name in self.explore.survey.source_ids(few)]
-            self._handles["names"].data = {"x": at[:, 0], "y": at[:, 1], "name": names}
+        few = state.selection.rows() if state.selection.count <= RINGED else np.empty(0, int)
+        named = few if len(few) <= NAMED else few[:0]
+        on_map = state.solid or {state.x, state.y} <= {f"maps.{axis}" for axis in AXES}
+        try:
+            marks: dict[str, Any] = {
+                "focus": self._at(np.array([] if state.focus is None else [state.focus])),
+                "selected": self._at(few),
+                "strays": self._at(explore.off_map(state.map_id)[:STRAYS] if on_map else few[:0]),
+            }
+            names = zip(explore.survey.source_ids(named), self._at(named), strict=True)
+        except (VoorwerpError, ArtifactError):
+            return  # the frame says why
+        marks = {key: [p for p in points if p] for key, points in marks.items()}
+        marks["names"] = [[short(name), *p] for name, p in names if p]
+        marks["places"] = [
+            {
+                "id": p.id,
+                "name": p.name,
+                "x": [v[0] for v in p.vertices],
+                "y": [v[1] for v in p.vertices],
+                "at": p.label,
+            }
+            for p in (self.notes.places(self.plane) if self.notes and state.places else [])
+        ]
+        self._marks.tags = [json.dumps(marks)]
+
+    def _lay_over(self) -> None:
+        """Markers: the rarest categories of a column, or a kept selection."""
+        reference, found = self.state.overlay, []
+        try:
+            if self.explore.is_category(reference):
+                found = overlays(*self.explore.survey.category(reference.partition(".")[2]))
+            elif reference.startswith("selection:") and self.notes is not None:
+                survey, name = self.explore.survey, reference.partition(":")[2]
+                rows = survey.rows_of(self.notes.ledger.selection(name, survey.subject_ids).subject_ids)
+                found = [overlay(name, rows[rows >= 0])]
+            told = [
+                {
+                    "label": o.label[:40],
+                    "shape": SHAPES[i],
+                    "color": CATEGORIES[i],
+                    "count": o.count,
+                    "drawn": len(o.rows),
+                    "points": [p for p in self._at(o.rows) if p],
+                }
+                for i, o in enumerate(found)
+            ]
+        except (VoorwerpError, ArtifactError) as error:
+            self._say(str(error))
+            return
+        self._overlay.tags = [json.dumps(told)]
+
+    def _say(self, text: str) -> None:
+        self._said = text
+        self._ask()
 
     # ----------------------------------------------------------------------------------- page → session
     def _hear(self, message: dict[str, Any]) -> None:
-        state = self.state
-        if message["kind"] == "focus":
+        state, kind = self.state, message.get("kind")
+        if kind == "focus":
             row = int(message["row"])
             if 0 <= row < self.explore.survey.n:
                 state.focus = row
-        elif message["kind"] == "region":
-            polygon = np.column_stack([message["x"], message["y"]]).astype(float)
-            region = self.explore.index(self.plane).inside(polygon)
-            state.select(region, message["mode"])
-        elif message["kind"] == "view":
+        elif kind == "region":
+            self._said = ""
+            mode = message.get("mode")
+            state.select(self._region(message), mode if mode in MODES else None)
+        elif kind == "view":
             state.view = tuple(float(v) for v in message["view"])
-        elif message["kind"] == "key":
-            key = message["key"]
-            tools = {"p": "pan", "l": "lasso", "b": "box"}
-            if key in tools:
-                state.tool = tools[key]
-            elif key == "f":
-                state.param.trigger("fit")
-            elif key == "u":
-                state.undo()
-            elif key in ("c", "escape") and state.selection.count:
-                state.clear()
+            if message.get("turn"):
+                state.turn = tuple(float(v) for v in message["turn"])
+        elif kind == "set" and message.get("value") in SETTABLE.get(message.get("name", ""), ()):
+            setattr(state, message["name"], message["value"])
+        elif kind in ("place", "rename", "remove"):
+            self._decide(message)
+
+    def _region(self, message: dict[str, Any]) -> Selection:
+        """The subjects that an outline holds, or a brush touched, on the plane as it was turned then."""
+        path = np.column_stack([message["x"][:CORNERS], message["y"][:CORNERS]]).astype(float)
+        plane = self.plane
+        if plane.turn is not None and message.get("turn"):
+            yaw, pitch = (float(v) for v in message["turn"])
+            plane = Plane(plane.map_id, turn=(yaw, pitch))
+        index = self.explore.index(plane)
+        if message.get("shape") == "brush":
+            return index.near_path(path, float(message["rx"]), float(message["ry"]))
+        return index.inside(path)
+
+    def _decide(self, message: dict[str, Any]) -> None:
+        """Name, rename or remove a place: in the ledger, before the page says so."""
+        if self.notes is None:
+            return
+        try:
+            if message["kind"] == "place":
+                outline = np.column_stack([message["x"], message["y"]]).astype(float)
+                self.notes.add_place(str(message["name"]), self.plane, outline, message["at"], who="local")
+                self.state.places = True
+            elif message["kind"] == "rename":
+                self.notes.rename_place(int(message["id"]), str(message["name"]), who="local")
+            else:
+                self.notes.remove_place(int(message["id"]), who="local")
+        except VoorwerpError as error:
+            self._say(str(error))
+            return
+        self._mark()
+        self._say("")
 
 
 def setup() -> None:

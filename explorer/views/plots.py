@@ -7,18 +7,12 @@ from typing import Any
 
 import holoviews as hv
 import numpy as np
-from bokeh.models import ColumnDataSource, Scatter, Text
 
 from explorer.raster import View
 from explorer.services.colors import GROUNDS, palette
 
-GROUND = GROUNDS["dark"]
-INK = "#dfe5ee"
-QUIET = "#8a94a6"
-LINE = "#232a36"
-ACCENT = "#6fe3b1"
-WARM = "#ffb454"
-STRAY = "#ff5d8f"
+#: Of labels, and of lines: the page's --quiet and --line, for the figure is painted without style sheets.
+AXIS = {"dark": ("#8a94a6", "#232a36"), "light": ("#566072", "#c3cad5")}
 
 
 def with_margin(bounds: View) -> View:
@@ -28,7 +22,7 @@ def with_margin(bounds: View) -> View:
     return x0 - mx, x1 + mx, y0 - my, y1 + my
 
 
-def latent_map(view: View, labels: tuple[str, str], hook: Callable[[Any, Any], None]) -> hv.Image:
+def latent_map(view: View, hook: Callable[[Any, Any], None]) -> hv.Image:
     """The map as composed once: axes, ranges, and the image that /frame fills.
 
     Parameters
@@ -36,11 +30,10 @@ def latent_map(view: View, labels: tuple[str, str], hook: Callable[[Any, Any], N
     view
         x0, x1, y0, y1 to open with, data coordinates.
     hook
-        Gets the rendered plot: tools and markers are added there.
+        Gets the rendered plot.
     """
     x0, x1, y0, y1 = view
-    kdims = [hv.Dimension("x", label=labels[0]), hv.Dimension("y", label=labels[1])]
-    return hv.Image(np.zeros((2, 2), np.uint8), bounds=(x0, y0, x1, y1), kdims=kdims, vdims="level").opts(
+    return hv.Image(np.zeros((2, 2), np.uint8), bounds=(x0, y0, x1, y1), kdims=["x", "y"], vdims="level").opts(
         cmap=palette("count"),
         clim=(0, 255),
         hooks=[hook],
@@ -50,10 +43,8 @@ def latent_map(view: View, labels: tuple[str, str], hook: Callable[[Any, Any], N
         ylim=(y0, y1),
         default_tools=[],
         toolbar=None,
-        bgcolor=GROUND,
         apply_ranges=False,
         backend_opts={
-            "plot.border_fill_color": GROUND,
             "plot.outline_line_color": None,
             "plot.min_border": 6,
             "plot.xgrid.grid_line_color": None,
@@ -62,22 +53,13 @@ def latent_map(view: View, labels: tuple[str, str], hook: Callable[[Any, Any], N
     )
 
 
-def add_strays(figure: Any, xy: np.ndarray) -> None:
-    """Draw what is off the map, (n, 2), above it: diamonds, for where they lie says little."""
-    source = ColumnDataSource({"x": xy[:, 0], "y": xy[:, 1]})
-    mark = Scatter(x="x", y="y", marker="diamond", size=11, fill_alpha=0, line_color=STRAY, line_width=1.4)
-    figure.add_glyph(source, mark, name="off the map")
-
-
-def add_markers(figure: Any) -> dict[str, ColumnDataSource]:
-    """Draw above the map: rings of a small selection, the ring of the focus, names. Returns each one's source."""
-    sources = {name: ColumnDataSource({"x": [], "y": []}) for name in ("selected", "focus")}
-    sources["names"] = ColumnDataSource({"x": [], "y": [], "name": []})
-    for name, size, color, width in (("selected", 15, "#ffffffb0", 1.2), ("focus", 20, ACCENT, 2.5)):
-        ring = Scatter(x="x", y="y", marker="circle", size=size, fill_alpha=0, line_color=color, line_width=width)
-        figure.add_glyph(sources[name], ring)
-    text = Text(
-        x="x", y="y", text="name", x_offset=12, text_baseline="middle", text_color="#ffffffd0", text_font_size="10px"
-    )
-    figure.add_glyph(sources["names"], text)
-    return sources
+def restyle(figure: Any, theme: str) -> None:
+    """Give a figure's ground and axes the colors of the page."""
+    ground, (quiet, line) = GROUNDS[theme], AXIS[theme]
+    figure.update(background_fill_color=ground, border_fill_color=ground)
+    for axis in (*figure.xaxis, *figure.yaxis):
+        axis.update(
+            axis_label_text_color=quiet, axis_label_text_font_style="normal", axis_label_text_font_size="11px",
+            major_label_text_color=quiet, major_label_text_font_size="10px", major_tick_line_color=line,
+            minor_tick_line_color=None, axis_line_color=line,
+        )  # fmt: skip

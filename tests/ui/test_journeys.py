@@ -81,17 +81,14 @@ def selected(page: Page) -> int:
 
 
 def tool(page: Page, key: str, name: str) -> None:
-    """Choose a tool by its key, and wait until the map has it."""
+    """Choose a tool by its key, and wait until the session has it, too."""
     page.keyboard.press(key)
-    page.wait_for_function(
-        "name => Bokeh.documents[0].get_model_by_name('map').toolbar.active_drag?.type === name", arg=name
-    )
+    page.wait_for_function("name => voorwerp.on_screen().told.tool === name", arg=name)
 
 
 def choose(page: Page, label: str, option: str) -> None:
     """Pick from one of the selects."""
-    page.get_by_label(label, exact=True).first.click()
-    page.get_by_role("menuitem", name=option, exact=True).click()
+    page.get_by_label(label, exact=True).first.select_option(label=option)
 
 
 @pytest.fixture
@@ -131,7 +128,7 @@ def test_lambda_moves_the_colours_the_scores_and_the_link(survey_page: Page):
     survey_page.locator(".tile").first.click()
     expect(survey_page.get_by_text("Anomaly score (λ 0.2)")).to_be_visible()
     before, ticks = bytes_of(survey_page), survey_page.locator(".legend .ticks").inner_text()
-    slider = survey_page.get_by_role("slider").first
+    slider = survey_page.get_by_label("λ, weight of feature score")
     slider.focus()
     for _ in range(30):
         slider.press("ArrowRight")
@@ -188,11 +185,10 @@ def test_the_wheel_zooms_to_fewer_subjects(survey_page: Page):
 
 
 RING = """() => {
-  const map = Bokeh.documents[0].get_model_by_name('map'), view = Bokeh.index.find_one(map);
-  const one = map.renderers.map(r => r.data_source?.data).find(d => d?.x?.length === 1 && !d.image && !d.name);
-  if (!one) return null;
-  const box = view.el.getBoundingClientRect(), {x_scale, y_scale} = view.frame;
-  return [box.x + x_scale.compute(one.x[0]), box.y + y_scale.compute(one.y[0])];
+  const map = voorwerp.on_screen(), box = map.surface.getBoundingClientRect();
+  if (!map.marks.focus.length) return null;
+  const [x, y] = map.spot(map.marks.focus[0]);
+  return [box.x + x, box.y + y];
 }"""
 
 
@@ -270,7 +266,7 @@ def test_a_long_id_is_exact_in_the_panel_the_link_and_the_page_that_the_link_ope
 
 def test_lasso_then_subtract_sort_focus_and_undo(survey_page: Page):
     page = survey_page
-    tool(page, "l", "LassoSelectTool")
+    tool(page, "l", "lasso")
     draw_lasso(page)
     expect(page.locator("text=/of 200 selected/").first).to_be_visible()
     everything = selected(page)
@@ -289,7 +285,7 @@ def test_lasso_then_subtract_sort_focus_and_undo(survey_page: Page):
     page.keyboard.press("u")
     expect(page.locator(f"text={fewer} of 200 selected")).to_be_visible()
     choose(page, "Sort by", "magnitude")
-    choose(page, "Order", "lowest first")
+    page.get_by_label("Order: highest first").click()
     page.wait_for_url(re.compile("sort=subjects.magnitude"))
     page.wait_for_timeout(600)
     magnitudes = []
@@ -304,7 +300,7 @@ def test_lasso_then_subtract_sort_focus_and_undo(survey_page: Page):
 
 
 def test_a_box_selects_too(survey_page: Page):
-    tool(survey_page, "b", "BoxSelectTool")
+    tool(survey_page, "b", "box")
     box = figure(survey_page)
     survey_page.mouse.move(box["x"] + 60, box["y"] + 5)
     survey_page.mouse.down()
@@ -316,7 +312,7 @@ def test_a_box_selects_too(survey_page: Page):
 
 def test_the_export_has_exactly_the_selected_subjects_and_runs_nothing(survey_page: Page):
     page = survey_page
-    tool(page, "l", "LassoSelectTool")
+    tool(page, "l", "lasso")
     draw_lasso(page, 0.3)
     expect(page.locator("text=/of 200 selected/").first).to_be_visible()
     count = selected(page)
@@ -345,7 +341,7 @@ def test_a_selection_is_kept_and_found_again_after_a_restart(
     with serve(survey, tmp_path / "log") as url:
         page = open_survey(url)
         wait_for_frame(page)
-        tool(page, "l", "LassoSelectTool")
+        tool(page, "l", "lasso")
         draw_lasso(page, 0.3)
         expect(page.locator("text=/of 200 selected/").first).to_be_visible()
         count = selected(page)
@@ -356,13 +352,13 @@ def test_a_selection_is_kept_and_found_again_after_a_restart(
     with serve(survey, tmp_path / "log") as url:
         page = open_survey(url)
         wait_for_frame(page)
-        choose(page, "Kept selections", "odd <b>ones</b>")
+        page.get_by_role("button", name="odd <b>ones</b>, ").click()
         expect(page.locator(f"text={count} of 200 selected")).to_be_visible()
         page.goto("about:blank")
 
 
 def test_letters_typed_into_a_field_are_no_commands(survey_page: Page):
-    tool(survey_page, "l", "LassoSelectTool")
+    tool(survey_page, "l", "lasso")
     draw_lasso(survey_page, 0.3)
     expect(survey_page.locator("text=/of 200 selected/").first).to_be_visible()
     count = selected(survey_page)
