@@ -23,6 +23,7 @@ export function render({model, el}) {
   const root = make("div", "subject"), hint = make("p", "hint"), head = make("div", "title"), home = make("div", "home"), rest = make("div", "rest");
   head.setAttribute("aria-live", "polite");
   root.append(hint, head, home, rest);
+  head.hidden = home.hidden = rest.hidden = true;  // until there is a subject
 
   // the enlarged view: the same viewer, moved to a dialog that follows the focus
   const dialog = make("dialog", "enlarged");
@@ -119,18 +120,20 @@ export function render({model, el}) {
   // one figure each for good: a picture stays, dimmed, until the next one is there
   const figures = {};
   const figure = (name, title, alt) => {
-    const e = make("figure"), image = new Image(), caption = make("figcaption", "", title);
+    const e = make("figure"), image = new Image(), caption = make("figcaption"), words = make("span", "", title), sum = make("span", "sum");
     image.alt = alt;
+    caption.append(words, ...name === "feature" ? [sum] : []);
     const done = ok => {
       e.classList.remove("waiting");
       e.classList.toggle("gone", !ok);
-      if (!ok) caption.textContent = `${e.dataset.title}: not available`;
+      words.textContent = ok ? e.dataset.title : `${e.dataset.title}: not available`;
+      if (!ok) sum.textContent = "";
     };
     image.addEventListener("load", () => done(true));
     image.addEventListener("error", () => done(false));
     e.append(image, caption);
     e.dataset.title = title;
-    figures[name] = {e, image, caption};
+    figures[name] = {e, image, sum};
     return e;
   };
   pictures.append(
@@ -139,11 +142,10 @@ export function render({model, el}) {
     figure("feature", "Feature residual", "Where the critic sees a difference between crop and reconstruction"));
   figures.feature.e.title = "Where the critic’s features of crop and reconstruction differ: squared, summed over channels, weighted as in the score, in the cells of its feature maps; black is 0, brightest the highest here. It sums to the feature score.";
   const put = (name, src) => {
-    const {e, image, caption} = figures[name];
+    const {e, image, sum} = figures[name];
     if (e.dataset.src === src) return;
     e.dataset.src = src;
     e.classList.add("waiting");
-    caption.textContent = e.dataset.title;
     if (name !== "feature") { image.src = src; return; }
     fetch(src, {credentials: "same-origin"}).then(async answer => {  // the sum over its cells comes in a header
       if (!answer.ok) throw new Error();
@@ -151,7 +153,7 @@ export function render({model, el}) {
       if (e.dataset.src !== src) { URL.revokeObjectURL(url); return; }
       image.addEventListener("load", () => URL.revokeObjectURL(url), {once: true});
       image.src = url;
-      caption.replaceChildren(make("span", "", "Feature residual"), make("span", "sum", `sum ${format(Number(answer.headers.get("X-Sum")))}`));
+      sum.textContent = `sum ${format(Number(answer.headers.get("X-Sum")))}`;
     }).catch(() => { if (e.dataset.src === src) image.dispatchEvent(new Event("error")); });
   };
   const show_pictures = subject => {
