@@ -21,11 +21,19 @@ export function compare(el, model, marks) {
   el.append(dialog);
 
   let cards = [], looks = null, at = 0;  // {row, root, viewer}
+  const lay = () => {  // as many columns as make the pictures largest
+    const {clientWidth: width, clientHeight: height} = grid, n = cards.length, words = model.reconstructs ? 190 : 160;
+    if (!width || !n) return;
+    const side = columns => Math.min((width - 20) / columns - 30, Math.max(130, (height - 12) / Math.ceil(n / columns) - words));
+    const columns = Array.from({length: n}, (_, i) => i + 1).reduce((best, c) => side(c) > side(best) ? c : best, 1);
+    grid.style.setProperty("--columns", String(columns));
+    grid.style.setProperty("--side", `${Math.round(side(columns))}px`);
+  };
+  const observer = new ResizeObserver(lay);
+  observer.observe(grid);
   const show = () => {
     title.textContent = `${cards.length} subjects side by side`;
-    const columns = cards.length <= 3 ? cards.length : cards.length === 4 ? 2 : cards.length <= 6 ? 3 : cards.length <= 8 ? 4 : 5;
-    grid.style.setProperty("--columns", String(columns));
-    grid.classList.toggle("many", cards.length > 3);
+    lay();
     cards.forEach((card, i) => { card.root.tabIndex = i === at ? 0 : -1; });
   };
   const step = by => {
@@ -62,7 +70,7 @@ export function compare(el, model, marks) {
     return line;
   };
   const card_of = row => {
-    const root = make("div", "subject-card"), name = make("h2", "", "…"), away = make("button", "away", "✕"), top = make("div", "name"), rest = make("div", "rest");
+    const root = make("div", "subject-card"), name = make("h2", "", "…"), away = make("button", "drop", "✕"), top = make("div", "name"), rest = make("div", "rest");
     root.setAttribute("role", "listitem");
     away.type = "button";
     away.title = "Take away (Delete)";

@@ -54,7 +54,7 @@ class Controls(JSComponent):
             self.asked(msg)
 
 
-class Gallery(JSComponent):
+class GalleryGrid(JSComponent):
     """The selection as pictures, in an order and in groups: only what is on screen exists."""
 
     selection_id = param.String("", doc="Id that the server knows; empty for every subject.")

@@ -13,7 +13,7 @@ from explorer.services.explore import Explore
 from explorer.services.groups import FEWEST_CLUSTERS, MOST_CLUSTERS, Groups
 from explorer.services.pictures import reconstructs
 from explorer.state import MODES, ExplorerState, Selection
-from explorer.views.components import Gallery, link
+from explorer.views.components import GalleryGrid, link
 
 CLUSTERS = (FEWEST_CLUSTERS, 6, 8, 12, 16, MOST_CLUSTERS)
 
@@ -24,7 +24,7 @@ class GalleryView(Viewer):
     def __init__(self, state: ExplorerState, explore: Explore, groups: Groups, **params: Any) -> None:
         super().__init__(**params)
         self.state, self.explore, self.groups = state, explore, groups
-        self.grid = Gallery(
+        self.grid = GalleryGrid(
             sizing_mode="stretch_both", margin=0, has_images=explore.survey.has_images, n=explore.survey.n
         )
         self.grid.chosen = lambda *told: pn.state.execute(partial(self.choose, *told))
