@@ -138,7 +138,7 @@ export function render({model, el}) {
 
   // -------------------------------------------------------------------------------------------------------- pages
   let scope = "selection", where = "";
-  let generation = 0, pages = new Map(), flying = new Set(), total = 0, of = 0;
+  let generation = 0, serial = 0, pages = new Map(), flying = new Set(), total = 0, of = 0;
   let busy = false, again = null, stale = null, known = null;
   const narrowed = () => scope === "selection" && model.selection_id;
   const query = more => new URLSearchParams({
@@ -150,7 +150,7 @@ export function render({model, el}) {
     const answer = await fetch(`table?${query({start: number * PAGE, ...more})}`, {credentials: "same-origin"});
     const page = await answer.json();
     if (!answer.ok) throw new Error(page.error);
-    return page;
+    return Object.assign(page, {serial: serial += 1});
   };
   const drop = page => page.urls?.forEach(url => URL.revokeObjectURL(url));
   const forget = () => { pages.forEach(drop); pages = new Map(); flying = new Set(); };
@@ -258,7 +258,7 @@ export function render({model, el}) {
   };
   const fill = (line, place, page) => {
     const i = place - page.start, row = page.rows[i], beside = model.has_images ? 1 : 0;
-    const key = `${generation}/${place}`;
+    const key = `${page.serial}/${place}`;
     if (line.dataset.key !== key) {
       line.dataset.key = key;
       line.dataset.row = row;
