@@ -662,7 +662,7 @@ class ExportRoute(Route):
         selection = self.explore.selection(self.get_query_argument("selection", ""))
         map_id = self.get_query_argument("map", "") and self.map_id()
         told = self.run_id(), map_id, self.lambda_(), self.mode()
-        table = await self.off(selection_table, self.explore, selection, *told)
+        table = await self.off(selection_table, self.explore, selection, *told, self.desk.notes)
         name = f"{file_name(self.explore.survey.info.name)}_{table.num_rows}_subjects{suffix}"
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
         self.set_header("Cache-Control", "no-store")

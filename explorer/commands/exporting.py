@@ -1,5 +1,6 @@
 """``voorwerp export``, ``figure`` and ``find``: subjects as a file, what a paper shows of them, and where one is."""
 
+import contextlib
 import math
 import sys
 from pathlib import Path
@@ -78,8 +79,10 @@ def export(
     if form is None:
         raise UsageError(f"{file} has none of the suffixes {', '.join(SUFFIXES)}, which say the format")
     _check_folder(file)
+    from explorer.ledger import LEDGER, Ledger
     from explorer.services.explore import Explore
     from explorer.services.export import EXPORTS, n_placed, selection_table
+    from explorer.services.notes import Notes
     from explorer.survey import Survey, counted
     from models.artifacts import write_bytes
 
@@ -87,7 +90,11 @@ def export(
     explore = Explore(opened)
     run_id, map_id, lambda_, mode = _as_the_app(explore, run_id, map_id, lambda_, mode)
     selected, _ = _selected(explore, selection, where, run_id, map_id, lambda_, mode)
-    table = selection_table(explore, selected, run_id, map_id, lambda_, mode)
+    with contextlib.ExitStack() as stack:
+        notes = None
+        if (opened.path / LEDGER).exists():
+            notes = Notes(stack.enter_context(Ledger(opened.path, opened.info.survey_id)), explore)
+        table = selection_table(explore, selected, run_id, map_id, lambda_, mode, notes)
     n = table.num_rows if form != "regions" else n_placed(table)
     if not n and table.num_rows:
         raise UsageError(

@@ -497,17 +497,22 @@ def migrate(survey: Path, discard_old: bool) -> None:
 @click.argument("target", type=PATH)
 @click.option("--names", is_flag=True, help="Leave people's names in the ledger as they are.  [default: hashed]")
 @click.option("--originals", type=click.Choice(["keep"]), help="Bring in originals that SURVEY only links to.")
-def pack(survey: Path, target: Path, names: bool, originals: str | None) -> None:
+@click.option("--notes", is_flag=True, help="Let people's notes on subjects go along.  [default: they stay behind]")
+def pack(survey: Path, target: Path, names: bool, originals: str | None, notes: bool) -> None:
     """Make TARGET, a copy of SURVEY that is safe to share: whole or not at all, and checked.
 
-    Names are hashed, absolute paths, locks, logs and unfinished work stay behind.
+    Names are hashed; notes, absolute paths, locks, logs and unfinished work stay behind. Tags, places and kept
+    selections go along.
     """
     from explorer.services.pack import pack
+    from explorer.survey import counted
 
-    totals = show_making(pack(survey, target, names, originals == "keep"))
+    totals = show_making(pack(survey, target, names, originals == "keep", notes))
     click.echo(f"{target} is a sound copy of {survey}: {totals['n_bytes']:,} bytes")
     if totals["n_names"]:
         click.echo(f"{totals['n_names']:,} people are named by a hash; the salt stays on this machine")
+    if totals["n_notes"]:
+        click.echo(f"{counted(totals['n_notes'], 'note')} left behind; --notes lets them go along")
     if totals["n_links"]:
         click.echo(
             f"{totals['n_links']:,} originals stay behind, for {survey} links to them; --originals keep brings them in"

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from explorer import __version__
 from explorer.errors import UsageError
 from explorer.services.explore import Explore
+from explorer.services.notes import Notes
 from explorer.state import Selection
 from explorer.survey import SUBJECTS
 from models.artifacts import now
@@ -34,11 +35,17 @@ MAX_FITS = 4 * 2**30
 
 
 def selection_table(
-    explore: Explore, selection: Selection | None, run_id: str, map_id: str, lambda_: float, mode: Mode = "raw"
+    explore: Explore,
+    selection: Selection | None,
+    run_id: str,
+    map_id: str,
+    lambda_: float,
+    mode: Mode = "raw",
+    notes: Notes | None = None,
 ) -> pa.Table:
     """Every column of the selected subjects (all for None), their scores, map coordinates and the map's own columns.
 
-    In row order.
+    In row order. With `notes`, also the tags that people gave (``tags``) and the number of their notes (``n_notes``).
 
     Provenance travels with the rows: columns ``survey_id``, ``run_id``, ``map_id``, ``lambda``, ``lambda_mode``,
     ``voorwerp_version``, and as JSON under the schema's metadata key ``voorwerp``, which also has the selection's id
@@ -68,6 +75,10 @@ def selection_table(
         for name, values in survey.placing(map_id).items():
             column = pa.array(values[rows], pa.float32(), from_pandas=True)
             add(name, column.cast(pa.bool_()) if name.startswith("is_") else column)
+    if notes is not None:
+        own = notes.columns(rows)
+        add("tags", pa.array(own["tags"], pa.string()))
+        add("n_notes", pa.array(own["n_notes"]))
     info = survey.info
     provenance = {
         "survey_id": info.survey_id,

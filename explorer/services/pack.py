@@ -1,8 +1,9 @@
 """`pack`: the copy of a survey that is safe to share. Whole or not at all, and checked.
 
 Only what a survey is made of goes along: no locks, no logs, no work in progress, no file of other making. Names of
-people in the ledger are hashed with a salt that stays on this machine, absolute paths are cut down to file names, and
-originals that the survey only links to stay behind unless they are asked for.
+people in the ledger are hashed with a salt that stays on this machine, absolute paths are cut down to file names;
+originals that the survey only links to, and people's notes, which may say anything, stay behind unless they are asked
+for. Tags, named places and kept selections go along: their names are words for others to read.
 """
 
 import contextlib
@@ -61,7 +62,7 @@ _ENDS_A_PATH = re.compile(r"[\s\"'<>|:;,()]")
 
 
 def pack(
-    path: Path | str, target: Path | str, names: bool = False, keep_originals: bool = False
+    path: Path | str, target: Path | str, names: bool = False, keep_originals: bool = False, keep_notes: bool = False
 ) -> Generator[Progress, None, dict[str, Any]]:
     """Copy a survey so that it can be given away.
 
@@ -75,6 +76,8 @@ def pack(
         Leave the names of people as they are.
     keep_originals
         Bring in originals that are only linked.
+    keep_notes
+        Let people's notes go along.
 
     Yields
     ------
@@ -84,8 +87,8 @@ def pack(
     Returns
     -------
     dict
-        n_bytes of the copy; n_names hashed; n_links that stay behind; left_out: what is no part of a survey, or not
-        finished; ids_are_paths: whether ids are absolute paths, which no copy may change.
+        n_bytes of the copy; n_names hashed; n_links and n_notes that stay behind; left_out: what is no part of a
+        survey, or not finished; ids_are_paths: whether ids are absolute paths, which no copy may change.
 
     Raises
     ------
@@ -106,7 +109,7 @@ def pack(
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_nothing_beyond(survey)
         with full_disk_said(target), survey.lock(), artifacts.replacing_folder(target) as working:
-            totals = yield from _copy(survey, working, names, keep_originals)
+            totals = yield from _copy(survey, working, names, keep_originals, keep_notes)
             problems = check(working) + ledger.check(working, survey.info.survey_id, survey.subject_ids)
             if problems:
                 more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
@@ -134,7 +137,7 @@ def _check_nothing_beyond(survey: Survey) -> None:
 
 
 def _copy(
-    survey: Survey, working: Path, names: bool, keep_originals: bool
+    survey: Survey, working: Path, names: bool, keep_originals: bool, keep_notes: bool
 ) -> Generator[Progress, None, dict[str, Any]]:
     path, info = survey.path, survey.info
     is_linked = info.originals == "link"
@@ -154,10 +157,11 @@ def _copy(
         yield from _bring_in(survey, working / layout.ORIGINALS)
     ids_are_paths = _copy_tables(survey, working, known)
     write_report(working, info.name, survey.n)
-    n_names = 0
+    n_names = n_notes = 0
     if (path / ledger.LEDGER).exists():
         secret = None if names else salt(info.survey_id)
-        n_names = _copy_ledger(path / ledger.LEDGER, working / ledger.LEDGER, secret, known)
+        copied = path / ledger.LEDGER, working / ledger.LEDGER
+        n_names, n_notes = _copy_ledger(*copied, secret, known, keep_notes)
     kept = {folder.name for below in (layout.RUNS, layout.MAPS) for folder in (working / below).glob("*/")}
     replace(
         info,
@@ -169,6 +173,7 @@ def _copy(
     return {
         "n_bytes": sum(p.stat().st_size for p in working.rglob("*") if p.is_file()),
         "n_names": n_names,
+        "n_notes": n_notes,
         "n_links": survey.n if is_linked and not keep_originals else 0,
         "left_out": [*left_out, *unfinished],
         "ids_are_paths": ids_are_paths,
@@ -348,30 +353,44 @@ def hashed(name: str, secret: bytes) -> str:
     return f"person-{hmac.new(secret, name.encode(), hashlib.sha256).hexdigest()[:16]}"
 
 
-def _copy_ledger(source: Path, target: Path, secret: bytes | None, known: re.Pattern[str] | None) -> int:
-    """Copy the ledger as of one moment; returns the number of names hashed."""
+def _copy_ledger(
+    source: Path, target: Path, secret: bytes | None, known: re.Pattern[str] | None, keep_notes: bool
+) -> tuple[int, int]:
+    """Copy the ledger as of one moment; returns the number of names hashed, and of notes left out."""
     draft = target.with_name(f".{target.name}.draft")
     try:
         with contextlib.closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)) as old:
             old.execute("VACUUM INTO ?", (str(draft),))
         with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as copy:
-            people = _rewrite(copy, secret, known)
+            n_names, n_notes = _rewrite(copy, secret, known, keep_notes)
             copy.execute("VACUUM INTO ?", (str(target),))  # what was written over is in no free page of this one
     except sqlite3.Error as error:
         raise SurveyError(f"{source} cannot be copied ({error}); `voorwerp check {source.parent}` says more") from None
     finally:
         for file in target.parent.glob(f"{draft.name}*"):
             file.unlink()
-    return people
+    return n_names, n_notes
 
 
-def _rewrite(copy: sqlite3.Connection, secret: bytes | None, known: re.Pattern[str] | None) -> int:
+#: Every note, its edits, and what took them back.
+_NOTES = "WITH RECURSIVE gone(id) AS (SELECT id FROM entries WHERE kind = 'note' UNION ALL "
+_NOTES += "SELECT entries.id FROM entries JOIN gone ON entries.undoes = gone.id) "
+
+
+def _rewrite(
+    copy: sqlite3.Connection, secret: bytes | None, known: re.Pattern[str] | None, keep_notes: bool
+) -> tuple[int, int]:
     """Put hashes in the place of names, and cut paths down, in a copy that nobody else has open."""
     triggers = copy.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
     people: set[str] = set()
     copy.execute("BEGIN")
     for name, _ in triggers:  # they refuse every change
         copy.execute(f'DROP TRIGGER "{name}"')
+    n_notes = 0
+    if not keep_notes:
+        first = "kind = 'note' AND json_extract(payload, '$.note') IS NULL"
+        n_notes = copy.execute(f"SELECT count(*) FROM entries WHERE {first}").fetchone()[0]
+        copy.execute(f"{_NOTES} DELETE FROM entries WHERE id IN gone")
     for entry, who, payload in copy.execute("SELECT id, who, payload FROM entries").fetchall():
         told = _without_paths(json.loads(payload), known)
         if secret is not None:
@@ -382,7 +401,7 @@ def _rewrite(copy: sqlite3.Connection, secret: bytes | None, known: re.Pattern[s
     for _, sql in triggers:
         copy.execute(sql)
     copy.execute("COMMIT")
-    return len(people)
+    return len(people), n_notes
 
 
 def _with_hashes(value: Any, secret: bytes, people: set[str]) -> Any:

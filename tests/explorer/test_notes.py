@@ -11,8 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from explorer.cli import main
 from explorer.errors import LedgerError, UsageError
 from explorer.ledger import MAX_LISTED, Ledger
 from explorer.services.explore import Explore, Plane
@@ -142,7 +145,21 @@ def test_a_table_has_the_tags_and_the_number_of_notes_of_its_rows(notes: Notes):
     note = notes.add_note(FIRST + 3, "a", who="ada")
     notes.add_note(FIRST + 3, "b", who="ada")
     notes.edit_note(note.id, "c", who="ada")
-    assert notes.columns(np.array([3, 1])) == {"tags": [None, "arc; ring"], "n_notes": [2, 0]}
+    columns = {name: values.tolist() for name, values in notes.columns(np.array([3, 1])).items()}
+    assert columns == {"tags": [None, "arc; ring"], "n_notes": [2, 0]}
+
+
+def test_the_command_exports_tags_and_notes_under_names_that_are_free(notes: Notes, tmp_path: Path):
+    notes.add_tag(FIRST + 1, "ring", who="ada")
+    notes.add_note(FIRST + 1, "a", who="ada")
+    path = notes.survey.path
+    table = pq.read_table(path / "subjects.parquet")
+    pq.write_table(table.append_column("tags", pa.array(["theirs"] * 8)), path / "subjects.parquet")
+    assert main(["export", str(path), str(tmp_path / "all.parquet")]) == 0
+    told = pq.read_table(tmp_path / "all.parquet").to_pydict()
+    assert told["tags"] == ["theirs"] * 8
+    assert told["voorwerp_tags"] == [None, "ring"] + [None] * 6
+    assert told["n_notes"] == [0, 1, 0, 0, 0, 0, 0, 0]
 
 
 # ------------------------------------------------------------------------------------------------------------ notes

@@ -18,6 +18,8 @@ from explorer.ledger import Ledger
 from explorer.ledger import check as check_ledger
 from explorer.services import pack as packing
 from explorer.services.address import Remembered
+from explorer.services.explore import Explore, Plane
+from explorer.services.notes import Notes
 from explorer.services.pack import hashed, pack, salt, without_paths
 from explorer.state import Selection
 from explorer.survey import Survey, check
@@ -28,6 +30,7 @@ from tests.explorer.making import finished
 from tests.galaxies import write_galaxies
 
 SECRET = "Hanny van Arkel"
+NOTE = "as Bill said at lunch"
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +67,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ledger.append("job", {"from": f"{folder}/vectors.npy", "by": {"who": SECRET}}, who="another")
         ledger.undo(first.id, who=SECRET)
         ledger.save_selection("kept", np.array([3]), opened.subject_ids, who=SECRET)
+        notes = Notes(ledger, Explore(opened))
+        notes.add_tag(11, "ring", who=SECRET)
+        note = notes.add_note(11, NOTE, who=SECRET)
+        edit = notes.edit_note(note.id, f"{NOTE}!", who=SECRET)
+        ledger.undo(ledger.undo(edit.id, who=SECRET).id, who=SECRET)
+        notes.delete_note(notes.add_note(12, NOTE, who=SECRET).id, who=SECRET)
+        notes.add_place("land of rings", Plane("m"), [[0, 0], [1, 0], [1, 1]], (0.5, 0.5), who=SECRET)
     (survey / "notes.txt").write_text("the password is …")
     (survey / ".hidden").write_text("")
     (survey / "server.lock").write_text("")
@@ -91,6 +101,8 @@ def test_a_copy_is_sound_and_tells_nothing_of_machine_and_people(made: Path, tmp
     assert SECRET.encode() in everything_in(made)
     assert SECRET.encode() not in content
     assert b"password" not in content
+    assert NOTE.encode() in everything_in(made)
+    assert NOTE.encode() not in content
     assert sorted(p.name for p in (tmp_path / "copy").iterdir()) == [
         "contact_sheet.png",
         "digests.npy",
@@ -128,6 +140,7 @@ def test_the_ledger_is_whole_and_still_append_only(made: Path, tmp_path: Path, c
     secret = salt(survey_id)
     with Ledger(tmp_path / "copy", survey_id) as copy, Ledger(made, survey_id) as before:
         ours, theirs = copy.entries(include_undone=True), before.entries(include_undone=True)
+        theirs = [e for e in theirs if e.kind != "note" and (e.undoes is None or e.undoes < 6)]
         assert [(e.id, e.client_id, e.at, e.kind, e.undone) for e in ours] == [
             (e.id, e.client_id, e.at, e.kind, e.undone) for e in theirs
         ]
@@ -143,6 +156,22 @@ def test_the_ledger_is_whole_and_still_append_only(made: Path, tmp_path: Path, c
     with Ledger(tmp_path / "again", survey_id) as again:
         assert [e.who for e in again.entries(include_undone=True)] == [e.who for e in ours]
     assert (config / survey_id / "salt").stat().st_mode & 0o777 == 0o600
+
+
+def test_tags_and_places_go_along_and_notes_only_when_they_are_asked_for(made: Path, tmp_path: Path) -> None:
+    assert finished(pack(made, tmp_path / "without"))["n_notes"] == 2
+    assert finished(pack(made, tmp_path / "with", keep_notes=True))["n_notes"] == 0
+    for name, texts in (("without", []), ("with", [f"{NOTE}!"])):
+        survey = Survey.open(tmp_path / name)
+        with Ledger(survey.path, survey.info.survey_id) as ledger:
+            notes = Notes(ledger, Explore(survey))
+            assert [note.text for note in notes.notes(11)] == texts
+            assert notes.notes(12) == []
+            assert notes.counts() == {"ring": 1}
+            assert [place.name for place in notes.places(Plane("m"))] == ["land of rings"]
+            last = ledger.append("tag", {"tag": "arc"}, who="me", subject_id=11)
+            assert last.id == 13  # as in the original: no number is given twice
+        survey.close()
 
 
 def test_names_stay_when_they_are_asked_for(made: Path, tmp_path: Path, config: Path) -> None:
@@ -283,5 +312,6 @@ def test_the_command_says_what_stays_behind(made: Path, tmp_path: Path, capsys: 
     said = capsys.readouterr().out
     assert f"{tmp_path / 'copy'} is a sound copy of {made}" in said
     assert "2 people are named by a hash" in said
+    assert "2 notes left behind; --notes lets them go along" in said
     assert "left out: notes.txt, runs/20260102-000000-train" in said
     assert packing.CONFIG == "VOORWERP_CONFIG"
