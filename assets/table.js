@@ -1,5 +1,5 @@
 // The table: only the lines on screen exist, and they come in pages; a filter narrows it while it is typed.
-const PAGE = 100, KEPT_PAGES = 40, MOST_IN_FLIGHT = 2;
+const PAGE = 100, KEPT_PAGES = 40, MOST_IN_FLIGHT = 2, MOST_COLUMNS = 60;
 const TALLEST = 8_000_000;  // px: browsers cap the height of an element
 const NAME = "subjects.source_id", MIXED = "scores.anomaly_score";
 const MODES = {replace: "replace", add: "add to", subtract: "take from", intersect: "keep in"};
@@ -59,7 +59,7 @@ export function render({model, el}) {
   kept.widths ??= {};
   let columns = [];      // those on screen, in order
   let by = {sort: model.sort, descending: model.descending};
-  const choose = () => { columns = model.columns.filter(c => c.reference === NAME || (kept.shown[c.reference] ?? c.shown)); };
+  const choose = () => { columns = model.columns.filter(c => c.reference === NAME || (kept.shown[c.reference] ?? c.shown)).slice(0, MOST_COLUMNS); };
   const wide = c => kept.widths[c.reference] ?? (c.reference === NAME ? 172 : c.kind === "number" ? Math.max(92, Math.min(190, 30 + 7 * title(c).length)) : c.kind === "category" ? 128 : 176);
   const title = c => c.title + (c.reference === MIXED && model.mixes ? ` (λ ${Number(model.lambda_.toFixed(2))})` : "");
   const high = () => model.has_images ? 32 : 26;
@@ -81,6 +81,7 @@ export function render({model, el}) {
       if (c.unit) button.append(make("em", "", {textContent: c.unit}));
       if (sorted) { arrow.textContent = by.descending ? "▼" : "▲"; arrow.setAttribute("aria-hidden", "true"); button.append(arrow); }
       button.title = `${title(c)}${c.unit ? `, ${c.unit}` : ""}: sort (${c.reference})`;
+      button.tabIndex = -1;
       button.addEventListener("click", () => sort(c));
       grip.addEventListener("pointerdown", e => resize(e, c, grip));
       grip.addEventListener("dblclick", () => { delete kept.widths[c.reference]; keep(); fit(); });
@@ -95,9 +96,21 @@ export function render({model, el}) {
     }
     const focused = root.getRootNode().activeElement?.closest?.(".head .cell")?.dataset.reference;
     head.replaceChildren(...cells);
-    if (focused) cells.find(c => c.dataset.reference === focused)?.querySelector("button").focus();
+    const entry = cells.find(c => c.dataset.reference === focused) ?? cells.find(c => c.getAttribute("aria-sort")?.endsWith("cending")) ?? cells.find(c => c.dataset.reference);
+    const button = entry.querySelector("button");
+    button.tabIndex = 0;
+    if (focused) button.focus();
     grid.setAttribute("aria-colcount", cells.length);
   };
+  head.addEventListener("keydown", e => {  // one stop for Tab, ← → from there
+    const buttons = [...head.querySelectorAll("button")], step = {ArrowLeft: -1, ArrowRight: 1}[e.key];
+    if (!step) return;
+    e.preventDefault();
+    const at = buttons.indexOf(e.target), to = buttons[Math.max(0, Math.min(buttons.length - 1, at + step))];
+    buttons[at].tabIndex = -1;
+    to.tabIndex = 0;
+    to.focus();
+  });
   const resize = (e, c, grip) => {
     e.preventDefault();
     grip.setPointerCapture(e.pointerId);
@@ -108,38 +121,37 @@ export function render({model, el}) {
   };
   const offer_columns = () => {
     const reset = make("button", "", {type: "button", textContent: "As at first"});
-    reset.addEventListener("click", () => { kept.shown = {}; kept.widths = {}; keep(); recolumn(); });
+    reset.addEventListener("click", () => { kept.shown = {}; kept.widths = {}; keep(); recolumn(); offer_columns(); renew(); });
     choices.replaceChildren(...model.columns.filter(c => c.reference !== NAME).map(c => {
       const label = make("label"), check = make("input", "", {type: "checkbox", checked: columns.includes(c)});
-      check.addEventListener("change", () => { kept.shown[c.reference] = check.checked; keep(); recolumn(false); });
+      check.addEventListener("change", () => { kept.shown[c.reference] = check.checked; keep(); recolumn(); renew(); });
       label.append(check, make("span", "", {textContent: title(c)}), make("em", "", {textContent: c.unit ?? ""}));
       label.title = c.reference;
       return label;
     }), reset);
   };
-  const recolumn = (all = true) => {
+  const recolumn = () => {
     choose();
     headings();
     fit();
-    if (all) offer_columns();
     pool.forEach(line => line.remove());
     pool = [];
-    renew();
   };
   choices.addEventListener("toggle", e => {
     if (e.newState !== "open") return;
     const at = chooser.getBoundingClientRect(), below = window.innerHeight - at.bottom - 12;
     choices.style.right = `${window.innerWidth - at.right}px`;
-    choices.style.top = below > 220 ? `${at.bottom + 4}px` : "auto";
-    choices.style.bottom = below > 220 ? "auto" : `${window.innerHeight - at.top + 4}px`;
-    choices.style.maxHeight = `${Math.max(below, 220, at.top - 70) > below && below <= 220 ? at.top - 70 : below}px`;
+    const down = below > 220;
+    choices.style.top = down ? `${at.bottom + 4}px` : "auto";
+    choices.style.bottom = down ? "auto" : `${window.innerHeight - at.top + 4}px`;
+    choices.style.maxHeight = `${down ? below : at.top - 70}px`;
     choices.querySelector("input")?.focus();
   });
 
   // -------------------------------------------------------------------------------------------------------- pages
   let scope = "selection", where = "";
   let generation = 0, serial = 0, pages = new Map(), flying = new Set(), total = 0, of = 0;
-  let busy = false, again = null, stale = null, known = null;
+  let busy = false, again = null, stale = null, known = null, basis = "";
   const narrowed = () => scope === "selection" && model.selection_id;
   const query = more => new URLSearchParams({
     selection: narrowed() ? model.selection_id : "", q: where, sort: by.sort, descending: by.descending ? 1 : 0,
@@ -152,6 +164,7 @@ export function render({model, el}) {
     if (!answer.ok) throw new Error(page.error);
     return Object.assign(page, {serial: serial += 1});
   };
+  const asked_of = () => [narrowed(), model.run_id, model.map_id, model.lambda_, model.lambda_mode].join();
   const drop = page => page.urls?.forEach(url => URL.revokeObjectURL(url));
   const forget = () => { pages.forEach(drop); pages = new Map(); flying = new Set(); };
 
@@ -166,17 +179,18 @@ export function render({model, el}) {
     const number = top ? 0 : Math.floor(first_line() / PAGE);
     try {
       const page = await fetch_page(number);
-      if (page.error) trouble(page);
-      else {
+      if (page.error) {
+        if (asked_of() !== basis) { forget(); total = 0; }  // what is on the screen is of another run, or another set
+        trouble(page);
+      } else {
         trouble(null);
         forget();
         ({total, of} = page);
         pages.set(number, page);
         picture(page);
+        basis = asked_of();
         if (top) grid.scrollTop = 0;
-        headings();
         tell();
-        draw();
       }
     } catch (error) {
       lost(error);
@@ -184,7 +198,7 @@ export function render({model, el}) {
       busy = false;
       grid.removeAttribute("aria-busy");
     }
-    if (again) { const {top} = again; again = null; await renew(top); }
+    if (again) { const {top} = again; again = null; await renew(top); } else draw();
   };
   const load = async number => {
     if (pages.has(number) || flying.has(number) || flying.size >= MOST_IN_FLIGHT || busy) return;
@@ -310,7 +324,7 @@ export function render({model, el}) {
     }
     if (active) grid.setAttribute("aria-activedescendant", active); else grid.removeAttribute("aria-activedescendant");
     empty.hidden = total > 0 || busy;
-    if (!total) empty.textContent = where ? "No subject matches this filter." : "Nothing to list.";
+    if (!total) empty.textContent = wrong ? "This filter cannot be asked here." : where ? "No subject matches this filter." : "Nothing to list.";
     if (!size || stale) return;
     const here = Math.floor(first / PAGE), there = Math.floor((first + size - 1) / PAGE), last = Math.floor((total - 1) / PAGE);
     const down = top >= (draw.top ?? 0);
@@ -511,15 +525,27 @@ export function render({model, el}) {
     id: "table-filter", title: "Filter the table", group: "Below the map", key: "\\",
     run: () => { model.send_msg({open: true}); requestAnimationFrame(() => setTimeout(() => { box.focus(); box.select(); }, 60)); },
   });
-  model.on(["sort", "descending"], () => requestAnimationFrame(() => sorted({sort: model.sort, descending: model.descending})));
-  model.on("selection_id", () => { tell(); if (scope === "selection") renew(true); });
-  model.on(["n_selected", "n"], tell);
-  model.on(["run_id", "map_id", "lambda_mode", "read"], () => renew());
-  model.on("lambda_", () => {
-    headings();
-    if (model.mixes && (by.sort === MIXED || where || columns.some(c => c.reference === MIXED))) renew();
-  });
-  model.on(["columns", "mixes"], () => recolumn());
+  // what the session changes together comes in several events: it is looked at once
+  let due = null;
+  const soon = what => {
+    if (!due) requestAnimationFrame(() => { const all = due; due = null; catch_up(all); });
+    due = {...due, ...what};
+  };
+  const catch_up = ({sort: ordered, columns: other, rows, top}) => {
+    const before = by, there = reference => !reference || model.columns.some(c => c.reference === reference);
+    if (ordered) by = {sort: model.sort, descending: model.descending};
+    if (!there(by.sort)) by = {sort: there(model.sort) ? model.sort : "", descending: model.descending};
+    if (other) { recolumn(); offer_columns(); } else headings();
+    tell();
+    const turned = by.sort !== before.sort || by.descending !== before.descending;
+    if (other || rows || turned) renew(top || turned);
+  };
+  model.on(["sort", "descending"], () => soon({sort: true}));
+  model.on("selection_id", () => soon(scope === "selection" ? {rows: true, top: true} : {}));
+  model.on(["n_selected", "n"], () => soon({}));
+  model.on(["run_id", "map_id", "lambda_mode", "read"], () => soon({rows: true}));
+  model.on(["columns", "mixes"], () => soon({columns: true}));
+  model.on("lambda_", () => soon(model.mixes && (by.sort === MIXED || where || columns.some(c => c.reference === MIXED)) ? {rows: true} : {}));
   model.on("focus", follow);
   model.on("mode", () => { mode.value = model.mode; });
   model.on("shown", () => { if (!model.shown) { close(); return; } if (stale) renew(stale.top).then(follow); else { draw(); follow(); } });
