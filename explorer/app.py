@@ -27,7 +27,7 @@ from explorer import ASSETS
 from explorer.errors import SurveyError, VoorwerpError
 from explorer.raster import warm
 from explorer.server import Access, Login, hosts_of, routes
-from explorer.services import address
+from explorer.services import address, orders
 from explorer.services.desk import Desk
 from explorer.services.explore import Plane
 from explorer.state import ExplorerState
@@ -296,6 +296,7 @@ def serve(
     with only_server(Path(path)), Desk.open(path, has_samp) as desk:
         pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
         pool.submit(warm)
+        pool.submit(orders.warm)
         for map_id in list(desk.explore.maps())[:1]:
             pool.submit(desk.explore.index, Plane(map_id))
         setup()

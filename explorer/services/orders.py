@@ -38,6 +38,15 @@ def argsort(values: np.ndarray, *, descending: bool = False) -> np.ndarray:
     return _sorted_rows(keys, _counts(keys))
 
 
+def warm() -> None:
+    """Compile every kernel into numba's cache on disk, so that nobody's first sort waits for it."""
+    for dtype in (np.float32, np.float64):
+        column = np.zeros(2, dtype)
+        argsort(column)
+        column.flags.writeable = False  # another type to numba
+        argsort(column)
+
+
 @_jit
 def _keys32(bits: np.ndarray, descending: bool) -> np.ndarray:
     """Unsigned integers in the order of the floats they are made of."""

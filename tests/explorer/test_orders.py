@@ -6,7 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from explorer.services.orders import argsort
+from explorer.services import orders
+from explorer.services.orders import argsort, warm
+
+KERNELS = (orders._keys32, orders._keys64, orders._counts, orders._sorted_rows)
 
 
 def slow(values: np.ndarray, descending: bool) -> np.ndarray:
@@ -71,3 +74,14 @@ def test_the_column_is_left_as_it_was():
 def test_only_one_column_is_sorted():
     with pytest.raises(ValueError, match=r"one column is sorted, not an array of shape \(2, 2\)"):
         argsort(np.zeros((2, 2)))
+
+
+def test_after_warming_up_no_column_waits_for_a_compiler():
+    warm()
+    before = {kernel: len(kernel.signatures) for kernel in KERNELS}
+    for dtype in (np.float32, np.float64):
+        column = np.arange(5, dtype=dtype)
+        argsort(column)
+        column.flags.writeable = False
+        argsort(column, descending=True)
+    assert {kernel: len(kernel.signatures) for kernel in KERNELS} == before
