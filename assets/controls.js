@@ -299,6 +299,9 @@ export function render({model, el}) {
     undo.disabled = !before;
     redo.disabled = !after;
     clear.disabled = save.disabled = name.disabled = !k;
+    const offered = name.dataset.offered ?? "", title = model.selected.title ?? "";  // the filter that made it
+    if (title !== offered && name.value === offered) name.value = title;
+    name.dataset.offered = title;
     const what = k ? `${count(k)} selected` : `all ${count(n)}`;
     const forms = Object.entries({csv: "CSV", parquet: "Parquet", fits: "FITS", votable: "VOTable", ...sky ? {regions: "DS9 regions"} : {}});
     files.replaceChildren(`Export ${what}: `, ...forms.flatMap(([form, title], i) => {

@@ -122,6 +122,7 @@ class ControlsView(Viewer):
             selected={
                 "k": k,
                 "n": self.explore.survey.n,
+                "title": state.selection.title,
                 "undo": state.can_undo,
                 "redo": state.can_redo,
                 "query": urlencode(query),
