@@ -160,9 +160,9 @@ export function render({model, el}) {
   said.append(words, back);
   const list = make("ul", "kept");
   list.setAttribute("aria-label", "Kept selections");
-  const files = make("div", "files"), send = button("", "To TOPCAT, Aladin or DS9 on this machine (Simple Application Messaging Protocol)", () => { words.textContent = "Sending …"; act("send"); });
+  const files = make("div", "files"), figures = make("div", "files"), send = button("", "To TOPCAT, Aladin or DS9 on this machine (Simple Application Messaging Protocol)", () => { words.textContent = "Sending …"; act("send"); });
   send.className = "send";
-  chosen.append(make("h3", "", "Selection"), total, mode.box, moves, keep, said, list, files, send);
+  chosen.append(make("h3", "", "Selection"), total, mode.box, moves, keep, said, list, files, figures, send);
   const hint = button("? keys", "Keys (?)", () => window.voorwerp.commands.run("keys"));
   hint.className = "hint";
   root.append(view, chosen, hint);
@@ -263,6 +263,23 @@ export function render({model, el}) {
     box.select();
   };
 
+  // -------------------------------------------------------------------------------------------- to take away
+  const joined = links => links.flatMap((link, i) => i ? [" · ", link] : [link]);
+  const download = (text, address, title) => {
+    const link = make("a", "", text);
+    link.href = address();
+    link.download = "";
+    if (title) link.title = title;
+    link.addEventListener("click", () => { link.href = address(); });  // the view has moved since
+    return link;
+  };
+  const figure_query = () => {  // what /frame was asked last, and what else is drawn
+    const map = window.voorwerp.on_screen?.(), {palette, contours} = model.view, told = new URLSearchParams(model.selected.query);
+    const [x0, x1, y0, y1] = map?.view ?? [];
+    const view = x0 === undefined ? {} : {x0, x1, y0, y1, w: Math.round(map.w), h: Math.round(map.h)};
+    return new URLSearchParams({...Object.fromEntries(told), ...window.voorwerp.legend?.settings, palette, contours: contours ? 1 : 0, ...view});
+  };
+
   // ---------------------------------------------------------------------------------------------- to screen
   const draw_view = () => {
     const {view: v, can} = model;
@@ -304,12 +321,10 @@ export function render({model, el}) {
     name.dataset.offered = title;
     const what = k ? `${count(k)} selected` : `all ${count(n)}`;
     const forms = Object.entries({csv: "CSV", parquet: "Parquet", fits: "FITS", votable: "VOTable", ...sky ? {regions: "DS9 regions"} : {}});
-    files.replaceChildren(`Export ${what}: `, ...forms.flatMap(([form, title], i) => {
-      const link = make("a", "", title);
-      link.href = `export?${query}&format=${form}`;
-      link.download = "";
-      return i ? [" · ", link] : [link];
-    }));
+    files.replaceChildren(`Export ${what}: `, ...joined(forms.map(([form, title]) => download(title, () => `export?${query}&format=${form}`))));
+    const drawn = ["png", "svg", "pdf"].map(form => download(form.toUpperCase(), () => `figure?${figure_query()}&format=${form}`, `This view as ${form.toUpperCase()}, with caption and provenance`));
+    figures.replaceChildren("Figure: ", ...joined(drawn), ...k ? [" · ", download("contact sheet", () => `figure?${figure_query()}&kind=sheet&format=pdf`, "The selection's first pictures in the gallery's order, as PDF")] : []);
+    figures.hidden = !model.can.map;
     send.hidden = !samp;
     send.textContent = `Send ${what} by SAMP`;
     draw_kept();

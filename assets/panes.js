@@ -49,10 +49,13 @@ export function render({model, el}) {
   const set = height => {
     const kept = Math.round(Math.max(LEAST, Math.min(most(), height)));
     document.documentElement.style.setProperty("--lower", `${kept}px`);
-    edge.setAttribute("aria-valuenow", kept);
+    tell(kept);
+    return kept;
+  };
+  const tell = now => {
+    edge.setAttribute("aria-valuenow", now);
     edge.setAttribute("aria-valuemin", LEAST);
     edge.setAttribute("aria-valuemax", Math.max(LEAST, most()));
-    return kept;
   };
   const height = () => root.getRootNode().host.parentElement.getBoundingClientRect().height;
   const keep = value => { try { localStorage.setItem(KEPT, value); } catch { /* a browser that keeps nothing */ } };
@@ -72,6 +75,7 @@ export function render({model, el}) {
     keep(set(height() + step));
   });
   edge.addEventListener("dblclick", () => { document.documentElement.style.removeProperty("--lower"); keep(0); });
+  tell(Math.round(0.36 * window.innerHeight));
   if (kept()) set(kept());
   model.on("pane", show);
   model.on("remove", () => forget.forEach(f => f()));

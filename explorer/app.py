@@ -75,6 +75,7 @@ FRAME = {
         "paddingRight": "8px",
     },
     ".MuiAppBar-root img": {"height": "30px"},
+    ".MuiLinearProgress-root": {"display": "none"},
     ".MuiAppBar-root .title": {"fontSize": "17px", "fontWeight": 650, "letterSpacing": ".01em", "color": "var(--ink)"},
     ".main-content": {
         "position": "fixed",

@@ -113,7 +113,7 @@ class TopBar(JSComponent):
     maps = param.List([], doc="Maps, newest first: [id, title].")
     run_id = param.String("")
     map_id = param.String("")
-    theme = param.Selector(default="dark", objects=["dark", "light"])
+    theme: str = param.Selector(default="dark", objects=["dark", "light"])  # type: ignore[assignment]
 
     _esm = ASSETS / "topbar.js"
     _stylesheets: ClassVar[list[str]] = [CSS]

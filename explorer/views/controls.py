@@ -25,6 +25,8 @@ SET = (
     "x", "y", "solid", "color", "aggregate", "norm", "palette", "lambda_", "lambda_mode", "contours", "places",
     "overlay", "mode",
 )  # fmt: skip
+#: What decides how many are selected and what is taken away.
+TOLD = ("selection", "run_id", "map_id", "lambda_", "lambda_mode", "sort", "descending")
 #: The paper's view: feature score against image score.
 TWO_SCORES = ("scores.feature_score", "scores.image_score")
 GROUPS = {"scores": "Scores", "maps": "Map", "subjects": "Columns"}
@@ -54,7 +56,7 @@ class ControlsView(Viewer):
         state.param.watch(lambda event: self._show(), list(SET))
         state.param.watch(lambda event: self._offer(), ["run_id", "map_id"])
         state.param.watch(lambda event: self._fit(), ["color", "palette", "theme"])
-        state.param.watch(lambda event: self._tell(), ["selection", "run_id", "map_id", "lambda_", "lambda_mode"])
+        state.param.watch(lambda event: self._tell(), list(TOLD))
         self.refresh()
 
     # ----------------------------------------------------------------------------------------- session → page
@@ -116,6 +118,8 @@ class ControlsView(Viewer):
             "lambda": round(state.lambda_, 3),
             "lambda_mode": state.lambda_mode,
             "selection": self.explore.keep(state.selection) if k else "",
+            "sort": state.sort,
+            "descending": int(state.descending),
         }
         opened = self._opened[0] if state.selection.id == self._opened[1] else ""
         self.column.param.update(

@@ -47,7 +47,7 @@ def command(arguments: list[str | Path], log: Path) -> Iterator[subprocess.Popen
 
 
 @contextlib.contextmanager
-def serve(survey: Path, log: Path, timeout: float = 60) -> Iterator[str]:
+def serve(survey: Path, log: Path, timeout: float = 60, port: int | None = None) -> Iterator[str]:
     """``voorwerp serve SURVEY --no-browser``: yields the URL that it prints, token included.
 
     Raises
@@ -55,7 +55,7 @@ def serve(survey: Path, log: Path, timeout: float = 60) -> Iterator[str]:
     RuntimeError
         The command ended, or printed no URL within `timeout` seconds; the message has what it printed.
     """
-    arguments = [VOORWERP, "serve", survey, "--no-browser", "--port", str(free_port())]
+    arguments = [VOORWERP, "serve", survey, "--no-browser", "--port", str(port or free_port())]
     with command(arguments, log) as process:
         yield wait_for_address(process, log, timeout)
 
