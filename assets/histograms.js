@@ -91,6 +91,15 @@ export function render({model, el}) {
   const offers = () => new Map(model.offered.map(o => [o.reference, o]));
   const chosen = () => kept.columns ?? model.first;
 
+  /** What another pane asked to see comes first. */
+  const want = () => {
+    if (!offers().has(model.wanted)) return;
+    kept.columns = [model.wanted, ...chosen().filter(r => r !== model.wanted)];
+    keep();
+    arrange();
+    grid.scrollTop = 0;
+  };
+
   function arrange() {
     const known = offers(), shown = chosen().filter(r => known.has(r));
     for (const [reference, cell] of cells) {
@@ -389,7 +398,7 @@ export function render({model, el}) {
       const open = !kept.zoom[this.reference] && (end === "low" ? next <= edges[0] : next >= edges[last]);
       const to = {...now, [end]: open ? null : this.integral ? (end === "low" ? Math.ceil(next) : Math.floor(next)) : next};
       if (to.low !== null && to.high !== null && to.low > to.high) to[end] = now[end === "low" ? "high" : "low"];
-      brush(this.reference, to, false);
+      brush(this.reference, to.low === null && to.high === null ? null : to, false);
     }
     field(end) {
       const field = make("input", {type: "text", inputMode: "decimal", placeholder: end === "low" ? "from" : "to", autocomplete: "off", spellcheck: false});
@@ -634,6 +643,7 @@ export function render({model, el}) {
   model.on(["offered", "first"], arrange);
   model.on(["selection_id", "run_id", "lambda_", "lambda_mode", "map_id"], refresh);
   model.on(["plane", "view"], () => { if (kept.seen) refresh(); });
+  model.on("wanted", want);
   model.on("n_selected", head);
   model.on("gates", adopt);
   model.on("answered", () => { flush(); adopt(); });
@@ -643,4 +653,5 @@ export function render({model, el}) {
   head();
   adopt();
   arrange();
+  want();
 }

@@ -33,6 +33,7 @@ from explorer.services.explore import Plane
 from explorer.state import ExplorerState
 from explorer.survey import counted
 from explorer.views import map as map_view
+from explorer.views.apart import ApartView
 from explorer.views.components import Panes, link
 from explorer.views.controls import ControlsView
 from explorer.views.find import FindView
@@ -183,7 +184,12 @@ class Session:
         return {
             "histograms": lambda: HistogramsView(state, desk.explore, desk.histograms),
             "table": lambda: TableView(state, desk.explore, desk.listing),
+            "apart": lambda: ApartView(state, desk.explore, self._show_histogram),
         }
+
+    def _show_histogram(self, reference: str) -> None:
+        self.state.pane = "histograms"
+        self.panes["histograms"].bring(reference)
 
     # -------------------------------------------------------------------------------------------------- layout
     def page(self) -> Page:

@@ -32,6 +32,7 @@ class HistogramsPane(JSComponent):
     survey = param.String("", doc="Under which the browser remembers the chosen columns.")
     offered = param.List([], doc='Columns: {"reference", "title", "kind"}.')
     first = param.List([], doc="References of what is shown until a person chooses.")
+    wanted = param.String("", doc="The column that another pane asked to see last.")
     total = param.Integer(0, doc="Subjects of the survey.")
     selection_id = param.String("", doc="Id that the server knows; empty when nothing is selected.")
     n_selected = param.Integer(0)
@@ -104,6 +105,11 @@ class HistogramsView(Viewer):
             first=(scores or [r for r in kinds if r.startswith("subjects.")])[:FIRST],
         )
         self._follow()
+
+    def bring(self, reference: str) -> None:
+        """Show a column, first of all."""
+        self.pane.wanted = ""
+        self.pane.wanted = reference
 
     @property
     def source(self) -> Source:
