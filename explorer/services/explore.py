@@ -6,7 +6,6 @@ One `Explore` per server. Results that are slow to make are kept by a key of all
 from __future__ import annotations
 
 import contextlib
-import struct
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -480,17 +479,6 @@ class Explore:
 
         key = *self._sorting(reference, run_id, lambda_, mode, map_id), descending, selection_id
         return self._orders.get(key, make)
-
-    def thumbnail_pack(self, rows: np.ndarray) -> bytes:
-        """Thumbnails of rows in one answer: uint32 n, uint32 row × n, uint32 length × n, then the JPEGs in order.
-
-        Of a survey without images the ids come in their place, as UTF-8.
-        """
-        survey = self.survey
-        images = survey.thumbnails(rows) if survey.has_images else [s.encode() for s in survey.source_ids(rows)]
-        lengths = np.array([len(i) for i in images], np.uint32)
-        head = struct.pack("<I", len(images)) + np.asarray(rows, "<u4").tobytes() + lengths.astype("<u4").tobytes()
-        return head + b"".join(images)
 
     # ------------------------------------------------------------------------------------------- one subject
     def neighbours(self, row: int, run_id: str, k: int = 12) -> list[tuple[int, float]]:

@@ -1,7 +1,6 @@
 """What the screens ask of the data, against slow obvious answers."""
 
 import shutil
-import struct
 from contextlib import closing
 from pathlib import Path
 
@@ -146,20 +145,6 @@ def test_a_subject_in_full_has_exact_ids_as_text(explore: Explore, run_id: str):
     assert subject["source_id"] == subject["subject_id"] == str(FIRST_ID)
     assert [s["name"] for s in subject["scores"]] == ["anomaly_score", "feature_score", "image_score"]
     assert {c["name"]: c["value"] for c in subject["columns"]}["note"] == "=1+0"
-
-
-def test_a_pack_holds_the_thumbnails_of_its_rows_in_order(explore: Explore):
-    rows = np.array([9, 2, 150])
-    pack = explore.thumbnail_pack(rows)
-    (n,) = struct.unpack_from("<I", pack)
-    assert n == 3
-    assert np.frombuffer(pack, "<u4", 3, 4).tolist() == rows.tolist()
-    lengths = np.frombuffer(pack, "<u4", 3, 16)
-    at = 28
-    for row, length in zip(rows, lengths.tolist(), strict=True):
-        assert pack[at : at + length] == explore.survey.thumbnails([row])[0]
-        at += length
-    assert at == len(pack)
 
 
 def test_a_paint_is_made_once_for_one_colour_and_again_for_another(explore: Explore, run_id: str):
