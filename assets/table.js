@@ -96,7 +96,7 @@ export function render({model, el}) {
     }
     const focused = root.getRootNode().activeElement?.closest?.(".head .cell")?.dataset.reference;
     head.replaceChildren(...cells);
-    const entry = cells.find(c => c.dataset.reference === focused) ?? cells.find(c => c.getAttribute("aria-sort")?.endsWith("cending")) ?? cells.find(c => c.dataset.reference);
+    const entry = cells.find(c => focused && c.dataset.reference === focused) ?? cells.find(c => c.getAttribute("aria-sort")?.endsWith("cending")) ?? cells.find(c => c.dataset.reference);
     const button = entry.querySelector("button");
     button.tabIndex = 0;
     if (focused) button.focus();
