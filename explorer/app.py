@@ -126,7 +126,7 @@ class Session:
         self.shell = ShellView(state, explore, desk.jobs)
         self._say(address.mode_trouble(state, explore))
         # before any view asks for a score that is not there
-        state.param.watch(lambda event: self._fit_to_run(), ["run_id", "map_id"])
+        state.param.watch(lambda *_: self._fit_to_run(), ["run_id", "map_id"])
         self.map = MapView(state, explore, desk.notes)
         self.find = FindView(state, explore)
         self.find.box.message = lost
@@ -140,7 +140,7 @@ class Session:
             self.controls.select(selection)
             if state.focus is None:
                 state.focus = self.panes["gallery"].first()
-        state.param.watch(lambda event: self._write_url(), list(address.WATCHED))
+        state.param.watch(lambda *_: self._write_url(), list(address.WATCHED))
 
     def _say(self, text: str) -> None:
         self.shell.say(text)
@@ -218,8 +218,8 @@ class Session:
                 if component not in holder.objects:
                     holder.append(component)
 
-        self.state.param.watch(lambda event: arrange(), ["map_id", "x", "y"])
-        self.state.param.watch(lambda event: turn_to(), "pane")
+        self.state.param.watch(lambda *_: arrange(), ["map_id", "x", "y"])
+        self.state.param.watch(lambda *_: turn_to(), "pane")
         arrange()
         turn_to()
         right = pn.Column(self.subject, styles=RIGHT, margin=0)

@@ -48,8 +48,8 @@ class ApartView(Viewer):
         self.state, self.explore, self._show_histogram = state, explore, show_histogram
         self.pane = ApartPane(sizing_mode="stretch_both", margin=0)
         self.pane.asked = self._hear
-        state.param.watch(lambda event: self._follow(), ["selection", "lambda_", "lambda_mode", "color"])
-        state.param.watch(lambda event: self.refresh(), ["run_id", "map_id"])
+        state.param.watch(lambda *_: self._follow(), ["selection", "lambda_", "lambda_mode", "color"])
+        state.param.watch(lambda *_: self.refresh(), ["run_id", "map_id"])
         self.refresh()
 
     def __panel__(self) -> ApartPane:

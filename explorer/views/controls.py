@@ -53,10 +53,10 @@ class ControlsView(Viewer):
         self._last: int | None = None  # the entry that "Undo" beside a sentence takes back
         self.column = Controls(sizing_mode="stretch_width", margin=0)
         self.column.asked = self._hear
-        state.param.watch(lambda event: self._show(), list(SET))
-        state.param.watch(lambda event: self._offer(), ["run_id", "map_id"])
-        state.param.watch(lambda event: self._fit(), ["color", "palette", "theme"])
-        state.param.watch(lambda event: self._tell(), list(TOLD))
+        state.param.watch(lambda *_: self._show(), list(SET))
+        state.param.watch(lambda *_: self._offer(), ["run_id", "map_id"])
+        state.param.watch(lambda *_: self._fit(), ["color", "palette", "theme"])
+        state.param.watch(lambda *_: self._tell(), list(TOLD))
         self.refresh()
 
     # ----------------------------------------------------------------------------------------- session → page

@@ -29,8 +29,8 @@ class GalleryView(Viewer):
         )
         self.grid.chosen = lambda *told: pn.state.execute(partial(self.choose, *told))
         link(self.grid, state, "sort", "descending", "focus")
-        state.param.watch(lambda event: self._show(), ["selection", "lambda_", "lambda_mode"])
-        state.param.watch(lambda event: self._offer(), ["run_id", "map_id"])
+        state.param.watch(lambda *_: self._show(), ["selection", "lambda_", "lambda_mode"])
+        state.param.watch(lambda *_: self._offer(), ["run_id", "map_id"])
         self._offer()
 
     def refresh(self) -> None:

@@ -85,9 +85,9 @@ class HistogramsView(Viewer):
         self._claim: Claim | None = None
         self._claims: OrderedDict[str, Claim] = OrderedDict()
         self._ours = False
-        state.param.watch(lambda event: self._select(), "selection")
-        state.param.watch(lambda event: self._follow(), ["lambda_", "lambda_mode", "x", "y", "solid", "turn", "view"])
-        state.param.watch(lambda event: self.refresh(), ["run_id", "map_id"])
+        state.param.watch(lambda *_: self._select(), "selection")
+        state.param.watch(lambda *_: self._follow(), ["lambda_", "lambda_mode", "x", "y", "solid", "turn", "view"])
+        state.param.watch(lambda *_: self.refresh(), ["run_id", "map_id"])
         self.refresh()
         self._select()
 

@@ -87,7 +87,7 @@ class MapView(Viewer):
             (mixed, self._move),
             (["fit"], self._fit),
         ):
-            state.param.watch(lambda event, watch=watch: watch(), list(watched))
+            state.param.watch(lambda *_, watch=watch: watch(), list(watched))
         self._compose()
 
     @property

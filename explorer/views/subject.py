@@ -49,7 +49,7 @@ class SubjectView(Viewer):
         )
         self.panel.asked = self.answer
         self.panel.param.watch(lambda event: setattr(state, "focus", event.new), "row")
-        state.param.watch(lambda event: self._show(), ["focus", "run_id", "map_id", "lambda_", "lambda_mode"])
+        state.param.watch(lambda *_: self._show(), ["focus", "run_id", "map_id", "lambda_", "lambda_mode"])
         self._show()
 
     def refresh(self) -> None:

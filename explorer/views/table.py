@@ -31,9 +31,9 @@ class TableView(Viewer):
         )
         self.table.asked = self._hear
         link(self.table, state, "focus", "mode")
-        state.param.watch(lambda event: self._sort(), ["sort", "descending"])
-        state.param.watch(lambda event: self._show(), ["selection", "lambda_", "lambda_mode"])
-        state.param.watch(lambda event: self.refresh(), ["run_id", "map_id"])
+        state.param.watch(lambda *_: self._sort(), ["sort", "descending"])
+        state.param.watch(lambda *_: self._show(), ["selection", "lambda_", "lambda_mode"])
+        state.param.watch(lambda *_: self.refresh(), ["run_id", "map_id"])
         self._sort()
         self.refresh()
 
