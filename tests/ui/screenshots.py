@@ -1,55 +1,139 @@
-"""``python -m tests.ui.screenshots``: pictures of the demo for the README, into ``assets/screenshots``.
+"""``python -m tests.ui.screenshots [FOLDER]``: pictures of the demo at 1440 × 900 and at 1024 × 768.
 
-The map as it opens, a subject beside it, and the page of the training, at 1440 × 900 and at 1024 × 768.
+Without FOLDER those of the README, into ``assets/screenshots``: the map as it opens with a subject beside it, and the
+page of a training. With FOLDER every state of the page, to be looked at.
 """
 
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from tests.ui.browser import launch, wait_until_idle
 from tests.ui.serving import VOORWERP, command, free_port, wait_for_address
 
-FOLDER = Path(__file__).parents[2] / "assets" / "screenshots"
+README = Path(__file__).parents[2] / "assets" / "screenshots"
+SIZES = ((1440, 900), (1024, 768))
 # reconstruction and residual are there
-PICTURES = """() => { const found = []; const walk = e => { if (e.matches?.('.pictures img')) found.push(e);
-  [...(e.shadowRoot?.children ?? []), ...e.children].forEach(walk); }; walk(document.body);
-  return found.length === 4 && found.every(i => i.naturalWidth > 0); }"""
+PICTURES = "() => { const all = voorwerp.shell.deep('.pictures')?.querySelectorAll('img') ?? [];\n"
+PICTURES += "return all.length === 4 && [...all].every(i => i.naturalWidth > 0); }"
 SETTLED_S = 3  # thumbnails and frames come by themselves after the page is idle
+
+
+def subject(page: Page) -> None:
+    """A subject beside the map, with what the model makes of it."""
+    page.locator(".gallery .tile").nth(1).click()
+    time.sleep(SETTLED_S)
+    page.wait_for_function(PICTURES)
+
+
+def training(page: Page) -> None:
+    """The dialog of runs, at a training."""
+    page.keyboard.press("r")
+    page.locator("dialog.runs .run", has_text="Train the anomaly model").first.click()
+    page.locator("dialog.runs .pane img").evaluate("image => image.decode()")
+
+
+def pressed(*keys: str) -> Callable[[Page], None]:
+    """Some keys, one after the other."""
+
+    def press(page: Page) -> None:
+        for key in keys:
+            page.keyboard.press(key)
+            time.sleep(0.3)
+
+    return press
+
+
+def said(words: str) -> Callable[[Page], None]:
+    """A command of the palette."""
+
+    def choose(page: Page) -> None:
+        page.keyboard.press("Control+k")
+        page.keyboard.type(words)
+        page.keyboard.press("Enter")
+
+    return choose
+
+
+def selection(*keys: str) -> Callable[[Page], None]:
+    """A group selected by a box over a quarter of the map, then some keys."""
+
+    def draw(page: Page) -> None:
+        page.keyboard.press("b")
+        box = page.locator(".map").first.bounding_box()
+        assert box is not None
+        x, y, w, h = box["x"], box["y"], box["width"], box["height"]
+        page.mouse.move(x + 0.3 * w, y + 0.25 * h)
+        page.mouse.down()
+        page.mouse.move(x + 0.7 * w, y + 0.7 * h, steps=8)
+        page.mouse.up()
+        page.mouse.move(5, 5)
+        pressed("p", *keys)(page)
+
+    return draw
+
+
+#: What the README shows, and with it every other state: name → what is done to a page that was just opened.
+SHOWN: dict[str, Callable[[Page], None]] = {"map": subject, "training": training}
+STATES = SHOWN | {
+    "light": lambda page: (subject(page), page.keyboard.press("h")),
+    "selection": selection(),
+    "histograms": selection("6"),
+    "table": selection("7"),
+    "apart": selection("8"),
+    "light-histograms": selection("h", "6"),
+    "light-table": selection("h", "7"),
+    "light-apart": selection("h", "8"),
+    "scores": said("feature score against image score"),
+    "solid": pressed("3"),
+    "contours": pressed("d"),
+    "categories": said("color by split"),
+    "palette": pressed("Control+k"),
+    "keys": pressed("?"),
+    "tour": said("tour of the page"),
+    "enlarged": pressed("z"),
+    "compare": pressed("m", "ArrowRight", "m", "ArrowRight", "m", "c"),
+    "sides": pressed("s"),
+    "lost": lambda page: page.evaluate(
+        "() => { window.fetch = () => Promise.reject(new TypeError()); voorwerp.shell.lost(); }"
+    ),
+}
 
 
 def main() -> None:
     """Serve the demo and take the pictures."""
-    FOLDER.mkdir(exist_ok=True)
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else README
+    states = STATES if len(sys.argv) > 1 else SHOWN
+    target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="voorwerp-screenshots-") as folder, sync_playwright() as playwright:
         log = Path(folder) / "log"
         demo = [VOORWERP, "demo", Path(folder) / "demo", "--no-browser", "--port", str(free_port())]
         browser = launch(playwright)
         with command(demo, log) as process:
             url = wait_for_address(process, log, timeout=600)
-            for width, height in ((1440, 900), (1024, 768)):
-                page = browser.new_page(viewport={"width": width, "height": height})
-                page.goto(url)
-                wait_until_idle(page)
-                time.sleep(SETTLED_S)
-                path = FOLDER / f"map-{width}x{height}.png"
-                page.locator(".gallery .tile").nth(1).click()
-                time.sleep(SETTLED_S)
-                page.wait_for_function(PICTURES)
-                time.sleep(1)
-                page.screenshot(path=path)
-                print(f"{path} written", flush=True)
-                path = FOLDER / f"training-{width}x{height}.png"
-                page.keyboard.press("r")
-                page.locator("dialog.runs .run", has_text="Train the anomaly model").first.click()
-                page.locator("dialog.runs .pane img").evaluate("image => image.decode()")
-                time.sleep(1)
-                page.screenshot(path=path)
-                print(f"{path} written", flush=True)
-                page.close()
+            for width, height in SIZES:
+                for name, act in states.items():
+                    take(browser.new_page(viewport={"width": width, "height": height}), url, act, target / name)
         browser.close()
+
+
+def take(page: Page, url: str, act: Callable[[Page], object], path: Path) -> None:
+    """One picture of a page of its own."""
+    size = page.viewport_size
+    assert size is not None
+    page.goto(url)
+    wait_until_idle(page)
+    time.sleep(SETTLED_S)
+    act(page)
+    time.sleep(1.5)
+    path = path.with_name(f"{path.name}-{size['width']}x{size['height']}.png")
+    page.screenshot(path=path)
+    page.close()
+    print(f"{path} written", flush=True)
 
 
 if __name__ == "__main__":
