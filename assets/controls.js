@@ -274,10 +274,10 @@ export function render({model, el}) {
     return link;
   };
   const figure_query = () => {  // what /frame was asked last, and what else is drawn
-    const map = window.voorwerp.on_screen?.(), {palette, contours} = model.view, told = new URLSearchParams(model.selected.query);
+    const map = window.voorwerp.on_screen?.(), {palette, contours, overlay, places} = model.view, told = new URLSearchParams(model.selected.query);
     const [x0, x1, y0, y1] = map?.view ?? [];
     const view = x0 === undefined ? {} : {x0, x1, y0, y1, w: Math.round(map.w), h: Math.round(map.h)};
-    return new URLSearchParams({...Object.fromEntries(told), ...window.voorwerp.legend?.settings, palette, contours: contours ? 1 : 0, ...view});
+    return new URLSearchParams({...Object.fromEntries(told), ...window.voorwerp.legend?.settings, palette, overlay, contours: contours ? 1 : 0, places: places ? 1 : 0, ...view});
   };
 
   // ---------------------------------------------------------------------------------------------- to screen

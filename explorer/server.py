@@ -361,8 +361,9 @@ class FigureRoute(Route):
         figures = await self.off(importlib.import_module, "explorer.services.figures")
         kind, form = self.choice("kind", ("map", "histograms", "sheet")), self.choice("format", ("png", "svg", "pdf"))
         columns = [name for name in self.get_query_argument("columns", "").split(",") if name]
+        plane, overlay = self.plane(), self.get_query_argument("overlay", "")
         screen = figures.Screen(
-            plane=self.plane(),
+            plane=plane,
             color=self.color(),
             map_id=self.get_query_argument("map", "") and self.map_id(),
             view=self.view() if self.get_query_argument("x0", "") else None,
@@ -374,6 +375,8 @@ class FigureRoute(Route):
             descending=self.choice("descending", ("1", "0")) == "1",
             columns=tuple(columns),
             contours=self.get_query_argument("contours", "") == "1",
+            overlays=await self.off(self.desk.notes.overlays, overlay) if overlay else (),
+            places=self.desk.notes.places(plane) if self.get_query_argument("places", "") == "1" else (),
         )
         width, with_caption = self.choice("width", ("double", "single")), self.choice("caption", ("1", "0")) == "1"
         draw = partial(figures.figure, with_caption=with_caption)

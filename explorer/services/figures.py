@@ -33,9 +33,10 @@ from PIL import Image
 from explorer import __version__
 from explorer.errors import UsageError
 from explorer.raster import MISSING, MISSING_DIM, Overlay, View, contours
-from explorer.services.colors import CATEGORIES, GREY, palette, ramp
-from explorer.services.explore import Color, Explore, Plane
+from explorer.services.colors import CATEGORIES, GREY, blend, palette, ramp
+from explorer.services.explore import AXES, Color, Explore, Plane
 from explorer.services.histograms import Counts, Histogram, Histograms, Scale, Source
+from explorer.services.notes import Place
 from explorer.state import Selection
 from models.mixing import MODE_TITLES
 
@@ -120,7 +121,7 @@ class Screen:
     overlays
         Subjects drawn as markers.
     places
-        Named places: name, x, y.
+        Named places of the plane.
     """
 
     plane: Plane = field(default_factory=Plane)
@@ -135,8 +136,8 @@ class Screen:
     descending: bool = True
     columns: tuple[str, ...] = ()
     contours: bool = False
-    overlays: tuple[Overlay, ...] = ()
-    places: tuple[tuple[str, float, float], ...] = ()
+    overlays: Sequence[Overlay] = ()
+    places: Sequence[Place] = ()
 
     @property
     def picked(self) -> Selection | None:
@@ -405,14 +406,8 @@ class _Content(Protocol):
 # -------------------------------------------------------------------------------------------------------------- map
 #: Line widths of the contours, the densest first, pt.
 _WEIGHTS = (0.9, 0.6, 0.4)
-#: Marker and color of each overlay: told apart without color, too.
-_MARKERS = tuple(
-    zip(
-        "o^svDPX*",
-        ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#882255", "#332288", "#117733", "#aa4499"),
-        strict=True,
-    )
-)
+#: Marker and color of each overlay, the screen's on white.
+_MARKERS = tuple(zip("os^D*Xhv", (blend(color, INK, 0.75) for color in CATEGORIES), strict=False))
 
 
 class _Map:
@@ -425,7 +420,7 @@ class _Map:
         self.n = len(self.index)
         self.view = screen.view or _around(self.index.bounds)
         self.labels = explore.labels(color.by)
-        self.title = "Map" if plane.turn is not None or plane.map_id else "Plane"
+        self.title = "Map" if self._is_map() else "Plane"
         narrow = width < 100
         self.left, right, self.top = (11.0, 21.5, 2.0) if narrow else (14.0, 24.0, 2.5)
         self.wide = width - self.left - (2.5 if self.labels else right)
@@ -443,11 +438,15 @@ class _Map:
 
     def _strays(self) -> np.ndarray:
         """Where those lie that are off the map, (n, 2)."""
-        plane = self.screen.plane
-        if plane != Plane(self.screen.map_id):
+        if not self._is_map():
             return np.empty((0, 2))
         at = self.index.at(self.explore.off_map(self.screen.map_id)[:MOST_STRAYS])
         return np.asarray(at[_within(at, self.view)])
+
+    def _is_map(self) -> bool:
+        """Whether the axes are the map's components."""
+        plane = self.screen.plane
+        return plane.turn is not None or {plane.x, plane.y} <= {f"maps.{axis}" for axis in AXES}
 
     def _items(self) -> list[tuple[str, str, str]]:
         """The legend below: marker ("" for a patch of color), color, text."""
@@ -484,7 +483,7 @@ class _Map:
         if plane.turn is not None:
             yaw, pitch = (math.degrees(v) for v in plane.turn)
             what = f"The three components of map {screen.map_id}, turned by {yaw:.0f}° and {pitch:.0f}°"
-        elif plane.map_id == screen.map_id and {plane.x, plane.y} <= {f"maps.umap_{k}" for k in (1, 2, 3)}:
+        elif self._is_map():
             what = f"Map {screen.map_id}"
         else:
             what = f"{titles.get(plane.y, plane.y)} against {titles.get(plane.x, plane.x)}"
@@ -554,9 +553,11 @@ class _Map:
         for overlay, (marker, color) in zip(self.screen.overlays, _MARKERS, strict=False):
             at = self.index.at(overlay.rows)
             axes.scatter(at[:, 0], at[:, 1], s=10, marker=marker, facecolors="none", edgecolors=color, linewidths=0.7)
-        for name, x, y in self.screen.places:
-            if _within(np.array([[x, y]]), self.view)[0]:
-                text = axes.text(x, y, _shown(name), size=6, weight="bold", ha="center", va="center", clip_on=True)
+        for place in self.screen.places:
+            corners = np.array([*place.vertices, place.vertices[0]])
+            axes.plot(corners[:, 0], corners[:, 1], color=QUIET, linewidth=0.5, dashes=(3, 2))
+            if _within(np.array([place.label]), self.view)[0]:
+                text = axes.text(*place.label, _shown(place.name), size=6, ha="center", va="center", clip_on=True)
                 text.set_path_effects([withStroke(linewidth=1.4, foreground="white")])
 
     def _ring(self, axes: Axes) -> None:

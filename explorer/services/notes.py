@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from explorer.errors import UsageError, VoorwerpError
+from explorer.errors import UsageError, VoorwerpError, no_such_column
 from explorer.ledger import SELECTIONS, Entry, Ledger, saved_names
-from explorer.raster import Cache
+from explorer.raster import Cache, Overlay, overlay, overlays
 from explorer.services.explore import SCORES, Explore, Plane
 from explorer.state import Selection
 from models import artifacts
@@ -376,6 +376,22 @@ class Notes:
                 elif told["place"] in found:
                     found[told["place"]] = replace(found[told["place"]], name=told["name"])
         return list(found.values())
+
+    def overlays(self, reference: str) -> list[Overlay]:
+        """What is drawn as markers: the rarest categories of a column, or a kept selection (``selection:NAME``).
+
+        Raises
+        ------
+        VoorwerpError
+            No such column of categories, or no such selection.
+        """
+        if self.explore.is_category(reference):
+            return overlays(*self.survey.category(reference.partition(".")[2]))
+        kept, _, name = reference.partition(":")
+        if kept != "selection":
+            raise no_such_column(reference, "the categories", [c.name for c in self.survey.columns()])
+        rows = self.survey.rows_of(self.ledger.selection(name, self.survey.subject_ids).subject_ids)
+        return [overlay(name, rows[rows >= 0])]
 
     # ------------------------------------------------------------------------------------------------- selections
     def kept(self, at: datetime | str | None = None) -> list[Kept]:

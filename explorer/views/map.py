@@ -15,7 +15,6 @@ from panel.viewable import Viewer
 
 from explorer import ASSETS
 from explorer.errors import VoorwerpError
-from explorer.raster import overlay, overlays
 from explorer.services.colors import CATEGORIES, palette
 from explorer.services.explore import AXES, Explore, Plane
 from explorer.services.notes import Notes
@@ -307,12 +306,8 @@ class MapView(Viewer):
         """Markers: the rarest categories of a column, or a kept selection."""
         reference, found = self.state.overlay, []
         try:
-            if self.explore.is_category(reference):
-                found = overlays(*self.explore.survey.category(reference.partition(".")[2]))
-            elif reference.startswith("selection:") and self.notes is not None:
-                survey, name = self.explore.survey, reference.partition(":")[2]
-                rows = survey.rows_of(self.notes.ledger.selection(name, survey.subject_ids).subject_ids)
-                found = [overlay(name, rows[rows >= 0])]
+            if reference and self.notes is not None:
+                found = self.notes.overlays(reference)
             told = [
                 {
                     "label": o.label[:40],

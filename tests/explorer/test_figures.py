@@ -24,6 +24,7 @@ from explorer.raster import Overlay
 from explorer.services.colors import palette
 from explorer.services.explore import Color, Explore, Plane
 from explorer.services.figures import DPI, FORMS, KINDS, WIDTHS, Drawn, Screen, draw, figure, number
+from explorer.services.notes import Place
 from explorer.state import COMPONENTS, NORMS, PALETTES, Selection
 from explorer.survey import SURVEY_TOML, Survey
 from tests.benchmarks.synthetic import write_survey
@@ -176,9 +177,13 @@ def test_few_selected_are_ringed_and_named_in_the_frame(explore: Explore, screen
     assert "they are ringed" in drawn.caption
 
 
+def place(name: str, x: float) -> Place:
+    return Place(1, name, "", "", *COMPONENTS, ((x - 1, -1), (x + 1, -1), (x, 1)), (x, 0.0), "someone", "")
+
+
 def test_what_lies_above_the_map_is_drawn(explore: Explore, screen: Screen) -> None:
     marked = Overlay("merger", np.arange(5), 12)
-    screen = replace(screen, contours=True, overlays=(marked,), places=(("Tails", 0.0, 0.0), ("Far away", 1e3, 0.0)))
+    screen = replace(screen, contours=True, overlays=(marked,), places=[place("Tails", 0.0), place("Far away", 1e3)])
     drawn = draw(explore, "map", screen)
     assert "Lines hold 50, 80 and 95 %" in drawn.caption
     assert drawn.figure.axes[0].lines

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from explorer.cli import main
-from explorer.errors import LedgerError, UsageError
+from explorer.errors import LedgerError, UsageError, VoorwerpError
 from explorer.ledger import MAX_LISTED, Ledger
 from explorer.services.explore import Explore, Plane
 from explorer.services.notes import Note, Notes, tag_of
@@ -339,3 +339,15 @@ for i in range(100_000):
         counts = Notes(ledger, Explore(survey)).counts()
     survey.close()
     assert {f"tag {i}" for i in range(answered + 1)} <= counts.keys()
+
+
+# ------------------------------------------------------------------------------------------------------- overlays
+def test_an_overlay_is_a_kept_selection_or_a_column_of_categories(notes: Notes) -> None:
+    ids = notes.survey.subject_ids
+    notes.ledger.save_selection("odd", np.array([5, 1]), ids, who="ada")
+    (found,) = notes.overlays("selection:odd")
+    assert (found.label, sorted(found.rows), found.count) == ("odd", [1, 5], 2)
+    with pytest.raises(VoorwerpError, match='no selection "even"'):
+        notes.overlays("selection:even")
+    with pytest.raises(UsageError, match='"subjects.edge_fraction" is not in the categories'):
+        notes.overlays("subjects.edge_fraction")
