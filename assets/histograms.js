@@ -2,6 +2,7 @@
 // counts come from /histogram, one request for all columns; a brush goes to the session, one message in flight, the latest
 // wins, so that the map and every count follow while it is dragged.
 const BOX = {left: 42, right: 10, top: 15, bottom: 18};  // px around the bars
+const PATIENCE = 4000;  // ms until a message without an answer is given up
 const REACH = 4;  // px: nearer than this to a percentile line is on it
 
 const whole = n => n.toLocaleString("en");
@@ -169,8 +170,9 @@ export function render({model, el}) {
     flush();
   }
   function flush() {
-    const waits = model.answered < number && performance.now() - sentAt < 4000;
+    const waits = model.answered < number && performance.now() - sentAt < PATIENCE;
     if (!queue.length || waits) return;
+    setTimeout(flush, PATIENCE + 50);  // an answer may be lost with the connection
     number = Math.max(number, model.answered) + 1;
     sentAt = performance.now();
     model.send_msg({...queue.shift(), number});

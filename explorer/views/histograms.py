@@ -165,12 +165,10 @@ class HistogramsView(Viewer):
             self.brush(gates, settled=message.get("settled") is True)
         except VoorwerpError as error:
             said = str(error)
-        number = message.get("number")
-        self.pane.param.update(
-            said=said,
-            gates=self._gates(),
-            answered=number if isinstance(number, int) else self.pane.answered,
-        )
+        finally:
+            number = message.get("number")
+            answered = number if isinstance(number, int) else self.pane.answered
+            self.pane.param.update(said=said, gates=self._gates(), answered=answered)
 
     def brush(self, gates: list[Gate], *, settled: bool) -> None:
         """Select by gates, all of which must let a subject through.
