@@ -349,5 +349,5 @@ def test_an_overlay_is_a_kept_selection_or_a_column_of_categories(notes: Notes) 
     assert (found.label, sorted(found.rows), found.count) == ("odd", [1, 5], 2)
     with pytest.raises(VoorwerpError, match='no selection "even"'):
         notes.overlays("selection:even")
-    with pytest.raises(UsageError, match='"subjects.edge_fraction" is not in the categories'):
+    with pytest.raises(UsageError, match=r'"subjects.edge_fraction" is not in the categories'):
         notes.overlays("subjects.edge_fraction")
