@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -18,7 +19,7 @@ from explorer.services.export import selection_table
 from explorer.services.samp import Samp
 from explorer.state import COMPONENTS, ExplorerState, Selection
 from explorer.views.components import Controls
-from models.mixing import Mode
+from models.mixing import MODE_TITLES, Mode
 
 #: What a person sets in the left column: names in the state. λ's mode is apart, for it may be refused.
 SET = (
@@ -171,15 +172,12 @@ class ControlsView(Viewer):
             self._say(str(error))
 
     def _set(self, values: dict[str, Any]) -> None:
-        state = self.state
-        if "lambda_mode" in values:
-            self._mix(values.pop("lambda_mode"))
-        known = {"x": self._axes, "y": self._axes, "color": self._colors}
-        fits = {k: v for k, v in values.items() if k in SET and (k not in known or v in known[k])}
-        try:
-            state.param.update(**fits)
-        except (ValueError, TypeError):  # what param does not take
-            return
+        known = {"x": self._axes, "y": self._axes, "color": self._colors, "lambda_mode": MODE_TITLES}
+        fits = {k: v for k, v in values.items() if k in SET and (k not in known or str(v) in known[k])}
+        if "lambda_mode" in fits:
+            self._mix(fits.pop("lambda_mode"))
+        with contextlib.suppress(ValueError, TypeError):  # what param does not take
+            self.state.param.update(**fits)
 
     def _do(self, name: str) -> None:
         state = self.state
