@@ -304,6 +304,7 @@ def serve(
         pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
         pool.submit(warm)
         pool.submit(orders.warm)
+        pool.submit(desk.notes.counts)
         for map_id in list(desk.explore.maps())[:1]:
             pool.submit(desk.explore.index, Plane(map_id))
         setup()

@@ -306,21 +306,24 @@ class Ledger:
             Only entries on this subject, and those that took them back.
         """
         until = _timestamp(at)
+        kinds = [kind] if isinstance(kind, str) else kind
         query = sa.select(ENTRIES).where(ENTRIES.c.id > since).order_by(ENTRIES.c.id)
         undoing: sa.FromClause = ENTRIES
-        if subject_id is not None:
+        if subject_id is not None:  # by its index alone: that of kinds leads to far more
             undoing = _undoing(sa.select(ENTRIES.c.id).where(ENTRIES.c.subject_id == int(subject_id)))
             is_on_it = ENTRIES.c.subject_id == int(subject_id)
             query = query.where(sa.or_(is_on_it, ENTRIES.c.id.in_(sa.select(undoing.c.id))))
-        if kind is not None:
-            query = query.where(ENTRIES.c.kind.in_([kind] if isinstance(kind, str) else kind))
-        elif not include_undone:
-            query = query.where(ENTRIES.c.undoes.is_(None))
+        elif kinds is not None:
+            query = query.where(ENTRIES.c.kind.in_(kinds))
         if until is not None:
             query = query.where(ENTRIES.c.at <= until)
         with self._dialect.read() as connection:
             undone = _undone(connection, until, undoing, since)
             found = [_entry(row, undone) for row in connection.execute(query)]
+        if kinds is not None:
+            found = [entry for entry in found if entry.kind in kinds]
+        elif not include_undone:
+            found = [entry for entry in found if entry.undoes is None]
         return found if include_undone else [entry for entry in found if not entry.undone]
 
     def entry(self, entry_id: int) -> Entry:
@@ -522,8 +525,8 @@ def _undone(connection: sa.Connection, until: str | None, undoing: sa.FromClause
 
 
 def _entry(row: Any, undone: set[int]) -> Entry:
-    columns = dict(row._mapping)
-    return Entry(**{**columns, "payload": json.loads(columns["payload"])}, undone=columns["id"] in undone)
+    *told, payload, undoes = row  # in the order of `Entry`
+    return Entry(*[*told, json.loads(payload), undoes, told[0] in undone])
 
 
 def _canonical(payload: Mapping[str, Any]) -> str:

@@ -43,7 +43,8 @@ def write_ranks(survey: Path) -> None:
     columns |= {"subject_id": ids, "anomaly_score": 100 - np.arange(n) / 2, "quality": pa.repeat(pa.scalar("ok"), n)}
     columns |= {"rank_mean": 1.0 + np.arange(n), "rank_spread": np.full(n, 1.5), "top1_share": np.full(n, 0.5)}
     write_scores(folder, None, columns | {"is_fragile": (np.arange(n) < 4).astype(np.float32)})
-    results = {"n_runs": 6, "n_subjects": n}
+    settings = [{"setting": f"λ = {weight}"} for weight in (0.2, 0.5) for _ in range(3)]
+    results = {"n_runs": 6, "n_subjects": n, "runs": settings}
     Run(RANKS, "ranks", "test", {}, state="done", n_rows=n, provides="score", results=results).write(folder / RUN_JSON)
 
 
@@ -87,4 +88,5 @@ def test_ranks_over_several_runs_stand_in_one_line_and_fragile_ones_are_marked(
     for row, line in ((3, "rank 4 ± 3 of 200 over 6 runs · fragile"), (11, "rank 12 ± 3 of 200 over 6 runs")):
         open_survey(f"{base}?{urlencode({'run': RANKS, 'subject': FIRST_ID + row})}")
         expect(page.locator(".subject .rank")).to_have_text(line)
+        expect(page.locator(".subject .settings")).to_contain_text("Each run as it was scored: λ = 0.2; λ = 0.5")
     expect(page.locator(".subject .scores")).not_to_contain_text("rank mean")
