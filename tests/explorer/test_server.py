@@ -32,6 +32,7 @@ ROUTES = (
     "/figure?kind=histograms",
     "/table?columns=subjects.source_id",
     "/complete?text=mag&cursor=3",
+    "/apart?score=subjects.edge_fraction",
 )
 
 
@@ -104,6 +105,10 @@ def test_with_the_cookie_rows_come_out_exactly_and_nonsense_is_a_sentence(url: s
         ("/subject/0?run=..%2F..", 404, b"there is no such score run"),
         ("/frame?x0=1&x1=0&y0=0&y1=1", 400, b"the view is empty"),
         ("/frame?x0=nan&x1=0&y0=0&y1=1", 400, b"x0 must be a number"),
+        ("/apart", 400, b"nothing is selected"),
+        ("/apart?score=subjects.edge_fractio", 400, b"did you mean"),
+        ("/apart?among=moon", 400, b"among must be one of survey, map"),
+        ("/apart?selection=no", 400, b"this selection is not known to the server any more"),
         ("/thumbs?start=-1&count=5", 400, b"start must be a whole number"),
         ("/thumbs?start=0&count=5&sort=subjects.edge_fractio", 400, b"did you mean"),
         ("/thumbs?start=0&count=5&kind=feature", 400, b"kind must be one of original, crop, reconstruction, residual"),
