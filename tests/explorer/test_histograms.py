@@ -25,8 +25,9 @@ from explorer.services.histograms import (
     Source,
     edges_of,
 )
-from explorer.state import Selection
+from explorer.state import ExplorerState, Selection
 from explorer.survey import Survey
+from explorer.views.histograms import HistogramsView
 from tests.explorer.small_survey import write_survey
 
 any_float = st.floats(width=32) | st.sampled_from(
@@ -289,3 +290,95 @@ def test_a_histogram_is_json():
     told = orjson.loads(orjson.dumps(histogram(np.arange(3.0)), option=orjson.OPT_SERIALIZE_NUMPY))
     assert told["full"]["bins"] == [1, 1, 1]
     assert told["lines"][0]["percentile"] == 50
+
+
+# --------------------------------------------------------------------------------------------------------- brushes
+@pytest.fixture
+def view(explore: Explore):
+    state = ExplorerState(explore.survey.n)
+    state.run_id, state.map_id = next(iter(explore.runs())), next(iter(explore.maps()))
+    return HistogramsView(state, explore, Histograms(explore))
+
+
+def rows_within(view: HistogramsView, low: float, high: float) -> list[int]:
+    values = view.explore.values("subjects.magnitude")
+    return np.flatnonzero((values >= low) & (values <= high)).tolist()
+
+
+def bright(low: float, high: float = math.inf) -> Gate:
+    return Gate("subjects.magnitude", low, high)
+
+
+def test_a_brush_is_one_step_of_undo_and_comes_back_with_its_selection(view: HistogramsView):
+    state = view.state
+    for high in (17.5, 18, 18.5):
+        view.brush([bright(17.2, high)], settled=False)
+        assert state.selection.rows().tolist() == rows_within(view, 17.2, high)
+    view.brush([bright(17.2, 18.5)], settled=True)
+    assert [g["high"] for g in view.pane.gates] == [18.5]
+    view.brush([bright(17.2, 19)], settled=True)
+    state.undo()
+    assert state.selection.rows().tolist() == rows_within(view, 17.2, 18.5)
+    assert [g["high"] for g in view.pane.gates] == [18.5]
+    state.undo()
+    assert (state.selection.count, view.pane.gates, state.can_undo) == (0, [], False)
+    state.redo()
+    assert [g["high"] for g in view.pane.gates] == [18.5]
+
+
+@pytest.mark.parametrize("mode", ["replace", "add", "subtract", "intersect"])
+def test_a_moved_brush_meets_what_was_selected_before_it(view: HistogramsView, mode: str):
+    state, before = view.state, set(range(0, 200, 3))
+    state.select(Selection.of_rows(sorted(before), 200))
+    state.mode = mode
+    for low in (18, 19):  # the second is the first one moved, not another region
+        view.brush([bright(low)], settled=True)
+        inside = set(rows_within(view, low, math.inf))
+        met = {"replace": inside, "add": before | inside, "subtract": before - inside, "intersect": before & inside}
+        assert set(state.selection.rows()) == met[mode]
+    view.brush([], settled=True)
+    assert set(state.selection.rows()) == (set() if mode == "replace" else before)
+    assert view.pane.gates == []
+
+
+def test_another_mode_takes_what_the_brushes_selected_as_given(view: HistogramsView):
+    view.brush([bright(18)], settled=True)
+    view.state.mode = "subtract"
+    view.brush([bright(18), Gate("subjects.shape", labels=("spiral",))], settled=True)
+    codes, labels = view.explore.survey.category("shape")
+    expected = [r for r in rows_within(view, 18, math.inf) if labels[codes[r]] != "spiral"]
+    assert view.state.selection.rows().tolist() == expected
+    assert [g["reference"] for g in view.pane.gates] == ["subjects.shape"]
+
+
+def test_brushes_go_when_the_selection_is_another_or_their_column_is(view: HistogramsView):
+    state = view.state
+    view.brush([bright(18)], settled=True)
+    state.lambda_ = 0.5
+    assert len(view.pane.gates) == 1
+    state.invert()
+    assert view.pane.gates == []
+    score = Gate("scores.anomaly_score", 0.0)
+    view.brush([score], settled=True)
+    count = state.selection.count
+    state.lambda_ = 0.6
+    assert (view.pane.gates, state.selection.count) == ([], count)
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        None,
+        {},
+        {"reference": 3},
+        {"reference": "subjects.magnitude", "low": "<b>"},
+        {"reference": "subjects.magnitude", "low": True},
+        {"reference": "subjects.shape", "labels": [1]},
+        {"reference": "subjects.magnitude", "low": math.nan},
+        {"reference": "subjects.nothing", "low": 1},
+    ],
+)
+def test_a_message_that_is_no_brush_selects_nothing_and_is_answered(view: HistogramsView, gate: object):
+    view.pane._handle_msg({"gates": [gate], "settled": True, "number": 7})
+    assert (view.state.selection.count, view.pane.answered) == (0, 7)
+    assert view.pane.said
