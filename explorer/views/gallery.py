@@ -50,7 +50,8 @@ class GalleryView(Viewer):
         found = await asyncio.to_thread(self.groups.ordered, group, *self._told())
         rows = [found.rows[g.start : g.start + g.k] for g in found.groups if g.title == title]
         if rows:
-            self.state.select(Selection.of_rows(rows[0], self.explore.survey.n), mode)
+            region = Selection.of_rows(rows[0], self.explore.survey.n)
+            pn.state.execute(partial(self.state.select, region, mode), schedule=True)  # with the document's lock
 
     def _told(self) -> tuple[Any, ...]:
         state = self.state
