@@ -35,7 +35,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -105,15 +105,27 @@ class Columns:
     labels: Callable[[str], Sequence[str]] = lambda reference: ()
     selections: Sequence[str] = ()
 
+    @cached_property
+    def _called(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        """Bare name → references, the first table first: as it is written, and whatever its case."""
+        exact: dict[str, list[str]] = {}
+        folded: dict[str, list[str]] = {}
+        for reference in sorted(self.kinds, key=lambda r: _TABLES.index(r.partition(".")[0])):
+            name = reference.partition(".")[2]
+            exact.setdefault(name, []).append(reference)
+            folded.setdefault(name.casefold(), []).append(reference)
+        return exact, folded
+
     def find(self, name: str) -> str | None:
         """The reference that a bare name means: as it is written, else whatever its case, else without its ``is_``."""
-        names = {table: [r.partition(".")[2] for r in self.kinds if r.startswith(f"{table}.")] for table in _TABLES}
-        for wanted in (name, f"is_{name}"):
-            for same in (str, str.casefold):
-                for table, there in names.items():
-                    found = [n for n in there if same(n) == same(wanted)]
-                    if len(found) == 1 and (wanted == name or self.kinds[f"{table}.{found[0]}"] == "truth"):
-                        return f"{table}.{found[0]}"
+        exact, folded = self._called
+        if name in exact:
+            return exact[name][0]
+        same, flags = (folded.get(n.casefold(), []) for n in (name, f"is_{name}"))
+        for found in (same, [reference for reference in flags if self.kinds[reference] == "truth"]):
+            tables = [reference.partition(".")[0] for reference in found]
+            if found and tables.count(tables[0]) == 1:
+                return found[0]
         return None
 
     def shown(self, reference: str) -> str:
