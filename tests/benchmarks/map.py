@@ -19,13 +19,13 @@ N = int(os.environ.get("VOORWERP_BENCH_POINTS", 1_500_000))
 
 
 @contextlib.contextmanager
-def stock(folder: Path, plot: tuple[int, int]) -> Iterator[str]:
-    """URL of ``rasterize(points)``, its count in histogram-equalised colors, with a frame of `plot` pixels."""
+def stock(folder: Path, plot: tuple[int, int], page: str = "count") -> Iterator[str]:
+    """URL of a page of `stock_map`, with a frame of `plot` pixels: the count in histogram-equalised colors."""
     port, log = free_port(), folder / "stock.log"
     numbers = map(str, (N, port, *plot))
     with command([sys.executable, "-m", "tests.benchmarks.stock_map", *numbers], log) as process:
         wait_for_address(process, log, timeout=120)
-        yield f"http://127.0.0.1:{port}/count"
+        yield f"http://127.0.0.1:{port}/{page}"
 
 
 def ours(folder: Path) -> Latency:
