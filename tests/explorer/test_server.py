@@ -106,6 +106,12 @@ def test_with_the_cookie_rows_come_out_exactly_and_nonsense_is_a_sentence(url: s
         ("/subject/0?run=..%2F..", 404, b"there is no such score run"),
         ("/frame?x0=1&x1=0&y0=0&y1=1", 400, b"the view is empty"),
         ("/frame?x0=nan&x1=0&y0=0&y1=1", 400, b"x0 must be a number"),
+        ("/figure", 400, b"there is no map yet"),
+        ("/figure?kind=pie", 400, b"kind must be one of map, histograms, sheet"),
+        ("/figure?kind=histograms", 400, b"there is no column to draw"),
+        ("/figure?kind=histograms&columns=subjects.edge_fractio", 400, b"did you mean"),
+        ("/figure?kind=sheet", 400, b"nothing is selected"),
+        ("/figure?overlay=moon", 400, b"is not in the categories"),
         ("/apart", 400, b"nothing is selected"),
         ("/apart?score=subjects.edge_fractio", 400, b"did you mean"),
         ("/apart?among=moon", 400, b"among must be one of survey, map"),
@@ -136,3 +142,11 @@ def test_with_the_cookie_rows_come_out_exactly_and_nonsense_is_a_sentence(url: s
     ):
         status, _, body = ask(url, route, Cookie=held)
         assert (status, sentence in body) == (code, True), (route, body)
+
+
+def test_a_figure_comes_as_a_file_with_a_name(url: str) -> None:
+    told = "kind=histograms&columns=subjects.edge_fraction&width=single&caption=0"
+    for form, kind, begins in (("png", "image/png", b"\x89PNG"), ("pdf", "application/pdf", b"%PDF")):
+        status, headers, body = ask(url, f"/figure?{told}&format={form}", Cookie=cookie(url))
+        assert (status, headers["content-type"], body.startswith(begins)) == (200, kind, True)
+        assert headers["content-disposition"] == f'attachment; filename="Five_histograms.{form}"'
