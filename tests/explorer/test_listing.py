@@ -109,6 +109,26 @@ def test_texts_and_ids_sort_by_what_they_say(listing: Listing):
             assert listing.rows(Listed(sort=f"subjects.{name}", descending=descending)).tolist() == order
 
 
+def test_a_maps_own_column_sorts_by_the_map_that_is_shown(listing: Listing, told: dict[str, str]):
+    values = listing.explore.values("maps.umap_1", map_id=told["map_id"])
+    assert listing.rows(Listed(sort="maps.umap_1", **told)).tolist() == np.argsort(-values, kind="stable").tolist()
+    with pytest.raises(UsageError, match="there is no map yet"):
+        listing.rows(Listed(sort="maps.umap_1"))
+
+
+def test_an_order_that_another_lambda_does_not_change_is_not_made_again(listing: Listing, told: dict[str, str]):
+    explore, run_id = listing.explore, told["run_id"]
+
+    def orders(reference: str) -> list[np.ndarray]:
+        return [explore.order(reference, run_id, lambda_, True) for lambda_ in (0.1, 0.9)]
+
+    for reference in ("subjects.magnitude", "scores.feature_score"):
+        first, second = orders(reference)
+        assert first is second
+    first, second = orders("scores.anomaly_score")
+    assert first is not second
+
+
 def test_a_kept_selection_is_read_anew_whenever_a_filter_names_it(listing: Listing):
     listed = Listed(where='selection("odd ones")')
     with pytest.raises(FilterError, match="odd ones"):
