@@ -28,6 +28,7 @@
   window.addEventListener("keydown", event => {
     if (event.defaultPrevented || event.altKey || event.isComposing || !event.key) return;
     const path = event.composedPath();
+    if (event.key === "Escape" && path.some(typing)) { path[0].blur(); return; }  // out of the field, and no further
     if (!event.ctrlKey && !event.metaKey && path.some(typing) || path.some(e => e.classList?.contains("MuiPopover-root"))) return;
     for (const command of [...commands.values()].reverse()) {  // the newest first: a dialog's keys before the page's
       if (!command.key || !fits(command, event, path)) continue;
@@ -36,6 +37,14 @@
       return;
     }
   });
+
+  // a menu that was chosen from with the mouse gives the keys back to the page
+  let pointed = null;
+  window.addEventListener("pointerdown", event => { pointed = event.composedPath()[0]; }, true);
+  window.addEventListener("input", event => {
+    const target = event.composedPath()[0];
+    if (target === pointed && target.tagName === "SELECT") setTimeout(() => target.blur());
+  }, true);
 
   window.voorwerp.commands = {
     /** Register a command; the answer takes it away again. */

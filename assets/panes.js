@@ -57,7 +57,7 @@ export function render({model, el}) {
     edge.setAttribute("aria-valuemin", LEAST);
     edge.setAttribute("aria-valuemax", Math.max(LEAST, most()));
   };
-  const height = () => root.getRootNode().host.parentElement.getBoundingClientRect().height;
+  const height = () => window.innerHeight - root.getBoundingClientRect().top;  // it ends with the window
   const keep = value => { try { localStorage.setItem(KEPT, value); } catch { /* a browser that keeps nothing */ } };
   const kept = () => { try { return Number(localStorage.getItem(KEPT)); } catch { return 0; } };
   edge.addEventListener("pointerdown", e => {

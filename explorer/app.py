@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import gc
 import logging
@@ -138,7 +139,8 @@ class Session:
         self._generation = explore.survey.generation
         if selection is not None:
             self.controls.select(selection)
-            if state.focus is None:
+        if state.focus is None:  # the panel opens with the most anomalous, not with nothing
+            with contextlib.suppress(VoorwerpError):  # scores that cannot be read: the map says how
                 state.focus = self.panes["gallery"].first()
         state.param.watch(lambda *_: self._write_url(), list(address.WATCHED))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import holoviews as hv
@@ -73,21 +74,45 @@ class MapView(Viewer):
         self._request, self._marks, self._overlay, self._inbox = (ColumnDataSource(name=f"map-{n}") for n in names)
         self._inbox.on_change("tags", lambda attribute, old, new: self._hear(json.loads(new[0])))
         self._handles: dict[str, Any] = {}
+        self._waiting: dict[str, Callable[[], None]] = {}
         self._said, self._fits = "", 0
         self._body = pn.Column(sizing_mode="stretch_both", margin=0, css_classes=["map"])
         where = ["map_id", "x", "y", "solid"]
         mixed = ["run_id", "lambda_", "lambda_mode"]
         for watched, watch in (
             (where, self._turn_to),
-            ([*mixed, "color", "aggregate", "norm", "selection", "turn", "tool", "contours", "places"], self._ask),
+            (
+                [*mixed, "color", "aggregate", "norm", "selection", "turn", "tool", "contours", "places", "theme"],
+                self._ask,
+            ),
             (["color", "palette", "theme"], self._recolor),
             (["focus", "selection", "places"], self._mark),
             (["overlay"], self._lay_over),
-            (mixed, self._move),
+            (mixed, self._shift),
             (["fit"], self._fit),
         ):
             state.param.watch(lambda *_, watch=watch: watch(), list(watched))
         self._compose()
+
+    def _set(self, what: str, act: Callable[[], None]) -> None:
+        """Change a Bokeh model with the document's lock, which a message may come without; the last change wins."""
+        if self._request.document is None:  # no page yet
+            act()
+            return
+        is_first = not self._waiting
+        self._waiting[what] = act
+        if is_first:
+            pn.state.execute(self._flush, schedule=True)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for act in waiting.values():
+            act()
+
+    def _tell(self, what: str, told: Any) -> None:
+        """Tell the page: `what` is "request", "marks" or "overlay"."""
+        model, text = getattr(self, f"_{what}"), json.dumps(told)
+        self._set(what, lambda: setattr(model, "tags", [text]))
 
     @property
     def plane(self) -> Plane:
@@ -186,13 +211,13 @@ class MapView(Viewer):
         if not self._handles or not self.shows:
             self._compose()
             return
-        self._name_axes()
-        self._move()
+        self._ask()
+        self._mark()
+        self._lay_over()
 
-    def _move(self) -> None:
-        """Where subjects stand may have changed."""
-        if self._handles:
-            self._ask()
+    def _shift(self) -> None:
+        """Another run or λ: where a score is an axis, subjects stand elsewhere."""
+        if self._handles and not self.state.solid and "scores." in self.state.x + self.state.y:
             self._mark()
             self._lay_over()
 
@@ -205,9 +230,15 @@ class MapView(Viewer):
 
     def _name_axes(self) -> None:
         if "figure" in self._handles:
-            figure = self._handles["figure"]
-            for axis, title in zip((figure.xaxis[0], figure.yaxis[0]), self._titles(), strict=True):
-                axis.update(axis_label=title, visible=not self.state.solid)
+            figure, titles, visible = self._handles["figure"], self._titles(), not self.state.solid
+
+            def name() -> None:
+                for axis, title in zip((figure.xaxis[0], figure.yaxis[0]), titles, strict=True):
+                    axis.update(axis_label=title, visible=visible)
+                # the frame stays where it is, however wide the numbers beside it are
+                figure.update(min_border_left=56 if visible else 6, min_border_bottom=42 if visible else 6)
+
+            self._set("axes", name)
 
     def _ask(self) -> None:
         """Tell the page what to show; it fetches the frame itself."""
@@ -251,15 +282,20 @@ class MapView(Viewer):
             "said": self._said,
             "about": f"Map of {n:,} subjects, {axes}, colored by {colored}; {k:,} selected",
         }
-        self._request.tags = [json.dumps(told)]
+        self._tell("request", told)
 
     def _recolor(self) -> None:
         if "mapper" in self._handles:
             state = self.state
             labels = self.explore.labels(state.color)
-            self._handles["mapper"].palette = palette(state.color, len(labels), state.palette, state.theme)  # type: ignore[arg-type]
-            restyle(self._handles["figure"], state.theme)
-            self._ask()
+            colors = palette(state.color, len(labels), state.palette, state.theme)  # type: ignore[arg-type]
+            mapper, figure, theme = self._handles["mapper"], self._handles["figure"], state.theme
+
+            def paint() -> None:
+                mapper.palette = colors
+                restyle(figure, theme)
+
+            self._set("palette", paint)
 
     def _fit(self) -> None:
         """Show every subject of the map."""
@@ -300,7 +336,7 @@ class MapView(Viewer):
             }
             for p in (self.notes.places(self.plane) if self.notes and state.places else [])
         ]
-        self._marks.tags = [json.dumps(marks)]
+        self._tell("marks", marks)
 
     def _lay_over(self) -> None:
         """Markers: the rarest categories of a column, or a kept selection."""
@@ -322,7 +358,7 @@ class MapView(Viewer):
         except (VoorwerpError, ArtifactError) as error:
             self._say(str(error))
             return
-        self._overlay.tags = [json.dumps(told)]
+        self._tell("overlay", told)
 
     def _say(self, text: str) -> None:
         self._said = text
