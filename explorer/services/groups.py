@@ -204,13 +204,12 @@ def by_count(values: np.ndarray, n: int) -> tuple[np.ndarray, list[str]]:
     codes = np.full(len(values), -1, np.int16)
     if not len(finite):
         return codes, []
-    cuts = np.unique(np.quantile(finite, np.arange(1, n) / n, method="higher"))
-    found = np.searchsorted(cuts, finite, side="right")
-    kept, found = np.unique(found, return_inverse=True)
-    codes[known] = found
-    lowest, highest = np.full(len(kept), np.inf), np.full(len(kept), -np.inf)
-    np.minimum.at(lowest, found, finite)
-    np.maximum.at(highest, found, finite)
+    ordered = np.sort(finite)
+    cuts = np.unique(ordered[-(-np.arange(1, n) * len(ordered) // n)]) if len(ordered) >= n else np.unique(ordered)
+    cuts = cuts[cuts > ordered[0]]
+    codes[known] = np.searchsorted(cuts, finite, side="right")
+    starts = np.searchsorted(ordered, cuts)
+    lowest, highest = ordered[[0, *starts]], ordered[[*(starts - 1), -1]]
     words = [
         f"{low:.5g}" if low == high else f"{low:.5g} – {high:.5g}" for low, high in zip(lowest, highest, strict=True)
     ]
