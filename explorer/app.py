@@ -127,7 +127,8 @@ class Session:
         self.shell = ShellView(state, explore, desk.jobs)
         self._say(address.mode_trouble(state, explore))
         # before any view asks for a score that is not there
-        state.param.watch(lambda *_: self._fit_to_run(), ["run_id", "map_id"])
+        state.param.watch(lambda *_: self._fit_to_run(), "run_id")
+        state.param.watch(lambda *_: address.fit_to_run(state, explore), "map_id")
         self.map = MapView(state, explore, desk.notes)
         self.find = FindView(state, explore)
         self.find.box.message = lost
@@ -143,6 +144,7 @@ class Session:
             with contextlib.suppress(VoorwerpError):  # scores that cannot be read: the map says how
                 state.focus = self.panes["gallery"].first()
         state.param.watch(lambda *_: self._write_url(), list(address.WATCHED))
+        state.param.watch(lambda *_: self._unlink(), "selection")
 
     def _say(self, text: str) -> None:
         self.shell.say(text)
@@ -155,6 +157,12 @@ class Session:
     def _write_url(self) -> None:
         if pn.state.location is not None:
             pn.state.location.search = address.write(self.state, self.explore, self._linked)
+
+    def _unlink(self) -> None:
+        """No link names a selection that has changed."""
+        if self._linked:
+            self._linked = ""
+            self._write_url()
 
     async def _remember(self) -> None:
         """Let the link carry the selection, once that is on the disk."""
@@ -214,9 +222,7 @@ class Session:
                 self.panes[pane] = self._makers()[pane]()
             shown = {name: view.__panel__() for name, view in self.panes.items()}
             for name, component in shown.items():
-                component.visible = name == pane
-                if "shown" in component.param:
-                    component.shown = name == pane
+                component.param.update(visible=name == pane, shown=name == pane)
                 if component not in holder.objects:
                     holder.append(component)
 
