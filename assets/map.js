@@ -22,8 +22,8 @@
     brush: ["Brush", "w", "Paint over subjects; − and + change its size", icon("M17.5 2.5 9 11M8.5 10.500c-2.5-.5-4 1-4.2 3C4.2 15 3.5 16.5 2 17c3.5 1 8 .2 8.5-3.500Z")],
   };
   const HINTS = {
-    lasso: "Draw around subjects", box: "Drag a box", ellipse: "Drag an ellipse", brush: "Paint over subjects (− + size)",
-    polygon: "Click the corners; double click or Enter closes, Backspace takes one back",
+    lasso: "Draw around subjects", box: "Drag a box", ellipse: "Drag an ellipse", brush: "Paint over subjects; − and + size",
+    polygon: "Click the corners; Enter closes, Backspace takes one back",
   };
   const SHAPES = {
     circle: [], square: [[-1, -1], [1, -1], [1, 1], [-1, 1]], triangle: [[0, -1.25], [1.15, 0.85], [-1.15, 0.85]],
@@ -222,7 +222,7 @@
       buttons.name.disabled = !this.can_name();
       this.surface.dataset.tool = this.tool;
       this.surface.classList.toggle("solid", told.solid);
-      const hint = told.said || (told.solid && this.tool === "pan" ? "Drag turns the map, Shift + drag moves it" : this.tool === "pan" ? "" : `${HINTS[this.tool]} · Shift adds, Alt subtracts, both intersect`);
+      const hint = told.said || (told.solid && this.tool === "pan" ? "Drag turns the map, Shift + drag moves it" : this.tool === "pan" ? "" : `${HINTS[this.tool]} · Shift adds, Alt takes away, both intersect`);
       if (this.hint.textContent !== hint) this.hint.textContent = hint;
       this.hint.classList.toggle("said", Boolean(told.said));
     }
@@ -425,7 +425,7 @@
 
     // ------------------------------------------------------------------------------------------------ minimap
     async minimap() {
-      if (this.mini.hidden || !this.told) return;
+      if (this.mini.hidden || !this.told || !this.w) return;  // its color is the page's, once it is on it
       const turn = this.told.solid ? String(this.turn) : "", asked = `${this.small} ${turn}`;
       if (asked === this.mapped) { this.draw(); return; }
       this.mapped = asked;
