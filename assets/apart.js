@@ -122,8 +122,8 @@ export function render({model, el}) {
     const title = make("button", {type: "button", className: "title", textContent: column.title, title: `Color the map by ${column.title}`});
     const open = make("button", {type: "button", className: "open", title: `Histogram of ${column.title}`, "aria-label": `Histogram of ${column.title}`}, histogram_icon());
     const words = make("div", {className: "note", textContent: note, title: note});
-    const row = make("li", {className: "row", title: column.said ?? ""}, make("div", {}, title, words), chart,
-      make("div", {className: "value"}, make("strong", {textContent: value}), make("span", {textContent: interval})), open);
+    const cells = chart ? [chart, make("div", {className: "value"}, make("strong", {textContent: value}), make("span", {textContent: interval}))] : [];
+    const row = make("li", {className: "row", title: column.said ?? ""}, make("div", {}, title, words), ...cells, open);
     row.dataset.reference = column.reference;
     row.classList.toggle("marked", column.is_marked);
     row.addEventListener("click", e => {
@@ -183,8 +183,7 @@ export function render({model, el}) {
         ? `with a value: ${whole(column.n_in)} of ${whole(found.compared_in)}, ${whole(column.n_out)} of ${whole(found.compared_out)}` : "";
       if (column.auc === null) {
         const shares = column.shares.slice(0, 4), more = column.n_categories - shares.length;
-        const row = row_of(left, column, join(`${whole(column.n_categories)} categories${more > 0 ? `, the ${shares.length} that differ most` : ""}`, gaps, same(column)),
-          make("div"), "", "points");
+        const row = row_of(left, column, join(`${whole(column.n_categories)} categories${more > 0 ? `, the ${shares.length} that differ most` : ""}: shares, and their difference in points`, gaps, same(column)));
         row.append(make("div", {className: "shares"}, ...shares.map(share => pair(share, column.n_in, column.n_out))));
         row.classList.add("categories");
       } else {
