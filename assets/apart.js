@@ -233,9 +233,9 @@ export function render({model, el}) {
   const groups = () => {
     const before = of.value;
     const options = [new Option(among.value === "map" ? "all on the map" : "all subjects", "all")];
-    if (model.n_selected) options.push(new Option("the selected", "selected"));
+    if (model.selection_id) options.push(new Option("the selected", "selected"));
     of.replaceChildren(...options);
-    of.value = model.n_selected && before === "selected" ? "selected" : "all";
+    of.value = model.selection_id && before === "selected" ? "selected" : "all";
   };
   among.addEventListener("change", () => { groups(); relate.refresh(); });
 
