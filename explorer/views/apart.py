@@ -80,7 +80,7 @@ class ApartView(Viewer):
         )
 
     def _hear(self, message: dict[str, Any]) -> None:
-        color, column = message.get("color"), message.get("histogram")
+        color, column = (str(message.get(name, "")) for name in ("color", "histogram"))
         offered = self.explore.colors(self.state.run_id, self.state.map_id)
         if color in offered:
             self.state.color = color

@@ -26,8 +26,9 @@ from explorer.services.apart import (
     wilson,
 )
 from explorer.services.explore import Explore
-from explorer.state import Selection
+from explorer.state import ExplorerState, Selection
 from explorer.survey import Survey
+from explorer.views.apart import ApartView
 from tests.explorer.small_survey import write_survey
 
 values = st.lists(st.integers(-3, 3).map(float), min_size=2, max_size=30).map(np.array)
@@ -191,6 +192,27 @@ def test_a_question_without_an_answer_is_a_sentence(explore: Explore):
         sets_apart(explore, some, among="map")
     with pytest.raises(UsageError, match='did you mean "high"'):
         correlations(explore, "subjects.hihg")
+
+
+def test_a_page_colors_and_opens_columns_that_there_are_and_nothing_else(explore: Explore):
+    state, opened = ExplorerState(300), []
+    view = ApartView(state, explore, opened.append)
+    for nonsense in (
+        None,
+        3,
+        {},
+        {"color": "subjects.no"},
+        {"color": ["subjects.high"]},
+        {"histogram": {}},
+        {"color": 7},
+    ):
+        view.pane._handle_msg(nonsense)
+    assert (state.color, opened) == ("count", [])
+    view.pane._handle_msg({"color": "subjects.high"})
+    view.pane._handle_msg({"histogram": "subjects.shape"})
+    assert (view.pane.color, opened) == ("subjects.high", ["subjects.shape"])
+    state.select(Selection.of_rows([1, 2], 300))
+    assert view.pane.n_selected == 2 and explore.selection(view.pane.selection_id) == state.selection
 
 
 def test_on_the_map_only_what_is_on_it_is_compared(finished_survey: Path, tmp_path: Path):
