@@ -424,22 +424,21 @@ export function render({model, el}) {
     });
     choose.disabled = !found.length;
   };
-  const list_near = () => {
+  let resting = 0;
+  const list_near = () => {  // all latent vectors are compared: not while someone walks past
     if (!shown) return;
-    near_note.textContent = "";
-    if (by.value === "latent") {
-      show_near(shown.neighbours, n => `distance ${format(n.distance)}`);
-      if (!shown.neighbours.length) near_note.textContent = "These scores have no latent vector of this subject: choose a column.";
-      return;
-    }
+    clearTimeout(resting);
+    strip.classList.add("waiting");
     near_note.textContent = "Looking …";
-    model.send_msg({alike: by.value, row: shown.row});
+    resting = setTimeout(() => model.send_msg({alike: by.value, row: shown.row}), 80);
   };
   const show_alike = () => {
     const answer = model.alike;
     if (answer.row !== shown?.row || answer.by !== by.value) return;
-    show_near(answer.near, n => `${model.axes[answer.by] ?? answer.by} ${format(n.value)}`);
-    near_note.textContent = answer.error ?? (answer.near.length ? "" : "This subject has no value there.");
+    const latent = answer.by === "latent", name = latent ? "distance" : model.axes[answer.by] ?? answer.by;
+    show_near(answer.near, n => `${name} ${format(n.value)}`);
+    const none = latent ? "These scores have no latent vector of this subject: choose a column." : "This subject has no value there.";
+    near_note.textContent = answer.error ?? (answer.near.length ? "" : none);
   };
   by.addEventListener("change", list_near);
 
@@ -547,6 +546,7 @@ export function render({model, el}) {
   model.on("remove", () => {
     for (const gone of forget) gone();
     clearTimeout(asking);
+    clearTimeout(resting);
     window.removeEventListener("voorwerp-enlarge", asked);
     viewer.remove();
   });

@@ -585,8 +585,6 @@ class Explore:
         source_id = str(record.pop("source_id"))
         subject_id = str(record.pop("subject_id"))
         columns = {c.name: c for c in self.survey.columns()}
-        neighbours = self.neighbours(row, run_id)
-        names = self.survey.source_ids([r for r, _ in neighbours])
         quality = self._values.get(("scores", run_id), lambda: self.survey.scores(run_id)) if run_id else {}
         return {
             "row": row,
@@ -604,9 +602,6 @@ class Explore:
             "sky": self._sky_of(record),
             "is_known": record.get("is_known") is True,
             "is_withdrawn": record.get("is_withdrawn") is True,
-            "neighbours": [
-                {"row": r, "distance": d, "source_id": s} for (r, d), s in zip(neighbours, names, strict=True)
-            ],
             "size": self.survey.info.size,
         }
 

@@ -177,8 +177,8 @@ class SubjectView(Viewer):
         return self.explore.alike(by, row, k, state.run_id, state.lambda_, state.lambda_mode, state.map_id)
 
     async def list_alike(self, by: str, row: int) -> None:
-        """Those whose value of a column is nearest."""
-        answer: dict[str, Any] = {"by": by, "row": row, "near": []}
+        """Those whose latent vector, or whose value of a column, is nearest."""
+        answer: dict[str, Any] = {"by": by, "row": row, "near": [], "n": self.panel.alike.get("n", 0) + 1}
         try:
             near = await asyncio.to_thread(self._near, by, SHOWN, row)
         except VoorwerpError as error:

@@ -208,8 +208,8 @@ def test_the_numbers_of_an_imported_run_order_stand_and_hover(tables_only: tuple
 
 def test_a_subject_without_an_image_is_shown_in_full(tables_only: tuple[Explore, str, str]):
     explore, scores, vectors = tables_only
-    assert explore.subject(3, scores, 0.2)["neighbours"] == []
-    assert len(explore.subject(3, vectors, 0.2)["neighbours"]) == 7
+    assert explore.neighbours(3, scores) == []
+    assert len(explore.neighbours(3, vectors)) == 7
     assert explore.subject(3, scores, 0.2)["source_id"] == str(FIRST_ID + 3)
 
 
