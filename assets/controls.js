@@ -12,7 +12,7 @@ const count = k => k.toLocaleString("en");
 const plural = (k, word) => `${count(k)} ${word}${k === 1 ? "" : "s"}`;
 
 export function render({model, el}) {
-  const root = make("div", "controls");
+  const root = make("div", "steering");
   el.append(root);
 
   // ------------------------------------------------------------------------------------------- what is told
@@ -28,15 +28,11 @@ export function render({model, el}) {
   const act = name => model.send_msg({do: name});
 
   // ------------------------------------------------------------------------------------------------- parts
-  let touched = false;  // by a mouse or a finger: what it leaves has no more need of the keys
-  root.addEventListener("pointerdown", () => { touched = true; });
-  root.addEventListener("keydown", () => { touched = false; });
-
   const choice = (name, label, title) => {
     const box = make("select");
     box.setAttribute("aria-label", label);
     if (title) box.title = title;
-    box.addEventListener("change", () => { set({[name]: box.value}); if (touched) box.blur(); });
+    box.addEventListener("change", () => set({[name]: box.value}));
     return box;
   };
   const labeled = (text, ...parts) => {

@@ -260,6 +260,7 @@ export function render({model, el}) {
       this.close.before(this.scale, this.zoom);
       this.canvas = make("canvas");
       this.canvas.setAttribute("role", "img");
+      this.canvas.setAttribute("aria-label", "Counts, not read yet");
       this.card = make("div", {className: "card", hidden: true});
       this.handles = Object.fromEntries(["low", "high"].map(end => [end, this.handle(end)]));
       this.plot = make("div", {className: "plot"}, this.canvas, this.handles.low, this.handles.high, this.card, this.note);

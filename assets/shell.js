@@ -180,9 +180,9 @@
   // ---------------------------------------------------------------------------------------------------------- tour
   const PLACES = [
     [".finder", "Find", "An id, a coordinate or a pasted list goes to its subjects."],
-    [".controls section", "View", "Choose the axes and the coloring; λ weighs the two scores."],
+    [".steering section", "View", "Choose the axes and the coloring; λ weighs the two scores."],
     [".map", "Map", "Every subject. Hover for its picture, drag to move, press L to draw around a group."],
-    [".controls section + section", "Selection", "Always counted. Keep it by name, export it, send it on."],
+    [".steering section + section", "Selection", "Always counted. Keep it by name, export it, send it on."],
     [".subject", "Subject", "Whatever you click: picture, reconstruction, scores, notes, neighbors."],
     [".panes", "Below the map", "The selection as pictures, histograms, a table, and what sets it apart."],
   ];

@@ -35,7 +35,7 @@ export function render({model, view, el}) {
   const select = (label, property) => {
     const cell = make("label", "pick"), box = make("select");
     box.setAttribute("aria-label", label);
-    box.addEventListener("change", () => { model[property] = box.value; box.blur(); });
+    box.addEventListener("change", () => { model[property] = box.value; });
     cell.append(make("span", "word", label), box);
     return {cell, box};
   };

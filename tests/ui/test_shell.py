@@ -198,7 +198,7 @@ def test_light_is_remembered_and_the_map_follows(survey_page: Page):
 def test_no_control_is_cut_off_and_the_panels_can_go(survey_page: Page, width: int, height: int):
     survey_page.set_viewport_size({"width": width, "height": height})
     survey_page.wait_for_timeout(500)
-    for root in (".controls", ".topbar"):
+    for root in (".steering", ".topbar"):
         box = survey_page.locator(root).bounding_box()
         for part in survey_page.locator(f"{root} :is(select, button, input):visible").all():
             inside = part.bounding_box()
@@ -206,12 +206,12 @@ def test_no_control_is_cut_off_and_the_panels_can_go(survey_page: Page, width: i
                 part.get_attribute("aria-label") or part.inner_text()
             )
     survey_page.keyboard.press("s")
-    expect(survey_page.locator(".controls")).to_be_hidden()
+    expect(survey_page.locator(".steering")).to_be_hidden()
     expect(survey_page.locator(".subject")).to_be_hidden()
     size = "() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
     assert survey_page.evaluate(size) == [width, height]
     survey_page.keyboard.press("s")
-    expect(survey_page.locator(".controls")).to_be_visible()
+    expect(survey_page.locator(".steering")).to_be_visible()
 
 
 def test_a_server_that_is_gone_is_said_and_the_page_returns_with_it(
