@@ -4,7 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from bokeh.document import Document
+from panel.io.state import set_curdoc
 
+from explorer.app import Session, setup
 from explorer.services.desk import Desk
 from explorer.state import COMPONENTS, ExplorerState, Selection
 from explorer.views.controls import TWO_SCORES, ControlsView, grouped
@@ -113,3 +116,13 @@ def test_a_kept_selection_meets_what_is_selected_by_the_mode(view: ControlsView)
     assert view.column.selected["redo"]
     tell(view, {"do": "invert"})
     assert view.column.selected["k"] == state.selection.n - 2
+
+
+def test_every_view_takes_settings_that_change_at_once(finished_survey: Path):
+    setup()
+    with Desk.open(finished_survey) as desk, set_curdoc(Document()):
+        session = Session(desk)
+        tell(session.controls, {"do": "plane scores"})
+        assert (session.state.x, session.state.y) == TWO_SCORES
+        tell(session.controls, {"set": {"x": TWO_SCORES[1], "y": TWO_SCORES[0], "color": "count", "contours": True}})
+        assert (session.state.x, session.state.color, session.state.contours) == (TWO_SCORES[1], "count", True)
