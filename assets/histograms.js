@@ -329,7 +329,7 @@ export function render({model, el}) {
       target.setPointerCapture(e.pointerId);
       const move = event => {
         const x = event.clientX - box.left, snap = event.shiftKey;
-        if (!moved && Math.abs(x - from) < 3) return;
+        if (dragged !== this || !moved && Math.abs(x - from) < 3) return;  // Esc ends it
         moved = true;
         let [a, b] = kind === "new" ? [from, x] : kind === "low" ? [x, right ?? BOX.left + this.span]
           : kind === "high" ? [left ?? BOX.left, x] : [left + x - from, right + x - from];
@@ -349,6 +349,7 @@ export function render({model, el}) {
       target.addEventListener("pointermove", move);
       target.addEventListener("lostpointercapture", () => {
         target.removeEventListener("pointermove", move);
+        if (dragged !== this) return;
         dragged = null;
         if (moved) send(true);
         else if (kind === "new" && before) brush(this.reference, null, true);
@@ -356,7 +357,7 @@ export function render({model, el}) {
       }, {once: true});
     }
     handle(end) {
-      const handle = make("div", {className: `handle ${end}`, tabIndex: 0});
+      const handle = make("div", {className: `handle ${end}`, tabIndex: 0, hidden: true});
       handle.setAttribute("role", "slider");
       handle.setAttribute("aria-orientation", "horizontal");
       handle.addEventListener("pointerdown", e => {
@@ -468,7 +469,7 @@ export function render({model, el}) {
       this.zoom.setAttribute("aria-label", `${this.zoom.title} of ${this.named}`);
       for (const end of ["low", "high"]) {
         const field = this.fields[end];
-        if (el.getRootNode().activeElement !== field && field.getRootNode().activeElement !== field) field.value = b && b[end] !== null ? told(b[end]) : "";
+        if (field.getRootNode().activeElement !== field) field.value = b && b[end] !== null ? told(b[end]) : "";
       }
       if (!can) return;
       const {edges} = this, floor = H - BOX.bottom, tall = floor - BOX.top, sets = this.sets();
