@@ -236,7 +236,7 @@ class MapView(Viewer):
                 for axis, title in zip((figure.xaxis[0], figure.yaxis[0]), titles, strict=True):
                     axis.update(axis_label=title, visible=visible)
                 # the frame stays where it is, however wide the numbers beside it are
-                figure.update(min_border_left=56 if visible else 6, min_border_bottom=42 if visible else 6)
+                figure.update(min_border_left=70 if visible else 6, min_border_bottom=42 if visible else 6)
 
             self._set("axes", name)
 

@@ -1,0 +1,361 @@
+"""The layer over the map, in a real Chromium; what a gesture selects is counted anew from the survey's own columns."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from explorer.services.explore import Explore
+from explorer.survey import Survey
+from tests.explorer.test_raster import even_odd
+from tests.ui.browser import wait_until_idle
+from tests.ui.serving import serve
+from tests.ui.test_journeys import wait_for_frame
+
+N = 200
+MAP = "voorwerp.on_screen()"
+OVAL = [(0.5 + 0.3 * math.cos(k / 15 * math.pi), 0.55 + 0.3 * math.sin(k / 15 * math.pi)) for k in range(31)]
+CORNERS = [(0.25, 0.3), (0.7, 0.25), (0.8, 0.8), (0.45, 0.6)]
+STROKE = [(0.2, 0.4), (0.5, 0.5), (0.6, 0.8)]
+BOX = [(0.3, 0.25), (0.7, 0.8)]
+GESTURES = {"lasso": ("l", OVAL), "box": ("b", BOX), "ellipse": ("e", BOX), "brush": ("w", STROKE)}
+
+
+@pytest.fixture(scope="module")
+def survey(finished_survey: Path) -> Survey:
+    return Survey.open(finished_survey)
+
+
+@pytest.fixture(scope="module")
+def xyz(survey: Survey) -> np.ndarray:
+    """Float32 (N, 3): where every subject stands on the map."""
+    return survey.coordinates(survey.maps()[0].run_id)
+
+
+@pytest.fixture
+def screen(open_survey: Callable[[str], Page], served: str) -> Page:
+    page = open_survey(served)
+    wait_for_frame(page)
+    rested(page)
+    return page
+
+
+def told(page: Page, what: str) -> Any:
+    """A property of the map that is on screen."""
+    return page.evaluate(f"() => {MAP}.{what}")
+
+
+def rested(page: Page) -> None:
+    """Until the view is one to come back to."""
+    page.wait_for_function(
+        f"() => {{ const m = {MAP}, now = () => JSON.stringify([m.view, m.told.solid ? m.turn : null]);"
+        " return m?.shown && m.rested === now(); }"
+    )
+
+
+def until(page: Page, what: str) -> None:
+    """Until something is true of the map, `m`."""
+    page.wait_for_function(f"() => {{ const m = {MAP}; return {what}; }}")
+
+
+def spot(page: Page, at: tuple[float, float]) -> tuple[float, float]:
+    """Pixels of the page at a share of the map's width and height."""
+    x, y, w, h = page.evaluate(
+        f"() => {{ const r = {MAP}.surface.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; }}"
+    )
+    return x + at[0] * w, y + at[1] * h
+
+
+def drag(page: Page, path: list[tuple[float, float]], *held: str) -> None:
+    """Draw along a path, with keys held down."""
+    page.mouse.move(*spot(page, path[0]))
+    for key in held:
+        page.keyboard.down(key)
+    page.mouse.down()
+    for at in path[1:]:
+        page.mouse.move(*spot(page, at), steps=3)
+        time.sleep(0.005)
+    page.mouse.up()
+    for key in held:
+        page.keyboard.up(key)
+
+
+def use(page: Page, key: str, name: str) -> None:
+    page.keyboard.press(key)
+    until(page, f"m.told.tool === '{name}'")
+
+
+def draw(page: Page, path: list[tuple[float, float]], *held: str) -> dict[str, Any]:
+    """Draw a region and wait for its subjects: the region, in data coordinates."""
+    before = told(page, "told.paint.selection")
+    drag(page, path, *held)
+    page.wait_for_function(f"before => {MAP}.told.paint.selection !== before", arg=before)
+    return told(page, "last")
+
+
+def held_by(region: dict[str, Any], xy: np.ndarray) -> np.ndarray:
+    """Which points a region holds, point by corner."""
+    path = np.column_stack([region["x"], region["y"]])
+    if region["shape"] != "brush":
+        return even_odd(xy[:, 0], xy[:, 1], path)
+    reach, near = np.array([region["rx"], region["ry"]]), np.zeros(len(xy), bool)
+    for a, b in zip(path[[0, *range(len(path) - 1)]], path, strict=True):
+        u, v = (b - a) / reach, (xy - a) / reach
+        t = np.clip(v @ u / max(u @ u, 1e-30), 0, 1)
+        near |= ((v - t[:, None] * u) ** 2).sum(axis=1) <= 1
+    return near
+
+
+@pytest.mark.parametrize("name", GESTURES)
+def test_a_gesture_selects_exactly_what_it_outlines(screen: Page, xyz: np.ndarray, name: str):
+    key, path = GESTURES[name]
+    use(screen, key, name)
+    region = draw(screen, path)
+    within = held_by(region, xyz[:, :2])
+    assert region["shape"] == name
+    assert told(screen, "told.selected") == within.sum()
+    assert 0 < within.sum() < N
+    left, top = (min(p[k] for p in path) for k in (0, 1))
+    x, y = screen.evaluate(f"r => {MAP}.px(Math.min(...r.x), Math.max(...r.y))", region)
+    assert x == pytest.approx(left * told(screen, "w"), abs=3)
+    assert y == pytest.approx(top * told(screen, "h"), abs=3)
+    expect(screen.get_by_text(f"{within.sum()} of {N} selected").first).to_be_visible()
+
+
+def test_a_polygon_grows_by_clicks_loses_corners_and_closes_by_enter_or_double_click(screen: Page, xyz: np.ndarray):
+    use(screen, "g", "polygon")
+    for at in [*CORNERS, (0.1, 0.1)]:
+        screen.mouse.click(*spot(screen, at))
+    screen.keyboard.press("Backspace")
+    assert len(told(screen, "gesture.x")) == 4
+    screen.keyboard.press("Enter")
+    until(screen, "m.told.selected > 0")
+    region = told(screen, "last")
+    assert told(screen, "told.selected") == held_by(region, xyz[:, :2]).sum()
+    for at in CORNERS[:2]:
+        screen.mouse.click(*spot(screen, at))
+    screen.mouse.dblclick(*spot(screen, CORNERS[2]))
+    until(screen, "!m.gesture && m.last.x.length === 3")
+    screen.wait_for_function(
+        f"k => {MAP}.told.selected === k", arg=int(held_by(told(screen, "last"), xyz[:, :2]).sum())
+    )
+    screen.mouse.click(*spot(screen, CORNERS[0]))
+    screen.keyboard.press("Escape")
+    assert told(screen, "gesture") is None
+    assert told(screen, "told.selected") > 0  # only the polygon was given up
+
+
+def test_shift_adds_alt_takes_away_and_both_intersect(screen: Page, xyz: np.ndarray):
+    use(screen, "b", "box")
+    xy = xyz[:, :2]
+    chosen = held_by(draw(screen, BOX), xy)
+    chosen |= held_by(draw(screen, [(0.05, 0.2), (0.4, 0.95)], "Shift"), xy)
+    assert told(screen, "told.selected") == chosen.sum()
+    chosen &= ~held_by(draw(screen, [(0.35, 0.3), (0.6, 0.6)], "Alt"), xy)
+    assert told(screen, "told.selected") == chosen.sum()
+    chosen &= held_by(draw(screen, [(0.1, 0.15), (0.5, 0.9)], "Shift", "Alt"), xy)
+    assert told(screen, "told.selected") == chosen.sum()
+    assert 0 < chosen.sum() < N
+
+
+def test_the_turned_map_is_outlined_as_it_is_seen_and_turns_back(screen: Page, xyz: np.ndarray):
+    screen.keyboard.press("3")
+    until(screen, "m.told.solid && m.told.about.includes('three dimensions')")
+    rested(screen)
+    before = told(screen, "turn")
+    drag(screen, [(0.4, 0.4), (0.7, 0.6)])
+    rested(screen)
+    yaw, pitch = told(screen, "turn")
+    assert [yaw, pitch] != before
+    assert not told(screen, "moving")
+    use(screen, "l", "lasso")
+    region = draw(screen, OVAL)
+    low, high = xyz.min(axis=0), xyz.max(axis=0)
+    a, b, c = ((xyz - (low + high) / 2) / ((high - low) / 2)).T
+    x = math.cos(yaw) * a + math.sin(yaw) * c
+    y = math.sin(yaw) * math.sin(pitch) * a + math.cos(pitch) * b - math.cos(yaw) * math.sin(pitch) * c
+    selected = told(screen, "told.selected")
+    assert selected == held_by(region, np.column_stack([x, y])).sum()
+    assert 0 < selected < N
+    screen.keyboard.press("3")
+    until(screen, "!m.told.solid")
+    rested(screen)
+    assert told(screen, "told.selected") == selected
+    expect(screen.get_by_text(f"{N} of {N} subjects on the map in view")).to_be_visible()
+
+
+def test_back_and_forward_go_through_the_views(screen: Page):
+    views = [told(screen, "view")]
+    for at in ((0.3, 0.4), (0.6, 0.7)):
+        screen.mouse.move(*spot(screen, at))
+        for _ in range(3):
+            screen.mouse.wheel(0, -240)
+        screen.wait_for_timeout(100)
+        rested(screen)
+        views.append(told(screen, "view"))
+    assert views[2][1] - views[2][0] < views[1][1] - views[1][0] < views[0][1] - views[0][0]
+    for key, expected in (("[", views[1]), ("[", views[0]), ("]", views[1]), ("f", views[0])):
+        screen.keyboard.press(key)
+        assert told(screen, "view") == pytest.approx(expected)
+    rested(screen)
+    expect(screen.get_by_role("button", name="Forward", exact=True)).to_be_disabled()
+
+
+def test_the_wheel_keeps_what_is_under_the_mouse_and_two_fingers_zoom(screen: Page):
+    at = spot(screen, (0.3, 0.6))
+    under = (
+        f"([x, y]) => {{ const m = {MAP}, r = m.surface.getBoundingClientRect(); return m.data(x - r.x, y - r.y); }}"
+    )
+    screen.mouse.move(*at)
+    before = screen.evaluate(under, list(at))
+    screen.mouse.wheel(0, -200)
+    screen.wait_for_timeout(100)
+    wide = told(screen, "view")
+    slack = 0.02 * (wide[1] - wide[0])  # the numbers on the axes may have become wider
+    assert screen.evaluate(under, list(at)) == pytest.approx(before, abs=slack)
+    touch = screen.context.new_cdp_session(screen)
+    for kind, far in (("touchStart", 40), ("touchMove", 60), ("touchMove", 80), ("touchEnd", 0)):
+        points = [{"x": at[0] + sign * far, "y": at[1], "id": k} for k, sign in enumerate((-1, 1))] if far else []
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    rested(screen)
+    narrow = told(screen, "view")
+    assert (narrow[1] - narrow[0]) / (wide[1] - wide[0]) == pytest.approx(0.5, rel=0.05)
+    assert screen.evaluate(under, list(at)) == pytest.approx(before, abs=2 * slack)
+
+
+def test_the_minimap_shows_where_one_is_and_takes_one_elsewhere(screen: Page):
+    mini = screen.locator(".mini")
+    expect(mini).to_be_hidden()  # all of the map is in view
+    screen.mouse.move(*spot(screen, (0.5, 0.5)))
+    for _ in range(5):
+        screen.mouse.wheel(0, -240)
+    expect(mini).to_be_visible()
+    x0, x1 = told(screen, "view")[:2]
+    box = mini.bounding_box()
+    screen.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+    screen.mouse.down()
+    screen.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.25)
+    screen.mouse.up()
+    moved, whole = told(screen, "view"), told(screen, "whole_view")
+    assert moved[1] - moved[0] == pytest.approx(x1 - x0)
+    assert (moved[0] + moved[1]) / 2 == pytest.approx(
+        whole[0] + 0.25 * (whole[1] - whole[0]), abs=0.02 * (whole[1] - whole[0])
+    )
+    screen.get_by_role("button", name="Minimap").click()
+    expect(mini).to_be_hidden()
+    screen.reload()
+    wait_until_idle(screen)
+    wait_for_frame(screen)
+    assert told(screen, "mini.hidden")  # remembered
+    screen.get_by_role("button", name="Minimap").click()
+
+
+def test_two_scores_are_a_plane_like_the_map(screen: Page, survey: Survey):
+    screen.get_by_role("button", name="Scores", exact=True).click()
+    until(screen, "m.told.query.x.startsWith('scores.')")
+    rested(screen)
+    explore = Explore(survey)
+    axes = [told(screen, f"told.query.{axis}") for axis in "xy"]
+    xy = np.column_stack([explore.values(axis, told(screen, "told.query.run")) for axis in axes])
+    shown = told(screen, "view")
+    assert shown[0] < xy[:, 0].min() < xy[:, 0].max() < shown[1]
+    label = "() => Bokeh.documents[0].get_model_by_name('map').below[0].axis_label"
+    assert screen.evaluate(label) == explore.axes(told(screen, "told.query.run"))[axes[0]]
+    use(screen, "b", "box")
+    region = draw(screen, [(0.02, 0.5), (0.5, 0.98)])
+    selected = told(screen, "told.selected")
+    assert selected == held_by(region, xy).sum()
+    assert 0 < selected < N
+    screen.get_by_role("button", name="Map", exact=True).click()
+    until(screen, "m.told.query.x === 'maps.umap_1'")
+    rested(screen)
+    assert told(screen, "told.selected") == selected  # it survives the change of axes
+
+
+@pytest.fixture
+def own(finished_survey: Path, tmp_path: Path) -> Iterator[str]:
+    """A survey whose ledger may be written."""
+    copy = shutil.copytree(finished_survey, tmp_path / "survey", ignore=shutil.ignore_patterns("server.lock"))
+    with serve(copy, tmp_path / "log") as url:
+        yield url
+
+
+def test_a_place_is_named_seen_at_every_zoom_renamed_and_removed(open_survey: Callable[[str], Page], own: str):
+    page = open_survey(own)
+    wait_for_frame(page)
+    rested(page)
+    use(page, "b", "box")
+    draw(page, [(0.3, 0.3), (0.7, 0.8)])
+    page.keyboard.press("y")
+    page.get_by_label("Name of this place").fill("Blue <i>hill</i>")
+    page.keyboard.press("Enter")
+    name = page.locator(".names button")
+    expect(name).to_have_text("Blue <i>hill</i>")  # as text
+    use(page, "p", "pan")
+    for at in ((0.35, 0.35), (0.5, 0.5)):  # its middle is out of view, its corner is in
+        page.mouse.move(*spot(page, at))
+        for _ in range(4):
+            page.mouse.wheel(0, -240)
+        rested(page)
+        expect(name).to_be_visible()
+        box = name.bounding_box()
+        left, top = spot(page, (0, 0))
+        right, bottom = spot(page, (1, 1))
+        assert left <= box["x"] and box["x"] + box["width"] <= right
+        assert top <= box["y"] and box["y"] + box["height"] <= bottom
+    page.keyboard.press("f")
+    rested(page)
+    name.click()
+    page.get_by_label("Name of this place").fill("Green hill")
+    page.keyboard.press("Enter")
+    expect(name).to_have_text("Green hill")
+    page.reload()
+    wait_until_idle(page)
+    wait_for_frame(page)
+    expect(name).to_have_text("Green hill")
+    page.get_by_role("button", name="Places").first.click()
+    expect(name).to_have_count(0)
+    page.get_by_role("button", name="Places").first.click()
+    name.click()
+    page.get_by_role("button", name="Remove", exact=True).click()
+    expect(name).to_have_count(0)
+    page.goto("about:blank")
+
+
+def test_contours_and_markers_lie_over_the_map(screen: Page, survey: Survey):
+    screen.keyboard.press("d")
+    until(screen, "m.lines?.lines.length === 3")
+    assert told(screen, "lines.lines.map(c => c.share)") == [0.5, 0.8, 0.95]
+    screen.keyboard.press("d")
+    until(screen, "!m.lines")
+    screen.get_by_label("Overlay", exact=True).select_option(label="shape")
+    codes, labels = survey.category("shape")
+    counts = {label: int((codes == code).sum()) for code, label in enumerate(labels)}
+    until(screen, "m.points.length > 0")
+    found = told(screen, "points.map(p => [p.label, p.count, p.points.length])")
+    assert {label: count for label, count, _ in found} == {k: v for k, v in counts.items() if v}
+    assert [count for _, count, _ in found] == sorted(count for _, count, _ in found)
+    assert all(count == drawn for _, count, drawn in found)
+    expect(screen.locator(".layer .key")).to_contain_text(found[0][0])
+
+
+def test_the_map_can_be_moved_by_keys_and_says_what_it_shows(screen: Page):
+    surface = screen.get_by_role("application")
+    expect(surface).to_have_attribute(
+        "aria-label", f"Map of {N} subjects, UMAP 2 against UMAP 1, colored by Anomaly score; 0 selected"
+    )
+    screen.keyboard.press("Tab")
+    surface.focus()
+    before = told(screen, "view")
+    screen.keyboard.press("ArrowRight")
+    after = told(screen, "view")
+    assert after[0] > before[0]
+    assert after[2:] == before[2:]
+    for button in screen.locator(".layer .bar button").all():
+        assert button.get_attribute("aria-label")
