@@ -118,8 +118,9 @@ class Groups:
             if descending:
                 codes = np.where(codes < 0, codes, len(titles) - 1 - codes).astype(np.int16)
                 titles = titles[::-1]
-            of_all = f"{how} of the subjects shown, as equal in number as ties allow; lowest and highest value in each"
-            return codes, titles, of_all
+            name = what.partition(".")[2].replace("_", " ")
+            note = f"{how} of {name} among those shown, equal in number as far as ties allow; lowest and highest value"
+            return codes, titles, note
         if how == "clusters":
             k = int(what) if what.isascii() and what.isdigit() else 0
             codes, note = self.clusters(run_id, k)
