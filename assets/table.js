@@ -72,7 +72,7 @@ export function render({model, el}) {
   };
   const headings = () => {
     const cells = columns.map(c => {
-      const cell = make("div", `cell ${c.kind}`), button = make("button", "", {type: "button"}), arrow = make("i"), grip = make("span", "grip");
+      const cell = make("div", `cell ${c.kind}${c.reference === NAME ? " name" : ""}`), button = make("button", "", {type: "button"}), arrow = make("i"), grip = make("span", "grip");
       const sorted = by.sort === c.reference;
       cell.setAttribute("role", "columnheader");
       cell.setAttribute("aria-sort", !sorted ? "none" : by.descending ? "descending" : "ascending");
