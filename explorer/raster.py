@@ -482,12 +482,38 @@ def _level(v, edges):
 
 @_jit
 def _levels(values, edges, order, out):
-    for i in range(order.size):
-        v = values[order[i]]
+    # row by row, and in the index's order only then: what is fetched from all over is one byte a subject, not a number
+    levels, n = np.empty(values.size, np.uint8), edges.size
+    low, span = edges[0], edges[n - 1] - edges[0]
+    bins = 4096
+    per = bins / span if span > 0 else 0.0
+    guess = np.empty(bins + 1, np.int64)
+    level = 0
+    for b in range(bins + 1):
+        while level < n and edges[level] <= low + b * span / bins:
+            level += 1
+        guess[b] = level
+    for r in range(values.size):
+        v = values[r]
         if not np.isfinite(v):
-            out[i] = NO_VALUE
+            levels[r] = NO_VALUE
             continue
-        out[i] = _level(v, edges)
+        b = int(min(bins - 1.0, max(0.0, (v - low) * per)))
+        level, above = guess[b], guess[b + 1]
+        while level < above:
+            middle = (level + above) >> 1
+            if edges[middle] <= v:
+                level = middle + 1
+            else:
+                above = middle
+        # a bin's ends are rounded
+        while level > 0 and edges[level - 1] > v:
+            level -= 1
+        while level < n and edges[level] <= v:
+            level += 1
+        levels[r] = level
+    for i in range(order.size):
+        out[i] = levels[order[i]]
 
 
 @dataclass(frozen=True, slots=True)

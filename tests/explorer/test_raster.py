@@ -14,6 +14,7 @@ from explorer.raster import (
     LEVELS,
     MISSING,
     MISSING_DIM,
+    NO_VALUE,
     Cache,
     CellIndex,
     Cloud,
@@ -463,3 +464,23 @@ def test_the_cache_makes_each_value_once_and_forgets_the_oldest():
     for key in ("a", "b", "a", "c", "a", "b"):
         cache.get(key, lambda key=key: made.append(key) or key)
     assert made == ["a", "b", "c", "b"]
+
+
+@pytest.mark.parametrize("norm", ["percentile", "equalised", "linear", "log"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_subject_s_level_is_the_number_of_edges_at_or_below_its_value(norm, dtype):
+    rng = np.random.default_rng(3)
+    for values in (
+        rng.normal(size=5000),
+        rng.lognormal(0, 4, 5000),
+        rng.integers(0, 3, 5000),
+        np.full(5000, 2.0),
+        np.concatenate([rng.random(4998), [1e30, -1e30]]),
+    ):
+        values = values.astype(dtype)
+        values[:7] = np.nan
+        values[8] = np.inf
+        index = CellIndex(rng.random(5000), rng.random(5000))
+        paint = Paint.of_values(index, values, "max", norm)
+        wanted = np.searchsorted(paint.scale.edges, values.astype(np.float64), side="right")
+        assert (paint.codes == np.where(np.isfinite(values), wanted, NO_VALUE)[index.rows]).all()
