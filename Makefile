@@ -33,9 +33,10 @@ bench: install browser  ## one table of ratios to named alternatives (at most 20
 bench-long: install browser  ## the rows that need training, many kills or more than 10 minutes
 	$(BIN)/python -m tests.benchmarks --long $(if $(ONLY),--only $(ONLY))
 
-assets: install browser  ## make the demo's checkpoint and the screenshots again
+assets: install browser  ## make the demo's checkpoint, the screenshots and the tour again
 	$(BIN)/python assets/make_demo.py
 	$(BIN)/python -m tests.ui.screenshots
+	$(BIN)/python -m tests.ui.capture
 
 browser: $(INSTALLED)
 	@$(BIN)/python -m tests.ui.browser
