@@ -335,7 +335,7 @@ def test_two_columns_are_a_plane_like_the_map(explore: Explore, run_id: str):
     placed = np.flatnonzero(np.isfinite(feature) & np.isfinite(magnitude))
     assert sorted(index.rows.tolist()) == placed.tolist()
     np.testing.assert_allclose(index.at(placed), np.column_stack([feature, magnitude])[placed], rtol=1e-6)
-    with pytest.raises(UsageError, match='did you mean "subjects.magnitude"|did you mean "magnitude"'):
+    with pytest.raises(UsageError, match='did you mean "magnitude"'):
         explore.index(Plane("", "subjects.magnitud", "subjects.ra"))
 
 
