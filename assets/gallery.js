@@ -339,7 +339,7 @@ export function render({model, el}) {
     if (tile.dataset.row !== String(row ?? "")) {
       tile.dataset.row = row ?? "";
       tile.title = name;
-      tile.setAttribute("aria-label", name);
+      tile.setAttribute("aria-label", name || "being fetched");
       if (!model.has_images) tile.firstChild.textContent = name;
     }
     const chosen = row !== undefined && row === model.focus, marked = row === undefined ? -1 : marks.rows.indexOf(row);
