@@ -218,7 +218,7 @@ export function render({model, el}) {
   let started = 0, waiting = 0, loaded_n = pack_size();
   const reload = (to_top = true) => {
     clearTimeout(waiting);
-    const pause = started + 60 - performance.now();
+    const pause = started + 40 - performance.now();
     if (pause > 0) { waiting = setTimeout(() => reload(to_top), pause); return; }
     started = performance.now();
     const mine = ++generation;
@@ -247,7 +247,6 @@ export function render({model, el}) {
     lay();
     scroll_to(to_top ? 0 : top);
     draw();
-    find_focus(false);
   };
   let stale = true;
 
@@ -394,11 +393,14 @@ export function render({model, el}) {
     else if (!packs.get(number)?.controller) load(number);
     draw();
   };
-  const here = () => wanted >= 0 ? wanted : place >= 0 ? place : -1;
+  const here = async () => {  // -1 where the focus is not in the gallery; asked for when a walk begins
+    if (wanted < 0 && place < 0) await find_focus(false);
+    return wanted >= 0 ? wanted : place;
+  };
   const first_seen = () => between(top, top + view.clientHeight)[0]?.[1] ?? 0;
-  const beside = by => { const from = here(); go(from < 0 ? first_seen() : from + by); };
-  const above_or_below = by => {  // the same column of the next line, which may be in the next section
-    const from = here();
+  const beside = async by => { const from = await here(); go(from < 0 ? first_seen() : from + by); };
+  const above_or_below = async by => {  // the same column of the next line, which may be in the next section
+    const from = await here();
     if (from < 0) { go(first_seen()); return; }
     const i = section_of(from), s = sections[i], column = (from - s.start) % columns, line = Math.floor((from - s.start) / columns) + by;
     const lines = x => Math.ceil(x.k / columns), at = (x, l) => Math.min(x.start + x.k - 1, x.start + l * columns + column);
