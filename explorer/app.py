@@ -21,6 +21,7 @@ import click
 import panel as pn
 import param
 from bokeh.server.util import bind_sockets
+from bokeh.themes import Theme
 from panel.util.parameters import edit_readonly
 from panel_material_ui import Page  # type: ignore[attr-defined]  # made at import time
 
@@ -103,6 +104,8 @@ LOWER = {
     "border-top": "1px solid var(--line)",
     "background": "var(--panel)",
 }
+#: The page's toolkit leaves plots and axes as they are where a document's own theme names them.
+OWN_COLORS = Theme(json={"attrs": {"Plot": {}, "Axis": {}}})
 POLL_MS = 1000
 
 
@@ -204,6 +207,8 @@ class Session:
     # -------------------------------------------------------------------------------------------------- layout
     def page(self) -> Page:
         """The whole screen."""
+        if pn.state.curdoc is not None:
+            pn.state.curdoc.theme = OWN_COLORS
         pn.state.add_periodic_callback(self.poll, POLL_MS)  # type: ignore[arg-type]  # it takes coroutines, too
         fill = {"sizing_mode": "stretch_both", "margin": 0}
         left = pn.Column(self.find, self.controls, styles=LEFT, margin=0)
