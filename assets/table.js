@@ -333,16 +333,15 @@ export function render({model, el}) {
   };
 
   // ------------------------------------------------------------------------------------------------- sort and focus
-  const sort = c => {
-    const down = by.sort === c.reference ? !by.descending : c.kind === "number";
-    model.send_msg({sort: c.reference, descending: down});  // the page is asked for at once, whatever the session does
-    sorted({sort: c.reference, descending: down});
+  const sort = async c => {
+    await sorted({sort: c.reference, descending: by.sort === c.reference ? !by.descending : c.kind === "number"});
+    model.send_msg({sort: by.sort, descending: by.descending});  // the page first: the other views may take their time
   };
-  const sorted = now => {
+  const sorted = async now => {
     if (now.sort === by.sort && now.descending === by.descending) return;
     by = now;
     headings();
-    renew(true);
+    await renew(true);
   };
   const row_at = place => pages.get(Math.floor(place / PAGE))?.rows[place % PAGE];
   const place_of = row => {
