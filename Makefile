@@ -66,6 +66,6 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 # The compiled renderer stays beside the source: the first map need not wait for it.
-$(WARMED): $(INSTALLED) explorer/raster.py
-	$(BIN)/python -c 'from explorer.raster import warm; warm()'
+$(WARMED): $(INSTALLED) explorer/raster.py explorer/services/orders.py explorer/services/histograms.py
+	$(BIN)/python -c 'from explorer import raster; from explorer.services import histograms, orders; [m.warm() for m in (raster, orders, histograms)]'
 	@touch $@

@@ -25,11 +25,10 @@ from bokeh.themes import Theme
 from panel.util.parameters import edit_readonly
 from panel_material_ui import Page  # type: ignore[attr-defined]  # made at import time
 
-from explorer import ASSETS
+from explorer import ASSETS, raster
 from explorer.errors import SurveyError, VoorwerpError
-from explorer.raster import warm
 from explorer.server import Access, Login, hosts_of, routes
-from explorer.services import address, orders
+from explorer.services import address, histograms, orders
 from explorer.services.desk import Desk
 from explorer.services.explore import Plane
 from explorer.state import ExplorerState
@@ -315,8 +314,8 @@ def serve(
     has_samp = address == "localhost" or address.startswith("127.")  # it reaches this desktop
     with only_server(Path(path)), Desk.open(path, has_samp) as desk:
         pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
-        pool.submit(warm)
-        pool.submit(orders.warm)
+        for module in (raster, orders, histograms):
+            pool.submit(module.warm)
         pool.submit(desk.notes.counts)
         for map_id in list(desk.explore.maps())[:1]:
             pool.submit(desk.explore.index, Plane(map_id))

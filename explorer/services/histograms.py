@@ -361,6 +361,19 @@ class Histograms:
         return Selection.of_rows(np.flatnonzero(chosen[codes]), self.explore.survey.n)
 
 
+def warm() -> None:
+    """Compile every kernel into numba's cache on disk, so that nobody's first histogram waits for it."""
+    everything = _all(2)
+    for dtype in (np.float32, np.float64):
+        for writeable in (True, False):  # another type to numba
+            column = np.arange(2, dtype=dtype)
+            column.flags.writeable = writeable
+            _extent(column)
+            _narrow(column, dtype(0), dtype(1), everything.words.copy())
+            for log in (True, False):
+                _count(_bins_of(column, np.array([0.5, 1.0, 2.0]), log), everything.words, 256)
+
+
 def edges_of(values: np.ndarray, scale: Scale) -> np.ndarray:
     """Edges of the bins of a column: float64, ascending; empty where it has no value that the scale can show.
 

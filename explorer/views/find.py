@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import panel as pn
@@ -19,7 +20,7 @@ NAMED = 500
 
 
 class FindView(Viewer):
-    """One found subject takes the focus; several become the selection, the first of them the focus."""
+    """One found subject takes the focus; several meet the selection by its mode, the first of them takes the focus."""
 
     def __init__(self, state: ExplorerState, explore: Explore, **params: Any) -> None:
         super().__init__(**params)
@@ -35,10 +36,14 @@ class FindView(Viewer):
             self._say(str(error), [])
             return
         if len(found.rows):
-            if len(found.rows) > 1:
-                self.state.select(Selection.of_rows(found.rows, self.explore.survey.n), "replace")
-            self.state.focus = int(found.rows[0])
+            region = Selection.of_rows(found.rows, self.explore.survey.n) if len(found.rows) > 1 else None
+            pn.state.execute(partial(self._mark, region, int(found.rows[0])), schedule=True)  # with the document's lock
         self._say(found.message, list(found.missing))
+
+    def _mark(self, region: Selection | None, focus: int) -> None:
+        if region is not None:
+            self.state.select(region)
+        self.state.focus = focus
 
     def _say(self, message: str, missing: list[str]) -> None:
         self.box.param.update(
