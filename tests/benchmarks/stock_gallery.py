@@ -17,7 +17,8 @@ def page(folder: Path, n: int) -> pn.Column:
 
     def show(_: object) -> None:
         start = button.clicks * n
-        grid[:] = [pn.pane.JPG(pack.read(row % len(pack)), embed=True, **size) for row in range(start, start + n)]
+        rows = range(start, start + n)
+        grid[:] = [pn.pane.JPG(pack.read(row % len(pack)), embed=True, alt_text=f"row {row}", **size) for row in rows]
 
     button.on_click(show)
     return pn.Column(button, grid)
