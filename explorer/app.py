@@ -169,7 +169,10 @@ class Session:
     async def _remember(self) -> None:
         """Let the link carry the selection, once that is on the disk."""
         selection = self.state.selection
-        linked = await asyncio.to_thread(self.desk.remembered.put, selection) if selection.count else ""
+        linked = ""
+        if selection.count:
+            with contextlib.suppress(OSError):  # a full disk: the link goes without
+                linked = await asyncio.to_thread(self.desk.remembered.put, selection)
         if linked != self._linked and selection is self.state.selection:
             self._linked = linked
             self._write_url()
@@ -179,7 +182,6 @@ class Session:
         """Once a second: running jobs, finished runs, joined columns, the selection's place in the link."""
         self.shell.refresh()
         self.subject.poll()
-        await self._remember()
         self.explore.survey.refresh()
         if n_added := self.explore.survey.n_added:
             self._say(f"{n_added:,} subjects were added: start `voorwerp serve` again to see them")
@@ -189,6 +191,7 @@ class Session:
             for view in (*self.panes.values(), self.subject):
                 view.refresh()
             self.state.param.trigger("color")
+        await self._remember()
 
     def _makers(self) -> dict[str, Callable[[], Any]]:
         """How each pane is made."""

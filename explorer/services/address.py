@@ -7,6 +7,7 @@ id; its subjects stand in ``selections/recent/`` of the survey, written before a
 from __future__ import annotations
 
 import contextlib
+import threading
 import zlib
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode
@@ -55,17 +56,25 @@ class Remembered:
 
     def __init__(self, survey_path: Path) -> None:
         self._folder = survey_path / RECENT
+        self._writing = threading.Lock()
 
     def put(self, selection: Selection) -> str:
-        """Keep a selection; returns its id in a link. It is on the disk then."""
+        """Keep a selection; returns its id in a link. It is on the disk then.
+
+        Raises
+        ------
+        OSError
+            It cannot be written.
+        """
         name = selection.id[:SHORT]
         path = self._folder / name
-        if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, selection.n.to_bytes(8, "little") + zlib.compress(selection.words.tobytes(), 1))
-            kept = sorted(self._folder.iterdir(), key=lambda p: p.stat().st_mtime)
-            for old in kept[:-REMEMBERED]:
-                old.unlink(missing_ok=True)
+        with self._writing:
+            if not path.exists():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                write_bytes(path, selection.n.to_bytes(8, "little") + zlib.compress(selection.words.tobytes(), 1))
+                kept = sorted(self._folder.iterdir(), key=lambda p: p.stat().st_mtime)
+                for old in kept[:-REMEMBERED]:
+                    old.unlink(missing_ok=True)
         return name
 
     def get(self, name: str, n: int) -> Selection | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -122,6 +123,7 @@ class Explore:
         self._orders = Cache(12)
         self._titles = Cache(64)
         self._selections: OrderedDict[str, Selection] = OrderedDict()
+        self._living: weakref.WeakValueDictionary[str, Selection] = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[float, dict[str, Run]]] = {}
 
@@ -144,8 +146,9 @@ class Explore:
 
     # --------------------------------------------------------------------------------------------- selections
     def keep(self, selection: Selection) -> str:
-        """Make a selection known to the handlers under its id (the last 256 are kept)."""
+        """Make a selection known to the handlers under its id: while a session has it, and the last 256 beyond that."""
         with self._lock:
+            self._living[selection.id] = selection
             self._selections[selection.id] = selection
             self._selections.move_to_end(selection.id)
             while len(self._selections) > 256:
@@ -163,9 +166,10 @@ class Explore:
         if not selection_id:
             return None
         with self._lock:
-            if selection_id not in self._selections:
+            found = self._living.get(selection_id)
+            if found is None:
                 raise UsageError("this selection is not known to the server any more; draw it again or reload the page")
-            return self._selections[selection_id]
+            return found
 
     # ------------------------------------------------------------------------------------------------ columns
     def colors(self, run_id: str, map_id: str = "") -> dict[str, str]:

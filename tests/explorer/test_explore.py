@@ -346,3 +346,15 @@ def test_a_turned_map_holds_the_same_subjects_in_other_places(explore: Explore):
     assert explore.is_solid(map_id)
     color = Color("subjects.magnitude")
     assert explore.paint(Plane(map_id, turn=(0.3, 0.2)), color) is explore.paint(Plane(map_id, turn=(1.0, 0.0)), color)
+
+
+def test_a_selection_on_somebodys_screen_stays_known_however_many_come_after(explore: Explore):
+    n = explore.survey.n
+    held, gone = Selection.of_rows([1, 5], n), Selection.of_rows([2], n).id
+    name = explore.keep(held)
+    explore.keep(Selection.of_rows([2], n))
+    for k in range(300):
+        explore.keep(Selection.of_rows([k % 100, 100 + k // 100], n))
+    assert explore.selection(name) is held
+    with pytest.raises(UsageError, match="not known to the server any more"):
+        explore.selection(gone)
