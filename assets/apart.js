@@ -208,7 +208,7 @@ export function render({model, el}) {
     for (const column of found.columns) {
       const gaps = column.n < found.n_compared ? `${whole(column.n)} of ${whole(found.n_compared)} have both` : `n = ${whole(column.n)}`;
       row_of(right, column, join(gaps, same(column)), track(column.rho, -1, 1, column.low, column.high),
-        `${column.rho > 0 ? "+" : ""}${places(column.rho, 3)}`, column.low === null ? column.n < 10 ? "too few" : "same order" : `${places(column.low, 3)} to ${places(column.high, 3)}`);
+        `${column.rho > 0 ? "+" : ""}${places(column.rho, 3)}`, column.low === null ? column.n < 10 ? "too few" : column.rho > 0 ? "same order" : "reverse order" : `${places(column.low, 3)} to ${places(column.high, 3)}`);
     }
     if (!found.columns.length) return;
     const sample = found.n_compared < found.n ? ` A random ${whole(found.n_compared)} of ${whole(found.n)} subjects were compared.` : "";

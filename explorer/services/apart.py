@@ -82,7 +82,7 @@ class Contrast:
     is_marked
         The interval adjusted for all comparisons leaves out .5 (of a category: one share's leaves out 0).
     same
-        Titles of columns that say the same: they put the subjects in the same order or its reverse, or are equal.
+        Titles of columns that say the same: they put the subjects in the same order, or are equal.
     said
         The comparison in words.
     """
@@ -316,7 +316,7 @@ def sets_apart(
             columns.append(found)
         else:
             left_out.append((group.title, *found))
-    columns.sort(key=lambda c: -c.effect)
+    columns.sort(key=lambda c: -round(c.effect, 12))  # a column and its reverse stay in the survey's order
     return Apart(
         len(rows_in),
         len(rows_out),
@@ -370,7 +370,7 @@ def correlations(
         rho, low, high = rank_correlation(x, y, LEVEL)
         if rho == rho:
             half = NormalDist().inv_cdf((1 + strict) / 2)
-            is_marked = low is not None and _is_beyond(rho, len(x), half)
+            is_marked = len(x) >= FEW and (low is None or _is_beyond(rho, len(x), half))
             found.append(Correlation(group.reference, group.title, len(x), rho, low, high, is_marked, group.same))
     found.sort(key=lambda c: -abs(c.rho))
     return Correlations(score, title, len(all_rows), len(rows), len(groups), tuple(found))
@@ -440,15 +440,14 @@ def _hash(values: np.ndarray) -> bytes:
 
 
 def _order(values: np.ndarray) -> bytes | None:
-    """What is the same for columns that put the same subjects in the same order, or its reverse; None of a constant."""
+    """What is the same for columns that put the same subjects in the same order; None of a constant."""
     known = np.isfinite(values)
     places = np.zeros(len(values), np.int32)
     distinct, places[known] = np.unique(values[known], return_inverse=True)
     if len(distinct) < 2:
         return None
     places[known] += 1
-    turned = np.where(known, len(distinct) + 1 - places, 0).astype(np.int32)
-    return min(_hash(places), _hash(turned))
+    return _hash(places)
 
 
 def _numbers(group: _Group, m: int, strict: float) -> Contrast | tuple[int, int]:

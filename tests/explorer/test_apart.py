@@ -127,10 +127,11 @@ def explore(tmp_path: Path):
 def test_what_differs_most_comes_first_and_twins_are_compared_once(explore: Explore):
     found = sets_apart(explore, Selection.of_rows(np.arange(60), 300))
     assert (found.n_in, found.n_out, found.n_elsewhere) == (60, 240, 0)
-    assert [c.title for c in found.columns[:3]] == ["high", "shape", "known object"]
-    assert {c.title for c in found.columns[3:]} == {"noise", "gaps"}
-    first, shape, known = found.columns[:3]
-    assert first.same == ("twice", "turned") and first.is_marked
+    assert [c.title for c in found.columns[:4]] == ["high", "turned", "shape", "known object"]
+    assert {c.title for c in found.columns[4:]} == {"noise", "gaps"}
+    first, turned, shape, known = found.columns[:4]
+    assert first.same == ("twice",) and first.is_marked
+    assert turned.auc == pytest.approx(1 - first.auc) and turned.same == ()  # the reverse is no twin
     high = explore.survey.column("high")
     assert first.auc == pytest.approx(stats.mannwhitneyu(high[:60], high[60:]).statistic / 60 / 240)
     assert first.low < first.auc < first.high and first.effect == pytest.approx(2 * first.auc - 1)
@@ -142,7 +143,7 @@ def test_what_differs_most_comes_first_and_twins_are_compared_once(explore: Expl
     assert [(s.label, s.k_in, s.k_out) for s in known.shares if s.label == "yes"] == [("yes", 30, 0)]
     assert {c.title: (c.n_in, c.n_out) for c in found.columns}["gaps"] == (40, 160)
     assert found.left_out == (("only out", 0, 240),)
-    assert found.n_comparisons == 4 + 3 + 2  # high, gaps, only_out, noise; three shapes; yes and no
+    assert found.n_comparisons == 5 + 3 + 2  # high, turned, gaps, only_out, noise; three shapes; yes and no
 
 
 def test_noise_is_seldom_marked(explore: Explore):
@@ -170,7 +171,8 @@ def test_a_score_is_correlated_with_every_number(explore: Explore):
     found = correlations(explore, "subjects.high")
     by = {c.title: c for c in found.columns}
     assert (found.title, found.n, found.n_compared) == ("high", 300, 300)
-    assert by["twice"].rho == 1 and by["twice"].low is None and by["twice"].same == ("turned",)
+    assert (by["twice"].rho, by["turned"].rho) == (1, -1)
+    assert all(c.low is None and c.same == () and c.is_marked for c in (by["twice"], by["turned"]))
     column = explore.survey.column("gaps")
     known = np.isfinite(column)
     assert by["gaps"].n == 200 == known.sum()
