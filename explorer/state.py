@@ -226,6 +226,7 @@ class ExplorerState(param.Parameterized):
 
     def redo(self) -> bool:
         """Bring back what was undone last; False when there is nothing."""
+        self.settle()
         if not self._after:
             return False
         self._before.append(self.selection)

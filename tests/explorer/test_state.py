@@ -111,6 +111,18 @@ def test_a_gesture_is_one_step_of_undo_however_long_it_is():
     assert state.selection.rows().tolist() == [0, 1, 2, 3]
 
 
+def test_redo_ends_a_gesture_which_leaves_nothing_to_bring_back():
+    state = ExplorerState(N)
+    one, drawn = Selection.of_rows([1], N), Selection.of_rows([5], N)
+    state.select(one)
+    state.undo()
+    state.draft(drawn)
+    assert not state.redo()
+    assert state.selection == drawn
+    assert state.undo()
+    assert (state.selection.count, state.can_undo) == (0, False)
+
+
 def test_a_gesture_that_ends_where_it_began_is_no_step_of_undo():
     state = ExplorerState(N)
     state.draft(Selection.of_rows([5], N))
