@@ -187,10 +187,9 @@ class HistogramsView(Viewer):
         if claim is None and not gates:
             return
         mode = state.mode
-        if claim is None or (gates and claim.mode != mode):
-            base = state.selection
-            if claim is not None:  # only what is new
-                gates = [gate for gate in gates if gate not in claim.gates]
+        new = [gate for gate in gates if claim is None or gate not in claim.gates]
+        if claim is None or (new and claim.mode != mode):
+            base, gates = state.selection, new
         else:
             mode, base = claim.mode, claim.base
         region = self.histograms.gated(gates, self.source) if gates else Selection.empty(base.n)

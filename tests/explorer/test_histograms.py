@@ -351,6 +351,19 @@ def test_another_mode_takes_what_the_brushes_selected_as_given(view: HistogramsV
     assert [g["reference"] for g in view.pane.gates] == ["subjects.shape"]
 
 
+@pytest.mark.parametrize("settled", [True, False])
+def test_the_same_brush_let_go_again_in_another_mode_changes_nothing(view: HistogramsView, settled: bool):
+    state, selected = view.state, rows_within(view, 18, 19)
+    state.mode = "add"
+    view.brush([bright(18, 19)], settled=settled)
+    state.mode = "replace"
+    view.brush([bright(18, 19)], settled=True)
+    assert state.selection.rows().tolist() == selected
+    assert [g["high"] for g in view.pane.gates] == [19]
+    assert state.undo()
+    assert (state.selection.count, state.can_undo) == (0, False)
+
+
 def test_brushes_go_when_the_selection_is_another_or_their_column_is(view: HistogramsView):
     state = view.state
     view.brush([bright(18)], settled=True)
