@@ -101,7 +101,7 @@ class CellIndex:
         placed = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
         x, y = np.asarray(x, np.float32)[placed], np.asarray(y, np.float32)[placed]
         self.grid = 64 if placed.size < 50_000 else 256 if placed.size <= 2_000_000 else 512
-        self.bounds: View = _bounds(x, y)
+        self.bounds: View = bounds(x, y)
         x0, x1, y0, y1 = self.bounds
         self.per_x, self.per_y = self.grid / (x1 - x0), self.grid / (y1 - y0)
         cells = _cells_of(x, y, x0, y0, self.per_x, self.per_y, self.grid)
@@ -126,12 +126,6 @@ class CellIndex:
             max(0, min(last, math.floor((y0 - by0) * self.per_y) - 1)),
             max(0, min(last, math.floor((y1 - by0) * self.per_y) + 1)),
         )
-
-    def count_near(self, view: View) -> int:
-        """Points in the cells that a view touches: an upper bound on the points in view, without looking at one."""
-        cx0, cx1, cy0, cy1 = self._box(view)
-        rows = np.arange(cy0, cy1 + 1) * self.grid
-        return int((self.start[rows + cx1 + 1] - self.start[rows + cx0]).sum()) if rows.size else 0
 
     def nearest(self, x: float, y: float, reach_x: float, reach_y: float) -> int | None:
         """Survey row of the point nearest to (x, y) within the ellipse of half-axes `reach_x`, `reach_y`; None if none.
@@ -211,6 +205,8 @@ class Cloud:
         N.
     radius
         Of the farthest point from the middle: no turn leads out of it.
+    reach
+        Of the farthest but one in a thousand: what a view of all shows.
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
@@ -223,7 +219,10 @@ class Cloud:
             values = np.asarray(values)[placed].astype(np.float64)
             low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
             self.points[axis] = (values - (low + high) / 2) / ((high - low) / 2 or 1.0)
-        self.radius = float(np.sqrt((self.points**2).sum(axis=0).max(initial=0.0))) or 1.0
+        far = np.sqrt((self.points**2).sum(axis=0))
+        self.radius = float(far.max(initial=0.0)) or 1.0
+        self.reach = float(np.quantile(far, 0.999)) if far.size else self.radius
+        self.reach = self.reach or self.radius
 
     def __len__(self) -> int:
         return int(self.rows.size)
@@ -309,7 +308,8 @@ def _project(points, turn, x, y):
         y[i] = turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c
 
 
-def _bounds(x: np.ndarray, y: np.ndarray) -> View:
+def bounds(x: np.ndarray, y: np.ndarray) -> View:
+    """x0, x1, y0, y1 of points that are all finite; never empty."""
     if not x.size:
         return -1.0, 1.0, -1.0, 1.0
     x0, x1, y0, y1 = float(x.min()), float(x.max()), float(y.min()), float(y.max())
@@ -336,11 +336,14 @@ def _near(px, py, rows, start, grid, cx0, cx1, cy0, cy1, ax, ay, bx, by, reach_x
     length = ux * ux + uy * uy
     for cy in range(cy0, cy1 + 1):
         for i in range(start[cy * grid + cx0], start[cy * grid + cx1 + 1]):
+            bit = np.uint64(1) << np.uint64(rows[i] & 63)
+            if words[rows[i] >> 6] & bit:  # segments overlap
+                continue
             dx, dy = (px[i] - ax) / reach_x, (py[i] - ay) / reach_y
             t = max(0.0, min(1.0, (dx * ux + dy * uy) / length)) if length > 0 else 0.0
             dx, dy = dx - t * ux, dy - t * uy
             if dx * dx + dy * dy <= 1:
-                words[rows[i] >> 6] |= np.uint64(1) << np.uint64(rows[i] & 63)
+                words[rows[i] >> 6] |= bit
 
 
 @_jit
@@ -1062,13 +1065,16 @@ class Cache:
             with self._lock:
                 if key in self._kept:
                     return self._kept[key]  # type: ignore[return-value]
-            value = make()
-            with self._lock:
-                self._kept[key] = value
-                self._making.pop(key, None)
-                while len(self._kept) > self._size:
-                    self._kept.popitem(last=False)
-            return value
+            try:
+                value = make()
+                with self._lock:
+                    self._kept[key] = value
+                    while len(self._kept) > self._size:
+                        self._kept.popitem(last=False)
+                return value
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
 
 
 def warm() -> None:

@@ -220,12 +220,6 @@ def test_nearest_is_the_nearest_in_pixels_and_none_beyond_reach(points, index):
             assert d[found] == pytest.approx(d.min(), rel=1e-3)
 
 
-def test_count_near_is_an_upper_bound(points, index):
-    view = (-0.5, 0.5, -0.5, 0.5)
-    n = render(index, view, 10, 10, Paint.count()).n_in_view
-    assert n <= index.count_near(view) < len(index)
-
-
 def test_a_percentile_scale_gives_each_level_as_many_subjects_and_its_ticks_are_quantiles():
     values = np.random.default_rng(0).gamma(1.0, size=LEVELS * 100)
     index = CellIndex(np.arange(len(values), dtype=float), np.zeros(len(values)))
@@ -335,6 +329,13 @@ def test_a_brush_takes_what_is_within_its_reach_of_the_line(points, index, name)
     np.testing.assert_array_equal(index.near_path(path, rx, ry).mask(), near)
 
 
+def test_a_brush_that_goes_over_itself_takes_each_subject_once(index):
+    path = np.column_stack([np.sin(np.arange(60) / 3), np.cos(np.arange(60) / 3)])
+    once = index.near_path(path, 0.3, 0.2)
+    assert once == index.near_path(np.vstack([path, path[::-1]]), 0.3, 0.2)
+    assert once.count > 100
+
+
 def test_a_brush_without_a_size_or_a_path_takes_nothing(index):
     assert index.near_path(np.zeros((1, 2)), 0, 1).count == 0
     assert index.near_path(np.empty((0, 2)), 1, 1).count == 0
@@ -412,6 +413,17 @@ def test_a_cloud_without_a_placed_subject_is_an_empty_frame():
     assert turned.inside(np.array([[-9, -9], [9, -9], [0, 9.0]])).count == 0
 
 
+def test_a_view_of_a_cloud_need_not_reach_the_farthest_of_a_thousand():
+    x, y, z = np.random.default_rng(7).normal(0, 1, (3, 20_000))
+    x[0] = y[0] = z[0] = 40.0
+    cloud = Cloud(x, y, z)
+    for turn in ((0, 0), (0.7, -0.4)):
+        turned = cloud.turned(*turn)
+        assert np.mean(np.hypot(turned.x, turned.y) <= cloud.reach) >= 0.999
+    assert cloud.reach < 0.3 * cloud.radius
+    assert Cloud(np.ones(3), np.ones(3), np.ones(3)).reach > 0
+
+
 def test_contours_hold_the_share_that_they_name():
     rng = np.random.default_rng(5)
     x, y = np.concatenate([rng.normal(-2, 0.5, (2, 60_000)), rng.normal(2, 1.0, (2, 60_000))], axis=1)
@@ -464,6 +476,15 @@ def test_the_cache_makes_each_value_once_and_forgets_the_oldest():
     for key in ("a", "b", "a", "c", "a", "b"):
         cache.get(key, lambda key=key: made.append(key) or key)
     assert made == ["a", "b", "c", "b"]
+
+
+def test_the_cache_keeps_nothing_of_what_could_not_be_made():
+    cache = Cache(2)
+    for key in range(5):
+        with pytest.raises(ZeroDivisionError):
+            cache.get(key, lambda: 1 // 0)
+    assert not cache._making
+    assert cache.get(3, lambda: "made") == "made"
 
 
 @pytest.mark.parametrize("norm", ["percentile", "equalised", "linear", "log"])
