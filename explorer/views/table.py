@@ -73,7 +73,7 @@ class TableView(Viewer):
 
     def _sort_by(self, reference: str, descending: bool) -> None:
         """Order the table; the gallery, too, where it can be ordered so."""
-        if reference in self.explore.colors(self.state.run_id):
+        if reference in self.explore.colors(self.state.run_id, self.state.map_id):
             self.state.param.update(sort=reference, descending=descending)
         elif any(column["reference"] == reference for column in self.table.columns):
             self.table.param.update(sort=reference, descending=descending)
@@ -87,7 +87,7 @@ class TableView(Viewer):
             region = await asyncio.to_thread(self.listing.region, Listed(scope, where, "", True, *told))
         except VoorwerpError:
             return  # the page has said so
-        region.title = where.strip()[:200]
+        region.title = "" if scope else where.strip()[:200]  # of a part of a selection it would say too much
         pn.state.execute(partial(state.select, region, mode), schedule=True)  # with the document's lock
 
     def __panel__(self) -> pn.viewable.Viewable:

@@ -1,5 +1,6 @@
 """The table's service, against slow obvious answers."""
 
+import asyncio
 from contextlib import closing
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from explorer.ledger import Ledger
 from explorer.services.explore import Explore
 from explorer.services.filters import FilterError
 from explorer.services.listing import MOST_COLUMNS, MOST_ROWS, NAME, SHOWN, Listed, Listing, decimals
-from explorer.state import Selection
+from explorer.state import ExplorerState, Selection
 from explorer.survey import Survey
+from explorer.views.table import TableView
 from tests.conftest import FIRST_ID
 
 N = 200
@@ -31,6 +33,25 @@ def listing(finished_survey: Path):
 def told(listing: Listing) -> dict[str, str]:
     """The run and the map."""
     return {"run_id": next(iter(listing.explore.runs())), "map_id": next(iter(listing.explore.maps()))}
+
+
+@pytest.fixture
+def view(listing: Listing, told: dict[str, str]) -> TableView:
+    return TableView(ExplorerState(N, **told), listing.explore, listing)
+
+
+def test_a_header_of_the_map_orders_the_gallery_too(view: TableView):
+    column = next(c["reference"] for c in view.table.columns if c["reference"].startswith("maps."))
+    view.table._handle_msg({"sort": column, "descending": False})
+    assert (view.state.sort, view.state.descending, view.table.sort) == (column, False, column)
+
+
+def test_what_is_listed_is_called_by_its_filter_unless_it_is_a_part_of_a_selection(view: TableView):
+    asyncio.run(view._select("magnitude < 19", False, "replace"))
+    assert view.state.selection.title == "magnitude < 19"
+    asyncio.run(view._select("shape = spiral", True, "replace"))
+    assert 0 < view.state.selection.count < N / 2
+    assert view.state.selection.title == ""
 
 
 def json(page: dict) -> dict:
