@@ -31,6 +31,7 @@ from explorer.server import Access, Login, hosts_of, routes
 from explorer.services import address, histograms, orders
 from explorer.services.desk import Desk
 from explorer.services.explore import Plane
+from explorer.services.secret import secret_of
 from explorer.state import ExplorerState
 from explorer.survey import counted
 from explorer.views import map as map_view
@@ -355,6 +356,8 @@ def _listen(session: Any, address: str, port: int, desk: Desk, pool: ThreadPoolE
     for opened in sockets:
         opened.close()
     access = Access(port, hosts_of(address, port))
+    with contextlib.suppress(OSError):  # where it cannot be kept, a restart ends the login
+        access.session = secret_of(desk.explore.survey.info.survey_id, "login")
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
     server = pn.serve(
         {"/": session},

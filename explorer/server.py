@@ -87,6 +87,8 @@ class Access:
 
     Attributes
     ----------
+    session
+        What the cookie says; the same after a restart where the server keeps it (`explorer.services.secret`).
     hosts
         Values of the Host header that are ours (``127.0.0.1:5006``): another name that resolves here is refused, so no
         page elsewhere can speak to this server through the visitor's browser.
@@ -391,7 +393,7 @@ class NearestRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         told = self.run_id(), self.lambda_(), self.mode()
         index = await self.off(self.explore.index, self.plane())
-        row = index.nearest(self.number("at_x"), self.number("at_y"), self.number("rx"), self.number("ry"))
+        row = await self.off(index.nearest, *(self.number(name) for name in ("at_x", "at_y", "rx", "ry")))
         found = None if row is None else await self.off(self.subject, row, *told)
         return orjson.dumps(found), "application/json"
 

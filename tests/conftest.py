@@ -22,6 +22,12 @@ FIRST_ID = 588848901523702001
 SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _secrets(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What surveys keep secret is kept where the tests end."""
+    os.environ["VOORWERP_CONFIG"] = str(tmp_path_factory.mktemp("config"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real test data beside the checkout; the test is skipped where it is absent."""

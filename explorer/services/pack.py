@@ -10,9 +10,7 @@ import contextlib
 import hashlib
 import hmac
 import json
-import os
 import re
-import secrets
 import shutil
 import sqlite3
 from collections.abc import Generator, Iterable
@@ -33,13 +31,13 @@ from explorer.ingest.calibration import how_made
 from explorer.ingest.decoder import Decoders, read_original
 from explorer.ingest.report import write_report
 from explorer.services.address import RECENT
+from explorer.services.secret import secret_of
 from explorer.survey import Survey, check
 from models import artifacts
 from models.images import ImageError
 from models.progress import Progress
 
-#: Where secrets lie, one folder a survey, instead of ``~/.config/voorwerp``.
-CONFIG = "VOORWERP_CONFIG"
+#: Name of the secret that people's names are hashed with.
 SALT = "salt"
 
 _FOLDERS = (layout.IMAGES, layout.ORIGINALS, layout.THUMBNAILS, ledger.SELECTIONS)
@@ -333,19 +331,7 @@ def salt(survey_id: str) -> bytes:
     SurveyError
         Others may read it.
     """
-    base = os.environ.get(CONFIG)
-    folder = (Path(base) if base else Path.home() / ".config" / "voorwerp") / survey_id
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = folder / SALT
-    with contextlib.suppress(FileExistsError):
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as made:
-            made.write(secrets.token_hex(32))
-            made.flush()
-            os.fsync(made.fileno())
-    if file.stat().st_mode & 0o077:
-        raise SurveyError(f"{file} may be read by others, and names could be found out; chmod 600 it, or remove it")
-    return file.read_bytes()
+    return secret_of(survey_id, SALT).encode()
 
 
 def hashed(name: str, secret: bytes) -> str:

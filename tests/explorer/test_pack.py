@@ -16,7 +16,7 @@ from explorer.ingest.add import Addition, AddOptions, add
 from explorer.ingest.images import CreateOptions, create
 from explorer.ledger import Ledger
 from explorer.ledger import check as check_ledger
-from explorer.services import pack as packing
+from explorer.services import secret
 from explorer.services.address import Remembered
 from explorer.services.explore import Explore, Plane
 from explorer.services.notes import Notes
@@ -314,4 +314,4 @@ def test_the_command_says_what_stays_behind(made: Path, tmp_path: Path, capsys: 
     assert "2 people are named by a hash" in said
     assert "2 notes left behind; --notes lets them go along" in said
     assert "left out: notes.txt, runs/20260102-000000-train" in said
-    assert packing.CONFIG == "VOORWERP_CONFIG"
+    assert secret.CONFIG == "VOORWERP_CONFIG"
