@@ -736,9 +736,8 @@ class _Sheet:
             raise UsageError("nothing is selected: a contact sheet shows the selected subjects")
         self.explore, self.screen, self.width = explore, screen, width
         color = screen.color
-        order = explore.ordered(
-            explore.keep(screen.picked), screen.sort, color.run_id, color.lambda_, screen.descending, color.mode
-        )
+        told = (color.run_id, color.lambda_, screen.descending, color.mode, screen.map_id)
+        order = explore.ordered(explore.keep(screen.picked), screen.sort, *told)
         self.rows = order[:MOST_TILES]
         self.ids = explore.survey.source_ids(self.rows)
         most = 5 if width < 100 else 10

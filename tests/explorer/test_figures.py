@@ -23,7 +23,7 @@ from explorer.errors import UsageError
 from explorer.raster import Overlay
 from explorer.services.colors import palette
 from explorer.services.explore import Color, Explore, Plane
-from explorer.services.figures import DPI, FORMS, KINDS, WIDTHS, Drawn, Screen, draw, figure, number
+from explorer.services.figures import DPI, FORMS, KINDS, WIDTHS, Drawn, Screen, _Sheet, draw, figure, number
 from explorer.services.notes import Place
 from explorer.state import COMPONENTS, NORMS, PALETTES, Selection
 from explorer.survey import SURVEY_TOML, Survey
@@ -221,6 +221,17 @@ def test_a_sheet_shows_the_first_sixty_in_order_with_their_ids(pictures: Explore
     drawn = draw(pictures, "sheet", screen)
     assert len(drawn.figure.axes[0].images) == 60
     assert "The first 60, by magnitude, lowest first" in drawn.caption
+
+
+def test_a_sheet_may_be_ordered_by_a_column_of_the_map(finished_survey: Path) -> None:
+    explore = Explore(Survey.open(finished_survey))
+    map_id = next(iter(explore.maps()))
+    column = next(r for r in explore.colors("", map_id) if r.startswith("maps."))
+    screen = Screen(map_id=map_id, selection=some(66, 200), sort=column)
+    values = explore.values(column, map_id=map_id)
+    rows = _Sheet(explore, screen, 180.0).rows
+    assert np.unique(values[rows]).size > 1
+    assert values[rows].tolist() == np.sort(values[screen.selection.rows()])[::-1][:60].tolist()
 
 
 def test_words_and_provenance_are_in_the_metadata(explore: Explore, screen: Screen) -> None:
