@@ -358,7 +358,7 @@ export function render({model, el}) {
       let section = heads.get(i);
       if (!section) {
         section = make("div", "section");
-        const line = make("div", "head"), select = button("", `Select ${s.title}: ${whole(s.k)} subjects (Shift adds, Alt takes away)`, e => model.send_msg({group: model.group, title: s.title, mode: e.shiftKey ? "add" : e.altKey ? "subtract" : "replace"}));
+        const line = make("div", "head"), select = button("", `Select ${s.title}: ${whole(s.k)} subjects (Shift adds, Alt takes away)`, e => model.send_msg({group: model.group, title: s.title, start: s.start, k: s.k, mode: e.shiftKey ? "add" : e.altKey ? "subtract" : "replace"}));
         select.textContent = "Select";
         line.append(make("b", "", s.title), make("span", "quiet", `${whole(s.k)} of ${whole(total)} · ${share(s.k, total)}`), select);
         if (i === 0 && note) { const about = make("span", "quiet about", note); about.title = note; line.append(about); }

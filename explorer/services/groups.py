@@ -198,7 +198,7 @@ def by_value(rows: np.ndarray, codes: np.ndarray, labels: list[str]) -> tuple[np
 def by_count(values: np.ndarray, n: int) -> tuple[np.ndarray, list[str]]:
     """At most `n` bins of equal number, lowest first; equal values share a bin, NaN has none.
 
-    Titles say the lowest and the highest value of each bin.
+    Titles say the lowest and the highest value of each bin, in as many digits as tell these and the titles apart.
     """
     known = np.isfinite(values)
     finite = values[known]
@@ -211,9 +211,13 @@ def by_count(values: np.ndarray, n: int) -> tuple[np.ndarray, list[str]]:
     codes[known] = np.searchsorted(cuts, finite, side="right")
     starts = np.searchsorted(ordered, cuts)
     lowest, highest = ordered[[0, *starts]], ordered[[*(starts - 1), -1]]
-    words = [
-        f"{low:.5g}" if low == high else f"{low:.5g} – {high:.5g}" for low, high in zip(lowest, highest, strict=True)
-    ]
+    words: list[str] = []
+    for digits in range(5, 18):
+        ends = [(f"{low:.{digits}g}", f"{high:.{digits}g}") for low, high in zip(lowest, highest, strict=True)]
+        words = [low if low == high else f"{low} – {high}" for low, high in ends]
+        is_told = [(a == b) == (low == high) for (a, b), low, high in zip(ends, lowest, highest, strict=True)]
+        if all(is_told) and len(set(words)) == len(words):
+            break
     return codes, words
 
 

@@ -74,15 +74,16 @@ class GalleryGrid(JSComponent):
     reconstructs = param.Boolean(False, doc="Whether the run has a model that reconstructs.")
     read = param.Integer(0, doc="Grows when the same gallery is to be read anew.")
     shown = param.Boolean(True, doc="Nothing is fetched while it is hidden.")
-    chosen: Callable[[str, str, str], None] | None = None
+    chosen: Callable[[str, str, int, int, str], None] | None = None
 
     _esm = ASSETS / "gallery.js"
     _stylesheets: ClassVar[list[str]] = [CSS, (ASSETS / "gallery.css").read_text()]
 
     def _handle_msg(self, msg: Any) -> None:
-        if self.chosen is not None and isinstance(msg, dict):
-            group, title, mode = (str(msg.get(name, "")) for name in ("group", "title", "mode"))
-            self.chosen(group, title, mode)
+        match msg:
+            case {"group": str(group), "title": str(title), "start": int(start), "k": int(k), "mode": str(mode)}:
+                if self.chosen is not None:
+                    self.chosen(group, title, start, k, mode)
 
 
 class Finder(JSComponent):

@@ -10,7 +10,7 @@ import panel as pn
 from panel.viewable import Viewer
 
 from explorer.services.explore import Explore
-from explorer.services.groups import FEWEST_CLUSTERS, MOST_CLUSTERS, Groups
+from explorer.services.groups import FEWEST_CLUSTERS, MOST_CLUSTERS, Group, Groups
 from explorer.services.pictures import reconstructs
 from explorer.state import MODES, ExplorerState, Selection
 from explorer.views.components import GalleryGrid, link
@@ -43,14 +43,13 @@ class GalleryView(Viewer):
         rows = self.groups.ordered("", *self._told()).rows
         return int(rows[0]) if len(rows) else None
 
-    async def choose(self, group: str, title: str, mode: str) -> None:
-        """Select the subjects of a section, by its title; a section that is not there any more selects nothing."""
+    async def choose(self, group: str, title: str, start: int, k: int, mode: str) -> None:
+        """Select the subjects of a section; one that is not there any more selects nothing."""
         if mode not in MODES:
             return
         found = await asyncio.to_thread(self.groups.ordered, group, *self._told())
-        rows = [found.rows[g.start : g.start + g.k] for g in found.groups if g.title == title]
-        if rows:
-            region = Selection.of_rows(rows[0], self.explore.survey.n)
+        if Group(title, start, k) in found.groups:
+            region = Selection.of_rows(found.rows[start : start + k], self.explore.survey.n)
             pn.state.execute(partial(self.state.select, region, mode), schedule=True)  # with the document's lock
 
     def _told(self) -> tuple[Any, ...]:

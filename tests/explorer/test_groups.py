@@ -1,5 +1,6 @@
 """The gallery's sections: every subject in one of them, each where counting by hand puts it."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 
 from explorer.errors import UsageError
 from explorer.services.explore import Explore
-from explorer.services.groups import MOST, Groups, by_count, by_value
-from explorer.state import Selection
+from explorer.services.groups import MOST, Group, Grouped, Groups, by_count, by_value
+from explorer.state import ExplorerState, Selection
 from explorer.survey import Survey
+from explorer.views.gallery import GalleryView
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,38 @@ def test_equal_values_share_a_bin_and_empty_bins_are_not_there():
         for value in np.unique(values):
             assert len(set(codes[values == value])) == 1
         assert [np.diff(np.sort(codes)).max(initial=0) <= 1, codes.max() + 1] == [True, len(titles)]
+
+
+def test_titles_of_bins_have_the_digits_that_tell_them_apart():
+    rng = np.random.default_rng(0)
+    for values in (58000 + rng.random(1000), np.float32(180) + np.float32(1e-3) * rng.random(400).astype(np.float32)):
+        codes, titles = by_count(values, 4)
+        assert len(set(titles)) == 4
+        assert codes.max() == 3
+        for title in titles:
+            low, high = (float(text) for text in title.split(" – "))
+            assert values.min() - 0.1 < low < high < values.max() + 0.1
+    assert by_count(np.array([12.0, 12.0]), 4)[1] == ["12"]
+
+
+def test_a_section_is_selected_by_where_it_begins_not_only_by_its_title(
+    groups: Groups, monkeypatch: pytest.MonkeyPatch
+):
+    """A category may be called "no value"."""
+    state = ExplorerState(200)
+    view = GalleryView(state, groups.explore, groups)
+    found = Grouped(np.arange(200, dtype=np.uint32), (Group("no value", 0, 150), Group("no value", 150, 50)))
+    monkeypatch.setattr(groups, "ordered", lambda *_: found)
+    for start, k, rows in (
+        (150, 50, range(150, 200)),
+        (0, 150, range(150)),
+        (150, 20, range(150)),
+        (7, 50, range(150)),
+    ):
+        asyncio.run(view.choose("values:subjects.shape", "no value", start, k, "replace"))
+        assert state.selection.rows().tolist() == list(rows)
+    view.grid._handle_msg({"group": "", "title": "no value", "start": "7", "k": None, "mode": "replace"})
+    assert state.selection.count == 150
 
 
 def test_the_rarest_of_very_many_categories_are_one_section():
