@@ -11,6 +11,8 @@ const make = (tag, name, text) => {
 const count = k => k.toLocaleString("en");
 const plural = (k, word) => `${count(k)} ${word}${k === 1 ? "" : "s"}`;
 
+const FULL = 129, LEVELS = 126;  // where a frame's palette has its ramp, as explorer/raster.py says
+
 export function render({model, el}) {
   const root = make("div", "steering");
   el.append(root);
@@ -187,6 +189,16 @@ export function render({model, el}) {
     });
     return [box];
   };
+  // the bar shows the palette that the map on screen is painted with, which follows the theme by itself
+  let mapper = null;
+  const painted = () => {
+    const map = window.voorwerp.on_screen?.(), now = map?.figure.renderers.find(r => r.data_source === map.source)?.glyph.color_mapper;
+    if (now && now !== mapper) {
+      mapper = now;
+      now.properties.palette.change.connect(() => draw_legend());
+    }
+    return [...now?.palette ?? []].slice(FULL, FULL + LEVELS);
+  };
   const draw_legend = () => {
     const {legend: told, trouble} = window.voorwerp, parts = [];
     if (trouble) {
@@ -210,7 +222,7 @@ export function render({model, el}) {
       missing.append(make("i"), "no value");
       line.append(missing);
     }
-    parts.push(...told.labels.length ? swatches(told.labels, model.colors) : bar(model.colors, told.ticks), line);
+    parts.push(...told.labels.length ? swatches(told.labels, painted()) : bar(painted(), told.ticks), line);
     parts.push(note(`${count(told.in_view)} of ${plural(model.n_on_map, "subject")} on the map in view`));
     for (const text of model.about) {
       const fact = note(text);
@@ -352,6 +364,7 @@ export function render({model, el}) {
   const list_commands = () => {  // what can be chosen by name: colorings, and selections that are kept
     listed.splice(0).forEach(forget => forget());
     for (const [, options] of model.can.colors ?? []) for (const [of, title] of options) listed.push(add(`color-${of}`, `Color by: ${title}`, () => set({color: of}), {group: "View"}));
+    for (const [, options] of model.can.overlays ?? []) for (const [of, title] of options) listed.push(add(`overlay-${of}`, `Overlay: ${title}`, () => set({overlay: of}), {group: "View"}));
     for (const [title] of model.kept) listed.push(add(`kept-${title}`, `Select: ${title}`, () => model.send_msg({open: title}), {group: "Kept selections"}));
   };
 
@@ -361,7 +374,7 @@ export function render({model, el}) {
   model.on(["kept", "opened"], draw_kept);
   model.on(["kept", "can"], list_commands);
   model.on(["said", "answered", "can_take_back"], draw_said);
-  model.on(["colors", "mixing", "about", "n_off", "n_on_map"], draw_legend);
+  model.on(["mixing", "about", "n_off", "n_on_map"], draw_legend);
   model.on("remove", () => {
     window.removeEventListener("voorwerp-legend", draw_legend);
     [...always, ...listed].forEach(forget => forget());

@@ -198,7 +198,7 @@ export function render({model, el}) {
       this.close.addEventListener("click", () => remove(reference));
       this.head = make("header", {}, this.title, this.close);
       this.missing = make("span", {className: "missing"});
-      this.note = make("div", {className: "note", hidden: true});
+      this.note = make("div", {className: "note", textContent: "Counting …"});
       this.root = make("section", {className: "cell"}, this.head);
       this.root.addEventListener("keydown", e => {
         if (e.key !== "Escape" || !brushes.has(reference)) return;
@@ -234,7 +234,7 @@ export function render({model, el}) {
     }
     /** Whether there is anything to draw; says what not. */
     drawable(nothing) {
-      const said = !this.data ? "" : this.data.error ?? nothing;
+      const said = !this.data ? "Counting …" : this.data.error ?? nothing;
       this.note.textContent = said;
       this.note.hidden = !said;
       if (this.data && !this.data.error) this.missing.textContent = this.missing.title = this.rest();

@@ -29,6 +29,22 @@ export function render({model, el}) {
     tabs.set(name, tab);
     forget.push(window.voorwerp.commands.add({id: `pane-${name}`, title: `Show ${title.toLowerCase()}`, group: "Below the map", key: String(5 + k), run: () => { model.pane = name; }}));
   });
+  // The filter is typed from anywhere: until the table stands, what is typed waits in a box that nobody sees.
+  const early = document.createElement("input");
+  early.className = "early";
+  early.type = "text";
+  early.tabIndex = -1;
+  early.setAttribute("aria-label", "Filter the table");
+  list.after(early);
+  const filter = () => {
+    early.value = "";
+    early.focus();
+    window.voorwerp.filter_typed = early;
+    model.pane = "table";
+    window.dispatchEvent(new CustomEvent("voorwerp-filter"));
+  };
+  early.addEventListener("blur", () => { window.voorwerp.filter_typed = null; });
+  forget.push(window.voorwerp.commands.add({id: "table-filter", title: "Filter the table", group: "Below the map", key: "\\", run: filter}));
   list.addEventListener("keydown", e => {
     const step = {ArrowLeft: -1, ArrowRight: 1}[e.key];
     if (!step) return;
@@ -42,6 +58,7 @@ export function render({model, el}) {
       tab.setAttribute("aria-selected", name === model.pane);
       tab.tabIndex = name === model.pane ? 0 : -1;
     }
+    if (list.contains(list.getRootNode().activeElement)) tabs.get(model.pane)?.focus();  // by whatever it was chosen
   };
 
   // ------------------------------------------------------------------------------------------------------- room

@@ -70,20 +70,32 @@
   const keys = c => !c.key ? [] : [...c.ctrl ? [control] : [], ...c.shift ? ["Shift"] : [], NAMES[c.key] ?? (c.key.length === 1 ? c.key.toUpperCase() : c.key)];
   const caps = c => keys(c).map(k => make("kbd", "", k));
 
+  const begins = (s, at) => at === 0 || /[\s\-·:(_]/.test(s[at - 1]);
+  /** Whether the letters are beginnings of words, one after the other: "colmag" is in "color by: magnitude". */
+  const in_words = (t, s, from = 0) => {
+    if (!t) return true;
+    for (let at = s.indexOf(t[0], from); at >= 0; at = s.indexOf(t[0], at + 1)) {
+      if (!begins(s, at)) continue;
+      for (let n = 1; n <= t.length && s[at + n - 1] === t[n - 1]; n++) if (in_words(t.slice(n), s, at + n)) return true;
+    }
+    return false;
+  };
   /** How well typed letters fit a text, in this order: null where they do not. Beginnings of words count most. */
   const fit = (typed, text) => {
     const t = typed.toLowerCase().replace(/\s+/g, ""), s = text.toLowerCase();
     const whole = s.indexOf(typed.toLowerCase().trim());
-    if (whole >= 0) return 1000 - whole - s.length / 100 + (whole === 0 || s[whole - 1] === " " ? 200 : 0);
+    if (whole >= 0) return 1000 - whole - s.length / 100 + (begins(s, whole) ? 200 : 0);
     let score = 0, at = -1;
     for (const letter of t) {
       const next = s.indexOf(letter, at + 1);
       if (next < 0) return null;
-      score += (next === 0 || /[\s\-·:(]/.test(s[next - 1]) ? 8 : 0) + (next === at + 1 ? 5 : 0) - Math.min(next - at - 1, 10) / 5;
+      score += (begins(s, next) ? 8 : 0) + (next === at + 1 ? 5 : 0) - Math.min(next - at - 1, 10) / 5;
       at = next;
     }
-    return score - s.length / 100;
+    return score - s.length / 100 + (in_words(t, s) ? 500 : 0);
   };
+
+  const whole_words = (typed, c) => { const t = typed.toLowerCase(), s = `${c.title} ${c.group ?? ""}`.toLowerCase(); return s.includes(t) || in_words(t.replace(/\s+/g, ""), s); };
 
   const palette = dialog("palette", "Commands"), field = make("input"), found = make("ul");
   let shown = [], at = 0;
@@ -111,6 +123,7 @@
     const all = commands.list().filter(c => c.title && c.id !== "palette");
     shown = !typed ? all : all.map((c, i) => [c, fit(typed, `${c.title} ${c.group ?? ""}`), i]).filter(([, score]) => score !== null)
       .sort((a, b) => b[1] - a[1] || a[2] - b[2]).map(([c]) => c);
+    if (typed && shown.length && whole_words(typed, shown[0])) shown = shown.filter(c => whole_words(typed, c));
     shown = shown.slice(0, 80);
     found.replaceChildren(...shown.map((c, i) => {
       const line = make("li");
@@ -143,7 +156,8 @@
 
   // ------------------------------------------------------------------------------------------------- sheet of keys
   const sheet = dialog("sheet", "Keys");
-  const BY_HAND = [["Wheel", "Zoom"], ["Drag", "What the tool does: pan, lasso, …"], ["Shift + drag", "Add to the selection"], ["Alt + drag", "Take from the selection"], ["Double click", "Enlarge the picture"]];
+  const BY_HAND = [["Wheel", "Zoom"], ["Drag", "Use the tool"], ["Click", "Open the subject"], ["Shift + drag", "Add to the selection"], ["Alt + drag", "Take from it"], ["Shift + Alt + drag", "Keep what is in both"]];
+  const ON_PICTURES = [["Double click", "Enlarge"], ["Wheel", "Zoom, when enlarged"]];
   shell.keys = () => {
     if (sheet.open) { sheet.close(); return; }
     const groups = new Map();
@@ -158,50 +172,57 @@
       part.append(make("h3", "", title), list);
       return part;
     });
-    const mouse = make("section"), list = make("dl");
-    for (const [how, what] of BY_HAND) {
-      const key = make("dt");
-      key.append(make("kbd", "", how));
-      list.append(key, make("dd", "", what));
-    }
-    mouse.append(make("h3", "", "Mouse on the map"), list);
+    const by_hand = (title, listed) => {
+      const part = make("section"), list = make("dl");
+      for (const [how, what] of listed) {
+        const key = make("dt");
+        key.append(make("kbd", "", how));
+        list.append(key, make("dd", "", what));
+      }
+      part.append(make("h3", "", title), list);
+      return part;
+    };
     const body = make("div", "body"), head = make("header");
-    head.append(make("h2", "", "Keys"), button("✕", () => sheet.close(), "Close (Esc)"));
+    head.append(make("h2", "", "Keys"), button("Tour of the page", () => { sheet.close(); shell.tour(); }), button("✕", () => sheet.close(), "Close (Esc)"));
+    head.lastChild.className = "close";
     head.lastChild.setAttribute("aria-label", "Close");
     body.tabIndex = 0;
     body.setAttribute("role", "group");
     body.setAttribute("aria-label", "All keys");
-    body.append(...parts, mouse);
+    body.append(...parts, by_hand("Mouse on the map", BY_HAND), by_hand("Mouse on a picture", ON_PICTURES));
     sheet.replaceChildren(head, body);
     open(sheet);
   };
   commands.add({id: "keys", title: "Keys", group: "Help", key: "?", dialog: true, when: event => sheet.open || free(event), run: shell.keys});
 
   // ---------------------------------------------------------------------------------------------------------- tour
-  const PLACES = [
-    [".finder", "Find", "An id, a coordinate or a pasted list goes to its subjects."],
-    [".steering section", "View", "Choose the axes and the coloring; λ weighs the two scores."],
-    [".map", "Map", "Every subject. Hover for its picture, drag to move, press L to draw around a group."],
-    [".steering section + section", "Selection", "Always counted. Keep it by name, export it, send it on."],
-    [".subject", "Subject", "Whatever you click: picture, reconstruction, scores, notes, neighbors."],
-    [".panes", "Below the map", "The selection as pictures, histograms, a table, and what sets it apart."],
+  const PLACES = [  // what is named, on which side of it its note stands, and the note
+    [".finder", "right", "Find", "An id, a coordinate or a pasted list goes to its subjects."],
+    [".steering section", "right", "View", "Choose the axes and the coloring; λ weighs the two scores."],
+    [".steering section + section", "right", "Selection", "Always counted. Keep it by name, export it, send it on."],
+    [".subject", "left", "Subject", "Whatever you click: picture, reconstruction, scores, notes, neighbors."],
+    [".panes", "above", "Below the map", "The selection as pictures, histograms, a table, and what sets it apart."],
+    [".map", "within", "Map", "Every subject. Hover for its picture, drag to move, press L to draw around a group."],
   ];
   const tour = dialog("tour", "Tour of the page");
   const place_cards = () => {
     const {innerWidth: w, innerHeight: h} = window, last = tour.lastElementChild;
     const boxes = [];
-    tour.replaceChildren(...PLACES.flatMap(([selector, title, text]) => {
+    tour.replaceChildren(...PLACES.flatMap(([selector, side, title, text]) => {
       const box = deep(selector)?.getBoundingClientRect();
       if (!box || !box.width) return [];
-      const card = make("div", "callout");
+      const card = make("div", `callout ${side}`);
       card.append(make("b", "", title), text);
-      boxes.push([card, box]);
+      boxes.push([card, box, side]);
       return [card];
     }), last);
-    for (const [card, box] of boxes) {  // in the middle of its place, within the window
-      const {offsetWidth: cw, offsetHeight: ch} = card;
-      const top = box.height > 260 ? box.top + Math.min(box.height / 3, 180) : box.top + box.height / 2 - ch / 2;
-      card.style.left = `${Math.max(8, Math.min(w - cw - 8, box.left + box.width / 2 - cw / 2))}px`;
+    for (const [card, box, side] of boxes) {  // beside its place, within the window
+      const {offsetWidth: cw, offsetHeight: ch} = card, GAP = 22;
+      const [left, top] = {
+        right: [box.right + GAP, box.top], left: [box.left - cw - GAP, box.top + 40],
+        above: [box.right - cw - 14, box.top - ch - 12], within: [box.left + box.width / 2 - cw / 2, box.top + box.height / 4],
+      }[side];
+      card.style.left = `${Math.max(8, Math.min(w - cw - 8, left))}px`;
       card.style.top = `${Math.max(8, Math.min(h - ch - 84, top))}px`;
     }
     for (const [i, [card]] of boxes.entries()) for (const [other] of boxes.slice(0, i)) {  // none on another

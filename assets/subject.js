@@ -276,7 +276,7 @@ export function render({model, el}) {
     waiting.set(id, answer => {
       if (answer.error) status.say(answer.error, {error: true});
       else {
-        const again = told.decide === "undo" ? null : () => decide({decide: "undo", entry: answer.undo, row}, status);
+        const again = told.decide === "undo" || answer.undo === undefined ? null : () => decide({decide: "undo", entry: answer.undo, row}, status);
         status.say(answer.said, {take_back: again});
       }
       then(!answer.error);
@@ -501,6 +501,7 @@ export function render({model, el}) {
     hint.hidden = true;
     head.hidden = rest.hidden = false;
     home.hidden = !model.has_images;
+    if (shown?.row !== subject.row && root.getRootNode().activeElement !== note_box) root.scrollTop = 0;  // its picture is seen first
     shown = subject;
     head.replaceChildren(...heading(subject), trail_line);
     if (dialog.open) tell();

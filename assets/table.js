@@ -484,8 +484,11 @@ export function render({model, el}) {
     box.setSelectionRange(caret, caret);
     box.focus();
     typed();
+    spaced = gap ? caret : -1;
   };
+  let spaced = -1;  // where a completion ended with its own space: one that is typed there is that one
   const typed = () => {
+    spaced = -1;
     root.classList.remove("wrong");
     mirror.replaceChildren();
     clearTimeout(worry);
@@ -499,6 +502,7 @@ export function render({model, el}) {
   box.addEventListener("blur", () => { close(); apply(); complain(); });
   box.addEventListener("keydown", e => {
     const open = options.length > 0;
+    if (e.key === " " && spaced >= 0 && box.selectionStart === spaced && box.selectionEnd === spaced) { e.preventDefault(); spaced = -1; return; }
     if (e.key === "ArrowDown" || e.key === "ArrowUp") {
       e.preventDefault();
       if (!open) { suggest(); return; }
@@ -520,10 +524,17 @@ export function render({model, el}) {
   for (const [name, button] of Object.entries(scope_buttons)) button.addEventListener("click", () => { scope = name; tell(); renew(true); });
 
   // ------------------------------------------------------------------------------------------------------ the session
-  const forgotten = window.voorwerp?.commands?.add({
-    id: "table-filter", title: "Filter the table", group: "Below the map", key: "\\",
-    run: () => { model.send_msg({open: true}); requestAnimationFrame(() => setTimeout(() => { box.focus(); box.select(); }, 60)); },
-  });
+  // whoever asked for the filter, and may have begun to type, goes on in it as soon as it is there
+  let coming = 0;
+  const take_over = () => {
+    clearTimeout(coming);
+    const early = window.voorwerp.filter_typed, text = early?.value;
+    if (!early) return;
+    if (model.shown && grid.clientHeight) box.focus();
+    if (box.getRootNode().activeElement !== box) { coming = setTimeout(take_over, 30); return; }
+    if (text) { box.value = text; typed(); } else box.select();
+  };
+  window.addEventListener("voorwerp-filter", take_over);
   // what the session changes together comes in several events: it is looked at once
   let due = null;
   const soon = what => {
@@ -547,8 +558,8 @@ export function render({model, el}) {
   model.on("lambda_", () => soon(model.mixes && (by.sort === MIXED || where || columns.some(c => c.reference === MIXED)) ? {rows: true} : {}));
   model.on("focus", follow);
   model.on("mode", () => { mode.value = model.mode; });
-  model.on("shown", () => { if (!model.shown) { close(); return; } if (stale) renew(stale.top).then(follow); else { draw(); follow(); } });
-  model.on("remove", () => { forgotten?.(); observer.disconnect(); forget(); clearTimeout(typing); clearTimeout(worry); });
+  model.on("shown", () => { if (!model.shown) { close(); return; } take_over(); if (stale) renew(stale.top).then(follow); else { draw(); follow(); } });
+  model.on("remove", () => { window.removeEventListener("voorwerp-filter", take_over); clearTimeout(coming); observer.disconnect(); forget(); clearTimeout(typing); clearTimeout(worry); });
   const observer = new ResizeObserver(() => requestAnimationFrame(draw));
   observer.observe(grid);
   mode.value = model.mode;
@@ -559,4 +570,5 @@ export function render({model, el}) {
   tell();
   empty.hidden = true;
   renew(true).then(follow);
+  take_over();
 }

@@ -217,7 +217,7 @@
         part.input.disabled = !picture;
         const k = Math.max(look.band, 0);
         const several = look.band < 0 && picture?.bands.length > 1;  // each band has its own
-        part.value.textContent = several ? "each its own" : picture && k < picture.bands.length ? `${window.voorwerp.format(levels(picture, k)[name === "black" ? 0 : 1])}${picture.unit ? ` ${picture.unit}` : ""}` : "";
+        part.value.textContent = several ? "by band" : picture && k < picture.bands.length ? `${window.voorwerp.format(levels(picture, k)[name === "black" ? 0 : 1])}${picture.unit ? ` ${picture.unit}` : ""}` : "";
       }
       offer_bands();
       place();

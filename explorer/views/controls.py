@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
@@ -13,9 +13,9 @@ from panel.viewable import Viewer
 
 from explorer.errors import VoorwerpError
 from explorer.ledger import Ledger
-from explorer.services.colors import CATEGORIES, Theme, ramp
 from explorer.services.explore import Explore
 from explorer.services.export import selection_table
+from explorer.services.notes import Notes
 from explorer.services.samp import Samp
 from explorer.state import COMPONENTS, ExplorerState, Selection
 from explorer.views.components import Controls
@@ -56,7 +56,7 @@ class ControlsView(Viewer):
         self.column.asked = self._hear
         state.param.watch(lambda *_: self._show(), list(SET))
         state.param.watch(lambda *_: self._offer(), ["run_id", "map_id"])
-        state.param.watch(lambda *_: self._fit(), ["color", "palette", "theme"])
+        state.param.watch(lambda *_: self._fit(), "color")
         state.param.watch(lambda *_: self._tell(), list(TOLD))
         self.refresh()
 
@@ -104,7 +104,6 @@ class ControlsView(Viewer):
                 "category": bool(labels),
                 "mixes": explore.mixes(state.run_id),
             },
-            colors=CATEGORIES[: len(labels)] if labels else ramp(state.color, state.palette, cast(Theme, state.theme)),
         )
 
     def _show(self) -> None:
@@ -260,7 +259,8 @@ class ControlsView(Viewer):
         state = self.state
         selection = state.selection if state.selection.count else None
         try:
-            told = (self.explore, selection, state.run_id, state.map_id, state.lambda_, state.lambda_mode)
+            notes = Notes(self.ledger, self.explore)  # the table is the one that is downloaded
+            told = (self.explore, selection, state.run_id, state.map_id, state.lambda_, state.lambda_mode, notes)
             table = await asyncio.to_thread(selection_table, *told)
             clients = await asyncio.to_thread(self.samp.send_table, table, self.explore.survey.info.name)
         except VoorwerpError as error:

@@ -62,9 +62,7 @@ class TableView(Viewer):
         self.table.param.update(sort=self.state.sort, descending=self.state.descending)
 
     def _hear(self, message: dict[str, Any]) -> None:
-        if message.get("open"):
-            self.state.pane = "table"
-        elif "sort" in message:
+        if "sort" in message:
             self._sort_by(str(message["sort"]), bool(message.get("descending")))
         elif "select" in message and message.get("mode") in MODES:
             pn.state.execute(
