@@ -7,6 +7,7 @@ id; its subjects stand in ``selections/recent/`` of the survey, written before a
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import zlib
 from pathlib import Path
@@ -113,7 +114,7 @@ def write(state: ExplorerState, explore: Explore, selection: str = "") -> str:
     if state.solid:
         view["turn"] = ",".join(f"{v:.3f}" for v in state.turn)
     elif state.view is not None:
-        view["view"] = ",".join(f"{v:.6g}" for v in state.view)
+        view["view"] = ",".join(f"{v:.10g}" for v in state.view)
     if state.contours:
         view["contours"] = "1"
     if not state.places:
@@ -186,7 +187,8 @@ def restore(state: ExplorerState, explore: Explore, remembered: Remembered, sear
     state.descending = given.get("order") != "lowest"
     state.contours, state.places = given.get("contours") == "1", given.get("places") != "0"
     with contextlib.suppress(ValueError):
-        state.lambda_ = min(1.0, max(0.0, float(given.get("lambda", state.lambda_))))
+        weight = float(given.get("lambda", state.lambda_))
+        state.lambda_ = min(1.0, max(0.0, weight)) if math.isfinite(weight) else state.lambda_
     with contextlib.suppress(ValueError):
         x0, x1, y0, y1 = (float(v) for v in given.get("view", "").split(","))
         if np.isfinite([x0, x1, y0, y1]).all() and x0 < x1 and y0 < y1:
@@ -210,6 +212,7 @@ def restore(state: ExplorerState, explore: Explore, remembered: Remembered, sear
             ("color", "coloring", given.get("color") in colors),
             ("x", "axis", given.get("x") in axes),
             ("y", "axis", given.get("y") in axes),
+            ("view", "view", state.view is not None),
         )
         if key in given and not is_known
     ]

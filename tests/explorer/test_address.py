@@ -43,6 +43,17 @@ def test_a_view_is_read_as_it_was_written(explore: Explore, remembered: Remember
         assert getattr(other, name) == getattr(state, name), name
 
 
+def test_a_deep_zoom_is_in_the_link(explore: Explore, remembered: Remembered):
+    state = opened(explore, remembered)
+    state.view = (180.12341, 180.12349, -0.000012, 0.000034)
+    assert opened(explore, remembered, address.write(state, explore)).view == state.view
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf", "many"])
+def test_a_lambda_that_is_no_number_is_the_runs(explore: Explore, remembered: Remembered, weight: str):
+    assert opened(explore, remembered, f"?lambda={weight}").lambda_ == 0.2
+
+
 def test_a_turned_map_is_in_the_link(explore: Explore, remembered: Remembered):
     state = opened(explore, remembered)
     state.param.update(solid=True, turn=(1.25, -0.5))
@@ -61,8 +72,9 @@ def test_what_a_link_names_and_the_survey_lacks_is_said(explore: Explore, rememb
         "?subject=nobody&color=subjects.nothing&x=scores.none&selection=0123456789abcdef0123&view=1,0,nan,2&turn=a,b"
     )
     said = address.restore(state, explore, remembered, search)
-    for word in ("subject nobody", "coloring subjects.nothing", "axis scores.none", "selection 0123456789abcdef0123"):
+    for word in ("subject nobody", "coloring subjects.nothing", "axis scores.none", "view 1,0,nan,2"):
         assert word in said
+    assert "selection 0123456789abcdef0123" in said
     assert (state.view, state.focus, state.selection.count, state.solid) == (None, None, 0, False)
 
 
