@@ -378,10 +378,12 @@ class FigureRoute(Route):
             columns=tuple(columns),
             contours=self.get_query_argument("contours", "") == "1",
             overlays=await self.off(self.desk.notes.overlays, overlay) if overlay else (),
-            places=self.desk.notes.places(plane) if self.get_query_argument("places", "") == "1" else (),
+            places=await self.off(self.desk.notes.places, plane)
+            if self.get_query_argument("places", "") == "1"
+            else (),
         )
         width, with_caption = self.choice("width", ("double", "single")), self.choice("caption", ("1", "0")) == "1"
-        draw = partial(figures.figure, with_caption=with_caption)
+        draw = partial(figures.figure, with_caption=with_caption, histograms=self.desk.histograms)
         body = await self.off(draw, self.explore, kind, screen, form, width)
         name = f"{file_name(self.explore.survey.info.name)}_{kind}.{form}"
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
@@ -638,9 +640,10 @@ class ApartRoute(Route):
             compare = partial(correlations, self.explore, score, selection=selection, **told)
         else:
             compare = partial(sets_apart, self.explore, selection or Selection.empty(self.explore.survey.n), **told)
-        found = await self.off(compare)
+        key = (self.explore.survey.generation, score, selection and selection.id, *told.values())
+        found: bytes = await self.off(self.desk.compared.get, key, lambda: orjson.dumps(compare()))
         self.set_header("Cache-Control", "no-store")
-        return orjson.dumps(found), "application/json"
+        return found, "application/json"
 
 
 class TrainingRoute(Route):
@@ -723,6 +726,7 @@ def file_name(text: str) -> str:
 def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[Any, ...]]:
     """The table of handlers for `pn.serve(extra_patterns=…)`."""
     given = {"access": access, "desk": desk, "pool": pool}
+    slow = given | {"pool": desk.slow}
     return [
         (r"/frame", FrameRoute, given),
         (r"/nearest", NearestRoute, given),
@@ -739,11 +743,11 @@ def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[A
         (r"/feature-residuals/(\d+)", FeatureResidualRoute, given),
         (r"/subject/(\d+)", SubjectRoute, given),
         (r"/histogram", HistogramRoute, given),
-        (r"/apart", ApartRoute, given),
+        (r"/apart", ApartRoute, slow),
         (r"/training", TrainingRoute, given),
         (r"/grid", GridRoute, given),
         (r"/export", ExportRoute, given),
-        (r"/figure", FigureRoute, given),
+        (r"/figure", FigureRoute, slow),
         (r"/table", TableRoute, given),
         (r"/complete", CompleteRoute, given),
     ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from explorer.ledger import Ledger
+from explorer.raster import Cache
 from explorer.services.address import Remembered
 from explorer.services.explore import Explore
 from explorer.services.groups import Groups
@@ -24,7 +26,11 @@ from explorer.survey import Survey
 
 @dataclass(frozen=True)
 class Desk:
-    """The services of one survey; `samp` is None where no program of the visitor's desktop can be reached."""
+    """The services of one survey; `samp` is None where no program of the visitor's desktop can be reached.
+
+    `slow` is the thread of what takes seconds, so that frames never wait for it.
+    `compared` has the last answers on what sets a selection apart, by everything that went into them.
+    """
 
     explore: Explore
     ledger: Ledger
@@ -38,6 +44,8 @@ class Desk:
     histograms: Histograms
     remembered: Remembered
     samp: Samp | None = None
+    slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="slow"))
+    compared: Cache = field(default_factory=lambda: Cache(16))
 
     @classmethod
     @contextmanager
@@ -70,6 +78,7 @@ class Desk:
                 try:
                     yield desk
                 finally:
+                    desk.slow.shutdown(wait=False, cancel_futures=True)
                     jobs.stop()
                     desk.inference.close()
                     desk.originals.close()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal, Protocol
 from urllib.parse import urlencode
 
@@ -153,7 +154,7 @@ class Screen:
         if plane.turn is not None:
             told["turn"] = ",".join(f"{v:.4g}" for v in plane.turn)
         if self.view is not None:
-            told["view"] = ",".join(f"{v:.6g}" for v in self.view)
+            told["view"] = ",".join(f"{v:.10g}" for v in self.view)
         return "?" + urlencode({name: value for name, value in told.items() if value})
 
 
@@ -185,6 +186,7 @@ def figure(
     *,
     with_caption: bool = True,
     at: datetime | None = None,
+    histograms: Histograms | None = None,
 ) -> bytes:
     """The file of a figure.
 
@@ -194,13 +196,16 @@ def figure(
         Whether caption and provenance stand below the figure; they are in the metadata in any case.
     at
         The date that the figure carries; now, if None.
+    histograms
+        Those of the server, which have most columns counted; new ones, if None.
 
     Raises
     ------
     UsageError
         Nothing to draw: no such column, a sheet without a selection or without images.
     """
-    return written(draw(explore, kind, screen, width, with_caption=with_caption, at=at), form)
+    drawn = draw(explore, kind, screen, width, with_caption=with_caption, at=at, histograms=histograms)
+    return written(drawn, form)
 
 
 @contextmanager
@@ -218,11 +223,13 @@ def draw(
     *,
     with_caption: bool = True,
     at: datetime | None = None,
+    histograms: Histograms | None = None,
 ) -> Drawn:
     """A figure as an object, to look into; `figure` makes the file."""
     at = at or datetime.now(UTC).replace(microsecond=0)
     makers: dict[Kind, Callable[[Explore, Screen, float], _Content]]
-    makers = {"map": _Map, "histograms": _Panels, "sheet": _Sheet}
+    panels = partial(_Panels, histograms or Histograms(explore))
+    makers = {"map": _Map, "histograms": panels, "sheet": _Sheet}
     content = makers[kind](explore, screen, WIDTHS[width])
     simulated = _is_simulated(explore)
     title = ("Simulated: " if simulated else "") + f"{content.title}, {explore.survey.info.name}"
@@ -406,8 +413,13 @@ class _Content(Protocol):
 # -------------------------------------------------------------------------------------------------------------- map
 #: Line widths of the contours, the densest first, pt.
 _WEIGHTS = (0.9, 0.6, 0.4)
-#: Marker and color of each overlay, the screen's on white.
-_MARKERS = tuple(zip("os^D*Xhv", (blend(color, INK, 0.75) for color in CATEGORIES), strict=False))
+#: Marker of each overlay.
+_MARKERS = "os^D*Xhv"
+
+
+def _on_white(overlay: Overlay) -> str:
+    """The screen's color of an overlay, darker."""
+    return blend(CATEGORIES[overlay.color], INK, 0.75)
 
 
 class _Map:
@@ -455,9 +467,9 @@ class _Map:
             found.append(("", GREY, "no value"))
         if len(self.strays):
             found.append(("d", STRAY, "off the map"))
-        for overlay, (marker, color) in zip(self.screen.overlays, _MARKERS, strict=False):
+        for overlay, marker in zip(self.screen.overlays, _MARKERS, strict=False):
             some = f" ({len(overlay.rows):,} of {overlay.count:,})" if len(overlay.rows) < overlay.count else ""
-            found.append((marker, color, overlay.label + some))
+            found.append((marker, _on_white(overlay), overlay.label + some))
         if self.screen.picked is not None and self.screen.picked.count <= RINGED:
             found.append(("o", INK, "selected"))
         return found
@@ -550,14 +562,23 @@ class _Map:
         ):
             for line in contour.lines:
                 axes.plot(line[:, 0], line[:, 1], color=INK, linewidth=width, alpha=0.7)
-        for overlay, (marker, color) in zip(self.screen.overlays, _MARKERS, strict=False):
+        for overlay, marker in zip(self.screen.overlays, _MARKERS, strict=False):
             at = self.index.at(overlay.rows)
-            axes.scatter(at[:, 0], at[:, 1], s=10, marker=marker, facecolors="none", edgecolors=color, linewidths=0.7)
+            axes.scatter(
+                at[:, 0],
+                at[:, 1],
+                s=10,
+                marker=marker,
+                facecolors="none",
+                edgecolors=_on_white(overlay),
+                linewidths=0.7,
+            )
         for place in self.screen.places:
             corners = np.array([*place.vertices, place.vertices[0]])
             axes.plot(corners[:, 0], corners[:, 1], color=QUIET, linewidth=0.5, dashes=(3, 2))
-            if _within(np.array([place.label]), self.view)[0]:
-                text = axes.text(*place.label, _shown(place.name), size=6, ha="center", va="center", clip_on=True)
+            above = place.label[0], corners[:, 1].max()
+            if _within(np.array([above]), self.view)[0]:
+                text = axes.text(*above, _shown(place.name), size=6, ha="center", va="bottom", clip_on=True)
                 text.set_path_effects([withStroke(linewidth=1.4, foreground="white")])
 
     def _ring(self, axes: Axes) -> None:
@@ -633,7 +654,7 @@ class _Panels:
 
     title = "Histograms"
 
-    def __init__(self, explore: Explore, screen: Screen, width: float) -> None:
+    def __init__(self, counted: Histograms, explore: Explore, screen: Screen, width: float) -> None:
         self.explore, self.screen = explore, screen
         color = screen.color
         titles = explore.colors(color.run_id, screen.map_id) | explore.axes(color.run_id, screen.map_id)
@@ -647,7 +668,6 @@ class _Panels:
             raise UsageError(f"a figure has at most {MOST_COLUMNS} histograms, not {len(columns)}")
         self.columns = columns
         source = Source(color.run_id, color.lambda_, color.mode, screen.map_id)
-        counted = Histograms(explore)
         of = [screen.picked] if screen.picked is not None else []
         self.found = [counted.histogram(c, Scale(bins=60), source, of) for c in columns]
         self.names = [f"{titles.get(c, c)}" for c in columns]

@@ -144,6 +144,15 @@ def test_with_the_cookie_rows_come_out_exactly_and_nonsense_is_a_sentence(url: s
         assert (status, sentence in body) == (code, True), (route, body)
 
 
+def test_a_comparison_is_kept_by_all_that_goes_into_it(url: str) -> None:
+    held = cookie(url)
+    scores = ("subjects.ra", "subjects.edge_fraction")
+    for _ in range(2):
+        for score in scores:
+            status, _, body = ask(url, f"/apart?score={score}", Cookie=held)
+            assert (status, f'"reference":"{score}"'.encode() in body) == (200, True)
+
+
 def test_a_figure_comes_as_a_file_with_a_name(url: str) -> None:
     told = "kind=histograms&columns=subjects.edge_fraction&width=single&caption=0"
     for form, kind, begins in (("png", "image/png", b"\x89PNG"), ("pdf", "application/pdf", b"%PDF")):

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from panel.io.state import set_curdoc
 
 from explorer.app import Session, setup
 from explorer.cli import main
+from explorer.server import Access, routes
 from explorer.services.desk import Desk
 from explorer.views.shell import title
 from models.artifacts import Run, write_scores
@@ -54,6 +56,12 @@ def test_closed_sessions_leave_no_watcher_and_no_session_behind(desk: Desk, monk
     gc.collect()
     assert n_watchers() == before
     assert sum(ref() is not None for ref in gone) <= 1  # the last may still be held by the frame
+
+
+def test_frames_do_not_wait_for_comparisons_and_figures(desk: Desk):
+    with ThreadPoolExecutor(1) as pool:
+        given = {pattern: told["pool"] for pattern, _, told in routes(Access(1, frozenset()), desk, pool)}
+    assert {pattern for pattern, own in given.items() if own is not pool} == {"/apart", "/figure"}
 
 
 @pytest.fixture
