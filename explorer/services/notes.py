@@ -10,8 +10,8 @@ kind       payload                                  means
 ``tag``    tag                                      the subject has this tag
 ``note``   text                                     a note on the subject
 ``note``   text, note (the entry of the first)      the note reads so from now on
-``place``  name, map_id, run_id, x, y, vertices,    a region of a plane has a name
-           label
+``place``  name, map_id, run_id, x, y, lambda,      a region of a plane has a name
+           lambda_mode, vertices, label
 ``place``  name, place (the entry that made it)     it is called so from now on
 =========  =======================================  ==========================================================
 """
@@ -44,6 +44,8 @@ MAX_TAG, MAX_NOTE, MAX_NAME = 40, 4_000, 40
 MAX_VERTICES = 500
 #: Characters of a note that its line in the history has.
 SHOWN = 120
+#: Anomaly scores that are kept in memory for the history, of all runs.
+KEPT_SCORES = 64_000_000
 
 KINDS = ("tag", "note", "place", "selection", "undo")
 
@@ -140,7 +142,7 @@ class Notes:
         self._book = _Book()
         self._reading = threading.Lock()
         self._tagging = threading.Lock()
-        self._scores = Cache(8)
+        self._scores = Cache(max(8, KEPT_SCORES // max(1, self.survey.n)))
 
     def _now(self, at: datetime | str | None = None) -> _Book:
         """What stands in the ledger now, from where it was read last; as of `at`, from its beginning."""
@@ -345,8 +347,9 @@ class Notes:
         outline, point = _points(vertices), _points([label])
         if not 3 <= len(outline) <= MAX_VERTICES:
             raise UsageError(f"a place has an outline of 3 to {MAX_VERTICES} points, not {len(outline):,}")
-        payload = {"name": _name_of(name), "vertices": outline, "label": point[0], "run_id": plane.run_id}
-        payload |= {"map_id": plane.map_id, "x": plane.x, "y": plane.y}
+        payload: dict[str, Any] = {"name": _name_of(name), "vertices": outline, "label": point[0]}
+        payload |= {"run_id": plane.run_id, "lambda": plane.lambda_}
+        payload |= {"map_id": plane.map_id, "x": plane.x, "y": plane.y, "lambda_mode": plane.mode}
         run_id, map_id = plane.run_id or None, plane.map_id or None
         return self.ledger.append("place", payload, who=who, client_id=client_id, run_id=run_id, map_id=map_id)
 
@@ -361,16 +364,22 @@ class Notes:
         return self.ledger.undo(place_id, who=who, client_id=client_id)
 
     def places(self, plane: Plane, at: datetime | str | None = None) -> list[Place]:
-        """The places of a plane, in the order they were named; none in a 3-D view."""
+        """The places of a plane, in the order they were named; none in a 3-D view.
+
+        Where an axis is a mixed score, those that were named at the same λ.
+        """
         if plane.turn is not None:
             return []
-        book, found = self._now(at), {}
+        book, found, mixes = self._now(at), {}, self.explore.mixes(plane.run_id)
         with self._reading:
             for e in book.standing("place"):
                 told = e.payload
                 if "place" not in told:
                     plane_of = told["map_id"], told["run_id"], told["x"], told["y"]
-                    if plane_of == (plane.map_id, plane.run_id, plane.x, plane.y):
+                    # places from before λ was kept are shown at any
+                    mixed = told.get("lambda", plane.lambda_), told.get("lambda_mode", plane.mode)
+                    is_mixed_so = not mixes or mixed == (plane.lambda_, plane.mode)
+                    if plane_of == (plane.map_id, plane.run_id, plane.x, plane.y) and is_mixed_so:
                         outline = tuple((x, y) for x, y in told["vertices"])
                         found[e.id] = Place(e.id, told["name"], *plane_of, outline, (*told["label"],), e.who, e.at)
                 elif told["place"] in found:

@@ -136,8 +136,9 @@ class SubjectView(Viewer):
         except VoorwerpError as error:
             answer["error"] = str(error)
         else:
-            self._made.add(entry.id)
-            answer["undo"] = entry.id
+            if entry.client_id == told["id"]:  # what was there already is not this session's to take back
+                self._made.add(entry.id)
+                answer["undo"] = entry.id
         self.panel.param.update(own=self._own(), decided=answer)
 
     def _decide(self, told: dict[str, Any]) -> tuple[Entry, str]:
@@ -150,7 +151,8 @@ class SubjectView(Viewer):
         match told:
             case {"decide": "tag", "tag": str(tag)}:
                 entry = notes.add_tag(subject_id, tag, **made, **seen)
-                return entry, f"tag “{entry.payload['tag']}” kept"
+                is_new = entry.client_id == told["id"]
+                return entry, f"tag “{entry.payload['tag']}” kept" if is_new else "it has this tag already"
             case {"decide": "untag", "tag": str(tag)}:
                 return notes.remove_tag(subject_id, tag, **made), f"tag “{tag}” taken away"
             case {"decide": "note", "text": str(text)}:

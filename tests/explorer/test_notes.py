@@ -1,5 +1,6 @@
 """Own tags, notes, named places, histories: against slow obvious answers, at any date, after undo and after a kill."""
 
+import asyncio
 import random
 import shutil
 import signal
@@ -20,7 +21,9 @@ from explorer.errors import LedgerError, UsageError, VoorwerpError
 from explorer.ledger import MAX_LISTED, Ledger
 from explorer.services.explore import Explore, Plane
 from explorer.services.notes import Note, Notes, tag_of
+from explorer.state import ExplorerState
 from explorer.survey import Survey
+from explorer.views.subject import SubjectView
 from models.artifacts import RUN_JSON, Run, write_scores
 from tests.explorer.small_survey import write_survey
 
@@ -199,6 +202,20 @@ def test_a_note_may_hold_any_text_and_not_more_than_4_000_characters(notes: Note
         notes.delete_note(99, who="ada")
 
 
+def test_only_a_tag_of_ones_own_can_be_undone_in_the_panel(notes: Notes):
+    state = ExplorerState(8, focus=2)
+    view = SubjectView(state, notes.explore, notes, None)
+    theirs = notes.add_tag(FIRST + 2, "merger", who="anna")
+    asyncio.run(view.decide({"decide": "tag", "tag": "Merger", "row": 2, "id": str(uuid.uuid4())}))
+    assert (view.panel.decided["said"], "undo" in view.panel.decided) == ("it has this tag already", False)
+    asyncio.run(view.decide({"decide": "undo", "entry": theirs.id, "row": 2, "id": str(uuid.uuid4())}))
+    assert names(notes, FIRST + 2) == ["merger"] and "error" in view.panel.decided
+    asyncio.run(view.decide({"decide": "tag", "tag": "ring", "row": 2, "id": str(uuid.uuid4())}))
+    undo = {"decide": "undo", "entry": view.panel.decided["undo"], "row": 2, "id": str(uuid.uuid4())}
+    asyncio.run(view.decide(undo))
+    assert names(notes, FIRST + 2) == ["merger"]
+
+
 # ----------------------------------------------------------------------------------------------------------- places
 def test_a_place_is_named_renamed_removed_and_belongs_to_its_plane(notes: Notes):
     entry = notes.add_place(" Ring  land ", PLANE, np.array(SQUARE), (0.5, 0.25), who="ada")
@@ -218,6 +235,19 @@ def test_a_place_is_named_renamed_removed_and_belongs_to_its_plane(notes: Notes)
     assert notes.places(PLANE) == []
     notes.undo(removed.id, who="ada")
     assert [p.id for p in notes.places(PLANE)] == [entry.id]
+
+
+def test_a_place_of_a_mixed_score_is_shown_at_its_lambda(notes: Notes, monkeypatch: pytest.MonkeyPatch):
+    def plane(lambda_: float, mode: str = "raw") -> Plane:
+        return Plane("m", "scores.anomaly_score", "maps.umap_1", "r", lambda_, mode)
+
+    notes.add_place("here", plane(0.2), SQUARE, (0, 0), who="ada")
+    older = notes.ledger.entries("place")[0].payload
+    notes.ledger.append("place", {k: v for k, v in older.items() if "lambda" not in k} | {"name": "older"}, who="ada")
+    everywhere, both = [plane(0.2), plane(0.8), plane(0.2, "standardised")], ["here", "older"]
+    for mixes, shown in ((True, [both, ["older"], ["older"]]), (False, [both] * 3)):
+        monkeypatch.setattr(notes.explore, "mixes", lambda run_id, mixes=mixes: mixes)
+        assert [[place.name for place in notes.places(p)] for p in everywhere] == shown
 
 
 @pytest.mark.parametrize(
@@ -306,6 +336,14 @@ def test_a_history_has_decisions_selections_and_scores_in_their_order(notes: Not
     assert (last["below"], last["of"], last["lambda"]) == (2, 4, 0.2)  # equal ones are not below
     assert [e.what for e in notes.history(FIRST + 3, tag.at)] == ["Anomaly score", "tagged “ring”"]
     assert [e.kind for e in notes.history(FIRST + 4)] == ["score"]  # it has none in the other run
+
+
+def test_a_history_of_many_runs_reads_each_once(notes: Notes, monkeypatch: pytest.MonkeyPatch):
+    for i in range(9):
+        write_run(notes.survey, f"2025010{i + 1}-000000-score", np.arange(8.0), f"2025-01-0{i + 1}T00:00:00+00:00")
+    assert len(notes.history(FIRST)) == 9
+    monkeypatch.delattr("pyarrow.parquet.read_table")
+    assert len(notes.history(FIRST + 1)) == 9
 
 
 def test_a_history_passes_over_a_damaged_run(notes: Notes):
