@@ -1,7 +1,9 @@
 """The left column without a browser: what a page tells it, sense and nonsense."""
 
+import asyncio
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bokeh.document import Document
@@ -9,6 +11,7 @@ from panel.io.state import set_curdoc
 
 from explorer.app import Session, setup
 from explorer.services.desk import Desk
+from explorer.services.notes import Notes
 from explorer.state import COMPONENTS, ExplorerState, Selection
 from explorer.views.controls import TWO_SCORES, ControlsView, grouped
 
@@ -27,6 +30,16 @@ def view(finished_survey: Path, tmp_path: Path):
 def tell(view: ControlsView, message: object) -> None:
     """What the page would send."""
     view.column._handle_msg(message)
+
+
+def test_the_table_that_is_sent_has_the_tags_of_the_one_that_is_downloaded(view: ControlsView):
+    sent = []
+    view.samp = SimpleNamespace(send_table=lambda table, name: sent.append(table) or ["TOPCAT"])
+    survey = view.explore.survey
+    Notes(view.ledger, view.explore).add_tag(int(survey.subject_ids[4]), "ring", who="ada")
+    view.state.select(Selection.of_rows([4, 5], survey.n))
+    asyncio.run(view.send())
+    assert sent[0].column("tags").to_pylist() == ["ring", None]
 
 
 def test_columns_are_offered_in_groups_and_what_is_in_none_first():
