@@ -339,6 +339,21 @@ def test_two_columns_are_a_plane_like_the_map(explore: Explore, run_id: str):
         explore.index(Plane("", "subjects.magnitud", "subjects.ra"))
 
 
+def test_the_extent_of_a_plane_and_where_rows_stand_are_those_of_its_index(explore: Explore, run_id: str):
+    map_id = next(iter(explore.maps()))
+    rows = np.arange(explore.survey.n)
+    for plane in (Plane(map_id), Plane("", "scores.feature_score", "subjects.magnitude", run_id)):
+        index = explore.index(plane)
+        assert explore.extent(plane) == (index.bounds, len(index))
+        np.testing.assert_array_equal(explore.at(plane, rows), index.at(rows))
+    planes = [Plane(map_id, turn=(yaw, 0.2)) for yaw in np.linspace(0, 1, 20)]
+    assert len({explore.extent(plane) for plane in planes}) == 1
+    flat = explore.index(Plane(map_id))
+    for plane in planes:
+        explore.index(plane)
+    assert explore.index(Plane(map_id)) is flat  # turning drives nothing out
+
+
 def test_a_turned_map_holds_the_same_subjects_in_other_places(explore: Explore):
     map_id = next(iter(explore.maps()))
     flat, turned = explore.index(Plane(map_id)), explore.index(Plane(map_id, turn=(0.3, 0.2)))
