@@ -8,6 +8,8 @@
   const HOVER_REACH = 14, CLICK = 4, STEP = 3; // pixels: of the mouse, of a hand that does not move, between corners
   const MOST_PIXELS = 4096; // of a side: what /frame renders
   const RESTS = 400; // ms: a view that stays so long is one to come back to
+  const CORNERS = 2000; // of an outline at most
+  const SAID = 10_000; // ms: so long a removed place can be brought back from here
   const TURN = 0.008; // radians a pixel
   const REMEMBERED = "voorwerp-minimap";
   const controllers = new WeakMap();
@@ -190,7 +192,8 @@
       const before = this.told, told = JSON.parse(this.request.tags[0] ?? "{}");
       if (!told.query) return;
       this.told = told;
-      const {map, x, y} = told.query, plane = JSON.stringify([map, x, y, told.solid]);
+      const {map, x, y, run, lambda, lambda_mode} = told.query, plane = JSON.stringify([map, x, y, told.solid]);
+      const stand = JSON.stringify([plane, `${x} ${y}`.includes("scores.") && [run, lambda, lambda_mode]]);  // where subjects do
       if (told.solid && !this.press && String(told.turn) !== String(this.told_turn)) this.turn = this.told_turn = told.turn;
       if (before && plane !== this.plane) {
         Object.assign(this, {past: [], at: -1, last: null, lines: null, gesture: null});
@@ -202,10 +205,14 @@
       if (!this.press) this.tool = told.tool;
       this.surface.setAttribute("aria-label", told.about);
       this.hide();
+      delete this.card.dataset.row;  // its scores may be others now
       this.refresh();
       this.equip();
-      if (!told.contours) this.lines = null; else if (!before?.contours) this.outline();
-      const small = JSON.stringify([told.query, told.solid, told.theme]);
+      if (!told.contours) this.lines = null;
+      else if (!before?.contours) this.outline();
+      else if (stand !== this.stand) { this.lines = this.asked_lines = null; this.changed(); }
+      this.stand = stand;
+      const small = JSON.stringify([stand, told.theme]);
       if (small !== this.small) { this.small = small; this.minimap(); }
       this.colors = null;
       this.draw();
@@ -222,9 +229,24 @@
       buttons.name.disabled = !this.can_name();
       this.surface.dataset.tool = this.tool;
       this.surface.classList.toggle("solid", told.solid);
-      const hint = told.said || (told.solid && this.tool === "pan" ? "Drag turns the map, Shift + drag moves it" : this.tool === "pan" ? "" : `${HINTS[this.tool]} · Shift adds, Alt takes away, both intersect`);
-      if (this.hint.textContent !== hint) this.hint.textContent = hint;
-      this.hint.classList.toggle("said", Boolean(told.said));
+      const calm = this.tool !== "pan" ? `${HINTS[this.tool]} · Shift adds, Alt takes away, both intersect` : told.solid ? "Drag turns the map, Shift + drag moves it" : "";
+      if (told.removed !== this.removed) {  // it can be brought back for a while
+        this.removed = told.removed;
+        this.hushed = false;
+        clearTimeout(this.hushing);
+        if (told.removed) this.hushing = setTimeout(() => { this.hushed = true; this.equip(); }, SAID);
+      }
+      const hushed = told.removed && this.hushed, text = hushed ? calm : told.said || calm, key = `${text} ${hushed ? "" : told.removed ?? ""}`;
+      if (this.hinted !== key) {
+        this.hinted = key;
+        this.hint.textContent = text;
+        if (told.removed && !hushed) {
+          const undo = make("button", "", this.hint, {type: "button"});
+          undo.textContent = "Undo";
+          undo.addEventListener("click", () => { undo.disabled = true; this.tell({kind: "undo"}); });
+        }
+      }
+      this.hint.classList.toggle("said", Boolean(told.said) && !hushed);
     }
 
     use(tool) {
@@ -727,10 +749,11 @@
       if (gesture.shape === "box" || gesture.shape === "ellipse") this.span(gesture, at);
       else {
         const [lx, ly] = this.px(gesture.x.at(-1), gesture.y.at(-1));
-        if (Math.hypot(at[0] - lx, at[1] - ly) < STEP) return;
+        if (Math.hypot(at[0] - lx, at[1] - ly) < (gesture.shape === "brush" ? Math.max(STEP, this.brush / 4) : STEP)) return;
         const [x, y] = this.data(...at);
         gesture.x.push(x);
         gesture.y.push(y);
+        if (gesture.x.length >= CORNERS) for (const k of ["x", "y"]) gesture[k] = gesture[k].filter((_, i, all) => i % 2 === 0 || i === all.length - 1);
       }
       this.draw();
     }
@@ -968,5 +991,11 @@
   add("minimap", "Minimap", undefined, map => map.fold());
   add("brush-smaller", "Smaller brush", "-", map => { map.brush = Math.max(4, map.brush / 1.25); map.draw(); }, map => map.tool === "brush");
   add("brush-larger", "Larger brush", "+", map => { map.brush = Math.min(120, map.brush * 1.25); map.draw(); }, map => map.tool === "brush");
-  window.addEventListener("blur", () => { const map = current(); if (map) { map.pointers.clear(); map.press = map.pinch = null; } });
+  window.addEventListener("blur", () => {
+    const map = current();
+    if (!map) return;
+    map.pointers.clear();
+    map.press = map.pinch = null;
+    if (map.gesture && map.gesture.shape !== "polygon") map.drop();  // what was half drawn; a polygon waits for its next corner
+  });
 })();

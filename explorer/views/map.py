@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import holoviews as hv
@@ -27,8 +29,8 @@ from models.artifacts import ArtifactError
 RINGED, NAMED = 40, 12
 #: Up to this many that are off the map are drawn apart, the farthest first.
 STRAYS = 2000
-#: Corners of an outline at most.
-CORNERS = 20_000
+#: Corners of an outline at most; the page draws no more.
+CORNERS = 2000
 #: Markers of an overlay, as the page draws them.
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "hexagon", "down")
 #: What a person asks of a view is one undoable step of the session: parameter → what it may become.
@@ -76,6 +78,8 @@ class MapView(Viewer):
         self._handles: dict[str, Any] = {}
         self._waiting: dict[str, Callable[[], None]] = {}
         self._said, self._fits = "", 0
+        self._removed: int | None = None  # the entry that took the last place away, as long as it can be undone here
+        self._gestures = asyncio.Lock()  # one after the other, in the order they were made
         self._body = pn.Column(sizing_mode="stretch_both", margin=0, css_classes=["map"])
         where = ["map_id", "x", "y", "solid"]
         mixed = ["run_id", "lambda_", "lambda_mode"]
@@ -152,14 +156,7 @@ class MapView(Viewer):
 
     def _home(self) -> tuple[float, float, float, float]:
         """The view that holds every subject; of a 3-D view the same for every turn."""
-        state = self.state
-        turn = (0.0, 0.0) if state.solid else None
-        plane = Plane(state.map_id, state.x, state.y, state.run_id, state.lambda_, state.lambda_mode, turn)
-        bounds = self.explore.index(plane).bounds
-        if state.solid:  # the corners of the cube are empty in most clouds
-            r = min(1.3, bounds[1])
-            bounds = (-r, r, -r, r)
-        x0, x1, y0, y1 = with_margin(bounds)
+        x0, x1, y0, y1 = with_margin(self.explore.extent(self.plane)[0])
         return x0, x1, y0, y1 + 0.09 * (y1 - y0)  # the tools have room above
 
     def _hook(self) -> Any:
@@ -246,7 +243,7 @@ class MapView(Viewer):
         if not self.shows:
             return
         try:
-            home, n = self._home(), len(explore.index(self.plane))
+            home, n = self._home(), explore.extent(self.plane)[1]
         except (VoorwerpError, ArtifactError):
             return  # the frame says why
         self._name_axes()
@@ -280,6 +277,7 @@ class MapView(Viewer):
             "selected": k,
             "fit": self._fits,
             "said": self._said,
+            "removed": self._removed,
             "about": f"Map of {n:,} subjects, {axes}, colored by {colored}; {k:,} selected",
         }
         self._tell("request", told)
@@ -360,8 +358,14 @@ class MapView(Viewer):
             return
         self._tell("overlay", told)
 
-    def _say(self, text: str) -> None:
-        self._said = text
+    def refresh_places(self) -> None:
+        """Draw what was named, renamed, removed or kept meanwhile, in another tab or from a script."""
+        self._mark()
+        if self.state.overlay.startswith("selection:"):
+            self._lay_over()
+
+    def _say(self, text: str, removed: int | None = None) -> None:
+        self._said, self._removed = text, removed
         self._ask()
 
     # ----------------------------------------------------------------------------------- page → session
@@ -372,22 +376,30 @@ class MapView(Viewer):
             if 0 <= row < self.explore.survey.n:
                 state.focus = row
         elif kind == "region":
-            self._said = ""
+            self._said, self._removed = "", None
             mode = message.get("mode")
-            state.select(self._region(message), mode if mode in MODES else None)
+            pn.state.execute(partial(self._select, message, self.plane, mode if mode in MODES else state.mode))
         elif kind == "view":
             state.view = tuple(float(v) for v in message["view"])
             if message.get("turn"):
                 state.turn = tuple(float(v) for v in message["turn"])
         elif kind == "set" and message.get("value") in SETTABLE.get(message.get("name", ""), ()):
             setattr(state, message["name"], message["value"])
-        elif kind in ("place", "rename", "remove"):
+        elif kind in ("place", "rename", "remove", "undo"):
             self._decide(message)
 
-    def _region(self, message: dict[str, Any]) -> Selection:
+    async def _select(self, message: dict[str, Any], plane: Plane, mode: str) -> None:
+        """Let what was drawn meet the selection; it takes a second where a wide brush went over a million subjects."""
+        async with self._gestures:
+            try:
+                region = await asyncio.to_thread(self._region, message, plane)
+            except (VoorwerpError, ArtifactError):
+                return  # the frame says why
+            pn.state.execute(partial(self.state.select, region, mode), schedule=True)  # with the document's lock
+
+    def _region(self, message: dict[str, Any], plane: Plane) -> Selection:
         """The subjects that an outline holds, or a brush touched, on the plane as it was turned then."""
         path = np.column_stack([message["x"][:CORNERS], message["y"][:CORNERS]]).astype(float)
-        plane = self.plane
         if plane.turn is not None and message.get("turn"):
             yaw, pitch = (float(v) for v in message["turn"])
             plane = Plane(plane.map_id, turn=(yaw, pitch))
@@ -397,9 +409,10 @@ class MapView(Viewer):
         return index.inside(path)
 
     def _decide(self, message: dict[str, Any]) -> None:
-        """Name, rename or remove a place: in the ledger, before the page says so."""
+        """Name, rename or remove a place, or bring it back: in the ledger, before the page says so."""
         if self.notes is None:
             return
+        said, removed = "", None
         try:
             if message["kind"] == "place":
                 outline = np.column_stack([message["x"], message["y"]]).astype(float)
@@ -407,13 +420,16 @@ class MapView(Viewer):
                 self.state.places = True
             elif message["kind"] == "rename":
                 self.notes.rename_place(int(message["id"]), str(message["name"]), who="local")
-            else:
-                self.notes.remove_place(int(message["id"]), who="local")
+            elif message["kind"] == "remove":
+                name = next((p.name for p in self.notes.places(self.plane) if p.id == message["id"]), "the place")
+                removed = self.notes.remove_place(int(message["id"]), who="local").id
+                said = f"“{name}” removed"
+            elif self._removed is not None:
+                self.notes.undo(self._removed, who="local")
         except VoorwerpError as error:
-            self._say(str(error))
-            return
+            said = str(error)
         self._mark()
-        self._say("")
+        self._say(said, removed)
 
 
 def setup() -> None:

@@ -1,7 +1,10 @@
 """The layer over the map, in a real Chromium; what a gesture selects is counted anew from the survey's own columns."""
 
+import asyncio
+import json
 import math
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +14,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from explorer.services.desk import Desk
 from explorer.services.explore import Explore
+from explorer.state import ExplorerState
 from explorer.survey import Survey
+from explorer.views.map import MapView, setup
 from tests.explorer.test_raster import even_odd
 from tests.ui.browser import wait_until_idle
 from tests.ui.serving import serve
@@ -325,6 +331,11 @@ def test_a_place_is_named_seen_at_every_zoom_renamed_and_removed(open_survey: Ca
     name.click()
     page.get_by_role("button", name="Remove", exact=True).click()
     expect(name).to_have_count(0)
+    hint = page.locator(".layer .hint")
+    expect(hint).to_contain_text("“Green hill” removed")
+    hint.get_by_role("button", name="Undo").click()
+    expect(name).to_have_text("Green hill")
+    expect(hint).to_be_empty()
     page.goto("about:blank")
 
 
@@ -359,3 +370,134 @@ def test_the_map_can_be_moved_by_keys_and_says_what_it_shows(screen: Page):
     assert after[2:] == before[2:]
     for button in screen.locator(".layer .bar button").all():
         assert button.get_attribute("aria-label")
+
+
+def score_axis(page: Page) -> None:
+    """Let the mixed score be the horizontal axis."""
+    page.get_by_label("Horizontal axis", exact=True).first.select_option("scores.anomaly_score")
+    until(page, "m.told.query.x === 'scores.anomaly_score'")
+    rested(page)
+
+
+def lambda_up(page: Page) -> None:
+    before = told(page, "told.query.lambda")
+    page.get_by_label("λ, weight of feature score").press("ArrowRight")
+    page.wait_for_function(f"before => {MAP}.told.query.lambda > before", arg=before)
+
+
+def test_contours_follow_lambda_where_a_score_is_an_axis(screen: Page):
+    score_axis(screen)
+    screen.keyboard.press("d")
+    until(screen, "m.lines?.lines.length === 3")
+    before = told(screen, "lines.lines[2].lines")
+    lambda_up(screen)
+    until(screen, "m.asked_lines?.includes(`lambda=${m.told.query.lambda}`) && m.lines")
+    assert told(screen, "lines.lines[2].lines") != before
+    screen.keyboard.press("d")
+
+
+def test_the_card_under_the_mouse_has_the_scores_of_the_new_lambda(screen: Page, xyz: np.ndarray):
+    x, y = (float(v) for v in xyz[0, :2])
+    at = screen.evaluate(f"p => {MAP}.px(...p)", [x, y])
+    spots = [spot(screen, (0.5, 0.02)), spot(screen, (at[0] / told(screen, "w"), at[1] / told(screen, "h")))]
+    card = screen.locator(".voorwerp-card")
+    said = []
+    for turn in range(2):
+        if turn:
+            lambda_up(screen)
+            screen.wait_for_timeout(500)  # what the session says hides the card
+        for where in spots:
+            screen.mouse.move(*where, steps=2)
+        expect(card).to_be_visible()
+        said.append(card.inner_text())
+    assert said[0] != said[1]
+
+
+def test_what_was_half_drawn_as_the_window_lost_the_mouse_is_dropped(screen: Page):
+    use(screen, "l", "lasso")
+    screen.mouse.move(*spot(screen, OVAL[0]))
+    screen.mouse.down()
+    for at in OVAL[1:6]:
+        screen.mouse.move(*spot(screen, at))
+    assert told(screen, "gesture.shape") == "lasso"
+    screen.evaluate("() => window.dispatchEvent(new Event('blur'))")
+    assert told(screen, "gesture") is None
+    screen.mouse.up()
+    use(screen, "p", "pan")
+
+
+def test_a_wide_brush_has_few_corners_and_the_cloud_fills_the_frame(screen: Page, xyz: np.ndarray):
+    use(screen, "w", "brush")
+    for _ in range(8):
+        screen.keyboard.press("+")
+    region = draw(screen, STROKE)
+    corners = np.array(
+        [screen.evaluate(f"p => {MAP}.px(...p)", list(p)) for p in zip(region["x"], region["y"], strict=True)]
+    )
+    assert np.hypot(*np.diff(corners, axis=0).T).min() >= told(screen, "brush") / 4 - 0.01
+    assert told(screen, "told.selected") == held_by(region, xyz[:, :2]).sum()
+    use(screen, "p", "pan")
+    screen.keyboard.press("3")
+    until(screen, "m.told.solid")
+    low, high = xyz.min(axis=0), xyz.max(axis=0)
+    far = np.linalg.norm((xyz - (low + high) / 2) / ((high - low) / 2), axis=1)
+    assert told(screen, "told.home")[1] == pytest.approx(1.08 * np.quantile(far, 0.9), rel=1e-4)
+    screen.keyboard.press("3")
+    until(screen, "!m.told.solid")
+
+
+@pytest.fixture
+def alone(finished_survey: Path, tmp_path: Path) -> Iterator[tuple[Desk, MapView]]:
+    """The map of one session, without a browser."""
+    copy = shutil.copytree(finished_survey, tmp_path / "survey", ignore=shutil.ignore_patterns("server.lock"))
+    setup()
+    with Desk.open(copy) as desk:
+        state = ExplorerState(N, map_id=next(iter(desk.explore.maps())))
+        yield desk, MapView(state, desk.explore, desk.notes)
+
+
+def test_regions_are_found_on_threads_and_met_in_the_order_they_were_drawn(alone, monkeypatch: pytest.MonkeyPatch):
+    _, view = alone
+    x0, x1, y0, y1 = view._home()
+    middle, threads, find = (x0 + x1) / 2, [], MapView._region
+
+    def slow(self, message, plane):
+        threads.append(threading.current_thread())
+        time.sleep(message["wait"])
+        return find(self, message, plane)
+
+    monkeypatch.setattr(MapView, "_region", slow)
+
+    async def draw() -> None:
+        every = {"kind": "region", "shape": "box", "x": [x0, x1, x1, x0], "y": [y0, y0, y1, y1], "mode": "replace"}
+        view._hear(every | {"wait": 0.2})
+        view._hear(every | {"wait": 0, "x": [x0, middle, middle, x0], "mode": "subtract"})
+        while view.state.selection.count in (0, N):
+            await asyncio.sleep(0.01)
+
+    loop = threading.Thread(target=lambda: asyncio.run(asyncio.wait_for(draw(), 20)))  # this one's runs the browser
+    loop.start()
+    loop.join()
+    index = view.explore.index(view.plane)
+    assert view.state.selection.count == (index.x > middle).sum()
+    assert len(threads) == 2
+    assert loop not in threads
+
+
+def test_places_of_another_tab_are_drawn_and_only_what_was_removed_here_comes_back(alone):
+    desk, view = alone
+    x0, x1, y0, y1 = view._home()
+    entry = desk.notes.add_place("far", view.plane, [[x0, y0], [x1, y0], [x1, y1]], [x1, y0], who="another")
+
+    def named() -> list[str]:
+        return [place["name"] for place in json.loads(view._marks.tags[0])["places"]]
+
+    assert named() == []
+    view.refresh_places()
+    assert named() == ["far"]
+    view._hear({"kind": "undo", "id": entry.id})
+    assert [p.name for p in desk.notes.places(view.plane)] == ["far"]
+    view._hear({"kind": "remove", "id": entry.id})
+    assert named() == []
+    view._hear({"kind": "undo"})
+    assert named() == ["far"]
