@@ -96,7 +96,7 @@ export function render({model, el}) {
   el.append(root);
 
   let packs = new Map(), before = new Map();  // pack number → pack; what was shown until the new order is there
-  let before_n = 0;                           // subjects in a pack of those
+  let before_n = 0, before_kind = kind;       // subjects in a pack of those; the kind of picture they are
   let sections = [{title: "", start: 0, k: 0}], note = "", total = 0;
   let tiles = new Map(), heads = new Map();   // place → element; section → element
   let top = 0, seen = 0, direction = 1;       // first px in view, of the whole height; where the scroll bar stood
@@ -215,14 +215,19 @@ export function render({model, el}) {
   const row_at = at => packs.get(Math.floor(at / pack_size()))?.rows?.[at % pack_size()];
 
   // Another order: what was shown stays until what comes is there, so that nothing flickers while λ or a lasso is dragged
-  let started = 0, waiting = 0, loaded_n = pack_size();
+  let started = 0, waiting = 0, loaded_n = pack_size(), fresh = false;  // fresh: another kind of picture is on its way
   const reload = (to_top = true) => {
     clearTimeout(waiting);
     const pause = started + 40 - performance.now();
     if (pause > 0) { waiting = setTimeout(() => reload(to_top), pause); return; }
     started = performance.now();
     const mine = ++generation;
-    if ([...packs.values()].some(p => p.rows)) { forget(before); [before, before_n] = [packs, loaded_n]; }
+    if (kind !== before_kind) {  // never the old pictures under a new title
+      forget(packs);
+      forget(before);
+      [before, before_kind] = [new Map(), kind];
+      fresh = true;
+    } else if ([...packs.values()].some(p => p.rows)) { forget(before); [before, before_n] = [packs, loaded_n]; }
     else forget(packs);
     loaded_n = pack_size();
     for (const pack of before.values()) { pack.controller?.abort(); pack.controller = null; }
@@ -288,6 +293,7 @@ export function render({model, el}) {
       decode(first.length ? first : needed);
     }
     view.setAttribute("aria-busy", String(missing > 0));
+    if (fresh) { said.textContent = missing ? `Loading: ${KINDS[kind].toLowerCase()} …` : ""; fresh = missing > 0; }
     if (!missing && before.size) { forget(before); before = new Map(); }
   };
   const shift = () => seen - top;
@@ -533,6 +539,13 @@ export function render({model, el}) {
     {id: "gallery-turn", title: "Turn the order around", run: () => order.click(), ...plain},
   ].map(command => window.voorwerp.commands.add(command));
 
+  const listed = [];
+  const list_groups = () => {  // groupings by name, for the palette
+    listed.splice(0).forEach(away => away());
+    for (const [value, title] of [["", "nothing"], ...model.groups.flatMap(([, options]) => options)]) {
+      listed.push(window.voorwerp.commands.add({id: `gallery-group-${value}`, title: `Group by: ${title}`, run: () => { model.group = value; }, ...plain}));
+    }
+  };
   const marked = () => { told(); draw(); };
   window.addEventListener("voorwerp-marks", marked);
   // several of them change in one message: looked at once, when all are there
@@ -554,12 +567,14 @@ export function render({model, el}) {
   model.on("focus", () => { if (row_at(place) !== model.focus) find_focus(); draw(); });
   model.on("shown", () => { if (model.shown) { if (stale) reload(); else { lay(); draw(); } if (model.focus !== null) find_focus(); } });
   model.on("read", () => reload(false));
+  model.on("groups", list_groups);
   model.on("remove", () => {
-    commands.forEach(away => away());
+    [...commands, ...listed].forEach(away => away());
     window.removeEventListener("voorwerp-marks", marked);
     observer.disconnect();
     forget(packs);
     forget(before);
   });
+  list_groups();
   look();
 }

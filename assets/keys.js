@@ -1,7 +1,7 @@
 // Every command of the page, and its key: the only listener of keys on the window. The command palette and the keyboard
 // sheet list what is registered here.
 //
-//   const forget = voorwerp.commands.add({id, title, group, key, shift, ctrl, run, when, dialog, within});
+//   const forget = voorwerp.commands.add({id, title, group, key, shift, ctrl, alt, run, when, dialog, within});
 //
 // `key` is KeyboardEvent.key in lower case ("l", "arrowleft", "/"); without one a command is in the palette only. `when()`
 // says whether it can be used now. Keys are dead while a person types (but those with `ctrl`, which is ⌘ on a Mac) or has a
@@ -18,7 +18,7 @@
 
   const fits = (command, event, path) => {
     if (command.key !== event.key.toLowerCase() || Boolean(command.ctrl) !== (event.ctrlKey || event.metaKey)) return false;
-    if (command.shift !== undefined && command.shift !== event.shiftKey) return false;
+    if (command.shift !== undefined && command.shift !== event.shiftKey || event.altKey && !command.alt) return false;
     if (!command.dialog && path.some(e => e.tagName === "DIALOG" && e.open)) return false;
     // a slider, a list or a grid in focus has the arrow keys itself
     if (arrow(command.key) && path.some(e => e.type === "range" || WIDGETS.has(e.getAttribute?.("role")) && e !== command.within)) return false;
@@ -26,7 +26,7 @@
   };
 
   window.addEventListener("keydown", event => {
-    if (event.defaultPrevented || event.altKey || event.isComposing || !event.key) return;
+    if (event.defaultPrevented || event.isComposing || !event.key) return;
     const path = event.composedPath();
     if (event.key === "Escape" && path.some(typing)) { path[0].blur(); return; }  // out of the field, and no further
     if (!event.ctrlKey && !event.metaKey && path.some(typing) || path.some(e => e.classList?.contains("MuiPopover-root"))) return;

@@ -5,7 +5,7 @@
 (() => {
   if (window.voorwerp?.map) return;
 
-  const HOVER_REACH = 14, CLICK = 4, STEP = 3; // pixels: of the mouse, of a hand that does not move, between corners
+  const HOVER_REACH = 14, CLICK = 4, STEP = 3, FIRST = 8; // pixels: of the mouse, of a hand that does not move, between corners, around the first
   const MOST_PIXELS = 4096; // of a side: what /frame renders
   const RESTS = 400; // ms: a view that stays so long is one to come back to
   const CORNERS = 2000; // of an outline at most
@@ -13,19 +13,20 @@
   const TURN = 0.008; // radians a pixel
   const REMEMBERED = "voorwerp-minimap";
   const controllers = new WeakMap();
+  const put_away = new Set();  // categories of overlays that a person hid, as long as the page is open
 
   const icon = d => `<svg viewBox="0 0 20 20" aria-hidden="true"><path d="${d}"/></svg>`;
   const TOOLS = {
     pan: ["Pan", "p", "Move the map; the wheel zooms", icon("M10 2v16M2 10h16M10 2 8 4M10 2l2 2M10 18l-2-2M10 18l2-2M2 10l2-2M2 10l2 2M18 10l-2-2M18 10l-2 2")],
     lasso: ["Lasso", "l", "Draw around subjects", icon("M10 3c4.4 0 8 2.2 8 5s-3.6 5-8 5-8-2.2-8-5 3.6-5 8-5ZM5 12c-1.5 1.2-1 3 .8 3 1.7 0 1.7 2 .2 3")],
     box: ["Box", "b", "Drag a box", icon("M3 4h14v12H3Z")],
-    polygon: ["Polygon", "g", "Click corner by corner; a double click or Enter closes it", icon("M10 2.5 17.5 8l-3 9h-9l-3-9Z")],
+    polygon: ["Polygon", "g", "Click corner by corner; the first corner, a double click or Enter closes it", icon("M10 2.5 17.5 8l-3 9h-9l-3-9Z")],
     ellipse: ["Ellipse", "e", "Drag an ellipse", icon("M10 4.500c4.4 0 8 2.5 8 5.500s-3.6 5.5-8 5.500S2 13 2 10s3.6-5.5 8-5.500Z")],
     brush: ["Brush", "w", "Paint over subjects; − and + change its size", icon("M17.5 2.5 9 11M8.5 10.500c-2.5-.5-4 1-4.2 3C4.2 15 3.5 16.5 2 17c3.5 1 8 .2 8.5-3.500Z")],
   };
   const HINTS = {
     lasso: "Draw around subjects", box: "Drag a box", ellipse: "Drag an ellipse", brush: "Paint over subjects; − and + size",
-    polygon: "Click the corners; Enter closes, Backspace takes one back",
+    polygon: "Click the corners; the first one or Enter closes, Backspace takes one back",
   };
   const SHAPES = {
     circle: [], square: [[-1, -1], [1, -1], [1, 1], [-1, 1]], triangle: [[0, -1.25], [1.15, 0.85], [-1.15, 0.85]],
@@ -53,7 +54,7 @@
     if (!SHAPES[shape].length) pen.arc(x, y, r, 0, 2 * Math.PI);
     else { trace(pen, SHAPES[shape].map(([dx, dy]) => [x + r * dx, y + r * dy])); pen.closePath(); }
   };
-  const mode_of = e => e.altKey && e.shiftKey ? "intersect" : e.altKey ? "subtract" : e.shiftKey ? "add" : null;
+  const mode_of = e => e?.altKey && e.shiftKey ? "intersect" : e?.altKey ? "subtract" : e?.shiftKey ? "add" : null;
   const centroid = points => {  // of the area; of the corners where there is none
     let area = 0, x = 0, y = 0;
     const [ox, oy] = points[0];
@@ -159,7 +160,7 @@
       on("pointerup", this.up);
       on("pointercancel", e => { this.pointers.delete(e.pointerId); this.press = this.pinch = null; this.drop(); });
       on("pointerleave", () => { this.left = true; this.hide(); this.draw(); });
-      on("dblclick", () => { if (this.tool === "polygon") this.close(); });
+      on("dblclick", e => { if (this.tool === "polygon") this.close(mode_of(e)); });
       on("contextmenu", e => e.preventDefault());
       on("auxclick", e => e.preventDefault());
       this.layer.addEventListener("wheel", this.wheel.bind(this), {passive: false});
@@ -432,16 +433,25 @@
     /** Markers above the map, and what they are. */
     overlay(kinds) {
       this.points = kinds;
-      this.key.replaceChildren(...kinds.map(({label, shape, color, drawn, count}) => {
-        const line = make("div"), dot = make("canvas", "", line), pen = dot.getContext("2d");
+      const listed = JSON.stringify(kinds.map(({points, picked, ...told}) => told));
+      if (listed !== this.listed) this.key.replaceChildren(...kinds.map(({of, label, shape, color, drawn, count}) => {
+        const name = `${of} ${label}`, line = make("button", "", null, {type: "button", title: "Show or hide", "aria-pressed": String(!put_away.has(name))});
+        line.addEventListener("click", () => {
+          if (!put_away.delete(name)) put_away.add(name);
+          line.setAttribute("aria-pressed", String(!put_away.has(name)));
+          this.draw();
+        });
+        const dot = make("canvas", "", line), pen = dot.getContext("2d");
         [dot.width, dot.height] = [24, 24];
-        pen.fillStyle = color;
+        pen.strokeStyle = color;
+        pen.lineWidth = 3;
         mark(pen, shape, 12, 12, 7);
-        pen.fill();
+        pen.stroke();
         make("span", "", line).textContent = label;
         make("em", "", line).textContent = drawn < count ? `${drawn.toLocaleString("en")} of ${count.toLocaleString("en")}` : count.toLocaleString("en");
         return line;
       }));
+      this.listed = listed;
       this.draw();
     }
 
@@ -520,20 +530,9 @@
         }
       };
       const taken = [];
+      this.markers(pen);
       this.label(pen, flat && told.places ? marks.places ?? [] : [], taken);
       if (this.lines && (flat || this.lines.turn === String(this.turn))) this.contours(pen, taken);
-      for (const {shape, color, points} of this.points ?? []) {
-        pen.fillStyle = color;
-        pen.strokeStyle = this.color("ground");
-        pen.lineWidth = 1;
-        for (const p of points) {
-          const [x, y] = this.spot(p);
-          if (x < -9 || y < -9 || x > this.w + 9 || y > this.h + 9) continue;
-          mark(pen, shape, x, y, 4.5);
-          pen.fill();
-          pen.stroke();
-        }
-      }
       pen.strokeStyle = this.color("stray");
       pen.lineWidth = 1.4;
       for (const p of marks.strays ?? []) { mark(pen, "diamond", ...this.spot(p), 4.2); pen.stroke(); }
@@ -547,6 +546,27 @@
       const [x0, x1, y0, y1] = this.view, [hx0, hx1, hy0, hy1] = this.whole_view, part = v => `${100 * v}%`;
       this.mini.classList.toggle("idle", x0 <= hx0 && x1 >= hx1 && y0 <= hy0 && y1 >= hy1);  // all of it is in view
       Object.assign(this.frame.style, {left: part((x0 - hx0) / (hx1 - hx0)), width: part((x1 - x0) / (hx1 - hx0)), top: part((hy1 - y1) / (hy1 - hy0)), height: part((y1 - y0) / (hy1 - hy0))});
+    }
+
+    /** The overlay: hollow, the rarest on top; what is selected above the rest, which is then faint. */
+    markers(pen) {
+      const shown = (this.points ?? []).filter(({of, label}) => !put_away.has(`${of} ${label}`)).reverse();
+      const some = this.told.selected > 0;
+      pen.lineWidth = 1.5;
+      for (const above of some ? [0, 1] : [0]) {
+        pen.globalAlpha = some && !above ? 0.3 : 0.9;
+        for (const {shape, color, points, picked} of shown) {
+          pen.strokeStyle = color;
+          points.forEach((p, i) => {
+            if (some && picked[i] !== above) return;
+            const [x, y] = this.spot(p);
+            if (x < -9 || y < -9 || x > this.w + 9 || y > this.h + 9) return;
+            mark(pen, shape, x, y, 4.5);
+            pen.stroke();
+          });
+        }
+      }
+      pen.globalAlpha = 1;
     }
 
     text(pen, text, x, y, color) {
@@ -566,15 +586,17 @@
         pen.lineWidth = 1.2;
         pen.beginPath();
         const [dx, dy] = [[0, 1], [0.8, -0.6], [-0.8, -0.6]][i % 3];  // each is named on another side
-        let far = null, best = -Infinity;
+        const room = [];
         for (const line of lines) {
           const points = line.map(([x, y]) => this.px(x, y));
           trace(pen, points);
-          for (const [x, y] of points) if (x > 20 && x < this.w - 50 && y > 50 && y < this.h - 14 && dx * x + dy * y > best) [far, best] = [[x, y], dx * x + dy * y];
+          room.push(...points.filter(([x, y]) => x > 20 && x < this.w - 50 && y > 50 && y < this.h - 14));
         }
+        room.sort(([ax, ay], [bx, by]) => dx * (bx - ax) + dy * (by - ay));
         pen.stroke();
         pen.globalAlpha = 1;
-        if (far && this.free({x: far[0], y: far[1] - 7, w: 30, h: 14}, taken)) this.text(pen, `${Math.round(100 * share)} %`, far[0] + 3, far[1], "ink");
+        const at = room.find(([x, y]) => this.free({x, y: y - 7, w: 30, h: 14}, taken)) ?? room[0];
+        if (at) this.text(pen, `${Math.round(100 * share)} %`, at[0] + 3, at[1], "ink");
       });
     }
 
@@ -591,28 +613,24 @@
       const kept = new Set();
       const bar = this.bar.getBoundingClientRect();
       taken.push({x: 0, y: 0, w: bar.width + 10, h: bar.height + 10});
-      for (const {id, name, x, y, at} of places) {
+      for (const {id, name, x, y} of places) {
         const points = x.map((v, i) => this.px(v, y[i]));
         pen.beginPath();
         trace(pen, points);
         pen.closePath();
-        pen.strokeStyle = pen.fillStyle = this.color("warm");
-        pen.globalAlpha = 0.05;
+        pen.strokeStyle = pen.fillStyle = this.color("ink");
+        pen.globalAlpha = 0.02;
         pen.fill();
-        pen.globalAlpha = 0.35;
+        pen.globalAlpha = 0.4;
         pen.lineWidth = 1;
         pen.stroke();
         pen.globalAlpha = 1;
         const seen = clipped(points, this.w, this.h);
         if (seen.length < 3) continue;
-        let [cx, cy] = this.px(...at);
-        const w = pen.measureText(name).width + 14, h = 20;
-        if (cx < w / 2 || cy < h / 2 || cx > this.w - w / 2 || cy > this.h - h / 2) {
-          [cx, cy] = centroid(seen);
-          cx = Math.max(w / 2 + 4, Math.min(this.w - w / 2 - 4, cx));
-          cy = Math.max(h / 2 + 4, Math.min(this.h - h / 2 - 4, cy));
-        }
-        const free = [0, -22, 22, -44, 44].find(dy => this.free({x: cx - w / 2, y: cy + dy - h / 2, w, h}, taken));
+        const w = pen.measureText(name).width + 14, h = 20, within = (v, size, of) => Math.max(size / 2 + 4, Math.min(of - size / 2 - 4, v));
+        const heights = seen.map(p => p[1]), top = Math.min(...heights), bottom = Math.max(...heights);
+        const cx = within(centroid(seen)[0], w, this.w), cy = within(top - h / 2 - 1, h, this.h), below = within(bottom + h / 2 + 1, h, this.h);
+        const free = [0, -22, below - cy, below - cy + 22, 22, 44].find(dy => this.free({x: cx - w / 2, y: cy + dy - h / 2, w, h}, taken));
         if (free === undefined) continue;
         kept.add(String(id));
         let tag = this.names.querySelector(`[data-id="${id}"]`);
@@ -638,18 +656,31 @@
     }
 
     triad(pen) {
-      const [ox, oy, r] = [46, this.h - 50, 30];
+      const [ox, oy, r] = [60, this.h - 54, 30], ends = [], taken = [];
       const [c, s] = [Math.cos(this.turn[0]), Math.sin(this.turn[0])], [k, m] = [Math.cos(this.turn[1]), Math.sin(this.turn[1])];
       pen.font = `10px ${this.font}`;
       pen.textAlign = "center";
       pen.textBaseline = "middle";
       [[c, s * m], [0, k], [s, -c * m]].forEach(([x, y], i) => {
+        ends.push([r * x, -r * y]);
         pen.beginPath();
         trace(pen, [[ox, oy], [ox + r * x, oy - r * y]]);
         pen.strokeStyle = this.color("quiet");
         pen.lineWidth = 1.5;
         pen.stroke();
-        this.text(pen, this.told.titles[i], ox + 1.35 * r * x, oy - 1.35 * r * y, "quiet");
+      });
+      for (const [x, y] of ends) for (let t = 0; t <= 1; t += 0.1) taken.push([t * x, t * y]);
+      ends.forEach(([x, y], i) => {  // around its end, where it is clearest of the lines and of the other names
+        const text = this.told.titles[i], half = pen.measureText(text).width / 2, out = Math.atan2(y, x);
+        let best = null, most = -Infinity;
+        for (let k = 0; k < 12; k++) {
+          const turned = k * Math.PI / 6, lx = x + (half + 6) * Math.cos(out + turned), ly = y + 12 * Math.sin(out + turned);
+          const gap = Math.min(...taken.map(([px, py]) => Math.max((Math.abs(px - lx) - half) / 2, Math.abs(py - ly) - 6)));
+          const clear = Math.min(gap, 4) - (1 - Math.cos(turned)) - (Math.abs(ox + lx) - half < 2 ? 20 : 0);
+          if (clear > most) [best, most] = [[lx, ly], clear];
+        }
+        for (let px = -half; px <= half; px += 4) taken.push([best[0] + px, best[1]]);
+        this.text(pen, text, ox + best[0], oy + best[1], "quiet");
       });
       pen.textAlign = "start";
     }
@@ -677,7 +708,11 @@
           pen.globalAlpha = gesture ? 0.9 : 0.35;
           pen.lineWidth = 1.5;
           pen.stroke();
-          if (gesture?.shape === "polygon") for (const [x, y] of points) { pen.beginPath(); pen.arc(x, y, 3, 0, 2 * Math.PI); pen.fill(); }
+          if (gesture?.shape === "polygon") points.forEach(([x, y], i) => {
+            pen.beginPath();
+            pen.arc(x, y, !i && this.mouse && this.on_first(this.mouse) ? 6 : 3, 0, 2 * Math.PI);
+            pen.fill();
+          });
         }
       }
       if (this.tool === "brush" && this.mouse && !this.left) {
@@ -783,7 +818,7 @@
       const {press, gesture} = this;
       this.press = null;
       if (!press) return;
-      if (press.tool === "polygon" && !press.moved) { this.corner(press.at); return; }
+      if (press.tool === "polygon" && !press.moved) { this.corner(press.at, mode_of(e)); return; }
       if (press.tool === "pan" || press.tool === "polygon") {
         if (press.moved) this.still(); else this.tap(press.at);
         return;
@@ -793,12 +828,22 @@
       this.finish(mode_of(e));
     }
 
-    corner(at) {
+    /** Whether a mouse is on the first corner of a polygon that can be closed there. */
+    on_first([px, py]) {
+      const {gesture} = this;
+      if (!(gesture?.shape === "polygon" && gesture.x.length > 2)) return false;
+      const [x, y] = this.px(gesture.x[0], gesture.y[0]);
+      return Math.hypot(px - x, py - y) < FIRST;
+    }
+
+    corner(at, mode) {
+      if (this.on_first(at)) { this.closed_at = performance.now(); this.close(mode); return; }
+      if (!this.gesture && performance.now() - this.closed_at < 400) return;  // the second half of a double click there
       const [x, y] = this.data(...at);
       if (!this.gesture) {
         this.last = null;
         this.gesture = {shape: "polygon", x: [], y: []};
-        this.own([["enter", "Close the polygon", () => this.close()], ["backspace", "Take the last corner back", () => this.unpick()], ["escape", "Give up the polygon", () => this.drop()]]);
+        this.own([["enter", "Close the polygon", e => this.close(mode_of(e)), {alt: true}], ["backspace", "Take the last corner back", () => this.unpick()], ["escape", "Give up the polygon", () => this.drop()]]);
       }
       this.gesture.x.push(x);
       this.gesture.y.push(y);
@@ -812,14 +857,14 @@
       this.draw();
     }
 
-    close() {
+    close(mode = null) {
       const {gesture} = this;
       if (!gesture) return;
       for (let i = gesture.x.length - 1; i > 0; i--) {  // a double click is two clicks
         const [ax, ay] = this.px(gesture.x[i], gesture.y[i]), [bx, by] = this.px(gesture.x[i - 1], gesture.y[i - 1]);
         if (Math.hypot(ax - bx, ay - by) < CLICK) { gesture.x.splice(i, 1); gesture.y.splice(i, 1); }
       }
-      if (gesture.x.length < 3) this.drop(); else this.finish(this.keys_mode ?? null);
+      if (gesture.x.length < 3) this.drop(); else this.finish(mode);
     }
 
     finish(mode) {
@@ -843,7 +888,7 @@
 
     /** Keys that are the map's for as long as it holds them. */
     own(keys) {
-      const forget = keys.map(([key, title, run]) => window.voorwerp.commands.add({id: `map-${key}`, title, group: "Map", key, run, within: this.surface}));
+      const forget = keys.map(([key, title, run, more]) => window.voorwerp.commands.add({id: `map-${key}`, title, group: "Map", key, run, within: this.surface, ...more}));
       this.disown = () => forget.forEach(f => f());
     }
 

@@ -31,7 +31,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from contourpy import contour_generator
 from numba import njit
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from explorer.state import Selection
 
@@ -791,7 +791,7 @@ def _radius(n: int, pixels: int) -> int:
 def _disc(radius: int) -> np.ndarray:
     span = np.arange(-radius, radius + 1)
     dy, dx = np.meshgrid(span, span, indexing="ij")
-    keep = dy**2 + dx**2 <= (radius + 0.3) ** 2
+    keep = dy**2 + dx**2 <= (radius + 0.5) ** 2  # of radius 1 a block: without its corners it looks like a plus
     return np.column_stack([dy[keep], dx[keep]])
 
 
@@ -968,10 +968,13 @@ class Contour:
 def contours(index: CellIndex, view: View, shares: tuple[float, ...] = (0.5, 0.8, 0.95)) -> list[Contour]:
     """Lines around the densest places of a view that hold the given shares of its subjects; [] for fewer than ten.
 
-    Density is a count on a grid of 240 × 240 cells, smoothed by a Gaussian that narrows as the subjects become more
-    (as n^-1/6, Scott's rule for two dimensions) and takes in what lies just outside.
+    Density is a count on a grid of 240 × 240 cells over where the subjects in view are but for the farthest few,
+    smoothed by a Gaussian that narrows as the subjects become more (as n^-1/6, Scott's rule for two dimensions) and
+    takes in what lies just outside; it fades out a few cells away from any subject.
     """
-    x0, x1, y0, y1 = view
+    n, (x0, x1, y0, y1) = _held(index, view)
+    if n < 10:
+        return []
     cells, pad = 240, 64
     dx, dy = (x1 - x0) / cells, (y1 - y0) / cells
     wide = (x0 - pad * dx, x1 + pad * dx, y0 - pad * dy, y1 + pad * dy)
@@ -979,10 +982,9 @@ def contours(index: CellIndex, view: View, shares: tuple[float, ...] = (0.5, 0.8
     place = (index.x, index.y, index.rows, np.zeros(1, np.uint64), index.start, index.grid, *index._box(wide))
     _count(*place, wide[0], wide[2], 1 / dx, 1 / dy, counts, False)
     inner = slice(pad, pad + cells)
-    n = int(counts[1, inner, inner].sum())
-    if n < 10:
-        return []
-    density = gaussian_filter(counts[1].astype(np.float32), np.clip(0.12 * cells * n ** (-1 / 6), 1.5, pad / 4))
+    density = gaussian_filter(counts[1].astype(np.float32), np.clip(0.14 * cells * n ** (-1 / 6), 1.5, pad / 4))
+    away = distance_transform_edt(counts[1] == 0) - max(2.0, cells / math.sqrt(n))  # a mean spacing is near
+    density *= np.exp(-(np.maximum(0, away) ** 2) / 4)
     order = np.argsort(-density[inner, inner], axis=None, kind="stable")
     held = np.cumsum(counts[1, inner, inner].ravel()[order])
     edge = slice(pad - 1, pad + cells + 1)  # lines run up to the frame
@@ -990,9 +992,23 @@ def contours(index: CellIndex, view: View, shares: tuple[float, ...] = (0.5, 0.8
     lines = contour_generator(x0 + at * dx, y0 + at * dy, density[edge, edge])
     found = []
     for share in shares:
-        level = density[inner, inner].ravel()[order[np.searchsorted(held, share * n)]]
+        level = density[inner, inner].ravel()[order[min(int(np.searchsorted(held, share * n)), order.size - 1)]]
         found.append(Contour(share, [np.asarray(line) for line in lines.lines(float(level))]))
     return found
+
+
+def _held(index: CellIndex, view: View) -> tuple[int, View]:
+    """How many are in view, and the part of it that holds them: but for one in a thousand on each side."""
+    x0, x1, y0, y1 = view
+    within = (index.x >= x0) & (index.x <= x1) & (index.y >= y0) & (index.y <= y1)
+    n = int(within.sum())
+    part: list[float] = []
+    for values, low, high in ((index.x, x0, x1), (index.y, y0, y1)):
+        known = values[within][:: max(1, n // 100_000)]  # in the order of their cells: an even sample
+        a, b = np.quantile(known, (0.001, 0.999)) if known.size else (low, high)
+        margin = 0.1 * (b - a) + 1e-3 * (high - low)
+        part += [max(low, float(a - margin)), min(high, float(b + margin))]
+    return n, (part[0], part[1], part[2], part[3])
 
 
 # ------------------------------------------------------------------------------------------------------ overlays
@@ -1008,17 +1024,20 @@ class Overlay:
         int64: those that are drawn, an even sample where there are too many.
     count
         How many there are.
+    color
+        Place of their color: that of the category in the legend of `commonest`.
     """
 
     label: str
     rows: np.ndarray
     count: int
+    color: int = 0
 
 
-def overlay(label: str, rows: np.ndarray, limit: int = 5000) -> Overlay:
+def overlay(label: str, rows: np.ndarray, limit: int = 5000, color: int = 0) -> Overlay:
     """Rows as markers: all of them, or an even sample of `limit`."""
     at = np.linspace(0, len(rows) - 1, limit).astype(np.int64) if len(rows) > limit else slice(None)
-    return Overlay(label, np.asarray(rows, np.int64)[at], len(rows))
+    return Overlay(label, np.asarray(rows, np.int64)[at], len(rows), color)
 
 
 def overlays(codes: np.ndarray, labels: list[str], limit: int = 5000, kinds: int = 8) -> list[Overlay]:
@@ -1030,13 +1049,14 @@ def overlays(codes: np.ndarray, labels: list[str], limit: int = 5000, kinds: int
         int (N,) row order, -1 where missing.
     """
     counts = np.bincount(codes[codes >= 0], minlength=len(labels))
+    table, _ = commonest(codes, labels)
     found: list[Overlay] = []
     for code in np.argsort(counts, kind="stable"):
         if not counts[code]:
             continue
         if limit <= 0 or len(found) == kinds:
             break
-        found.append(overlay(labels[code], np.flatnonzero(codes == code), limit))
+        found.append(overlay(labels[code], np.flatnonzero(codes == code), limit, int(table[code])))
         limit -= len(found[-1].rows)
     return found
 

@@ -92,6 +92,7 @@ class MapView(Viewer):
             (["color", "palette", "theme"], self._recolor),
             (["focus", "selection", "places"], self._mark),
             (["overlay"], self._lay_over),
+            (["selection"], self._pick_out),
             (mixed, self._shift),
             (["fit"], self._fit),
         ):
@@ -342,21 +343,29 @@ class MapView(Viewer):
         try:
             if reference and self.notes is not None:
                 found = self.notes.overlays(reference)
+            placed = [(o, [(p, r) for p, r in zip(self._at(o.rows), o.rows, strict=True) if p]) for o in found]
             told = [
                 {
+                    "of": reference,
                     "label": o.label[:40],
                     "shape": SHAPES[i],
-                    "color": CATEGORIES[i],
+                    "color": CATEGORIES[o.color],
                     "count": o.count,
                     "drawn": len(o.rows),
-                    "points": [p for p in self._at(o.rows) if p],
+                    "points": [p for p, _ in shown],
+                    "picked": [int(int(row) in self.state.selection) for _, row in shown],
                 }
-                for i, o in enumerate(found)
+                for i, (o, shown) in enumerate(placed)
             ]
         except (VoorwerpError, ArtifactError) as error:
             self._say(str(error))
             return
         self._tell("overlay", told)
+
+    def _pick_out(self) -> None:
+        """Another selection: its markers stand above the others."""
+        if self.state.overlay and self.shows:
+            self._lay_over()
 
     def refresh_places(self) -> None:
         """Draw what was named, renamed, removed or kept meanwhile, in another tab or from a script."""

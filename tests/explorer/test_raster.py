@@ -20,6 +20,7 @@ from explorer.raster import (
     Cloud,
     Paint,
     Scale,
+    commonest,
     contours,
     overlay,
     overlays,
@@ -445,6 +446,17 @@ def test_a_normal_distribution_has_contours_of_the_radius_that_theory_says():
         assert np.hypot(*line.T).mean() == pytest.approx(np.sqrt(-2 * np.log(1 - contour.share)), rel=0.03)
 
 
+def test_contours_follow_a_narrow_ridge_however_far_the_outliers_are():
+    rng = np.random.default_rng(8)
+    along = rng.gamma(2.0, 1.0, 4000)
+    x, y = np.append(along, 900.0), np.append(along + rng.normal(0, 0.2, 4000), 900.0)
+    for contour in contours(CellIndex(x, y), (0, 1000, 0, 1000)):
+        assert contour.lines
+        for line in contour.lines:
+            assert line.max() < 11
+            assert np.abs(line[:, 1] - line[:, 0]).max() < 1.2
+
+
 def test_contours_of_a_close_up_stay_in_it_and_few_subjects_have_none(index):
     view = (0.0, 1.0, 0.0, 0.5)
     for contour in contours(index, view):
@@ -463,6 +475,21 @@ def test_an_overlay_draws_the_rarest_categories_and_says_of_how_many():
         assert len(np.unique(drawn.rows)) == len(drawn.rows)
         assert (codes[drawn.rows] == ["common", "rare", "none", "middling"].index(drawn.label)).all()
     assert len(overlays(np.arange(50), [str(i) for i in range(50)])) == 8
+
+
+@pytest.mark.parametrize("n", [4, 30])
+def test_an_overlay_has_the_colors_of_the_coloring_by_the_same_column(n):
+    codes, labels = np.repeat(np.arange(n), np.arange(1, n + 1)), [str(i) for i in range(n)]
+    table, legend = commonest(codes, labels)
+    for drawn in overlays(codes, labels):
+        assert drawn.color == table[int(drawn.label)]
+        assert legend[drawn.color] in (drawn.label, "other")
+
+
+def test_a_small_point_has_no_gaps_between_its_arms():
+    index = CellIndex(np.array([5.0]), np.array([5.0]))
+    drawn = render(index, (0, 10, 0, 10), 5, 5, Paint.count()).pixels > 0
+    assert drawn[1:4, 1:4].all() and drawn.sum() == 9
 
 
 def test_an_overlay_of_many_rows_is_an_even_sample():

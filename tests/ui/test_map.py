@@ -339,6 +339,40 @@ def test_a_place_is_named_seen_at_every_zoom_renamed_and_removed(open_survey: Ca
     page.goto("about:blank")
 
 
+def test_the_last_click_or_enter_says_how_a_polygon_meets_the_selection(screen: Page, xyz: np.ndarray):
+    use(screen, "g", "polygon")
+    selected = np.zeros(N, bool)
+
+    def drawn(corners: list[tuple[float, float]], close: Callable[[], None]) -> np.ndarray:
+        for at in corners:
+            screen.mouse.click(*spot(screen, at))
+        screen.evaluate(f"{MAP}.last = null")
+        close()
+        until(screen, "!m.gesture && m.last")
+        return held_by(told(screen, "last"), xyz[:, :2])
+
+    def click_first(corners: list[tuple[float, float]], *keys: str) -> Callable[[], None]:
+        def close() -> None:
+            for key in keys:
+                screen.keyboard.down(key)
+            screen.mouse.click(*spot(screen, corners[0]))
+            for key in keys:
+                screen.keyboard.up(key)
+
+        return close
+
+    wide, narrow = CORNERS, [(x * 0.5 + 0.2, y * 0.5 + 0.2) for x, y in CORNERS]
+    for corners, close, meet in (
+        (wide, click_first(wide), lambda a, b: b),
+        (narrow, lambda: screen.keyboard.press("Alt+Enter"), lambda a, b: a & ~b),
+        (narrow, lambda: screen.keyboard.press("Shift+Enter"), lambda a, b: a | b),
+        (narrow, click_first(narrow, "Alt", "Shift"), lambda a, b: a & b),
+    ):
+        selected = meet(selected, drawn(corners, close))
+        screen.wait_for_function(f"k => {MAP}.told.selected === k", arg=int(selected.sum()))
+        screen.wait_for_timeout(450)  # a click so soon after one that closed belongs to it
+
+
 def test_contours_and_markers_lie_over_the_map(screen: Page, survey: Survey):
     screen.keyboard.press("d")
     until(screen, "m.lines?.lines.length === 3")
@@ -354,6 +388,11 @@ def test_contours_and_markers_lie_over_the_map(screen: Page, survey: Survey):
     assert [count for _, count, _ in found] == sorted(count for _, count, _ in found)
     assert all(count == drawn for _, count, drawn in found)
     expect(screen.locator(".layer .key")).to_contain_text(found[0][0])
+    assert len(set(told(screen, "points.map(p => p.color)"))) == len(found)
+    line = screen.locator(".layer .key button").last
+    expect(line).to_have_attribute("aria-pressed", "true")
+    line.click()
+    expect(line).to_have_attribute("aria-pressed", "false")
 
 
 def test_the_map_can_be_moved_by_keys_and_says_what_it_shows(screen: Page):
