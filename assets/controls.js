@@ -26,7 +26,7 @@ export function render({model, el}) {
     waiting = null;
   };
   const set = change => { waiting = {...waiting, ...change}; tell(); };
-  model.on("heard", () => { sent = false; tell(); });
+  model.on("heard", () => { sent = false; tell(); if (!sent) draw_view(); });
   const act = name => model.send_msg({do: name});
 
   // ------------------------------------------------------------------------------------------------- parts
@@ -304,7 +304,7 @@ export function render({model, el}) {
     palette.value = v.palette;
     aggregate.disabled = !can.number;
     norm.disabled = palette.disabled = can.category;
-    if (!held) {
+    if (!held && !sent && !waiting) {  // what comes back of an earlier step moves no slider
       slider.value = v.lambda_;
       weight.textContent = v.lambda_.toFixed(2);
     }

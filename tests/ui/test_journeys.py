@@ -346,7 +346,7 @@ def test_a_selection_is_kept_and_found_again_after_a_restart(
         expect(page.locator("text=/of 200 selected/").first).to_be_visible()
         count = selected(page)
         page.get_by_placeholder("Name this selection").fill("odd <b>ones</b>")
-        page.get_by_role("button", name="Keep").click()
+        page.get_by_role("button", name="Keep", exact=True).click()
         expect(page.get_by_text("kept as “odd <b>ones</b>”")).to_be_visible()  # as text, never as markup
         page.goto("about:blank")
     with serve(survey, tmp_path / "log") as url:
