@@ -184,7 +184,7 @@
     };
     const body = make("div", "body"), head = make("header");
     head.append(make("h2", "", "Keys"), button("Tour of the page", () => { sheet.close(); shell.tour(); }), button("✕", () => sheet.close(), "Close (Esc)"));
-    head.lastChild.className = "close";
+    Object.assign(head.lastChild, {className: "close", autofocus: true});
     head.lastChild.setAttribute("aria-label", "Close");
     body.tabIndex = 0;
     body.setAttribute("role", "group");

@@ -130,6 +130,19 @@ def test_what_is_typed_stays_with_its_subject_until_it_is_kept(subject: Page):
     box.fill("")
 
 
+def test_a_new_subject_is_seen_from_its_top_unless_a_note_is_being_typed(subject: Page):
+    panel, heading = subject.locator(".subject"), subject.locator(".subject h2")
+    walk = "row => { const v = voorwerp.shell.deep('.gallery').querySelectorAll('.tile')[row]; v.click(); }"
+    for row, box, top in ((5, None, True), (6, subject.get_by_label("Note", exact=True), False)):
+        before = heading.inner_text()
+        if box:
+            box.fill("half a sen")
+        panel.evaluate("e => { e.scrollTop = 200; }")
+        subject.evaluate(walk, row)
+        expect(heading).not_to_have_text(before)
+        assert (panel.evaluate("e => e.scrollTop") == 0) is top
+
+
 def test_a_note_that_cannot_be_kept_stays_in_its_box_and_the_reason_is_said(
     open_survey: Callable[[str], Page], finished_survey: Path, tmp_path: Path
 ):

@@ -102,6 +102,14 @@ def test_the_palette_finds_a_coloring_by_a_few_letters_and_takes_it(survey_page:
     expect(survey_page.locator("dialog.palette")).to_be_hidden()
 
 
+def test_the_palette_offers_overlays_and_groups_and_no_scattered_letters_beside_words(survey_page: Page):
+    survey_page.keyboard.press("Control+k")
+    survey_page.get_by_role("combobox", name="Find a command").press_sequentially("shape")
+    titles = survey_page.locator(".palette li .title").all_inner_texts()
+    assert {"Color by: shape", "Overlay: shape", "Group by: shape"} <= set(titles)
+    assert all("shape" in title for title in titles)
+
+
 def test_the_palette_walks_by_arrow_keys_and_opens_a_kept_pane(survey_page: Page):
     survey_page.keyboard.press("Control+k")
     field = survey_page.get_by_role("combobox", name="Find a command")
@@ -163,6 +171,8 @@ def test_the_tour_is_shown_once_to_a_person_and_again_when_asked(browser: Browse
         assert a["x"] + a["width"] <= 1440
         assert a["y"] >= 0
         assert a["y"] + a["height"] <= 900
+        left = page.locator(".steering").bounding_box()
+        assert a["x"] >= left["x"] + left["width"]  # nor the controls that it names
         for b in boxes[:k]:  # no callout hides another
             apart = a["x"] >= b["x"] + b["width"] or b["x"] >= a["x"] + a["width"]
             assert apart or a["y"] >= b["y"] + b["height"] or b["y"] >= a["y"] + a["height"]
@@ -192,6 +202,11 @@ def test_light_is_remembered_and_the_map_follows(survey_page: Page):
     wait_until_idle(survey_page)
     expect(survey_page.locator("html")).to_have_attribute("data-theme", "light")
     assert "theme" not in survey_page.url
+    wait_for_frame(survey_page)
+    ends = """() => { const c = voorwerp.shell.deep(".ramp");
+      const d = c.getContext("2d").getImageData(0, 0, c.width, 1).data;
+      return [d.slice(0, 3), d.slice(-4, -1)].map(p => p.reduce((a, b) => a + b)); }"""
+    survey_page.wait_for_function(f"() => {{ const [low, high] = ({ends})(); return low > high; }}")  # dark is high
 
 
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (1280, 720), (1024, 768)])

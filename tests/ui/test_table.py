@@ -101,6 +101,17 @@ def test_the_arrow_keys_walk_and_a_click_opens_and_only_lines_on_screen_exist(ta
     )
 
 
+@pytest.mark.parametrize("pane", ["5", "6", "8"])
+def test_what_is_typed_for_the_filter_reaches_it_before_the_table_stands(open_survey, served: str, pane: str):
+    page = open_survey(served)
+    page.keyboard.press(pane)
+    page.keyboard.press("\\")
+    page.keyboard.type("magnitude > 20 and nhs")
+    expect(filter_box(page)).to_have_value("magnitude > 20 and nhs")
+    expect(filter_box(page)).to_be_focused()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
 def test_a_filter_is_completed_narrows_at_once_and_is_selected_under_its_own_name(table: Page):
     table.keyboard.press("\\")
     box = filter_box(table)
@@ -111,7 +122,7 @@ def test_a_filter_is_completed_narrows_at_once_and_is_selected_under_its_own_nam
     expect(box).to_have_attribute("aria-expanded", "true")
     table.keyboard.press("Tab")
     expect(box).to_have_value("magnitude ")
-    table.keyboard.type("> 20 and shape = el", delay=20)
+    table.keyboard.type(" > 20 and shape = el", delay=20)
     expect(offers.get_by_role("option", name="elliptical")).to_be_visible()
     table.keyboard.press("Enter")
     expect(box).to_have_value(re.compile(r"^magnitude > 20 and shape = elliptical ?$"))
