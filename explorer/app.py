@@ -135,12 +135,12 @@ class Session:
         self.map = MapView(state, explore, desk.notes)
         self.find = FindView(state, explore)
         self.find.box.message = lost
-        self.controls = ControlsView(state, explore, desk.ledger, desk.samp)
+        self.controls = ControlsView(state, explore, desk.notes, desk.samp)
         self.tabs = Panes(height=32, sizing_mode="stretch_width", margin=0)
         link(self.tabs, state, "pane")
         self.panes: dict[str, Any] = {"gallery": GalleryView(state, explore, desk.groups)}
         self.subject = SubjectView(state, explore, desk.notes, desk.samp)
-        self._generation = explore.survey.generation
+        self._generation, self._last = explore.survey.generation, desk.notes.last
         if selection is not None:
             self.controls.select(selection)
         if state.focus is None:  # the panel opens with the most anomalous, not with nothing
@@ -183,6 +183,10 @@ class Session:
         """Once a second: running jobs, finished runs, joined columns, the selection's place in the link."""
         self.shell.refresh()
         self.subject.poll()
+        if (last := self.desk.notes.last) != self._last:  # decided in another tab, or from a script
+            self._last = last
+            self.controls.refresh()
+            self.map.refresh_places()
         self.explore.survey.refresh()
         if n_added := self.explore.survey.n_added:
             self._say(f"{n_added:,} subjects were added: start `voorwerp serve` again to see them")

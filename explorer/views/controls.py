@@ -12,7 +12,6 @@ import panel as pn
 from panel.viewable import Viewer
 
 from explorer.errors import VoorwerpError
-from explorer.ledger import Ledger
 from explorer.services.explore import Explore
 from explorer.services.export import selection_table
 from explorer.services.notes import Notes
@@ -44,11 +43,9 @@ def grouped(titles: dict[str, str]) -> list[list[Any]]:
 class ControlsView(Viewer):
     """Follows the state, and sets it; what is kept by name is in the ledger before the screen says so."""
 
-    def __init__(
-        self, state: ExplorerState, explore: Explore, ledger: Ledger, samp: Samp | None, **params: Any
-    ) -> None:
+    def __init__(self, state: ExplorerState, explore: Explore, notes: Notes, samp: Samp | None, **params: Any) -> None:
         super().__init__(**params)
-        self.state, self.explore, self.ledger, self.samp = state, explore, ledger, samp
+        self.state, self.explore, self.notes, self.ledger, self.samp = state, explore, notes, notes.ledger, samp
         self._has_sky = bool(np.isfinite(explore.survey.column("ra")).any())
         self._opened = ("", "")  # name and id of the kept selection that is selected
         self._last: int | None = None  # the entry that "Undo" beside a sentence takes back
@@ -259,8 +256,8 @@ class ControlsView(Viewer):
         state = self.state
         selection = state.selection if state.selection.count else None
         try:
-            notes = Notes(self.ledger, self.explore)  # the table is the one that is downloaded
-            told = (self.explore, selection, state.run_id, state.map_id, state.lambda_, state.lambda_mode, notes)
+            mixed = state.lambda_, state.lambda_mode
+            told = (self.explore, selection, state.run_id, state.map_id, *mixed, self.notes)  # as it is downloaded
             table = await asyncio.to_thread(selection_table, *told)
             clients = await asyncio.to_thread(self.samp.send_table, table, self.explore.survey.info.name)
         except VoorwerpError as error:

@@ -24,7 +24,7 @@ def view(finished_survey: Path, tmp_path: Path):
         explore = desk.explore
         state = ExplorerState(explore.survey.n)
         state.run_id, state.map_id = next(iter(explore.runs())), next(iter(explore.maps()))
-        yield ControlsView(state, explore, desk.ledger, None)
+        yield ControlsView(state, explore, desk.notes, None)
 
 
 def tell(view: ControlsView, message: object) -> None:

@@ -1,6 +1,7 @@
 """Sessions come and go: nothing global may remember them. What they show at first; what an export takes by itself."""
 
 import gc
+import logging
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +39,7 @@ def desk(finished_survey: Path):
 def test_closed_sessions_leave_no_watcher_and_no_session_behind(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     # after a browser's tests an event loop is there and would take the poll, which no server is here to stop
     monkeypatch.setattr(type(pn.state), "add_periodic_callback", lambda *_, **__: None)
+    monkeypatch.setattr(logging.root.manager, "disable", logging.DEBUG)  # pytest keeps what a log line is told of
     setup()
 
     def open_and_close() -> weakref.ref:
