@@ -443,7 +443,8 @@ def test_the_card_under_the_mouse_has_the_scores_of_the_new_lambda(screen: Page,
     said = []
     for turn in range(2):
         if turn:
-            lambda_up(screen)
+            screen.get_by_label("λ, weight of feature score").press("End")
+            until(screen, "m.told.query.lambda === 1")
             screen.wait_for_timeout(500)  # what the session says hides the card
         for where in spots:
             screen.mouse.move(*where, steps=2)

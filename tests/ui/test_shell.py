@@ -230,7 +230,7 @@ def test_no_control_is_cut_off_and_the_panels_can_go(survey_page: Page, width: i
 
 
 def test_a_server_that_is_gone_is_said_and_the_page_returns_with_it(
-    finished_survey: Path, tmp_path: Path, page: Page, troubles: list[str]
+    finished_survey: Path, tmp_path: Path, page: Page, troubles: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     survey, port = tmp_path / "survey", free_port()
     shutil.copytree(finished_survey, survey, ignore=shutil.ignore_patterns("server.lock"))
@@ -242,6 +242,10 @@ def test_a_server_that_is_gone_is_said_and_the_page_returns_with_it(
         page.wait_for_function("() => !window.marked && document.documentElement.dataset.ready")
         expect(banner).to_have_count(0)
     expect(banner).to_contain_text("The connection to the server is lost. Your decisions are kept in the survey.")
+    with serve(survey, tmp_path / "log", port=port):  # whoever was let in is known again
+        expect(banner).to_have_count(0, timeout=30_000)
+        wait_until_idle(page)
+    monkeypatch.setenv("VOORWERP_CONFIG", str(tmp_path / "config"))  # as on another machine
     with serve(survey, tmp_path / "log", port=port) as url:
         expect(banner).to_contain_text("has a new address", timeout=20_000)
         page.goto(url)
