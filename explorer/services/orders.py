@@ -32,9 +32,11 @@ def argsort(values: np.ndarray, *, descending: bool = False) -> np.ndarray:
     if values.ndim != 1:
         raise ValueError(f"one column is sorted, not an array of shape {values.shape}")
     if values.dtype == np.float32:
-        keys = _keys32(np.ascontiguousarray(values).view(np.uint32), descending)
+        bits = np.ascontiguousarray(values).view(np.uint32)
+        keys = _keys(bits, np.uint32(1 << 31), np.uint32(0x7F800000), descending)
     else:
-        keys = _keys64(np.ascontiguousarray(values, np.float64).view(np.uint64), descending)
+        bits = np.ascontiguousarray(values, np.float64).view(np.uint64)
+        keys = _keys(bits, np.uint64(1 << 63), np.uint64(0x7FF0000000000000), descending)
     return _sorted_rows(keys, _counts(keys))
 
 
@@ -48,34 +50,14 @@ def warm() -> None:
 
 
 @_jit
-def _keys32(bits: np.ndarray, descending: bool) -> np.ndarray:
-    """Unsigned integers in the order of the floats they are made of."""
+def _keys(bits: np.ndarray, sign: np.unsignedinteger, infinity: np.unsignedinteger, descending: bool) -> np.ndarray:
+    """Unsigned integers in the order of the floats they are made of, NaN last; `sign`, `infinity`: bits of theirs."""
     keys = np.empty_like(bits)
-    sign, infinity, last = np.uint32(0x80000000), np.uint32(0x7F800000), np.uint32(0xFFFFFFFF)
     for i in range(len(bits)):
         b = bits[i]
         size = b & ~sign
         if size > infinity:
-            keys[i] = last
-            continue
-        if size == 0:
-            b = size
-        key = ~b if b & sign else b | sign
-        keys[i] = ~key if descending else key
-    return keys
-
-
-@_jit
-def _keys64(bits: np.ndarray, descending: bool) -> np.ndarray:
-    """The same of doubles."""
-    keys = np.empty_like(bits)
-    sign, infinity = np.uint64(0x8000000000000000), np.uint64(0x7FF0000000000000)
-    last = np.uint64(0xFFFFFFFFFFFFFFFF)
-    for i in range(len(bits)):
-        b = bits[i]
-        size = b & ~sign
-        if size > infinity:
-            keys[i] = last
+            keys[i] = sign | ~sign
             continue
         if size == 0:
             b = size

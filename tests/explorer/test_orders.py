@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from explorer.services import orders
 from explorer.services.orders import argsort, warm
 
-KERNELS = (orders._keys32, orders._keys64, orders._counts, orders._sorted_rows)
+KERNELS = (orders._keys, orders._counts, orders._sorted_rows)
 
 
 def slow(values: np.ndarray, descending: bool) -> np.ndarray:
