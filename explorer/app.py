@@ -31,7 +31,7 @@ from explorer.server import Access, Login, hosts_of, routes
 from explorer.services import address, histograms, orders
 from explorer.services.desk import Desk
 from explorer.services.explore import Plane
-from explorer.services.secret import secret_of
+from explorer.secret import secret_of
 from explorer.state import ExplorerState
 from explorer.survey import counted
 from explorer.views import map as map_view

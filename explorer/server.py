@@ -88,7 +88,7 @@ class Access:
     Attributes
     ----------
     session
-        What the cookie says; the same after a restart where the server keeps it (`explorer.services.secret`).
+        What the cookie says; the same after a restart where the server keeps it (`explorer.secret`).
     hosts
         Values of the Host header that are ours (``127.0.0.1:5006``): another name that resolves here is refused, so no
         page elsewhere can speak to this server through the visitor's browser.

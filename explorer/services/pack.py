@@ -31,7 +31,7 @@ from explorer.ingest.calibration import how_made
 from explorer.ingest.decoder import Decoders, read_original
 from explorer.ingest.report import write_report
 from explorer.services.address import RECENT
-from explorer.services.secret import secret_of
+from explorer.secret import secret_of
 from explorer.survey import Survey, check
 from models import artifacts
 from models.images import ImageError

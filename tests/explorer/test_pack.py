@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from explorer import secret
 from explorer.cli import main
 from explorer.errors import IngestError, SurveyError, UsageError
 from explorer.ingest.add import Addition, AddOptions, add
 from explorer.ingest.images import CreateOptions, create
 from explorer.ledger import Ledger
 from explorer.ledger import check as check_ledger
-from explorer.services import secret
 from explorer.services.address import Remembered
 from explorer.services.explore import Explore, Plane
 from explorer.services.notes import Notes

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from explorer.errors import SurveyError
-from explorer.services.secret import CONFIG, secret_of
+from explorer.secret import CONFIG, secret_of
 from explorer.survey import Survey
 from tests.explorer.small_survey import write_survey
 from tests.ui.serving import serve
