@@ -27,11 +27,11 @@ from panel_material_ui import Page  # type: ignore[attr-defined]  # made at impo
 
 from explorer import ASSETS, raster
 from explorer.errors import SurveyError, VoorwerpError
+from explorer.secret import secret_of
 from explorer.server import Access, Login, hosts_of, routes
 from explorer.services import address, histograms, orders
 from explorer.services.desk import Desk
 from explorer.services.explore import Plane
-from explorer.secret import secret_of
 from explorer.state import ExplorerState
 from explorer.survey import counted
 from explorer.views import map as map_view

@@ -30,8 +30,8 @@ from explorer.ingest.build import QUARANTINE_SCHEMA, full_disk_said
 from explorer.ingest.calibration import how_made
 from explorer.ingest.decoder import Decoders, read_original
 from explorer.ingest.report import write_report
-from explorer.services.address import RECENT
 from explorer.secret import secret_of
+from explorer.services.address import RECENT
 from explorer.survey import Survey, check
 from models import artifacts
 from models.images import ImageError
