@@ -37,6 +37,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from explorer.errors import SchemaError, SurveyError, no_such_column
+from explorer.votes import CROWD
 from models import artifacts
 from models.artifacts import ArtifactError, Run
 from models.images import Crop, Stretch, media_type, rgb_of
@@ -418,19 +419,73 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _open_subjects(path: Path) -> tuple[pq.ParquetFile, np.ndarray]:
+class _Columns:
+    """A Parquet file whose row i is subject i, open; thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.stamp = path, _stamp(path)
+        try:
+            self._file = pq.ParquetFile(path)
+        except FileNotFoundError:
+            raise SurveyError(f"{path} is missing; the survey is incomplete") from None
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(error) from None
+        self.schema: pa.Schema = self._file.schema_arrow
+        self.n: int = self._file.metadata.num_rows
+        self._lock = Lock()  # one ParquetFile is not to be read by two threads at once
+
+    def _unreadable(self, error: Exception) -> SurveyError:
+        return SurveyError(f"{self.path} is not a readable Parquet file ({str(error).splitlines()[0]})")
+
+    def read(self, name: str) -> pa.ChunkedArray:
+        try:
+            with self._lock:
+                return self._file.read([name]).column(0)
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(error) from None
+
+    def varies(self, name: str) -> bool:
+        """Whether a column has two values or more, by the file's own statistics."""
+        metadata, at = self._file.metadata, self.schema.names.index(name)
+        columns = [metadata.row_group(i).column(at) for i in range(metadata.num_row_groups)]
+        known = [c.statistics for c in columns if c.statistics is not None and c.statistics.has_min_max]
+        if len(known) < sum(1 for c in columns if c.statistics is None or c.statistics.null_count != c.num_values):
+            return True  # some part has values and does not say which
+        return len({known_value for part in known for known_value in (part.min, part.max)}) > 1
+
+    def row(self, row: int) -> dict[str, object]:
+        """Every column of one row."""
+        with self._lock:
+            metadata, first, group = self._file.metadata, 0, 0
+            while row >= first + (n := metadata.row_group(group).num_rows):
+                first, group = first + n, group + 1
+            table = self._file.read_row_group(group).slice(row - first, 1)
+        values: dict[str, object] = table.to_pylist()[0]
+        return values
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _open_subjects(path: Path) -> tuple[_Columns, np.ndarray]:
     """subjects.parquet, open, and its subject_ids."""
+    subjects = _Columns(path)
+    for column in SUBJECTS_SCHEMA:
+        if column.name not in subjects.schema.names:
+            raise SurveyError(f"{path} lacks the column {column.name!r}")
+    return subjects, np.ascontiguousarray(subjects.read("subject_id").to_numpy(), np.int64)
+
+
+def _open_crowd(path: Path, n: int) -> _Columns | None:
+    """crowd.parquet, open; None where there is none, or none of these subjects: it is a cache and is made again."""
     try:
-        subjects = pq.ParquetFile(path)
-        for column in SUBJECTS_SCHEMA:
-            if column.name not in subjects.schema_arrow.names:
-                raise SurveyError(f"{path} lacks the column {column.name!r}")
-        ids = subjects.read(["subject_id"]).column(0).to_numpy()
-    except FileNotFoundError:
-        raise SurveyError(f"{path} is missing; the survey is incomplete") from None
-    except (pa.ArrowException, OSError) as error:
-        raise SurveyError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
-    return subjects, np.ascontiguousarray(ids, np.int64)
+        crowd = _Columns(path)
+    except SurveyError:
+        return None
+    if crowd.n != n:
+        crowd.close()
+        return None
+    return crowd
 
 
 class Survey:
@@ -439,7 +494,7 @@ class Survey:
     Arrays are in row order and belong to the survey: do not write into them.
     """
 
-    def __init__(self, path: Path, info: SurveyInfo, subjects: pq.ParquetFile, subject_ids: np.ndarray) -> None:
+    def __init__(self, path: Path, info: SurveyInfo, subjects: _Columns, subject_ids: np.ndarray) -> None:
         self.path = path
         self.info = info
         self.subject_ids = subject_ids
@@ -449,10 +504,10 @@ class Survey:
         #: Subjects that an `add` has put behind those that were there when the survey was opened.
         self.n_added = 0
         self._subjects = subjects
-        self._lock = Lock()
+        self._crowd = _open_crowd(path / CROWD, self.n)
         self._refreshing = Lock()
         self._cache: dict[tuple[str, str], Any] = {}
-        self._stamp = _stamp(path / SUBJECTS)
+        self._stamps = (subjects.stamp, _stamp(path / CROWD))
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -478,10 +533,12 @@ class Survey:
     def close(self) -> None:
         """Give file handles and caches back."""
         self._subjects.close()
+        if self._crowd is not None:
+            self._crowd.close()
         self._cache.clear()
 
     def refresh(self) -> bool:
-        """Read subjects.parquet anew where it was replaced by one of the same subjects; whether it was.
+        """Read subjects.parquet and crowd.parquet anew where one was replaced by one of the same subjects; whether so.
 
         Thread-safe. Where subjects were added, the survey stays as it was opened: open it again to see them.
 
@@ -491,22 +548,30 @@ class Survey:
             The new file cannot be read.
         """
         with self._refreshing:
-            stamp = _stamp(self.path / SUBJECTS)
-            if stamp == self._stamp:
+            stamps = (_stamp(self.path / SUBJECTS), _stamp(self.path / CROWD))
+            if stamps == self._stamps:
                 return False
-            subjects, ids = _open_subjects(self.path / SUBJECTS)
-            self._stamp = stamp
-            if not np.array_equal(ids, self.subject_ids):
-                self.n_added = max(0, len(ids) - self.n)
-                subjects.close()
+            before, self._stamps = self._stamps, stamps
+            stale: set[str] = set()
+            if stamps[0] != before[0]:
+                subjects, ids = _open_subjects(self.path / SUBJECTS)
+                if np.array_equal(ids, self.subject_ids):
+                    stale |= {*self._subjects.schema.names, *subjects.schema.names}
+                    self._subjects = subjects
+                else:
+                    self.n_added = max(0, len(ids) - self.n)
+                    subjects.close()
+            if stamps[1] != before[1]:
+                crowd = _open_crowd(self.path / CROWD, self.n)
+                for columns in (self._crowd, crowd):
+                    stale |= set(columns.schema.names if columns else ()) - set(self._subjects.schema.names)
+                self._crowd = crowd
+            if not stale:
                 return False
-            with self._lock:
-                before, self._subjects = self._subjects, subjects
             # the file first, its cache second: whoever finds the new cache reads the new file
-            self._cache = {key: value for key, value in self._cache.copy().items() if key[0] in _OF_RUNS}
+            self._cache = {k: v for k, v in self._cache.copy().items() if k[0] in _OF_RUNS or k[1] not in stale}
             self.generation += 1
-            before.close()
-            return True
+            return True  # who still reads a file that was replaced holds it open
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -562,23 +627,19 @@ class Survey:
         return self._arrow(name)
 
     def columns(self) -> list[Column]:
-        """Every column of subjects.parquet, the user's own included, in file order."""
-        return [self._column_of(field) for field in self._subjects.schema_arrow]
+        """Every column of subjects.parquet, the user's own included, and of crowd.parquet; in file order."""
+        fields = {field.name: field for field in (*self._subjects.schema, *(self._crowd.schema if self._crowd else ()))}
+        return [self._column_of(field) for field in fields.values()]
+
+    def columns_of_crowd(self) -> list[str]:
+        """Names of the columns made of what volunteers said; [] where nobody has said anything."""
+        ours = set(self._subjects.schema.names)
+        return [name for name in self._crowd.schema.names if name not in ours] if self._crowd is not None else []
 
     def varies(self, name: str) -> bool:
         """Whether a column has two values or more to tell subjects apart, by the file's own statistics."""
         self._field(name)
-
-        def make() -> bool:
-            subjects = self._subjects
-            metadata, at = subjects.metadata, subjects.schema_arrow.names.index(name)
-            columns = [metadata.row_group(i).column(at) for i in range(metadata.num_row_groups)]
-            known = [c.statistics for c in columns if c.statistics is not None and c.statistics.has_min_max]
-            if len(known) < sum(1 for c in columns if c.statistics is None or c.statistics.null_count != c.num_values):
-                return True  # some part has values and does not say which
-            return len({known_value for part in known for known_value in (part.min, part.max)}) > 1
-
-        return bool(self._cached("varies", name, make))
+        return bool(self._cached("varies", name, lambda: self._holder(name).varies(name)))
 
     def _column_of(self, field: pa.Field) -> Column:
         metadata = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
@@ -591,16 +652,20 @@ class Survey:
         return Column(field.name, kind, metadata.get("unit"))
 
     def _arrow(self, name: str) -> pa.ChunkedArray:
-        return self._cached("arrow", name, lambda: self._read([name]).column(0).combine_chunks())
+        return self._cached("arrow", name, lambda: self._read(name).combine_chunks())
 
-    def _read(self, names: list[str]) -> pa.Table:
-        try:
-            with self._lock:  # one ParquetFile is not to be read by two threads at once
-                for name in names:
-                    self._field(name)  # a refresh may have come between
-                return self._subjects.read(names)
-        except (pa.ArrowException, OSError) as error:
-            raise SurveyError(f"{self.path / SUBJECTS} cannot be read ({str(error).splitlines()[0]})") from None
+    def _holder(self, name: str) -> _Columns:
+        """The file that has a column; subjects.parquet comes first."""
+        crowd, subjects = self._crowd, self._subjects
+        return (
+            crowd
+            if crowd is not None and name in crowd.schema.names and name not in subjects.schema.names
+            else subjects
+        )
+
+    def _read(self, name: str) -> pa.ChunkedArray:
+        self._field(name)  # a refresh may have come between
+        return self._holder(name).read(name)
 
     def _cached(self, kind: str, name: str, make: Any) -> Any:
         key, cache = (kind, name), self._cache
@@ -609,9 +674,9 @@ class Survey:
         return cache[key]
 
     def _field(self, name: str) -> pa.Field:
-        schema = self._subjects.schema_arrow
+        schema = self._holder(name).schema
         if name not in schema.names:
-            raise no_such_column(name, SUBJECTS, schema.names)
+            raise no_such_column(name, SUBJECTS, [*schema.names, *self.columns_of_crowd()])
         return schema.field(name)
 
     def column(self, name: str) -> np.ndarray:
@@ -628,7 +693,7 @@ class Survey:
         dtype = self._column_of(self._field(name)).dtype
 
         def make() -> np.ndarray:
-            array = self._read([name]).column(0)
+            array = self._read(name)
             if dtype == "number":
                 values = array.cast(pa.float64(), safe=False).to_numpy()
                 return np.asarray(values, np.float64)
@@ -648,7 +713,7 @@ class Survey:
         self._field(name)
 
         def make() -> tuple[np.ndarray, list[str]]:
-            encoded = self._read([name]).column(0).cast(pa.string()).combine_chunks().dictionary_encode()
+            encoded = self._read(name).cast(pa.string()).combine_chunks().dictionary_encode()
             labels: list[str] = encoded.dictionary.to_pylist()
             codes = encoded.indices.fill_null(-1).to_numpy().astype(np.int32)
             order = sorted(range(len(labels)), key=labels.__getitem__)
@@ -663,12 +728,7 @@ class Survey:
     def subject(self, row: int) -> dict[str, object]:
         """Every column of one subject, as Python values; None where missing."""
         self._check_row(row)
-        with self._lock:
-            metadata, first, group = self._subjects.metadata, 0, 0
-            while row >= first + (n := metadata.row_group(group).num_rows):
-                first, group = first + n, group + 1
-            table = self._subjects.read_row_group(group).slice(row - first, 1)
-        values: dict[str, object] = table.to_pylist()[0]
+        values = (self._crowd.row(row) if self._crowd is not None else {}) | self._subjects.row(row)
         return {k: None if isinstance(v, float) and v != v else v for k, v in values.items()}
 
     def _check_row(self, row: int) -> None:
@@ -939,7 +999,7 @@ def notices(survey: Survey) -> list[str]:
 
 
 def _check_halves(survey: Survey) -> list[str]:
-    table = survey._read(["duplicate_group", "half"])
+    table = pa.table({name: survey._read(name) for name in ("duplicate_group", "half")})
     known = table.filter(pc.and_(pc.is_valid(table.column(0)), pc.is_valid(table.column(1))))
     counted = known.group_by("duplicate_group").aggregate([("half", "count_distinct")])
     torn = counted.filter(pc.greater(counted.column("half_count_distinct"), 1)).column("duplicate_group")

@@ -1,5 +1,6 @@
 """`explorer.survey`: reading a survey folder, its runs and maps, and everything that may be wrong with one."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from explorer.ingest.build import create_table_only
 from explorer.ingest.images import CreateOptions, create
 from explorer.survey import SUBJECTS_SCHEMA, Link, Pack, Survey, SurveyInfo, check, counted, notices
 from models import artifacts
-from models.artifacts import Run
+from models.artifacts import Run, write_table
 from models.images import Crop, Stretch
 from tests.galaxies import write_galaxies
 
@@ -122,9 +124,42 @@ def test_rows_and_ids(made: Path) -> None:
 
 
 def test_consecutive_ids_are_rows() -> None:
-    table = pa.table({f.name: pa.nulls(3, f.type) for f in SUBJECTS_SCHEMA})
-    survey = Survey(Path(), None, table, np.arange(3))  # type: ignore[arg-type]
+    survey = Survey(Path(), None, SimpleNamespace(stamp=None), np.arange(3))  # type: ignore[arg-type]
     assert survey.rows_of([2, 0, 3, -5]).tolist() == [2, 0, -1, -1]
+
+
+def test_what_volunteers_said_is_columns_like_any_other(made: Path, tmp_path: Path) -> None:
+    made = Path(shutil.copytree(made, tmp_path / "survey"))
+    with contextlib.closing(Survey.open(made)) as survey:
+        assert survey.columns_of_crowd() == []
+        n, before = survey.n, [column.name for column in survey.columns()]
+        ids = survey.column("source_id")
+
+        def say(fractions: Any, **more: Any) -> bool:
+            said = {
+                "chosen_fraction": pa.array(fractions, pa.float32()),
+                "source_id": pa.array(["no"] * len(fractions)),
+            }
+            write_table(made / "crowd.parquet", pa.table(said | more))
+            return survey.refresh()
+
+        assert say([0.25] * n)
+        assert survey.generation == 1 and survey.columns_of_crowd() == ["chosen_fraction"]
+        assert [column.name for column in survey.columns()] == [*before, "chosen_fraction"]
+        assert not survey.varies("chosen_fraction")
+        assert survey.column("source_id") is ids  # the survey's own come first, and are not read again
+        assert say(np.linspace(0, 1, n), tag_group=pa.array(["ring"] + [None] * (n - 1)))
+        assert survey.varies("chosen_fraction") and survey.column("chosen_fraction")[-1] == 1
+        codes, labels = survey.category("tag_group")
+        assert codes.tolist() == [0] + [-1] * (n - 1) and labels == ["ring"]
+        assert survey.subject(0)["tag_group"] == "ring" and survey.subject(0)["source_id"] == ids[0]
+        assert not survey.refresh()
+        assert say([0.5] * (n + 1))  # made for another survey, or before an `add`: as if it were not there
+        assert survey.columns_of_crowd() == []
+        (made / "crowd.parquet").write_bytes(b"half")
+        assert not survey.refresh()
+        with pytest.raises(UsageError, match="chosen_fraction"):
+            survey.column("chosen_fraction")
 
 
 def test_runs_are_newest_first_and_unreadable_ones_left_out(made: Path) -> None:
