@@ -214,14 +214,31 @@ def count(votes: Votes) -> Counts:
     ValueError
         A view gives the same answer twice.
     """
-    shape = (votes.n_subjects, len(votes.answers))
-    totals = tuple(np.zeros(shape[0], np.int64) for _ in range(4))
-    chosen = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    _count(votes.subject, votes.answer, votes.opens, votes.is_first, *totals, *chosen)
-    if chosen[0].size and (chosen[0].max(1) > totals[0]).any():
-        twice = int((chosen[0].max(1) > totals[0]).sum())
+    n, n_answers = votes.n_subjects, len(votes.answers)
+    counts = Counts(
+        n_views=np.zeros(n, np.int64),
+        n_volunteers=np.zeros(n, np.int64),
+        n_chosen=np.zeros((n, n_answers), np.int64),
+        n_chosen_volunteers=np.zeros((n, n_answers), np.int64),
+        n_passed=np.zeros(n, np.int64),
+        n_passed_volunteers=np.zeros(n, np.int64),
+    )
+    _count(
+        votes.subject,
+        votes.answer,
+        votes.opens,
+        votes.is_first,
+        counts.n_views,
+        counts.n_volunteers,
+        counts.n_chosen,
+        counts.n_chosen_volunteers,
+        counts.n_passed,
+        counts.n_passed_volunteers,
+    )
+    twice = int((counts.n_chosen.max(1, initial=0) > counts.n_views).sum())
+    if twice:
         raise ValueError(f"{twice} subjects were chosen more often than seen: rows of the votes stand twice")
-    return Counts(totals[0], totals[1], chosen[0], chosen[1], totals[2], totals[3])
+    return counts
 
 
 def weighted(votes: Votes, weights: np.ndarray) -> Weighted:
@@ -458,7 +475,7 @@ def experience_weights(n_elsewhere: np.ndarray, threshold: int = 100, weight: fl
 def log_weights(n_elsewhere: np.ndarray, threshold: int = 100) -> np.ndarray:
     """1 + ln(1 + n) / ln(1 + threshold): 1 without experience, 2 at the threshold, 3 at about its square.
 
-    The continuous scheme that the paper leaves open, in our form; it equals `experience_weights` at 0 and the threshold.
+    The continuous scheme that the paper leaves open, in our form: `experience_weights` at 0 and at the threshold.
 
     Parameters
     ----------
@@ -536,10 +553,10 @@ def _count(
     is_first: np.ndarray,
     n_views: np.ndarray,
     n_volunteers: np.ndarray,
-    n_passed: np.ndarray,
-    n_passed_volunteers: np.ndarray,
     n_chosen: np.ndarray,
     n_chosen_volunteers: np.ndarray,
+    n_passed: np.ndarray,
+    n_passed_volunteers: np.ndarray,
 ) -> None:
     for i in range(len(subject)):
         s, a = subject[i], answer[i]
