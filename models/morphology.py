@@ -86,7 +86,7 @@ def asymmetry(images: np.ndarray) -> np.ndarray:
 def n_peaks(images: np.ndarray) -> np.ndarray:
     """Local maxima of images, int32 (n,): brighter than all within 2 px, than the noise, and a fifth of the brightest.
 
-    The images are smoothed with (1, 2, 1)/4 along both axes before. Pixels of a peak that are equal, and touch, are one.
+    The images are smoothed with (1, 2, 1)/4 along both axes before. Equal pixels of a peak that touch are one.
     """
     level, noise = sky(images)
     light = np.asarray(images, np.float32) - level
