@@ -26,10 +26,12 @@ from panel.util.parameters import edit_readonly
 from panel_material_ui import Page  # type: ignore[attr-defined]  # made at import time
 
 from explorer import ASSETS, raster
+from explorer.classify import Door, classify_routes
 from explorer.errors import SurveyError, VoorwerpError
 from explorer.secret import secret_of
 from explorer.server import Access, Login, hosts_of, routes
 from explorer.services import address, histograms, orders
+from explorer.services.classify import Classify, Settings
 from explorer.services.desk import Desk
 from explorer.services.explore import Plane
 from explorer.state import ExplorerState
@@ -304,6 +306,8 @@ def serve(
     port: int = 5006,
     open_browser: bool = True,
     selection: str | None = None,
+    open_links: bool = False,
+    retire_after: int = 10,
 ) -> None:
     """Serve a survey until interrupted.
 
@@ -311,6 +315,10 @@ def serve(
     ----------
     selection
         Name of a kept selection to open with.
+    open_links
+        Whether links of `voorwerp invite` let volunteers in.
+    retire_after
+        Volunteers after whom a subject is not shown to others.
 
     Raises
     ------
@@ -328,9 +336,13 @@ def serve(
         for map_id in list(desk.explore.maps())[:1]:
             pool.submit(desk.explore.index, Plane(map_id))
         setup()
-        server = _listen(lambda: Session(desk, selection).page(), address, port, desk, pool)
+        classify = Classify(desk.explore.survey, desk.ledger, Settings(retire_after=retire_after))
+        server = _listen(lambda: Session(desk, selection).page(), address, port, desk, pool, classify, open_links)
         url, survey = server.url, desk.explore.survey
-        click.echo(f"{survey.info.name}: {counted(survey.n, 'subject')}\n\n  {url}\n\nCtrl-C stops it.")
+        click.echo(f"{survey.info.name}: {counted(survey.n, 'subject')}\n\n  {url}\n")
+        if open_links:
+            click.echo(f"Links of `voorwerp invite` are open at {url.partition('?')[0]}classify\n")
+        click.echo("Ctrl-C stops it.")
         sys.stdout.flush()
         gc.freeze()  # what a start leaves stays: no collection walks it while a page is made
         desk.inference.warm()
@@ -339,6 +351,7 @@ def serve(
         try:
             server.bokeh.io_loop.start()
         finally:
+            classify.close()
             pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -347,7 +360,15 @@ class _Server:
         self.bokeh, self.url = bokeh, url
 
 
-def _listen(session: Any, address: str, port: int, desk: Desk, pool: ThreadPoolExecutor) -> _Server:
+def _listen(
+    session: Any,
+    address: str,
+    port: int,
+    desk: Desk,
+    pool: ThreadPoolExecutor,
+    classify: Classify,
+    open_links: bool,
+) -> _Server:
     """Open the port: Panel's pages and our routes behind one door."""
     if ":" in address:
         raise VoorwerpError(f"{address} is an IPv6 address, which the web server does not take; use 127.0.0.1")
@@ -375,7 +396,7 @@ def _listen(session: Any, address: str, port: int, desk: Desk, pool: ThreadPoolE
         threaded=False,
         warm=True,  # one session before the port opens: the first of a process takes a second more
         auth_provider=Login(access),
-        extra_patterns=routes(access, desk, pool),
+        extra_patterns=[*routes(access, desk, pool), *classify_routes(Door(access, classify, open_links))],
         static_dirs={"assets": str(ASSETS)},
         unused_session_lifetime_milliseconds=120_000,
         keep_alive_milliseconds=30_000,

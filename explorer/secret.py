@@ -11,6 +11,20 @@ from explorer.errors import SurveyError
 CONFIG = "VOORWERP_CONFIG"
 
 
+def folder_of(survey_id: str) -> Path:
+    """Where a survey's secrets are; made when it is not there, for its owner alone.
+
+    Raises
+    ------
+    OSError
+        It cannot be made.
+    """
+    base = os.environ.get(CONFIG)
+    folder = (Path(base) if base else Path.home() / ".config" / "voorwerp") / survey_id
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
 def secret_of(survey_id: str, name: str) -> str:
     """A survey's secret of a name, 64 hexadecimal digits; made when there is none.
 
@@ -21,10 +35,7 @@ def secret_of(survey_id: str, name: str) -> str:
     OSError
         It cannot be written or read.
     """
-    base = os.environ.get(CONFIG)
-    folder = (Path(base) if base else Path.home() / ".config" / "voorwerp") / survey_id
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = folder / name
+    file = folder_of(survey_id) / name
     with contextlib.suppress(FileExistsError):
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as made:

@@ -77,8 +77,11 @@ def fsync_directory(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path`; on a clean exit it is fsynced and takes the name, else it is removed."""
+def replacing(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path`; on a clean exit it is fsynced and takes the name, else it is removed.
+
+    `mode` are the file's permissions, those of any new file unless told.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
@@ -89,7 +92,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(handle.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes 0600, which would hide a shared survey from a group
+        # mkstemp makes 0600, which would hide a shared survey from a group
+        temporary.chmod(0o666 & ~umask if mode is None else mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -114,9 +118,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     fsync_directory(path.parent)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all."""
-    with replacing(path) as handle:
+def write_bytes(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Write `content` to `path`, whole or not at all; `mode`: see `replacing`."""
+    with replacing(path, mode) as handle:
         handle.write(content)
 
 

@@ -28,7 +28,17 @@ def is_loopback(address: str) -> bool:
 @click.option("--port", default=5006, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free port.")
 @click.option("--no-browser", is_flag=True, help="Only print the URL.")
 @click.option("--insecure", is_flag=True, help="Listen on another address than this machine's own without accounts.")
-def serve(survey: Path, address: str, port: int, no_browser: bool, insecure: bool) -> None:
+@click.option("--open-links", is_flag=True, help="Let in volunteers by the links of `voorwerp invite`.")
+@click.option(
+    "--retire-after",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Volunteers after whom /classify shows a subject to nobody else.",
+)
+def serve(
+    survey: Path, address: str, port: int, no_browser: bool, insecure: bool, open_links: bool, retire_after: int
+) -> None:
     """Open SURVEY in the browser."""
     if not is_loopback(address) and not insecure:
         raise AccessError(
@@ -40,7 +50,14 @@ def serve(survey: Path, address: str, port: int, no_browser: bool, insecure: boo
     Survey.open(survey).close()  # a wrong folder is one sentence now, not a page that fails
     from explorer.app import serve
 
-    serve(survey, address=address, port=port, open_browser=not no_browser)
+    serve(
+        survey,
+        address=address,
+        port=port,
+        open_browser=not no_browser,
+        open_links=open_links,
+        retire_after=retire_after,
+    )
 
 
 @click.command()
@@ -66,6 +83,10 @@ def demo(folder: Path, port: int, no_browser: bool) -> None:
         if steps.SELECTION not in ledger.selection_names():
             rows = steps.highest(survey, parents["score"])
             ledger.save_selection(steps.SELECTION, rows, survey.subject_ids, who=who())
+        voting = steps.let_vote(survey)
+        if voting is not None:
+            made = show_making(voting)
+            click.echo(f"{made['n_votes']:,} votes of {made['n_volunteers']:,} simulated volunteers")
     from explorer.app import serve
 
     serve(folder, port=port, open_browser=not no_browser, selection=steps.SELECTION)

@@ -16,6 +16,7 @@ from PIL import Image
 from explorer.errors import SurveyError
 from explorer.ingest.calibration import how_made
 from explorer.ingest.decoder import Decoders, read_original
+from explorer.ingest.shown import shown
 from explorer.survey import Link, Survey
 from models.images import ImageError, Linear, Stretch, media_type, open_header, read_linear
 
@@ -67,6 +68,24 @@ class Originals:
             if self._decoders is None:
                 self._decoders = Decoders(self.survey.info.cut, n=1)
             return self._decoders.call(function, *arguments)
+
+    def shown(self, row: int, longest: int) -> tuple[bytes, int, int]:
+        """A row's whole original as JPEG, sides at most `longest` px, and its own width and height, px.
+
+        Raises
+        ------
+        SurveyError
+            There is no original, or it cannot be shown.
+        """
+        content, _ = self.source(row)
+        info = self.survey.info
+        try:
+            made: tuple[bytes, int, int] = self._outside(
+                shown, content, info.stretch.to_dict(), info.rgb, len(info.bands), longest
+            )
+        except ImageError as error:
+            raise SurveyError(f"this original cannot be shown: {error}") from None
+        return made
 
     def picture(self, row: int) -> bytes:
         """A picture for `assets/viewer.js`: uint32 length of a JSON header, the header, then the pixels.

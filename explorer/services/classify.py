@@ -1,0 +1,675 @@
+"""Our own volunteers: grids of subjects to look through, and what was chosen in them.
+
+The task is the study's: a grid of 4 × 4 and "Click on any galaxies which are particularly interesting to you". A grid
+is drawn at random from the subjects that are not retired: seen by fewer distinct volunteers than
+`Settings.retire_after`, not withdrawn, and never seen by this volunteer. Every answer is one entry of the ledger (kind
+``classification``), of the grid's own UUID and the page's, so that a retry is no second vote; undo is an entry, too.
+
+**Training.** Subjects whose answer is known are mixed in and tell the volunteer how it went: *known objects*, worth
+choosing (column ``is_known``, gold labels of the grid's task with answer ``chosen``, the kept selection "training"),
+and *duds*, not worth it (gold labels with answer "", the kept selection "duds"; they win where both say so). A grid has
+none, or one of each kind, by `training_share`. They are shown for nothing else, and the entry names their cells: no
+consensus counts them.
+
+**Skill** is an agent of SWAP (Marshall et al. 2016): P("chosen" | known object) and P("not chosen" | dud), each
+(2 + right) / (4 + seen), from a volunteer's first answer on each. **Levels** as in aggregation-for-caesar's reducer:
+one more when the mean of the two is at least .7 and 10 more of both kinds were seen. From level 2 on half of a grid, at
+level 3 all of it, is drawn from the most disputed subjects (highest entropy of the votes cast so far); who is more
+skilled draws from the higher end of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import struct
+import threading
+import time
+import uuid
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from explorer.errors import AccessError, LedgerError, UsageError, VoorwerpError
+from explorer.ledger import Entry, Ledger
+from explorer.raster import Cache
+from explorer.secret import secret_of
+from explorer.services.notes import tag_of
+from explorer.services.originals import Originals, png
+from explorer.survey import Survey
+from explorer.votes import CHOSEN, GOLD, GRID_TASK
+
+N_CELLS = 16
+KIND = "classification"
+#: Names of the kept selections that hold training subjects.
+TRAINING, DUDS = "training", "duds"
+#: Longest side of a picture in the grid, and of one looked at closer, px.
+CELL_PX, LARGE_PX = 320, 1024
+MAX_TAGS = 5
+MAX_SECONDS = 86_400.0
+MOST_LEVEL = 3
+#: Of each kind of training subject, for one more level; and the mean skill it takes.
+PER_LEVEL, ENOUGH = 10, 0.7
+#: Views before votes on a subject say that they disagree; disputed subjects that are kept in mind.
+LEAST_VIEWS, MOST_DISPUTED = 3, 512
+#: Seconds for which the disputed subjects and the survey's progress are good.
+FRESH = 2.0
+#: Pictures kept in memory, of some 10 kB each.
+KEPT_PICTURES = 8_192
+#: Grids that one volunteer has open at once, in several tabs.
+MOST_OPEN = 8
+_SEAL = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How grids are made.
+
+    Attributes
+    ----------
+    retire_after
+        Distinct volunteers after whom a subject is not shown any more; the study's is 10.
+    most_grids
+        One volunteer answers at most so many.
+    """
+
+    retire_after: int = 10
+    most_grids: int = 5_000
+
+    def __post_init__(self) -> None:
+        if self.retire_after < 1:
+            raise UsageError(f"subjects cannot retire after {self.retire_after} volunteers; 1 is the least")
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who is at the page: 16 hexadecimal digits for a browser, and the link that let them in (None: the login)."""
+
+    volunteer: str
+    link: str | None = None
+    most_grids: int | None = None
+
+    @property
+    def who(self) -> str:
+        """As in the ledger."""
+        return f"volunteer:{self.volunteer}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Up to 16 subjects for one volunteer. `rows` is int64 (n,), in reading order."""
+
+    id: uuid.UUID
+    volunteer: str
+    level: int
+    rows: np.ndarray
+
+
+class AnsweredError(UsageError):
+    """This grid has an answer already."""
+
+
+# -------------------------------------------------------------------------------------------------- what was said
+@dataclass(slots=True)
+class _Answer:
+    who: str
+    grid_id: str
+    client_id: str
+    rows: np.ndarray
+    chosen: frozenset[int]
+    training: frozenset[int]
+    tags: dict[str, list[str]]
+
+
+@dataclass(slots=True)
+class Person:
+    """One volunteer's answers so far.
+
+    Attributes
+    ----------
+    seen
+        Row → in how many standing grids.
+    grids
+        Entries of the standing grids, as they were answered.
+    trained
+        Row of a training subject → whether it was chosen when it was first answered.
+    """
+
+    seen: Counter[int] = field(default_factory=Counter)
+    grids: list[int] = field(default_factory=list)
+    trained: dict[int, bool] = field(default_factory=dict)
+
+
+class Tally:
+    """What the ledger says about grids, kept by applying each entry that is new. Call it under one lock."""
+
+    def __init__(self, survey: Survey, ledger: Ledger) -> None:
+        self._survey, self._ledger = survey, ledger
+        #: Distinct volunteers who saw, and who chose, each row; training left out.
+        self.n_views = np.zeros(survey.n, np.int32)
+        self.n_chosen = np.zeros(survey.n, np.int32)
+        self.people: defaultdict[str, Person] = defaultdict(Person)
+        #: Answers by link, those taken back too: they are rows all the same.
+        self.by_link: Counter[str] = Counter()
+        #: Standing answers by grid.
+        self.standing: dict[str, int] = {}
+        self.n_selections = 0
+        self.answers: dict[int, _Answer] = {}
+        self._last = 0
+        self._undoers: defaultdict[int, list[int]] = defaultdict(list)
+        self._target: dict[int, int] = {}
+
+    def read(self) -> None:
+        """Apply what was added since the last call."""
+        kinds = (KIND, "undo", "selection")
+        for entry in self._ledger.entries(kinds, since=self._last, include_undone=True):
+            self._last = entry.id
+            if entry.undoes is not None:
+                self._take_back(entry)
+            elif entry.kind == KIND:
+                self._add(entry)
+            else:
+                self.n_selections += 1
+
+    def _add(self, entry: Entry) -> None:
+        told = entry.payload
+        try:
+            rows = self._survey.rows_of([int(i) for i in told["subjects"]])
+            chosen, training = frozenset(told["chosen"]), frozenset(told["training"])
+            grid_id, tags = told["grid_id"], dict(told.get("tags", {}))
+        except (KeyError, TypeError, ValueError):  # of another making
+            return
+        if told.get("link"):
+            self.by_link[told["link"]] += 1
+        answer = _Answer(entry.who, grid_id, entry.client_id, rows, chosen, training, tags)
+        self.answers[entry.id] = answer
+        person = self.people[entry.who]
+        for cell in training:
+            person.trained.setdefault(int(rows[cell]), cell in chosen)
+        self._count(entry.id, 1)
+
+    def _take_back(self, entry: Entry) -> None:
+        self.n_selections += 1  # it may have taken one back
+        assert entry.undoes is not None
+        self._target[entry.id] = entry.undoes
+        root = entry.undoes
+        while root in self._target:
+            root = self._target[root]
+        stood = not self._is_undone(root)
+        self._undoers[entry.undoes].append(entry.id)
+        stands = not self._is_undone(root)
+        if root in self.answers and stood != stands:
+            self._count(root, 1 if stands else -1)
+
+    def _is_undone(self, entry_id: int) -> bool:
+        return any(not self._is_undone(undoer) for undoer in self._undoers.get(entry_id, ()))
+
+    def _count(self, entry_id: int, by: int) -> None:
+        answer = self.answers[entry_id]
+        person = self.people[answer.who]
+        if by > 0:
+            person.grids.append(entry_id)
+            self.standing[answer.grid_id] = entry_id
+        else:
+            person.grids.remove(entry_id)
+            self.standing.pop(answer.grid_id, None)
+        for cell, row in enumerate(answer.rows.tolist()):
+            if row < 0:
+                continue
+            before = person.seen[row]
+            person.seen[row] = before + by
+            is_first = before + by == (by > 0)  # one volunteer is one view
+            if is_first and cell not in answer.training:
+                self.n_views[row] += by
+                self.n_chosen[row] += by if cell in answer.chosen else 0
+            if before + by == 0:
+                del person.seen[row]
+
+
+def training_share(n_grids: int) -> float:
+    """The share of grids with training subjects, by how many a volunteer has answered.
+
+    Space Warps' frequencies (Marshall et al. 2016): 2 in 5 of the first 20, then 30, 20 and at last 10 %. There it is a
+    share of images, here of grids.
+    """
+    return (0.4, 0.3, 0.2, 0.1)[min(n_grids // 20, 3)]
+
+
+def entropy(n_chosen: np.ndarray, n_views: np.ndarray) -> np.ndarray:
+    """Of votes in favor and against, bits, float64 (n,) from 0 to 1; 0 where nobody voted."""
+    p = n_chosen / np.maximum(n_views, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = -np.nan_to_num(p * np.log2(p)) - np.nan_to_num((1 - p) * np.log2(1 - p))
+    return np.asarray(each, np.float64)
+
+
+# ------------------------------------------------------------------------------------------------------ the service
+class Classify:
+    """Grids for volunteers, and their answers. Callable from a script; thread-safe.
+
+    Parameters
+    ----------
+    seed
+        Of the draws: for tests.
+    """
+
+    def __init__(
+        self, survey: Survey, ledger: Ledger, settings: Settings | None = None, seed: int | None = None
+    ) -> None:
+        self.survey, self.ledger = survey, ledger
+        self.settings = settings or Settings()
+        self._originals = Originals(survey)
+        self._key = bytes.fromhex(secret_of(survey.info.survey_id, "classify"))
+        self._tally = Tally(survey, ledger)
+        self._rng = np.random.default_rng(seed)
+        self._lock = threading.Lock()
+        self._open: defaultdict[str, dict[uuid.UUID, Grid]] = defaultdict(dict)
+        self._taking: set[str] = set()
+        self._pictures = Cache(KEPT_PICTURES)
+        self._training: tuple[Any, np.ndarray, np.ndarray] = (None, np.empty(0, np.int64), np.empty(0, np.int64))
+        self._is_training = np.zeros(survey.n, np.int8)
+        self._is_out = np.zeros(survey.n, bool)
+        self._fresh: tuple[float, np.ndarray, list[float], dict[str, int]] = (-math.inf, np.empty(0, np.int64), [], {})
+
+    def close(self) -> None:
+        """End the decoding process, if there is one."""
+        self._originals.close()
+
+    # ------------------------------------------------------------------------------------------------------ grids
+    def grid(self, visitor: Visitor, held: Iterable[str] = ()) -> Grid | None:
+        """The next grid of a volunteer; None where they have seen everything that still needs eyes.
+
+        Parameters
+        ----------
+        held
+            Seals (`seal`) of the grids that the page has already. One that it has lost, by a reload, comes again.
+
+        Raises
+        ------
+        UsageError
+            The survey has no images, or a seal is not ours.
+        AccessError
+            The volunteer, or the link, has answered as many as it may.
+        """
+        if not self.survey.has_images or not self.survey.n:
+            raise UsageError("this survey has no images to look at")
+        theirs = [self.unsealed(seal, visitor) for seal in held]
+        with self._lock:
+            self._tally.read()
+            self._refuse_full(visitor)
+            opened = self._open[visitor.volunteer]
+            for grid in theirs:  # those of before a restart
+                if str(grid.id) not in self._tally.standing:
+                    opened.setdefault(grid.id, grid)
+            known = {grid.id for grid in theirs}
+            for grid in opened.values():
+                if grid.id not in known:
+                    return grid
+            if len(opened) >= MOST_OPEN:
+                raise UsageError("too many grids are open at once; answer one first")
+            rows, level = self._draw(visitor)
+            if not len(rows):
+                return None
+            grid = Grid(uuid.uuid4(), visitor.volunteer, level, rows)
+            opened[grid.id] = grid
+            return grid
+
+    def _refuse_full(self, visitor: Visitor) -> None:
+        if len(self._tally.people[visitor.who].grids) >= self.settings.most_grids:
+            raise AccessError(
+                f"you have answered {self.settings.most_grids:,} grids, as many as one person may; thank you"
+            )
+        if visitor.link and visitor.most_grids and self._tally.by_link[visitor.link] >= visitor.most_grids:
+            raise AccessError(f"this link has brought {visitor.most_grids:,} grids, all that it may; thank you")
+
+    def _draw(self, visitor: Visitor) -> tuple[np.ndarray, int]:
+        """Rows of a new grid in the order of its cells, and the volunteer's level."""
+        self._refresh_training()
+        person = self._tally.people[visitor.who]
+        taken = set(person.seen)
+        for grid in self._open[visitor.volunteer].values():
+            taken.update(grid.rows.tolist())
+        rng = self._rng
+        rows: list[int] = []
+        if rng.random() < training_share(len(person.grids)):
+            for kind in self._training[1:]:
+                fresh = [row for row in rng.permutation(kind)[:4096].tolist() if row not in taken]
+                rows += fresh[:1]
+        level = self._level(person)
+        n_hard = (0, (N_CELLS - len(rows)) // 2, N_CELLS - len(rows))[level - 1]
+        if n_hard:
+            hard = [row for row in self._hard(person) if row not in taken and not self._is_closed(row)]
+            rows += hard[:n_hard]
+        rows += self._random(N_CELLS - len(rows), taken.union(rows))
+        if all(self._is_training[row] for row in rows):  # what is known alone tells us nothing new
+            return np.empty(0, np.int64), level
+        return rng.permutation(np.array(rows, np.int64)), level
+
+    def _is_closed(self, row: int) -> bool:
+        return bool(
+            self._is_out[row] or self._is_training[row] or self._tally.n_views[row] >= self.settings.retire_after
+        )
+
+    def _random(self, n: int, taken: set[int]) -> list[int]:
+        """`n` open rows, or all there are, each as likely: by trial, and by a look at all where few are left."""
+        found: dict[int, None] = {}
+        for _ in range(8):
+            if len(found) >= n:
+                break
+            tried = self._rng.integers(0, self.survey.n, 4 * N_CELLS).tolist()
+            found.update(dict.fromkeys(row for row in tried if row not in taken and not self._is_closed(row)))
+        if len(found) < n:
+            is_open = ~self._is_out & (self._is_training == 0) & (self._tally.n_views < self.settings.retire_after)
+            is_open[list(taken)] = False
+            return [int(row) for row in self._rng.permutation(np.flatnonzero(is_open))[:n]]
+        return list(found)[:n]
+
+    # ----------------------------------------------------------------------------------------------------- training
+    def _refresh_training(self) -> None:
+        survey = self.survey
+        gold = survey.path / GOLD
+        stamp = gold.stat().st_mtime_ns if gold.exists() else 0
+        key = (survey.generation, stamp, self._tally.n_selections)
+        if key == self._training[0]:
+            return
+        known = _flags(survey, "is_known")
+        duds = np.zeros(survey.n, bool)
+        if stamp:
+            told = pq.read_table(gold, columns=["subject_id", "task", "answer"])
+            rows = survey.rows_of(told.column("subject_id").to_numpy())
+            is_ours = (rows >= 0) & (np.array(told.column("task").to_pylist(), object) == GRID_TASK)
+            answers = np.array(told.column("answer").to_pylist(), object)
+            known[rows[is_ours & (answers == CHOSEN)]] = True
+            duds[rows[is_ours & (answers == "")]] = True
+        for name in self.ledger.selection_names():
+            for wanted, into in ((TRAINING, known), (DUDS, duds)):
+                if name.lower() == wanted:
+                    with suppress(LedgerError):  # a damaged one: `voorwerp check` names it
+                        rows = survey.rows_of(self.ledger.selection(name, survey.subject_ids).subject_ids)
+                        into[rows[rows >= 0]] = True
+        known &= ~duds
+        self._is_out = _flags(survey, "is_withdrawn")
+        self._is_training = np.where(known, 1, np.where(duds, -1, 0)).astype(np.int8)
+        known_rows, dud_rows = np.flatnonzero(known & ~self._is_out), np.flatnonzero(duds & ~self._is_out)
+        self._training = key, known_rows, dud_rows
+
+    def _right(self, person: Person) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Right and seen, of known objects and of duds."""
+        counts = {1: [0, 0], -1: [0, 0]}
+        for row, was_chosen in person.trained.items():
+            if kind := int(self._is_training[row]):
+                counts[kind][0] += was_chosen == (kind == 1)
+                counts[kind][1] += 1
+        (a, b), (c, d) = counts[1], counts[-1]
+        return (a, b), (c, d)
+
+    def _skill(self, person: Person) -> float:
+        """Mean of the agent's two probabilities, 0 to 1."""
+        return sum((2 + right) / (4 + seen) for right, seen in self._right(person)) / 2
+
+    def _level(self, person: Person) -> int:
+        least = min(seen for _, seen in self._right(person))
+        return 1 + min(least // PER_LEVEL, MOST_LEVEL - 1) if self._skill(person) >= ENOUGH else 1
+
+    def _hard(self, person: Person) -> list[int]:
+        """Disputed rows for this volunteer: a third of them by rank of skill, in any order, then the others."""
+        _, hard, skills, _ = self._refreshed()
+        if not len(hard):
+            return []
+        rank = bisect_right(skills, self._skill(person)) / len(skills) if skills else 1.0
+        n = max(3 * N_CELLS, len(hard) // 3)
+        start = round((1 - rank) * max(0, len(hard) - n))
+        window = hard[start : start + n]
+        return [*self._rng.permutation(window).tolist(), *hard[:start].tolist(), *hard[start + n :].tolist()]
+
+    def _refreshed(self) -> tuple[float, np.ndarray, list[float], dict[str, int]]:
+        """When this was made; the most disputed open rows, worst first; skills above level 1, sorted; progress."""
+        if time.monotonic() - self._fresh[0] > FRESH:
+            tally, limit = self._tally, self.settings.retire_after
+            counts = ~self._is_out & (self._is_training == 0)
+            open_rows = np.flatnonzero(counts & (tally.n_views >= LEAST_VIEWS) & (tally.n_views < limit))
+            bits = entropy(tally.n_chosen[open_rows], tally.n_views[open_rows])
+            hard = open_rows[np.argsort(-bits, kind="stable")[:MOST_DISPUTED]]
+            hard = hard[tally.n_chosen[hard] > 0]
+            skills = sorted(self._skill(p) for p in tally.people.values() if self._level(p) > 1)
+            progress = {
+                "n_subjects": int(np.count_nonzero(counts)),
+                "n_retired": int(np.count_nonzero(counts & (tally.n_views >= limit))),
+                "n_views": int(np.minimum(tally.n_views[counts], limit).sum()),
+                "n_needed": int(np.count_nonzero(counts)) * limit,
+                "n_volunteers": sum(1 for p in tally.people.values() if p.grids),
+            }
+            self._fresh = time.monotonic(), hard, skills, progress
+        return self._fresh
+
+    # ------------------------------------------------------------------------------------------------------- answers
+    def answer(self, visitor: Visitor, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep what was chosen in a grid; when this returns, it is on the disk.
+
+        Parameters
+        ----------
+        told
+            ``grid`` (a seal), ``id`` (a UUID made by the page), ``chosen`` (cells from 0), ``tags`` (cell → texts),
+            ``seconds``, ``cell_seconds`` (cell → seconds).
+
+        Returns
+        -------
+        dict
+            ``feedback`` on training subjects (cell, kind "known" or "dud", chosen) and what `standing` says.
+
+        Raises
+        ------
+        UsageError
+            Something in it is not what it should be.
+        AnsweredError
+            The grid has another answer already.
+        AccessError
+            See `grid`.
+        LedgerError
+            It could not be kept.
+        """
+        if not isinstance(told, Mapping):
+            raise UsageError("an answer is an object")
+        grid = self.unsealed(told.get("grid"), visitor)
+        grid_id, client_id = str(grid.id), _uuid(told.get("id"))
+        cells = range(len(grid.rows))
+        payload = {
+            "grid_id": grid_id,
+            "task": GRID_TASK,
+            "subjects": [str(i) for i in self.survey.subject_ids[grid.rows].tolist()],
+            "chosen": sorted(_cells(told.get("chosen"), cells)),
+            "tags": _tags(told.get("tags", {}), cells),
+            "seconds": _seconds(told.get("seconds")),
+            "cell_seconds": _by_cell(told.get("cell_seconds", {}), cells, _seconds),
+            "link": visitor.link,
+            "open_link": visitor.link is not None,
+            "level": grid.level,
+        }
+        with self._lock:
+            self._tally.read()
+            level = self._level(self._tally.people[visitor.who])
+            at = self._tally.standing.get(grid_id)
+            if at is not None and self._tally.answers[at].client_id == client_id:  # the answer to it was lost
+                return self._told(visitor, self._tally.answers[at], level)
+            if at is not None or grid_id in self._taking:
+                raise AnsweredError("this grid has been answered already, maybe in another tab")
+            self._refuse_full(visitor)
+            self._refresh_training()
+            payload["training"] = [cell for cell in cells if self._is_training[grid.rows[cell]]]
+            self._taking.add(grid_id)
+        try:
+            entry = self.ledger.append(KIND, payload, who=visitor.who, client_id=client_id)
+        finally:
+            with self._lock:
+                self._taking.discard(grid_id)
+        with self._lock:
+            self._tally.read()
+            if self._tally.standing.get(grid_id) != entry.id:
+                raise AnsweredError("this answer has been taken back; give it anew")
+            self._open[visitor.volunteer].pop(grid.id, None)
+            return self._told(visitor, self._tally.answers[entry.id], level)
+
+    def undo(self, visitor: Visitor) -> dict[str, Any]:
+        """Take back a volunteer's last answer.
+
+        Returns
+        -------
+        dict
+            ``grid`` (the seal of that grid, to be answered anew), ``chosen`` and ``tags`` as they were, and what
+            `standing` says.
+
+        Raises
+        ------
+        UsageError
+            There is none.
+        LedgerError
+            It could not be kept.
+        """
+        with self._lock:
+            self._tally.read()
+            grids = self._tally.people[visitor.who].grids
+            if not grids:
+                raise UsageError("there is no grid of yours to take back")
+            entry_id = grids[-1]
+            answer = self._tally.answers[entry_id]
+        self.ledger.undo(entry_id, who=visitor.who)
+        with self._lock:
+            self._tally.read()
+            level = self._level(self._tally.people[visitor.who])
+            grid = Grid(uuid.UUID(answer.grid_id), visitor.volunteer, level, answer.rows)
+            opened = self._open[visitor.volunteer]
+            self._open[visitor.volunteer] = {grid.id: grid, **opened}
+            told = {"grid": self.seal(grid), "chosen": sorted(answer.chosen), "tags": answer.tags}
+            return told | self._standing(visitor)
+
+    def standing(self, visitor: Visitor) -> dict[str, Any]:
+        """How far a volunteer and the survey are: grids, galaxies, level, right of seen training subjects, progress."""
+        with self._lock:
+            self._tally.read()
+            self._refresh_training()
+            return self._standing(visitor)
+
+    def _standing(self, visitor: Visitor) -> dict[str, Any]:
+        person = self._tally.people[visitor.who]
+        known, duds = self._right(person)
+        told = {"n_grids": len(person.grids), "n_galaxies": len(person.seen), "level": self._level(person)}
+        return told | {"known": known, "duds": duds, "progress": self._refreshed()[3]}
+
+    def _told(self, visitor: Visitor, answer: _Answer, level: int) -> dict[str, Any]:
+        kinds = {1: "known", -1: "dud"}
+        feedback = [
+            {"cell": cell, "kind": kinds[kind], "chosen": cell in answer.chosen}
+            for cell in sorted(answer.training)
+            if (kind := int(self._is_training[answer.rows[cell]]))
+        ]
+        told = {"feedback": feedback, **self._standing(visitor)}
+        return told | {"level_up": told["level"] > level}
+
+    # -------------------------------------------------------------------------------------------------------- seals
+    def seal(self, grid: Grid) -> str:
+        """A grid as text that the page gives back; nobody else can make one. It is good after a restart, too."""
+        body = grid.id.bytes + bytes.fromhex(grid.volunteer) + bytes([grid.level]) + grid.rows.astype("<u4").tobytes()
+        return (body + self._mac(b"grid", body)).hex()
+
+    def unsealed(self, text: Any, visitor: Visitor) -> Grid:
+        """The grid of a seal.
+
+        Raises
+        ------
+        UsageError
+            It is not one that we gave to this volunteer.
+        """
+        try:
+            content = bytes.fromhex(text)
+        except (TypeError, ValueError):
+            content = b""
+        body, mac = content[:-_SEAL], content[-_SEAL:]
+        n = len(body) - 25
+        is_ours = hmac.compare_digest(mac, self._mac(b"grid", body)) and n >= 4 and n % 4 == 0
+        if not is_ours or body[16:24].hex() != visitor.volunteer:
+            raise UsageError("this is not a grid that was given to you; reload the page")
+        rows = np.array(struct.unpack(f"<{n // 4}I", body[25:]), np.int64)
+        return Grid(uuid.UUID(bytes=body[:16]), visitor.volunteer, body[24], rows)
+
+    def token(self, purpose: str, text: str) -> str:
+        """A text that only we can make of another, for a purpose."""
+        return self._mac(purpose.encode(), text.encode()).hex()
+
+    def _mac(self, purpose: bytes, content: bytes) -> bytes:
+        return hmac.new(self._key, purpose + b"\0" + content, hashlib.sha256).digest()[:_SEAL]
+
+    # ----------------------------------------------------------------------------------------------------- pictures
+    def picture(self, row: int, longest: int = CELL_PX) -> tuple[bytes, float | None]:
+        """What people look at, as JPEG (PNG where only the network's crop is there), and the arcsec of its longer side.
+
+        The original; where it cannot be shown, its thumbnail; else the crop. Empty where none of them can be read.
+        """
+        return self._pictures.get((row, longest), lambda: self._made(row, longest))
+
+    def _made(self, row: int, longest: int) -> tuple[bytes, float | None]:
+        survey = self.survey
+        try:
+            content, width, height = self._originals.shown(row, longest)
+            scale = self._scales()[row]
+            return content, float(scale) * max(width, height) if scale > 0 else None
+        except VoorwerpError:
+            pass
+        with suppress(VoorwerpError):
+            return survey.thumbnails([row])[0], None
+        with suppress(VoorwerpError):
+            return png(np.asarray(survey.images[row]), survey.info.rgb), None
+        return b"", None
+
+    def _scales(self) -> np.ndarray:
+        """Arcsec per px of every original, float64 (N,), NaN where unknown."""
+        scales = self.survey.column("pixel_scale_arcsec")
+        whole = self.survey.info.pixel_scale_arcsec
+        return scales if whole is None else np.where(scales > 0, scales, whole)
+
+
+def _flags(survey: Survey, name: str) -> np.ndarray:
+    """A column of yes and no; missing is no."""
+    return np.asarray(survey.arrow(name).fill_null(False).to_numpy(zero_copy_only=False), bool).copy()
+
+
+def _uuid(text: Any) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except (TypeError, ValueError, AttributeError):
+        raise UsageError("an answer needs a UUID of its own") from None
+
+
+def _cells(told: Any, cells: range) -> set[int]:
+    if not isinstance(told, list) or not all(type(cell) is int and cell in cells for cell in told):
+        raise UsageError(f"chosen must be a list of cells from 0 to {cells[-1]}")
+    return set(told)
+
+
+def _by_cell(told: Any, cells: range, read: Callable[[Any], Any]) -> dict[str, Any]:
+    names = {str(cell) for cell in cells}
+    if not isinstance(told, Mapping) or not set(told) <= names:
+        raise UsageError(f"cells are named from 0 to {cells[-1]}")
+    return {cell: read(told[cell]) for cell in sorted(told, key=int)}
+
+
+def _tags(told: Any, cells: range) -> dict[str, list[str]]:
+    def read(texts: Any) -> list[str]:
+        if not isinstance(texts, list) or len(texts) > MAX_TAGS or not all(isinstance(text, str) for text in texts):
+            raise UsageError(f"a galaxy gets at most {MAX_TAGS} tags, each a text")
+        return list(dict.fromkeys(tag_of(text) for text in texts))
+
+    return {cell: tags for cell, tags in _by_cell(told, cells, read).items() if tags}
+
+
+def _seconds(told: Any) -> float:
+    is_number = isinstance(told, int | float) and not isinstance(told, bool)
+    if not is_number or not 0 <= told <= MAX_SECONDS:
+        raise UsageError(f"seconds must be a number from 0 to {MAX_SECONDS:,.0f}")
+    return round(float(told), 2)
