@@ -506,6 +506,14 @@ def skill_weights(skill: np.ndarray, floor: float = 0.05) -> np.ndarray:
     return np.maximum(np.nan_to_num(np.asarray(skill, np.float64)), floor)
 
 
+def warm() -> None:
+    """Compile every kernel into numba's cache on disk, so that nobody's first count waits for it."""
+    one = np.zeros(1, np.int32)
+    votes = Votes(one, one, np.zeros(1, np.int64), np.zeros(1, np.int16), 1, 1, ("chosen",))
+    count(votes)
+    weighted(votes, np.ones(1))
+
+
 # ---------------------------------------------------------------------------------------------------------- kernels
 @_jit
 def _by_subject(subject: np.ndarray, n_subjects: int) -> tuple[np.ndarray, np.ndarray]:
