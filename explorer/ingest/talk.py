@@ -79,11 +79,14 @@ def _elements(parts: Iterator[str], name: str) -> Iterator[tuple[int, Any, bool]
     at = _BLANK.match(text).end()  # type: ignore[union-attr]  # it matches nothing, too
     if text[at : at + 1] not in ("[", "{"):
         raise IngestError(f"{name} is no Talk export: it begins with {text[at : at + 20]!r}, not with a JSON array")
-    at += text[at] == "["
+    is_array = text[at] == "["
+    at += is_array
     while True:
         at = _BLANK.match(text, at).end()  # type: ignore[union-attr]
         if at == len(text):
             if not more():
+                if is_array:  # it was cut off: "]" is missing
+                    yield n + 1, None, False
                 return
             continue
         if text[at] == "]":
