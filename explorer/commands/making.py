@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from models.progress import Progress
 
 PATH = click.Path(path_type=Path)
+T = TypeVar("T")
 
 
 class Words(click.ParamType):
@@ -363,8 +364,8 @@ def pixel_scale(totals: dict[str, Any]) -> str:
     return f"pixel scale{of}{unlike}" if known else "pixel scale unknown"
 
 
-def show_making(making: "Generator[Progress, None, dict[str, Any]]") -> dict[str, Any]:
-    """A live bar with rate and time left on a terminal, elsewhere a line now and then; return the totals."""
+def show_making(making: "Generator[Progress, None, T]") -> T:
+    """A live bar with rate and time left on a terminal, elsewhere a line now and then; return what came of it."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -377,8 +378,8 @@ def show_making(making: "Generator[Progress, None, dict[str, Any]]") -> dict[str
             try:
                 at = next(making)
             except StopIteration as end:
-                totals: dict[str, Any] = end.value
-                return totals
+                made: T = end.value
+                return made
             first = at.done if first is None else first
             rate = (at.done - first) / max(time.monotonic() - started, 1e-3)
             refused = at.metrics.get("quarantined", 0)

@@ -67,6 +67,7 @@ def serve(
 def demo(folder: Path, port: int, no_browser: bool) -> None:
     """Galaxies of the Hubble Deep Field, found, scored and mapped in FOLDER, in the browser."""
     from explorer.services import demo as steps
+    from explorer.services.volunteers import recount
 
     click.echo(f"{steps.NAME}, the image in scikit-image")
     making = steps.create(folder)
@@ -87,6 +88,7 @@ def demo(folder: Path, port: int, no_browser: bool) -> None:
         if voting is not None:
             made = show_making(voting)
             click.echo(f"{made['n_votes']:,} votes of {made['n_volunteers']:,} simulated volunteers")
+            recount(folder)
     from explorer.app import serve
 
     serve(folder, port=port, open_browser=not no_browser, selection=steps.SELECTION)

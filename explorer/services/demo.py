@@ -17,8 +17,10 @@ from explorer import ASSETS
 from explorer.errors import SurveyError
 from explorer.ingest.cut_outs import create_cut_outs
 from explorer.ingest.images import CreateOptions
+from explorer.services import simulated
 from explorer.services.jobs import JobService
 from explorer.survey import SURVEY_TOML, Survey
+from explorer.votes import CLASSIFICATIONS
 from models.artifacts import CHECKPOINT, RUN_JSON, Run, fsync_directory, sha256_file, write_bytes
 from models.progress import Progress
 
@@ -122,6 +124,21 @@ def start_unless_done(jobs: JobService, kind: str, parents: Mapping[str, str], w
             jobs.resume(run_id, who)
             return run_id, False
     return jobs.start(kind, {}, parents, who), False
+
+
+def let_vote(survey: Survey) -> Generator[Progress, None, dict[str, Any]] | None:
+    """What lets simulated volunteers vote on the demo's galaxies; None where there are votes already.
+
+    What is worth choosing is measured on the pixels: `explorer.services.simulated.worth_by_morphology`.
+    """
+    if (survey.path / CLASSIFICATIONS).exists():
+        return None
+    return _vote(survey)
+
+
+def _vote(survey: Survey) -> Generator[Progress, None, dict[str, Any]]:
+    worth = yield from simulated.worth_by_morphology(survey)
+    return simulated.simulate(survey, worth, mix=True)  # own votes are another workflow's
 
 
 def highest(survey: Survey, run_id: str, n: int = 10) -> np.ndarray:
