@@ -12,7 +12,7 @@ import signal
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from bokeh.server.util import bind_sockets
 from bokeh.themes import Theme
 from panel.util.parameters import edit_readonly
 from panel_material_ui import Page  # type: ignore[attr-defined]  # made at import time
+from tornado.ioloop import PeriodicCallback
 
 from explorer import ASSETS, raster
 from explorer.classify import Door, classify_routes
@@ -109,6 +110,7 @@ LOWER = {
 #: The page's toolkit leaves plots and axes as they are where a document's own theme names them.
 OWN_COLORS = Theme(json={"attrs": {"Plot": {}, "Axis": {}}})
 POLL_MS = 1000
+VOTES_MS = 3000
 
 
 class Idle(param.Parameterized):
@@ -346,13 +348,49 @@ def serve(
         sys.stdout.flush()
         gc.freeze()  # what a start leaves stays: no collection walks it while a page is made
         desk.inference.warm()
+        votes = CountVotes(desk)
+        votes.start()
         if open_browser:
             server.bokeh.io_loop.call_later(0.2, webbrowser.open, url)
         try:
             server.bokeh.io_loop.start()
         finally:
+            votes.stop()
             classify.close()
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+class CountVotes:
+    """Counts votes again while the server runs, off its loop: a few seconds after they are cast or ingested."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="votes")
+        self._at_work: Future[bool] | None = None
+        self._callback = PeriodicCallback(self.look, VOTES_MS)
+        self._said = ""
+
+    def start(self) -> None:
+        self.look()
+        self._callback.start()
+
+    def look(self) -> None:
+        """Begin a count where none is at work."""
+        if self._at_work is None or self._at_work.done():
+            self._at_work = self._thread.submit(self._count)
+
+    def _count(self) -> bool:
+        try:
+            return self._desk.volunteers.poll()
+        except (VoorwerpError, OSError) as error:  # the page of volunteers says it, too
+            if str(error) != self._said:
+                self._said = str(error)
+                logging.getLogger(__name__).error("votes are not counted: %s", error)
+            return False
+
+    def stop(self) -> None:
+        self._callback.stop()
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 class _Server:

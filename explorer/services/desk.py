@@ -21,6 +21,8 @@ from explorer.services.notes import Notes
 from explorer.services.originals import Originals
 from explorer.services.runs import Runs
 from explorer.services.samp import Samp
+from explorer.services.talk import Talk
+from explorer.services.volunteers import Volunteers
 from explorer.survey import Survey
 
 
@@ -43,6 +45,8 @@ class Desk:
     groups: Groups
     histograms: Histograms
     remembered: Remembered
+    talk: Talk
+    volunteers: Volunteers
     samp: Samp | None = None
     slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="slow"))
     compared: Cache = field(default_factory=lambda: Cache(16))
@@ -60,7 +64,7 @@ class Desk:
         survey = Survey.open(path)
         try:
             with Ledger(survey.path, survey.info.survey_id) as ledger:
-                explore, jobs = Explore(survey), JobService(survey, ledger)
+                explore, jobs, talk = Explore(survey), JobService(survey, ledger), Talk(survey)
                 desk = cls(
                     explore=explore,
                     ledger=ledger,
@@ -73,6 +77,8 @@ class Desk:
                     groups=Groups(explore),
                     histograms=Histograms(explore),
                     remembered=Remembered(survey.path),
+                    talk=talk,
+                    volunteers=Volunteers(survey, ledger, talk),
                     samp=Samp() if has_samp else None,
                 )
                 try:
