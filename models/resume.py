@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from models.artifacts import CHECKPOINT, HISTORY, RESUME, ArtifactError, write_bytes
+from models.artifacts import CHECKPOINT, GRIDS, HISTORY, RESUME, ArtifactError, write_bytes
 from models.scoring import save as save_checkpoint
 from models.wgan import WGAN
 
@@ -120,8 +120,8 @@ class Bookmark:
         self.stage, self.epoch, self.step = "", 0, 0  # epochs of the stage, and steps of the epoch, that are done
         self.losses: list[Tensor] = []
         self.started, self.n_fresh, self.saved_at = time.perf_counter(), 0, time.perf_counter()
-        for name in (CHECKPOINT, RESUME):
-            for left in folder.glob(f".{name}.*.tmp"):  # of a process that was killed while it wrote
+        for name in (f".{CHECKPOINT}", f".{RESUME}", f"{GRIDS}/"):
+            for left in folder.glob(f"{name}.*.tmp"):  # of a process that was killed while it wrote
                 left.unlink()
         self.found, self.tensors = self._read(folder / RESUME)
         self.history = History(folder / HISTORY, self.found["n_history"] if self.found else 0)

@@ -116,11 +116,12 @@ def test_the_state_is_saved_at_the_end_of_each_stage(tmp_path: Path) -> None:
 def test_what_a_killed_save_left_behind_is_swept_away(tmp_path: Path) -> None:
     for name in (CHECKPOINT, RESUME):
         (tmp_path / f".{name}.abc123.tmp").write_bytes(b"half")
+    (tmp_path / GRIDS).mkdir()
+    (tmp_path / GRIDS / ".00004.png.abc123.tmp").write_bytes(b"half")
     next(job := train.run(SMALL, workspace(tmp_path, blobs(24))))
     next(job)
     job.close()
-    assert not list(tmp_path.glob("*.tmp"))
-    assert not list(tmp_path.glob(".*.tmp"))
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
 
 
 def test_the_state_holds_weights_moments_and_random_states_of_the_stage(tmp_path: Path) -> None:
