@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from explorer.commands import exporting, inviting, judging, making, running, serving, simulating, tables
+from explorer.commands import counting, exporting, inviting, judging, making, running, serving, simulating, tables
 from explorer.errors import UsageError, VoorwerpError
 
 
@@ -37,6 +37,7 @@ for command in (
     exporting.find,
     exporting.export,
     exporting.figure,
+    counting.consensus,
     inviting.invite,
     simulating.simulate,
     serving.serve,

@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from explorer.votes import (
     OWN_WORKFLOW,
     TOTALS_SCHEMA,
     VOLUNTEERS_SCHEMA,
+    volunteer_hash,
 )
 from models.artifacts import write_table
 
@@ -397,3 +398,20 @@ def test_skill_is_learned_from_gold_where_there_is_some(shared_data: Path, tmp_p
         assert majority.mean() == pytest.approx(0.759, abs=0.001)
         assert alone > majority.mean()
         assert replace(volunteers.settings) == Counting()
+
+
+def test_the_command_counts_and_decides(folder: Path, voorwerp: Callable[..., str]) -> None:
+    write_votes(folder, [*FLAGGED, *(vote(10 + i, 2, "b", "[bold]ring", task="T1") for i in range(2))])
+    said = voorwerp("consensus", folder)
+    assert "T0 · yes: 4 classifications of 1 subject by 4 volunteers, fractions by volunteers" in said
+    assert "left out: 1 cast before the project's launch" in said
+    assert "[bold]ring" in said
+    said = voorwerp("consensus", folder, "--leave-out", "anonymous", "--basis", "views", "--team", "Hanny")
+    assert "6 classifications of 1 subject by 6 volunteers, fractions by views" in said
+    assert "left out: 1 anonymous sessions" in said
+    with opened(folder) as volunteers:
+        settings = volunteers.settings
+        assert settings.leave_out_anonymous and not settings.leave_out_gold and not settings.live_only
+        assert settings.team == tuple(volunteer_hash(["hanny "], volunteers.survey.info.survey_id))
+        assert len(volunteers.ledger.entries("counting")) == 1
+    assert "4 classifications" not in voorwerp("consensus", folder)

@@ -1,0 +1,121 @@
+"""``voorwerp consensus``: how votes are counted, and what comes of it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from explorer.commands.running import SURVEY, who
+
+if TYPE_CHECKING:
+    from explorer.services.volunteers import Volunteers
+
+#: Words of ``--leave-out`` and the settings that they are.
+LEAVES_OUT = {
+    "before-launch": "live_only",
+    "gold": "leave_out_gold",
+    "repeats": "leave_out_repeats",
+    "anonymous": "leave_out_anonymous",
+    "open-links": "leave_out_open_links",
+}
+
+
+class LeaveOut(click.ParamType):
+    """Words of `LEAVES_OUT`, by commas; "nothing" is none of them."""
+
+    name = "leave-out"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, bool]:
+        if isinstance(value, dict):
+            return value
+        words = [word.strip() for word in value.split(",") if word.strip() and word.strip() != "nothing"]
+        for word in words:
+            if word not in LEAVES_OUT:
+                self.fail(f"{word!r} is not one of {', '.join([*LEAVES_OUT, 'nothing'])}", param, ctx)
+        return {setting: word in words for word, setting in LEAVES_OUT.items()}
+
+
+@click.command()
+@click.argument("survey", type=SURVEY)
+@click.option("--workflow", "workflow_id", type=int, help="The workflow that the survey's columns are of.")
+@click.option("--task", help="Its task.")
+@click.option("--answer", help="Its answer: what a chosen fraction is of.")
+@click.option("--basis", type=click.Choice(["volunteers", "views"]), help="What counts once, above and below the line.")
+@click.option(
+    "--weights",
+    type=click.Choice(["none", "experience", "log", "skill"]),
+    help="By what votes weigh in the weighted chosen fraction.",
+)
+@click.option("--threshold", type=click.IntRange(1), help="Classifications elsewhere that make one experienced.")
+@click.option("--experienced-weight", type=float, help="What an experienced volunteer's vote counts.")
+@click.option("--versions", nargs=2, metavar="FIRST LAST", help='Workflow versions, as 27.36; "" is open.')
+@click.option("--since", metavar="DAY", help='First day, as 2026-11-22; "" is open.')
+@click.option("--until", metavar="DAY", help='Last day; "" is open.')
+@click.option("--leave-out", type=LeaveOut(), metavar="LIST", help=f"Of {', '.join(LEAVES_OUT)}; or nothing.")
+@click.option("--team", multiple=True, metavar="NAME", help='An account that does not count; "" for none.')
+def consensus(survey: Path, leave_out: dict[str, bool] | None, team: tuple[str, ...], **told: Any) -> None:
+    """Count the votes on SURVEY's subjects, and say what comes of it.
+
+    Options change how votes are counted from now on, on the screen too; the ledger keeps that decision. By default,
+    distinct volunteers count, each with the first vote; votes from before the launch, gold-standard answers and
+    repeats are left out.
+    """
+    import contextlib
+
+    from explorer.ledger import Ledger
+    from explorer.services.volunteers import Volunteers, sentences
+    from explorer.survey import Survey
+    from explorer.votes import volunteer_hash
+
+    with contextlib.closing(Survey.open(survey)) as opened, Ledger(opened.path, opened.info.survey_id) as ledger:
+        volunteers = Volunteers(opened, ledger)
+        changes = {name: value for name, value in told.items() if value is not None} | (leave_out or {})
+        if team:
+            changes["team"] = tuple(volunteer_hash([name for name in team if name], opened.info.survey_id))
+        if changes:
+            about = volunteers.decide(replace(volunteers.settings, **changes), who=who())
+        else:
+            about = volunteers.recount()
+        for sentence in sentences(about):
+            click.echo(sentence)
+        opened.refresh()
+        if "title" in about:
+            show(volunteers)
+
+
+def show(volunteers: "Volunteers") -> None:
+    """Print how chosen fractions are spread, and every question that there is."""
+    import numpy as np
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    survey, about = volunteers.survey, volunteers.summary()
+    console = Console(width=None if Console().is_terminal else 120)
+    spread = Table(title=f"{escape(about['answer'])}, by {about['basis']}", title_justify="left")
+    for name in ("", "subjects", "never chosen", "median", "90 %", "99 %", "≥ .5"):
+        spread.add_column(name, justify="right" if name else "left")
+    for name, title in (("chosen_fraction", "chosen fraction"), ("weighted_chosen_fraction", "weighted")):
+        if name not in survey.columns_of_crowd():
+            continue
+        values = survey.column(name)
+        values = values[np.isfinite(values)]
+        if not len(values):
+            continue
+        quantiles = [f"{v:.3f}" for v in np.quantile(values, (0.5, 0.9, 0.99))]
+        never, half = int((values == 0).sum()), int((values >= 0.5).sum())
+        spread.add_row(title, f"{len(values):,}", f"{never:,}", *quantiles, f"{half:,}")
+    console.print(spread)
+    questions = volunteers.questions()
+    if len(questions) > 1:
+        asked = Table(title="Everything that was asked", title_justify="left")
+        for name in ("workflow", "task", "answer", "subjects", "classifications", "volunteers"):
+            asked.add_column(name, justify="left" if name in ("task", "answer") else "right")
+        for question in questions[:40]:
+            n_volunteers = "unknown" if question.n_volunteers is None else f"{question.n_volunteers:,}"
+            counts = (f"{question.n_subjects:,}", f"{question.n_votes:,}", n_volunteers)
+            asked.add_row(str(question.workflow_id), escape(question.task), escape(question.answer), *counts)
+        console.print(asked)
+        if len(questions) > 40:
+            console.print(f"and {len(questions) - 40:,} more answers")
