@@ -319,7 +319,7 @@ def from_totals(
     wrong = int(((k > n) | (k < 0)).sum())
     if wrong:
         raise ValueError(
-            f"{wrong} of {k.size} rows have more {basis} that chose than saw, or fewer than 0: not one counting"
+            f"{wrong} of {k.size} rows were chosen more often than seen (or below 0), by {basis}: not one counting"
         )
     return Totals(k, n, basis)
 
