@@ -12,7 +12,18 @@ from pathlib import Path
 
 import click
 
-from explorer.commands import counting, exporting, inviting, judging, making, running, serving, simulating, tables
+from explorer.commands import (
+    counting,
+    exporting,
+    inviting,
+    judging,
+    making,
+    running,
+    sampling,
+    serving,
+    simulating,
+    tables,
+)
 from explorer.errors import UsageError, VoorwerpError
 
 
@@ -39,6 +50,7 @@ for command in (
     exporting.figure,
     counting.consensus,
     inviting.invite,
+    sampling.sample,
     simulating.simulate,
     serving.serve,
     serving.demo,

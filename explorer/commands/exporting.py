@@ -88,8 +88,8 @@ def export(
 
     opened = Survey.open(survey)
     explore = Explore(opened)
-    run_id, map_id, lambda_, mode = _as_the_app(explore, run_id, map_id, lambda_, mode)
-    selected, _ = _selected(explore, selection, where, run_id, map_id, lambda_, mode)
+    run_id, map_id, lambda_, mode = as_the_app(explore, run_id, map_id, lambda_, mode)
+    selected, _ = selected_by(explore, selection, where, run_id, map_id, lambda_, mode)
     with contextlib.ExitStack() as stack:
         notes = None
         if (opened.path / LEDGER).exists():
@@ -114,7 +114,7 @@ def _check_folder(file: Path) -> None:
         raise UsageError(f"there is no folder {folder} to write {file.name} in; make it, or name another")
 
 
-def _as_the_app(
+def as_the_app(
     explore: "Explore", run_id: str | None, map_id: str | None, lambda_: float | None, mode: "Mode | None"
 ) -> "tuple[str, str, float, Mode]":
     """Run, map, λ and what it mixes: those asked for, else what the app opens with."""
@@ -128,7 +128,7 @@ def _as_the_app(
     return run_id, map_id, own_lambda if lambda_ is None else lambda_, mode or own_mode
 
 
-def _selected(
+def selected_by(
     explore: "Explore",
     name: str | None,
     where: str | None,
@@ -148,14 +148,14 @@ def _selected(
         selected = Selection.of_rows(survey.rows_of(members), survey.n)
         how.append(f'kept as "{name}"')
     if where is not None:
-        rows, condition = _where(explore, where, run_id, map_id, lambda_, mode)
+        rows, condition = rows_where(explore, where, run_id, map_id, lambda_, mode)
         kept = Selection.of_rows(rows, survey.n)
         selected = kept if selected is None else selected & kept
         how.append(condition)
     return selected, ", ".join(how)
 
 
-def _where(
+def rows_where(
     explore: "Explore", text: str, run_id: str, map_id: str, lambda_: float, mode: "Mode"
 ) -> "tuple[np.ndarray, str]":
     """Rows for which a filter holds, ascending, and its canonical text."""
@@ -247,8 +247,8 @@ def figure(
 
     opened = Survey.open(survey)
     explore = Explore(opened)
-    run_id, map_id, lambda_, mode = _as_the_app(explore, run_id, map_id, lambda_, mode)
-    selected, how = _selected(explore, selection, where, run_id, map_id, lambda_, mode)
+    run_id, map_id, lambda_, mode = as_the_app(explore, run_id, map_id, lambda_, mode)
+    selected, how = selected_by(explore, selection, where, run_id, map_id, lambda_, mode)
     told = run_id, lambda_, mode
     screen = Screen(
         plane=Plane(map_id, x or COMPONENTS[0], y or COMPONENTS[1], *told),
@@ -308,7 +308,7 @@ def find(survey: Path, text: tuple[str, ...], where: str | None, run_id: str | N
         rows, separations, said = found.rows.astype(np.int64), found.separations, [found.message]
     if where is not None:
         explore = Explore(opened)
-        holds, condition = _where(explore, where, *_as_the_app(explore, run_id, map_id, None, None))
+        holds, condition = rows_where(explore, where, *as_the_app(explore, run_id, map_id, None, None))
         kept = np.isin(rows, holds)
         said.append(f"{condition}: {kept.sum():,} of {counted(len(rows), 'subject')}")
         rows, separations = rows[kept], separations[kept] if separations.size else separations
