@@ -144,7 +144,7 @@ class ExplorerState(param.Parameterized):
     lambda_mode: Mode = param.Selector(default="raw", objects=list(MODE_TITLES), doc="What λ mixes.")  # type: ignore[assignment]
     contours = param.Boolean(False, doc="Lines of equal density over the map.")
     places = param.Boolean(True, doc="Named places on the map.")
-    overlay = param.String("", doc='What is drawn as markers: a column of categories, or "selection:NAME".')
+    overlay = param.String("", doc='What is drawn as markers: a column, "selection:NAME", "talk:GROUP".')
     mode: str = param.Selector(default="replace", objects=list(MODES), doc="How a new region meets the selection.")  # type: ignore[assignment]
     tool: str = param.Selector(default="pan", objects=list(TOOLS), doc="What dragging on the map does.")  # type: ignore[assignment]
     selection: Selection = param.ClassSelector(class_=Selection, allow_None=False, doc="The selected subjects.")  # type: ignore[assignment]

@@ -17,6 +17,7 @@ import numpy as np
 
 from explorer.errors import UsageError
 from explorer.ledger import SELECTIONS
+from explorer.services import talk
 from explorer.services.explore import Explore
 from explorer.state import ExplorerState, Selection
 from models.artifacts import write_bytes
@@ -183,7 +184,8 @@ def restore(state: ExplorerState, explore: Explore, remembered: Remembered, sear
         if given.get(key) in state.param[WORDS[key]].objects:
             setattr(state, WORDS[key], given[key])
     overlay = given.get("overlay", "")
-    state.overlay = overlay if overlay.startswith("selection:") or explore.is_category(overlay) else ""
+    is_drawn = overlay.startswith(("selection:", talk.PREFIX)) or explore.is_category(overlay)
+    state.overlay = overlay if is_drawn else ""
     state.descending = given.get("order") != "lowest"
     state.contours, state.places = given.get("contours") == "1", given.get("places") != "0"
     with contextlib.suppress(ValueError):

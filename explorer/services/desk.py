@@ -64,7 +64,7 @@ class Desk:
         survey = Survey.open(path)
         try:
             with Ledger(survey.path, survey.info.survey_id) as ledger:
-                explore, jobs, talk = Explore(survey), JobService(survey, ledger), Talk(survey)
+                explore, jobs = Explore(survey), JobService(survey, ledger)
                 desk = cls(
                     explore=explore,
                     ledger=ledger,
@@ -77,8 +77,8 @@ class Desk:
                     groups=Groups(explore),
                     histograms=Histograms(explore),
                     remembered=Remembered(survey.path),
-                    talk=talk,
-                    volunteers=Volunteers(survey, ledger, talk),
+                    talk=explore.talk,
+                    volunteers=Volunteers(survey, ledger, explore.talk),
                     samp=Samp() if has_samp else None,
                 )
                 try:

@@ -21,6 +21,7 @@ from explorer.errors import UsageError, VoorwerpError, no_such_column
 from explorer.raster import Aggregate, Cache, CellIndex, Cloud, Frame, Norm, Paint, View, bounds, commonest, render
 from explorer.services.links import hms, links
 from explorer.services.orders import argsort
+from explorer.services.talk import Talk
 from explorer.state import COMPONENTS, Selection
 from explorer.survey import SUBJECTS_SCHEMA, Survey
 from models.artifacts import LATENTS, ArtifactError, Run
@@ -117,6 +118,7 @@ class Explore:
 
     def __init__(self, survey: Survey) -> None:
         self.survey = survey
+        self.talk = Talk(survey)
         self._indices = Cache(8)
         self._turned = Cache(2)  # apart: each is another, and none is slow to make
         self._extents = Cache(64)

@@ -10,7 +10,9 @@
                 | sum ["not"] "in" "(" value {"," value} ")"
                 | column ["not"] "~" text                    contains, whatever the case
                 | sum "is" ["not"] "missing"
-                | yes-or-no column | "selection" "(" text ")" | "(" condition ")"
+                | yes-or-no column | "(" condition ")"
+                | "selection" "(" text ")"                  kept under this name
+                | "talk" "(" text ")"                       has a tag of this group on Talk
     sum         = product {("+" | "-") product}
     product     = factor {("*" | "/") factor}
     factor      = "-" factor | number | number "%" | column | "(" sum ")"
@@ -48,15 +50,18 @@ from explorer.services.explore import Explore
 from explorer.state import Selection
 from models.mixing import Mode
 
+_Of = Literal["selection", "talk"]
 MAX_LENGTH = 2_000
 MAX_NESTING = 50
 #: Completions that are offered at once.
 MOST = 50
+#: What a condition may call by name, and how that is called in a sentence.
+_NAMED: dict[_Of, str] = {"selection": "selection", "talk": "group of tags"}
 
 #: number: float; truth: yes or no; category: few distinct texts; text: any; id: exact, compared as text.
 Kind = Literal["number", "truth", "category", "text", "id"]
 #: A column by reference: number and truth float (N,), NaN missing; category (codes int (N,), -1 missing, labels); text
-#: and id an Arrow array of strings; ``selection:NAME`` bool (N,).
+#: and id an Arrow array of strings; ``selection:NAME`` and ``talk:GROUP`` bool (N,).
 Read = Callable[[str], Any]
 
 _TABLES = ("scores", "subjects", "maps")
@@ -98,12 +103,15 @@ class Columns:
         The categories of a reference.
     selections
         Names of the selections that are kept.
+    talk
+        The groups of Talk's tags.
     """
 
     kinds: Mapping[str, Kind]
     notes: Mapping[str, str] = field(default_factory=dict)
     labels: Callable[[str], Sequence[str]] = lambda reference: ()
     selections: Sequence[str] = ()
+    talk: Sequence[str] = ()
 
     @cached_property
     def _called(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -141,7 +149,7 @@ class Completion:
     text: str
     start: int
     end: int
-    kind: Literal["column", "operator", "category", "selection"]
+    kind: Literal["column", "operator", "category", "selection", "talk"]
     note: str = ""
 
 
@@ -452,17 +460,18 @@ class _Truth(_Condition):
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept(_Condition):
+class _Named(_Condition):
+    of: _Of
     name: str
 
     def yes(self, read: Read) -> np.ndarray:
-        return np.asarray(read(f"selection:{self.name}"))
+        return np.asarray(read(f"{self.of}:{self.name}"))
 
     def no(self, read: Read) -> np.ndarray:
         return ~self.yes(read)
 
     def __str__(self) -> str:
-        return f"selection({_quoted(self.name, always=True)})"
+        return f"{self.of}({_quoted(self.name, always=True)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -524,7 +533,7 @@ class Filter:
     text
         Its canonical form: among the same columns it parses to an equal filter.
     references
-        The columns that it reads, each once, and ``selection:NAME``.
+        The columns that it reads, each once, ``selection:NAME`` and ``talk:GROUP``.
     """
 
     text: str
@@ -595,7 +604,7 @@ def complete(text: str, cursor: int, columns: Columns) -> list[Completion]:
     return list(dict.fromkeys(first + second))[:MOST]
 
 
-_Offer = tuple[str, Literal["column", "operator", "category", "selection"], str]
+_Offer = tuple[str, Literal["column", "operator", "category", "selection", "talk"], str]
 _OPERATORS: dict[Kind, tuple[str, ...]] = {
     "number": (">", ">=", "<", "<=", "=", "!=", "between", "in (", "is missing", "is not missing"),
     "truth": ("is missing", "is not missing"),
@@ -615,6 +624,8 @@ def _offers(what: str, column: _Column | None, columns: Columns) -> Iterable[_Of
         yield "not", "operator", ""
         if columns.selections:
             yield "selection(", "operator", "a selection that is kept"
+        if columns.talk:
+            yield "talk(", "operator", "a group of tags on Talk"
     elif what == "operator":
         for word in _OPERATORS[column.kind if column else "number"]:
             yield word, "operator", ""
@@ -624,6 +635,9 @@ def _offers(what: str, column: _Column | None, columns: Columns) -> Iterable[_Of
     elif what == "selection":
         for name in columns.selections:
             yield _quoted(name, always=True), "selection", ""
+    elif what == "talk":
+        for name in columns.talk:
+            yield _quoted(name, always=True), "talk", ""
     elif what not in ("number", "value"):
         for word in what.split():
             yield word, "operator", ""
@@ -980,8 +994,9 @@ class _Parser:
             self._need(")")
             self._depth -= 1
             return inside
-        if self._is_word("selection") and self._is_word("(", 1):
-            return self._selection()
+        for of in _NAMED:
+            if self._is_word(of) and self._is_word("(", 1):
+                return self._named(of)
         if token.kind == "quoted" or (token.kind == "name" and token.text.casefold() not in _RESERVED):
             return self._column(self._next())
         raise self._expected(
@@ -1013,21 +1028,19 @@ class _Parser:
             return _known(f"{table}.{token.word}", self._columns) if explicit else self._columns.find(token.word)
         return self._columns.find(token.text) or (_known(f"{table}.{name}", self._columns) if explicit else None)
 
-    def _selection(self) -> _Kept:
+    def _named(self, of: _Of) -> _Named:
         self._next()
         self._need("(")
-        self._want("selection")
-        token = self._token
+        self._want(of)
+        token, what = self._token, _NAMED[of]
         if token.kind not in ("quoted", "name"):
-            raise self._expected("the name of a selection in quotes")
-        name = self._next().word
-        if name not in self._columns.selections:
-            raise self._wrong(
-                f'no selection is called "{_shorter(name)}"; {_near(name, self._columns.selections)}', token
-            )
+            raise self._expected(f"the name of a {what} in quotes")
+        name, known = self._next().word, self._columns.selections if of == "selection" else self._columns.talk
+        if name not in known:
+            raise self._wrong(f'no {what} is called "{_shorter(name)}"; {_near(name, known)}', token)
         self._need(")")
-        self._read.setdefault(f"selection:{name}")
-        return _Kept(name)
+        self._read.setdefault(f"{of}:{name}")
+        return _Named(of, name)
 
 
 def _known(reference: str, columns: Columns) -> str | None:
@@ -1046,7 +1059,7 @@ def _has_column(number: _Number) -> bool:
 
 # ------------------------------------------------------------------------------------------------- of a survey
 def columns_of(explore: Explore, run_id: str = "", map_id: str = "", ledger: Ledger | None = None) -> Columns:
-    """What a filter may name: a run's scores, the survey's columns, a map's own, and the selections of a ledger."""
+    """What a filter may name: a run's scores, the survey's columns, a map's own, selections of a ledger, Talk's tags."""
     survey = explore.survey
     kinds: dict[str, Kind] = {}
     notes: dict[str, str] = {}
@@ -1067,7 +1080,8 @@ def columns_of(explore: Explore, run_id: str = "", map_id: str = "", ledger: Led
         found: Sequence[str] = _category(explore, reference, run_id)[1]
         return found
 
-    return Columns(kinds, notes, labels, ledger.selection_names() if ledger is not None else ())
+    kept = ledger.selection_names() if ledger is not None else ()
+    return Columns(kinds, notes, labels, kept, [group.name for group in explore.talk.groups()])
 
 
 def reader(
@@ -1085,6 +1099,8 @@ def reader(
         if reference.startswith("selection:") and ledger is not None:
             members = ledger.selection(reference.partition(":")[2], survey.subject_ids).subject_ids
             return Selection.of_rows(survey.rows_of(members), survey.n).mask()
+        if reference.startswith("talk:"):
+            return explore.talk.selection(reference.partition(":")[2]).mask()
         table, _, name = reference.partition(".")
         if table == "maps" and name.startswith("umap_"):
             return survey.coordinates(map_id)[:, int(name[-1]) - 1]

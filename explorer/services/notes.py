@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 from explorer.errors import UsageError, VoorwerpError, no_such_column
 from explorer.ledger import SELECTIONS, Entry, Ledger, saved_names
 from explorer.raster import Cache, Overlay, overlay, overlays
+from explorer.services import talk
 from explorer.services.explore import SCORES, Explore, Plane
 from explorer.state import Selection
 from models import artifacts
@@ -387,13 +388,20 @@ class Notes:
         return list(found.values())
 
     def overlays(self, reference: str) -> list[Overlay]:
-        """What is drawn as markers: the rarest categories of a column, or a kept selection (``selection:NAME``).
+        """What is drawn as markers: the rarest categories of a column, a kept selection, or groups of Talk's tags.
+
+        Parameters
+        ----------
+        reference
+            ``subjects.NAME``, ``selection:NAME``, ``talk:GROUP``, or ``talk:`` for the commonest groups.
 
         Raises
         ------
         VoorwerpError
-            No such column of categories, or no such selection.
+            No such column of categories, selection or group.
         """
+        if reference.startswith(talk.PREFIX):
+            return self.explore.talk.overlays(reference)
         if self.explore.is_category(reference):
             return overlays(*self.survey.category(reference.partition(".")[2]))
         kept, _, name = reference.partition(":")

@@ -88,6 +88,7 @@ class ControlsView(Viewer):
         kept = [[f"selection:{name}", name] for name, _ in self.column.kept]
         overlays: list[list[Any]] = [["", [["", "none"]]]]
         overlays += [["Categories", [list(pair) for pair in categories.items()]]] if categories else []
+        overlays += [["Tags on Talk", [list(pair) for pair in talk.items()]]] if (talk := explore.talk.titles()) else []
         overlays += [["Kept selections", kept]] if kept else []
         self.column.param.update(
             can={

@@ -338,7 +338,7 @@ class MapView(Viewer):
         self._tell("marks", marks)
 
     def _lay_over(self) -> None:
-        """Markers: the rarest categories of a column, or a kept selection."""
+        """Markers: the rarest categories of a column, a kept selection, or groups of tags."""
         reference, found = self.state.overlay, []
         try:
             if reference and self.notes is not None:
@@ -370,7 +370,7 @@ class MapView(Viewer):
     def refresh_places(self) -> None:
         """Draw what was named, renamed, removed or kept meanwhile, in another tab or from a script."""
         self._mark()
-        if self.state.overlay.startswith("selection:"):
+        if self.state.overlay.startswith(("selection:", "talk:")):
             self._lay_over()
 
     def _say(self, text: str, removed: int | None = None) -> None:
