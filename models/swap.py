@@ -56,7 +56,8 @@ class Settings:
         P_L and P_D stay between `clip` and 1 − `clip`; from 0, excluded with `trajectories`, to ½, excluded.
     mode
         Who teaches: ``supervised``, subjects of known answer; ``unsupervised``, all subjects by the p they have so far,
-        as if no answer were known; ``both``, those of known answer by it and all others by their p.
+        as if no answer were known; ``both``, those of known answer by it and all others by their p. Unsupervised,
+        `p_initial` is above ½: volunteers who move nothing would never learn anything.
     rescore
         Volunteers learn from all votes first; then every vote counts with what they are at the end.
     errors
@@ -111,6 +112,8 @@ class Settings:
             raise ValueError("skepticism and trajectories of SWAP are not negative")
         if self.mode not in ("supervised", "unsupervised", "both"):
             raise ValueError(f'SWAP is "supervised", "unsupervised" or "both", not "{self.mode}"')
+        if self.mode == "unsupervised" and self.p_initial <= 0.5:
+            raise ValueError(f"unsupervised SWAP learns nothing from p_initial {self.p_initial}: set it above 0.5")
         if self.retires not in ("rejected", "both"):
             raise ValueError(f'SWAP retires "rejected" or "both", not "{self.retires}"')
         if self.errors is not None and not all(0 < share <= 1 for share in self.errors):
