@@ -36,8 +36,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from explorer import votes
 from explorer.errors import SchemaError, SurveyError, no_such_column
-from explorer.votes import CROWD
 from models import artifacts
 from models.artifacts import ArtifactError, Run
 from models.images import Crop, Stretch, media_type, rgb_of
@@ -504,10 +504,10 @@ class Survey:
         #: Subjects that an `add` has put behind those that were there when the survey was opened.
         self.n_added = 0
         self._subjects = subjects
-        self._crowd = _open_crowd(path / CROWD, self.n)
+        self._crowd = _open_crowd(path / votes.CROWD, self.n)
         self._refreshing = Lock()
         self._cache: dict[tuple[str, str], Any] = {}
-        self._stamps = (subjects.stamp, _stamp(path / CROWD))
+        self._stamps = (subjects.stamp, _stamp(path / votes.CROWD))
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -548,7 +548,7 @@ class Survey:
             The new file cannot be read.
         """
         with self._refreshing:
-            stamps = (_stamp(self.path / SUBJECTS), _stamp(self.path / CROWD))
+            stamps = (_stamp(self.path / SUBJECTS), _stamp(self.path / votes.CROWD))
             if stamps == self._stamps:
                 return False
             before, self._stamps = self._stamps, stamps
@@ -562,7 +562,7 @@ class Survey:
                     self.n_added = max(0, len(ids) - self.n)
                     subjects.close()
             if stamps[1] != before[1]:
-                crowd = _open_crowd(self.path / CROWD, self.n)
+                crowd = _open_crowd(self.path / votes.CROWD, self.n)
                 for columns in (self._crowd, crowd):
                     stale |= set(columns.schema.names if columns else ()) - set(self._subjects.schema.names)
                 self._crowd = crowd
@@ -961,6 +961,7 @@ def check(path: Path | str) -> list[str]:
             problems.append(f"{path / SUBJECTS} has a half called {sorted(halves)[0]!r}; it is tune, test or nothing")
         problems += _check_halves(survey)
         problems += _check_quarantine(path / QUARANTINE)
+        problems += _check_votes(path)
         if survey.has_images:
             problems += _check_images(survey)
             problems += _check_stretch(survey)
@@ -1019,6 +1020,22 @@ def _check_quarantine(path: Path) -> list[str]:
     except (pa.ArrowException, OSError) as error:
         return [f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})"]
     return [f"{path} lacks the column {name!r}" for name in ("source", "source_id", "reason") if name not in found]
+
+
+def _check_votes(path: Path) -> list[str]:
+    problems = []
+    for name, schema in votes.SCHEMAS.items():
+        if not (path / name).exists():
+            continue
+        try:
+            found = pq.read_schema(path / name)
+        except (pa.ArrowException, OSError) as error:
+            problems.append(f"{path / name} is not a readable Parquet file ({str(error).splitlines()[0]})")
+            continue
+        problems += [
+            f"{path / name} lacks the column {column!r}" for column in schema.names if column not in found.names
+        ]
+    return problems
 
 
 def _check_stretch(survey: Survey) -> list[str]:

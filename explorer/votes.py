@@ -168,6 +168,18 @@ VOLUNTEERS_SCHEMA = pa.schema(
         pa.field("is_simulated", pa.bool_()),
     ]
 )
+#: What every file of votes holds.
+SCHEMAS = {
+    CLASSIFICATIONS: CLASSIFICATIONS_SCHEMA,
+    TOTALS: TOTALS_SCHEMA,
+    GOLD: GOLD_SCHEMA,
+    EXPERIENCE: EXPERIENCE_SCHEMA,
+    TALK_TAGS: TALK_TAGS_SCHEMA,
+    TALK_COMMENTS: TALK_COMMENTS_SCHEMA,
+    SET_ASIDE: SET_ASIDE_SCHEMA,
+    CONSENSUS: CONSENSUS_SCHEMA,
+    VOLUNTEERS: VOLUNTEERS_SCHEMA,
+}
 
 
 def volunteer_hash(names: Iterable[str], survey_id: str) -> list[str]:

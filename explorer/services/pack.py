@@ -3,7 +3,8 @@
 Only what a survey is made of goes along: no locks, no logs, no work in progress, no file of other making. Names of
 people in the ledger are hashed with a salt that stays on this machine, absolute paths are cut down to file names;
 originals that the survey only links to, and people's notes, which may say anything, stay behind unless they are asked
-for. Tags, named places and kept selections go along: their names are words for others to read.
+for. Tags, named places and kept selections go along: their names are words for others to read. Votes go along, too: a
+volunteer is a hash in them already. Comments of Talk, whole sentences of people, count as notes.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from explorer import ledger
+from explorer import ledger, votes
 from explorer import survey as layout
 from explorer.errors import IngestError, SurveyError
 from explorer.ingest.build import QUARANTINE_SCHEMA, full_disk_said
@@ -38,10 +39,11 @@ from models.images import ImageError
 from models.progress import Progress
 
 #: Name of the secret that people's names are hashed with.
-SALT = "salt"
+SALT = votes.SALT
 
 _FOLDERS = (layout.IMAGES, layout.ORIGINALS, layout.THUMBNAILS, ledger.SELECTIONS)
-_FILES = (layout.DIGESTS, layout.CONTACT_SHEET)
+_VOTES = (*votes.FILES, *votes.CACHES)
+_FILES = (layout.DIGESTS, layout.CONTACT_SHEET, *_VOTES)
 #: Of a run: what its worker leaves behind.
 _NOT_OF_RUNS = {"lock", "log.txt", "cancel", "parts"}
 #: Written otherwise than by copying, or not for others.
@@ -142,6 +144,9 @@ def _copy(
     known = _known_folders(survey)
     left_out = sorted(p.name for p in path.iterdir() if p.name not in _KNOWN and not p.name.startswith("."))
     files, unfinished = _files(survey, is_linked)
+    if not keep_notes and (comments := path / votes.TALK_COMMENTS) in files:
+        files.remove(comments)
+        left_out.append(comments.name)
     for i, file in enumerate(files):
         if i % 64 == 0:
             yield Progress(i, len(files), "copying files")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from explorer import secret
+from explorer import secret, votes
 from explorer.cli import main
 from explorer.errors import IngestError, SurveyError, UsageError
 from explorer.ingest.add import Addition, AddOptions, add
@@ -315,3 +315,20 @@ def test_the_command_says_what_stays_behind(made: Path, tmp_path: Path, capsys: 
     assert "2 notes left behind; --notes lets them go along" in said
     assert "left out: notes.txt, runs/20260102-000000-train" in said
     assert secret.CONFIG == "VOORWERP_CONFIG"
+
+
+def test_votes_go_along_and_comments_when_notes_do(made: Path, tmp_path: Path) -> None:
+    survey = shutil.copytree(made, tmp_path / "survey")
+    for name, schema in votes.SCHEMAS.items():
+        artifacts.write_table(survey / name, schema.empty_table())
+    assert check(survey) == []
+    totals = finished(pack(survey, tmp_path / "copy"))
+    assert {name for name in votes.SCHEMAS if not (tmp_path / "copy" / name).exists()} == {votes.TALK_COMMENTS}
+    assert votes.TALK_COMMENTS in totals["left_out"]
+    assert votes.TALK_COMMENTS not in finished(pack(survey, tmp_path / "all", keep_notes=True))["left_out"]
+    assert (tmp_path / "all" / votes.TALK_COMMENTS).exists()
+    artifacts.write_table(survey / votes.TOTALS, votes.TOTALS_SCHEMA.empty_table().drop_columns("n_chosen"))
+    (survey / votes.GOLD).write_text("half")
+    problems = check(survey)
+    assert [problem.rpartition("/")[2].split(" ")[0] for problem in problems] == [votes.TOTALS, votes.GOLD]
+    assert "lacks the column 'n_chosen'; ingest its sources again" in problems[0]
