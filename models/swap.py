@@ -225,7 +225,7 @@ def information(chosen: np.ndarray, p: np.ndarray, p_chosen: np.ndarray, p_passe
     with np.errstate(divide="ignore", invalid="ignore"):
         either = p * real + (1 - p) * dud
         real, dud = real / either, dud / either
-    found: np.ndarray = (p * xlogy(real, real) + (1 - p) * xlogy(dud, dud)) / math.log(2)
+        found: np.ndarray = (p * xlogy(real, real) + (1 - p) * xlogy(dud, dud)) / math.log(2)
     return found
 
 
