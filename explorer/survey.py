@@ -1032,9 +1032,8 @@ def _check_votes(path: Path) -> list[str]:
         except (pa.ArrowException, OSError) as error:
             problems.append(f"{path / name} is not a readable Parquet file ({str(error).splitlines()[0]})")
             continue
-        problems += [
-            f"{path / name} lacks the column {column!r}" for column in schema.names if column not in found.names
-        ]
+        missing = [column for column in schema.names if column not in found.names]
+        problems += [f"{path / name} lacks the column {column!r}; ingest its sources again" for column in missing]
     return problems
 
 
