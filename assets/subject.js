@@ -70,8 +70,8 @@ export function render({model, el}) {
   };
   const pictures = make("div", "pictures"), tags = make("div", "tags"), sky = make("div");
   const scores = section("scores", "Scores"), notes = section("notes", "Notes"), near = section("near", "Nearest");
-  const columns = section("columns", "Columns"), history = section("history", "History", false);
-  rest.append(pictures, tags, sky, scores, notes, near, columns, history);
+  const columns = section("columns", "Columns"), history = section("history", "History", false), talk = section("talk", "Talk");
+  rest.append(pictures, tags, sky, scores, talk, notes, near, columns, history);
 
   // ------------------------------------------------------------------------------------------------ before, after
   const trail = {past: [], next: [], at: null};
@@ -384,6 +384,65 @@ export function render({model, el}) {
     show_notes();
   };
 
+  // --------------------------------------------------------------------------------------------------------- talk
+  // what volunteers wrote: always as text, a link too
+  const FIRST_COMMENTS = 3;
+  const counted = (n, thing) => `${n.toLocaleString("en")} ${thing}${n === 1 ? "" : "s"}`;
+  const who_of = who => {
+    const e = make("span", "who", who ? who.slice(0, 8) : "someone");
+    e.title = who ? `Volunteer ${who}: a hash, no name is kept` : "The export does not say who";
+    return e;
+  };
+  const talk_status = status_line(), tag_lines = make("div", "said-tags"), comments = make("div", "list"), more = button("", "", () => { unfolded = !unfolded; fold(); }, "word more");
+  const trouble = make("p", "decided warm"), silent = make("p", "quiet none", "Nobody has said anything of this subject.");
+  talk.body.append(trouble, silent, tag_lines, talk_status.line, comments, more);
+  let unfolded = false;
+  const fold = () => {
+    talk.classList.toggle("all", unfolded);
+    [...comments.children].forEach((e, i) => { e.hidden = !unfolded && i >= FIRST_COMMENTS; });
+    const is_cut = [...comments.querySelectorAll(".text")].some(e => e.scrollHeight > e.clientHeight + 1);
+    more.hidden = !unfolded && !is_cut && comments.childElementCount <= FIRST_COMMENTS;
+    more.textContent = unfolded ? "Show less" : comments.childElementCount > FIRST_COMMENTS ? `Show all ${comments.childElementCount} comments` : "Show all of it";
+    more.title = more.textContent;
+    more.setAttribute("aria-label", more.textContent);
+  };
+  talk.addEventListener("toggle", () => fold());
+  const show_talk = ({row, talk: said}) => {
+    talk.hidden = !said;
+    if (!said) return;
+    const groups = new Map();
+    for (const tag of said.tags) groups.set(tag.group, [...groups.get(tag.group) ?? [], tag]);
+    tag_lines.replaceChildren(...[...groups].map(([group, given]) => {
+      const line = make("div", "said-tag"), raw = [...new Set(given.map(t => t.tag))].filter(t => t !== group), n = given[0].n_subjects;
+      const chip = make("span", "chip");
+      chip.append(button(group, `Select what has the tag “${group}” on Talk: ${n.toLocaleString("en")}`, () => {
+        talk_status.say("Looking …");
+        asked_talk = true;
+        model.send_msg({talk: group});
+      }, "name"));
+      const words = make("span", "quiet", raw.length ? `${raw.map(t => `“${t}”`).join(", ")} by ` : "by ");
+      [...new Set(given.map(t => t.who))].forEach((who, i) => words.append(i ? ", " : "", who_of(who)));
+      line.append(chip, words);
+      return line;
+    }));
+    comments.replaceChildren(...said.comments.map(c => {
+      const e = make("div", "note"), line = make("div", "quiet line"), by = make("span");
+      by.append(who_of(c.who), c.at ? ` · ${when(c.at)} UTC` : "");
+      line.append(by);
+      e.append(make("div", "text", c.text), line);
+      return e;
+    }));
+    const n_tags = said.tags.length, n_comments = said.comments.length;
+    talk.count.textContent = [n_tags && counted(n_tags, "tag"), n_comments && counted(n_comments, "comment")].filter(Boolean).join(" · ") || "nothing";
+    trouble.textContent = said.trouble;
+    trouble.hidden = !said.trouble;
+    silent.hidden = n_tags + n_comments > 0;
+    if (row !== talked) unfolded = false;
+    talked = row;
+    fold();
+  };
+  let talked = null, asked_talk = false;
+
   // ------------------------------------------------------------------------------------------------------ nearest
   const by = make("select"), how_many = make("select"), strip = make("div"), near_note = make("p", "quiet none"), found_status = status_line();
   by.setAttribute("aria-label", "Nearest by");
@@ -512,6 +571,7 @@ export function render({model, el}) {
     scores.hidden = !said.length;
     scores.body.replaceChildren(...said);
     list_near();
+    show_talk(subject);
     show_columns(subject);
     show_own();
     ask_history();
@@ -542,7 +602,10 @@ export function render({model, el}) {
   model.on("own", show_own);
   model.on("decided", answered);
   model.on("alike", show_alike);
-  model.on("found", () => found_status.say(model.found.said));
+  model.on("found", () => {  // said where it was asked
+    (asked_talk ? talk_status : found_status).say(model.found.said);
+    asked_talk = false;
+  });
   model.on("history", show_history);
   model.on("remove", () => {
     for (const gone of forget) gone();

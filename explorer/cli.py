@@ -23,6 +23,7 @@ from explorer.commands import (
     serving,
     simulating,
     tables,
+    tagging,
 )
 from explorer.errors import UsageError, VoorwerpError
 
@@ -49,6 +50,7 @@ for command in (
     exporting.export,
     exporting.figure,
     counting.consensus,
+    tagging.tags,
     inviting.invite,
     sampling.sample,
     simulating.simulate,

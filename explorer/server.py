@@ -570,7 +570,8 @@ class SubjectRoute(Route):
         row, map_id = self.row(path[0]), self.get_query_argument("map", "") and self.map_id()
         subject = await self.off(self.explore.subject, row, self.run_id(), self.lambda_(), self.mode())
         place = await self.off(self.explore.place, row, map_id)
-        return orjson.dumps(subject | {"place": place}), "application/json"
+        talk = await self.off(self.explore.talk.of, row)
+        return orjson.dumps(subject | {"place": place, "talk": talk}), "application/json"
 
 
 class HistogramRoute(Route):

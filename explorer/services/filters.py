@@ -1059,7 +1059,7 @@ def _has_column(number: _Number) -> bool:
 
 # ------------------------------------------------------------------------------------------------- of a survey
 def columns_of(explore: Explore, run_id: str = "", map_id: str = "", ledger: Ledger | None = None) -> Columns:
-    """What a filter may name: a run's scores, the survey's columns, a map's own, selections of a ledger, Talk's tags."""
+    """What a filter may name: a run's scores, the survey's columns, a map's own, kept selections, Talk's tags."""
     survey = explore.survey
     kinds: dict[str, Kind] = {}
     notes: dict[str, str] = {}

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from explorer.errors import SurveyError, UsageError
 from explorer.ingest.tags import How, TagGroups, study_groups
 from explorer.raster import Overlay, overlay
+from explorer.services.counting import read_table, stamp_of
 from explorer.state import Selection
 from explorer.survey import Survey
 from explorer.votes import TAG_GROUPS, TALK_COMMENTS, TALK_COMMENTS_SCHEMA, TALK_TAGS, TALK_TAGS_SCHEMA
@@ -90,7 +90,7 @@ class Talk:
 
     # ------------------------------------------------------------------------------------------------------ reading
     def _key(self) -> tuple[Any, ...]:
-        return self.survey.n, *(_stamp(self.survey.path / name) for name in (TALK_TAGS, TALK_COMMENTS, TAG_GROUPS))
+        return self.survey.n, *(stamp_of(self.survey.path / name) for name in (TALK_TAGS, TALK_COMMENTS, TAG_GROUPS))
 
     def _now(self) -> _Said:
         key = self._key()
@@ -133,12 +133,7 @@ class Talk:
 
     def _table(self, path: Path, schema: pa.Schema) -> tuple[pa.Table, np.ndarray]:
         """A file of Talk in the order of its subjects, and their rows; what is of no subject here is left out."""
-        if not path.exists():
-            return schema.empty_table(), np.empty(0, np.int64)
-        try:
-            table = pq.read_table(path, schema=schema, partitioning=None)
-        except (pa.ArrowException, OSError) as error:
-            raise SurveyError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
+        table = read_table(path, schema)
         rows = self.survey.rows_of(table["subject_id"].to_numpy())
         order = np.argsort(rows, kind="stable")[np.count_nonzero(rows < 0) :]
         return table.take(pa.array(order)), rows[order]
@@ -147,12 +142,6 @@ class Talk:
     def trouble(self) -> str:
         """What is wrong with the survey's own map of tags; else nothing."""
         return self._now().trouble
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nobody has said anything."""
-        said = self._now()
-        return not len(said.tag_row) and not len(said.comment_row)
 
     @property
     def stamp(self) -> tuple[Any, ...]:
@@ -237,20 +226,25 @@ class Talk:
             "tag_group": rarest,
         }
 
-    def of(self, row: int) -> dict[str, Any]:
-        """All that is said of a subject, as plain text and ready for JSON; who is a hash.
+    def of(self, row: int) -> dict[str, Any] | None:
+        """All that is said of a subject, as plain text and ready for JSON; who is a hash, "" where that is not known.
 
         Returns
         -------
-        dict
+        dict or None
+            None in a survey of whose subjects nobody has said anything.
             tags
                 group, tag, who, at, n_subjects (of the group in the survey); each tag once a volunteer.
             comments
                 text, who, at, discussion; oldest first.
             n_taggers
                 Volunteers who gave a tag.
+            trouble
+                See `Talk.trouble`.
         """
         said = self._now()
+        if not len(said.tag_row) and not len(said.comment_row):
+            return None
         size = {group.name: group.n_subjects for group in self.groups()}
         first, last = np.searchsorted(said.tag_row, [row, row + 1])
         tags: dict[tuple[str, str], dict[str, Any]] = {}
@@ -273,6 +267,7 @@ class Talk:
             "tags": sorted(tags.values(), key=lambda tag: (tag["at"], tag["group"])),
             "comments": sorted(comments, key=lambda comment: comment["at"]),
             "n_taggers": len({tag["who"] for tag in tags.values()}),
+            "trouble": said.trouble,
         }
 
     # ------------------------------------------------------------------------------------------------------ overlay
@@ -338,14 +333,6 @@ def _no_such_group(name: str, names: list[str]) -> UsageError:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f'did you mean "{near[0]}"?' if near else f"there are {len(names):,} others"
     return UsageError(f'no subject has the tag "{name}"; {hint}')
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _when(at: Any) -> str:

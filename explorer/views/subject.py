@@ -108,6 +108,8 @@ class SubjectView(Viewer):
                 await self.tell_history(row)
             case {"nearest": str(by), "k": int(k), "row": int(row)} if self._is_row(row) and 0 < k <= MOST:
                 await self.select_nearest(by, k, row)
+            case {"talk": str(group)}:
+                await self.select_talk(group)
             case {"tagged": str(tag)}:
                 self._select(self.notes.selection(tag).rows(), f"with the tag “{tag}”")
 
@@ -200,6 +202,15 @@ class SubjectView(Viewer):
             self._say(str(error))
             return
         self._select([i for i, _ in near], "nearest" if near else "nearest: it has no value there")
+
+    async def select_talk(self, group: str) -> None:
+        """Let the subjects with a group of Talk's tags meet the selection."""
+        try:
+            rows = await asyncio.to_thread(self.explore.talk.rows, group)
+        except VoorwerpError as error:
+            self._say(str(error))
+            return
+        self._select(rows, f"with the tag “{group}” on Talk")
 
     def _select(self, rows: Any, words: str) -> None:
         if len(rows):  # what is asked runs beside the document's lock, and others change models of the document
