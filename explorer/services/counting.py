@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -271,7 +272,7 @@ def learn(votes: Votes, answer: int, gold: np.ndarray) -> Learned:
         result = swap.swap(*arguments)
         how = f"SWAP, taught by {n_gold[0]:,} subjects known to be right and {n_gold[1]:,} known not to be"
     else:
-        result = swap.offline(*arguments)
+        result = swap.offline(*arguments, max_iterations=50)
         how = "offline SWAP: no subjects of known answer, the crowd itself is the teacher"
     voted = np.bincount(volunteer, minlength=votes.n_volunteers) > 0
 
@@ -299,12 +300,12 @@ def binary(votes: Votes, answer: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     said
         bool (K,): whether `answer` was among its answers.
     """
-    opens = votes.opens & votes.is_first
-    rows = np.flatnonzero(votes.is_first)
-    pair = votes.volunteer[rows].astype(np.int64) * votes.n_subjects + votes.subject[rows]
-    chose = pair[votes.answer[rows] == answer]
-    first = np.flatnonzero(opens)
-    said = np.isin(votes.volunteer[first].astype(np.int64) * votes.n_subjects + votes.subject[first], chose)
+    first = np.flatnonzero(votes.opens & votes.is_first)
+    said = votes.answer[first] == answer
+    if not votes.opens.all():  # some views gave several answers
+        rows = np.flatnonzero(votes.is_first & (votes.answer == answer))
+        pairs = [votes.volunteer[at].astype(np.int64) * votes.n_subjects + votes.subject[at] for at in (first, rows)]
+        said |= np.isin(*pairs)
     return votes.subject[first], votes.volunteer[first], said
 
 
@@ -442,8 +443,8 @@ def people_of(
         return VOLUNTEERS_SCHEMA.empty_table()
     opens = votes.opens
     n_views = np.bincount(votes.volunteer[opens], minlength=votes.n_volunteers)
-    classifications = np.unique(np.stack([votes.volunteer.astype(np.int64), votes.classification]), axis=1)
-    n_classifications = np.bincount(classifications[0], minlength=votes.n_volunteers)
+    is_new = ~pd.Series(votes.classification).duplicated().to_numpy()  # one may be of many subjects
+    n_classifications = np.bincount(votes.volunteer[is_new], minlength=votes.n_volunteers)
     firsts = opens & votes.is_first
     n_subjects = np.bincount(votes.volunteer[firsts], minlength=votes.n_volunteers)
     is_gold = firsts & learned.is_gold[votes.subject]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -137,7 +138,9 @@ class Volunteers:
     def _key(self) -> str:
         """Of everything that goes into the caches."""
         self._read_ledger()
-        return sha256_json({"files": self._files_key(), "settings": asdict(self._settled), "own": self._n_own})
+        own = sorted({c.name for c in self.survey.columns()} - set(self.survey.columns_of_crowd()))
+        settings = asdict(self._settled)
+        return sha256_json({"files": self._files_key(), "settings": settings, "own": self._n_own, "columns": own})
 
     def _all(self) -> Everything:
         self._read_ledger()
@@ -181,7 +184,7 @@ class Volunteers:
         (tasks, task), (answers, answer) = codes_of(table, "task"), codes_of(table, "answer")
         versions, version = codes_of(table, "workflow_version")
         version_of = np.array([version_of_text(v) for v in versions], np.int64)
-        workflows, workflow = np.unique(table.column("workflow_id").to_numpy(), return_inverse=True)
+        workflow, workflows = pd.factorize(table.column("workflow_id").to_numpy())
         columns = {
             "row": rows,
             "volunteer": volunteer,
@@ -194,10 +197,11 @@ class Volunteers:
             for name in FLAGS
         }
         found = {}
-        for pair in np.unique(workflow[is_here] * len(tasks) + task[is_here]) if len(tasks) else ():
+        question = workflow * len(tasks) + task
+        for pair in np.flatnonzero(np.bincount(question[is_here])):
             key = (int(workflows[pair // len(tasks)]), str(tasks[pair % len(tasks)]))
-            is_it = is_here & (workflow * len(tasks) + task == pair)
-            given = np.unique(answer[is_it])
+            is_it = is_here & (question == pair)
+            given = np.flatnonzero(np.bincount(answer[is_it]))
             words = sorted((str(answers[a]), int(a)) for a in given if answers[a])
             place = np.full(len(answers), -1, np.int64)
             place[[a for _, a in words]] = np.arange(len(words))
@@ -215,8 +219,8 @@ class Volunteers:
         """Everything that volunteers were asked, the most answered first."""
         everything, found = self._all(), []
         for (workflow_id, task), asked in everything.asked.items():
-            n_subjects, n_volunteers = len(np.unique(asked.row)), len(np.unique(asked.volunteer))
-            n_votes = len(np.unique(np.stack([asked.classification, asked.row]), axis=1).T)
+            n_subjects, n_volunteers = len(pd.unique(asked.row)), len(pd.unique(asked.volunteer))
+            n_votes = len(pd.DataFrame({"c": asked.classification, "r": asked.row}).drop_duplicates())
             found += [
                 Question(workflow_id, task, answer, n_subjects, n_votes, n_volunteers, asked.is_simulated)
                 for answer in asked.answers
