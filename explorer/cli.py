@@ -12,12 +12,13 @@ from pathlib import Path
 
 import click
 
-from explorer.commands import (
+from explorer.commands import (, ingesting
     counting,
     exporting,
     inviting,
     judging,
     making,
+    publishing,
     running,
     sampling,
     serving,
@@ -44,11 +45,13 @@ for command in (
     running.resume,
     running.jobs,
     judging.judge,
+    ingesting.ingest,
     tables.join,
     tables.import_run,
     exporting.find,
     exporting.export,
     exporting.figure,
+    publishing.retire,
     counting.consensus,
     tagging.tags,
     inviting.invite,

@@ -333,7 +333,7 @@ class Addition(Build):
         if (scale, notes) != (survey.info.pixel_scale_arcsec, survey.info.notes):
             replace(survey.info, pixel_scale_arcsec=scale, notes=notes).write(self.path / layout.SURVEY_TOML)
         schema = _schema(survey, list(self._own_columns().values()))
-        write_subjects(self.path, schema, itertools.chain(_before(survey, schema), self._subjects(schema, made)))
+        write_subjects(self.path, schema, itertools.chain(rows_before(survey, schema), self._subjects(schema, made)))
 
     def nothing_left(self) -> IngestError:
         """As for `Build`; what is refused goes to quarantine all the same."""
@@ -392,28 +392,45 @@ def _add_rows(
         totals = {"n_refused": 0, "n_there": n_given - len(table)}
         if not len(table):
             return {"n_subjects": n_before, **totals, **_added(survey.path, n_before)}
-        ids = table.column("source_id")
-        _check_ids(survey, ids)
-        known = {name: table.column(name) for name in TABLE_COLUMNS if name in table.column_names}
-        own = [field for field in table.schema if field.name not in TABLE_COLUMNS]
-        ours = {name.lower() for name in SUBJECTS_SCHEMA.names}
-        given = [field.with_name(f"{field.name}_given" if field.name.lower() in ours else field.name) for field in own]
-        known |= {field.name: table.column(old.name) for old, field in zip(own, given, strict=True)}
-        schema = _schema(survey, given, {field.name: known[field.name] for field in given})
-        integers = integers_of(pa.chunked_array(ids).combine_chunks()) if _has_integer_ids(survey) else None
-        none = np.arange(n_before + len(table), dtype=np.uint64)
-        places = np.stack([table.column(name).to_numpy() for name in ("ra", "dec")])
-        new_ids, group_ids = _identified(
-            survey, np.arange(len(table)) if integers is None else integers, np.stack([none, none], axis=1), places
-        )
-        known |= {"subject_id": pa.array(new_ids), "duplicate_group": pa.array(group_ids)}
-        known["half"] = pa.array(groups.half_of(group_ids), pa.string())
-        columns = [known[f.name].cast(f.type) if f.name in known else pa.nulls(len(table), f.type) for f in schema]
-        added = pa.table(columns, schema=schema).to_batches(ROW_GROUP)
-        write_subjects(survey.path, schema, itertools.chain(_before(survey, schema), added))
+        schema, added = added_rows(survey, table)
+        rows = itertools.chain(rows_before(survey, schema), added.to_batches(ROW_GROUP))
+        write_subjects(survey.path, schema, rows)
     finally:
         os.close(lock)
     return {"n_subjects": n_before + len(table), **totals, **_added(survey.path, n_before)}
+
+
+def added_rows(survey: Survey, table: pa.Table) -> tuple[pa.Schema, pa.Table]:
+    """The rows that a table's subjects become behind those of a survey without images, and the schema of both.
+
+    Parameters
+    ----------
+    table
+        As `explorer.ingest.tables.with_ids` makes it; none of its ids is in the survey.
+
+    Raises
+    ------
+    IngestError
+        Ids of another kind than the survey's, columns of another type.
+    """
+    ids = table.column("source_id")
+    _check_ids(survey, ids)
+    known = {name: table.column(name) for name in TABLE_COLUMNS if name in table.column_names}
+    own = [field for field in table.schema if field.name not in TABLE_COLUMNS]
+    ours = {name.lower() for name in SUBJECTS_SCHEMA.names}
+    given = [field.with_name(f"{field.name}_given" if field.name.lower() in ours else field.name) for field in own]
+    known |= {field.name: table.column(old.name) for old, field in zip(own, given, strict=True)}
+    schema = _schema(survey, given, {field.name: known[field.name] for field in given})
+    integers = integers_of(pa.chunked_array(ids).combine_chunks()) if _has_integer_ids(survey) else None
+    none = np.arange(survey.n + len(table), dtype=np.uint64)
+    places = np.stack([table.column(name).to_numpy() for name in ("ra", "dec")])
+    new_ids, group_ids = _identified(
+        survey, np.arange(len(table)) if integers is None else integers, np.stack([none, none], axis=1), places
+    )
+    known |= {"subject_id": pa.array(new_ids), "duplicate_group": pa.array(group_ids)}
+    known["half"] = pa.array(groups.half_of(group_ids), pa.string())
+    columns = [known[f.name].cast(f.type) if f.name in known else pa.nulls(len(table), f.type) for f in schema]
+    return schema, pa.table(columns, schema=schema)
 
 
 # --------------------------------------------------------------------------------------------------------------- both
@@ -491,7 +508,7 @@ def _schema(survey: Survey, own: Sequence[pa.Field], values: Mapping[str, pa.Chu
     return pa.schema(fields, metadata=schema.metadata)
 
 
-def _before(survey: Survey, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def rows_before(survey: Survey, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The rows that are there, as they are; null in columns that are new."""
     with pq.ParquetFile(survey.path / layout.SUBJECTS) as file:
         for batch in file.iter_batches(ROW_GROUP):

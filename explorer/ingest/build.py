@@ -719,7 +719,9 @@ def write_subjects(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBat
 TABLE_COLUMNS = ("source_id", "ra", "dec", "zooniverse_subject_id")
 
 
-def create_table_only(path: Path, table: pa.Table, name: str, notes: Sequence[str] = ()) -> SurveyInfo:
+def create_table_only(
+    path: Path, table: pa.Table, name: str, notes: Sequence[str] = (), survey_id: str | None = None
+) -> SurveyInfo:
     """Make a survey without images, whole or not at all.
 
     Parameters
@@ -729,6 +731,8 @@ def create_table_only(path: Path, table: pa.Table, name: str, notes: Sequence[st
     table
         A row per subject: ``source_id`` (text, unique), ``ra``, ``dec`` (deg) and ``zooniverse_subject_id`` where they
         are known; every other column is the user's own, with `kind` and `unit` in its field's metadata.
+    survey_id
+        Where it is known already; None makes one.
 
     Raises
     ------
@@ -766,7 +770,7 @@ def create_table_only(path: Path, table: pa.Table, name: str, notes: Sequence[st
             fields.append(field.with_name(own))
             arrays.append(table.column(field.name))
     info = SurveyInfo(
-        survey_id=str(uuid.uuid4()),
+        survey_id=survey_id or str(uuid.uuid4()),
         name=name,
         size=0,
         bands=(),
