@@ -12,9 +12,10 @@ from pathlib import Path
 
 import click
 
-from explorer.commands import (, ingesting
+from explorer.commands import (
     counting,
     exporting,
+    ingesting,
     inviting,
     judging,
     making,
