@@ -267,7 +267,7 @@ class GridRoute(_Route):
             "grid": None if grid is None else self.classify.seal(grid),
             "level": None if grid is None else grid.level,
             "sizes": [len(picture) for picture, _ in found],
-            "arcsec": [arcsec for _, arcsec in found],
+            "arcsec": [arcsec and round(arcsec, 3) for _, arcsec in found],
             "standing": standing,
         }
         head = json.dumps(header).encode()
