@@ -16,6 +16,7 @@ from explorer.commands import (
     counting,
     exporting,
     ingesting,
+    ingesting,
     inviting,
     judging,
     making,
