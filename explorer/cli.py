@@ -16,7 +16,6 @@ from explorer.commands import (
     counting,
     exporting,
     ingesting,
-    ingesting,
     inviting,
     judging,
     making,
