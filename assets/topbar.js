@@ -27,7 +27,8 @@ export function render({model, view, el}) {
     (await dialog).open();
   };
   const computing = make("div", "computing"), line = make("span");
-  computing.append(button("Runs", "Runs and training (R)", open_runs), line);
+  const crowd = button("Volunteers", "Volunteers: votes, skill, retirement, disagreement (K)", () => commands.run("volunteers"));
+  computing.append(button("Runs", "Runs and training (R)", open_runs), crowd, line);
   const notice = make("span", "notice");
   notice.setAttribute("role", "status");
 

@@ -48,6 +48,7 @@ from explorer.views.map import MapView
 from explorer.views.shell import ShellView
 from explorer.views.subject import SubjectView
 from explorer.views.table import TableView
+from explorer.views.volunteers import VolunteersView
 
 #: What Panel's own parts are drawn with; ours take the variables of assets/voorwerp.css, which are the same colors.
 THEME = {
@@ -144,6 +145,7 @@ class Session:
         link(self.tabs, state, "pane")
         self.panes: dict[str, Any] = {"gallery": GalleryView(state, explore, desk.groups)}
         self.subject = SubjectView(state, explore, desk.notes, desk.samp)
+        self.volunteers = VolunteersView(state, explore, desk.crowd)
         self._generation, self._last = explore.survey.generation, desk.notes.last
         if selection is not None:
             self.controls.select(selection)
@@ -197,7 +199,7 @@ class Session:
         if self._generation != self.explore.survey.generation:
             self._generation = self.explore.survey.generation
             self.controls.refresh()
-            for view in (*self.panes.values(), self.subject):
+            for view in (*self.panes.values(), self.subject, self.volunteers):
                 view.refresh()
             self.state.param.trigger("color")
         await self._remember()
@@ -225,7 +227,7 @@ class Session:
         left = pn.Column(self.find, self.controls, styles=LEFT, margin=0)
         holder = pn.Column(**fill, styles={"min-height": "0", "flex": "1 1 0", "position": "relative"})
         upper, lower = pn.Column(self.map, **fill), pn.Column(self.tabs, holder, **fill)
-        center = pn.Column(upper, lower, styles={"min-width": "0", "height": "100%"}, **fill)
+        center = pn.Column(upper, lower, self.volunteers, styles={"min-width": "0", "height": "100%"}, **fill)
 
         def arrange() -> None:  # without a map what is below it has the room
             has_map = bool(self.map.shows)

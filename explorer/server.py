@@ -23,6 +23,7 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 /apart                             what sets a selection apart, or what a score goes along with
 /table                             a page of the table: a sorted selection, narrowed by a filter
 /complete                          what may stand at the cursor of a filter
+/volunteers, /volunteers/PART      which votes are counted, and a part of the page of volunteers
 =================================  ====================================================================
 
 Every one checks the login itself (Panel leaves extra routes open) and that the request was meant for this host.
@@ -55,6 +56,7 @@ from tornado.web import HTTPError, RequestHandler
 from explorer.errors import VoorwerpError
 from explorer.raster import View, contours
 from explorer.services.apart import correlations, sets_apart
+from explorer.services.crowd import Cut, Machine
 from explorer.services.desk import Desk
 from explorer.services.explore import Color, Plane
 from explorer.services.export import EXPORTS, selection_table
@@ -719,6 +721,61 @@ class CompleteRoute(TableRoute):
         return orjson.dumps(offered), "application/json"
 
 
+class VolunteersRoute(Route):
+    """The page of volunteers: on the slow thread, but for what follows a slider."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        crowd = self.desk.crowd
+        asks: dict[str, Callable[[], Any]] = {
+            "": crowd.overview,
+            "fractions": partial(crowd.fractions, self.choice("grouping", ("tag_group", "tag_group_study"))),
+            "people": lambda: crowd.people() or {"n": 0},
+            "retirement": crowd.retirement,
+        }
+        part = path[0] or ""
+        if part not in asks:
+            raise HTTPError(404, "the page of volunteers has no such part")
+        found = await self.off(lambda: orjson.dumps(asks[part](), option=orjson.OPT_SERIALIZE_NUMPY))
+        self.set_header("Cache-Control", "no-store")
+        return found, "application/json"
+
+    def machine(self) -> Machine | None:
+        """The score that stands for the machine, if one is named."""
+        score, map_id = self.get_query_argument("score", ""), self.get_query_argument("map", "") and self.map_id()
+        return Machine(score, self.run_id(), self.lambda_(), self.mode(), map_id) if score else None
+
+
+class WhatIfRoute(VolunteersRoute):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        rule = self.choice("rule", ("limit", "swap", "cascade"))
+        names = {
+            "limit": ("limit",),
+            "swap": ("prior", "detect", "reject"),
+            "cascade": ("percentile", "first", "limit"),
+        }
+        asked = {name: self.number(name) for name in names[rule]}
+        found = await self.off(self.desk.crowd.what_if, rule, asked, self.machine())
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps(found), "application/json"
+
+
+class QuadrantsRoute(VolunteersRoute):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        cut, machine = Cut(self.number("percentile", 90), self.number("fraction", 0.5)), self.machine()
+        if machine is None:
+            raise HTTPError(400, "score must be the reference of a column")
+        found = await self.off(self.desk.crowd.disagreement, machine, cut)
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), "application/json"
+
+
+class MachineScoresRoute(VolunteersRoute):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        map_id = self.get_query_argument("map", "") and self.map_id()
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps(await self.off(self.desk.crowd.scores, self.run_id(), map_id)), "application/json"
+
+
 def file_name(text: str) -> str:
     """A name that any file system takes."""
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", text).strip("_.")[:80] or "survey"
@@ -751,4 +808,8 @@ def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[A
         (r"/figure", FigureRoute, slow),
         (r"/table", TableRoute, given),
         (r"/complete", CompleteRoute, given),
+        (r"/volunteers/whatif", WhatIfRoute, given),
+        (r"/volunteers/quadrants", QuadrantsRoute, given),
+        (r"/volunteers/scores", MachineScoresRoute, given),
+        (r"/volunteers(?:/(\w+))?", VolunteersRoute, slow),
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from explorer.ledger import Ledger
 from explorer.raster import Cache
 from explorer.services.address import Remembered
+from explorer.services.crowd import Crowd
 from explorer.services.explore import Explore
 from explorer.services.groups import Groups
 from explorer.services.histograms import Histograms
@@ -47,6 +48,7 @@ class Desk:
     remembered: Remembered
     talk: Talk
     volunteers: Volunteers
+    crowd: Crowd
     samp: Samp | None = None
     slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="slow"))
     compared: Cache = field(default_factory=lambda: Cache(16))
@@ -65,6 +67,7 @@ class Desk:
         try:
             with Ledger(survey.path, survey.info.survey_id) as ledger:
                 explore, jobs = Explore(survey), JobService(survey, ledger)
+                volunteers = Volunteers(survey, ledger, explore.talk)
                 desk = cls(
                     explore=explore,
                     ledger=ledger,
@@ -78,7 +81,8 @@ class Desk:
                     histograms=Histograms(explore),
                     remembered=Remembered(survey.path),
                     talk=explore.talk,
-                    volunteers=Volunteers(survey, ledger, explore.talk),
+                    volunteers=volunteers,
+                    crowd=Crowd(volunteers, explore),
                     samp=Samp() if has_samp else None,
                 )
                 try:
