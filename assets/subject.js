@@ -70,8 +70,9 @@ export function render({model, el}) {
   };
   const pictures = make("div", "pictures"), tags = make("div", "tags"), sky = make("div");
   const scores = section("scores", "Scores"), notes = section("notes", "Notes"), near = section("near", "Nearest");
-  const columns = section("columns", "Columns"), history = section("history", "History", false), talk = section("talk", "Talk");
-  rest.append(pictures, tags, sky, scores, talk, notes, near, columns, history);
+  const columns = section("columns", "Columns"), history = section("history", "History", false);
+  const crowd = section("crowd", "Volunteers"), talk = section("talk", "Talk");
+  rest.append(pictures, tags, sky, scores, crowd, talk, notes, near, columns, history);
 
   // ------------------------------------------------------------------------------------------------ before, after
   const trail = {past: [], next: [], at: null};
@@ -384,6 +385,37 @@ export function render({model, el}) {
     show_notes();
   };
 
+  // --------------------------------------------------------------------------------------------------- volunteers
+  const share = v => v === null || v === undefined ? "–" : v.toFixed(2).replace(/^0\./, ".");
+  const show_crowd = ({crowd: said}) => {
+    crowd.hidden = !said;
+    if (!said) return;
+    const parts = [], what = said.basis === "views" ? "views" : "volunteers";
+    if (said.is_simulated) parts.push(make("p", "decided warm", "Simulated votes"));
+    crowd.count.textContent = said.n_votes ? `${said.n_chosen} of ${said.n_votes} ${what}` : "nobody asked yet";
+    if (said.n_votes) {
+      const line = make("div", "score"), track = make("span", "track share"), range = make("i"), at = make("b");
+      range.style.left = `${100 * said.chosen_low}%`;
+      range.style.width = `${100 * (said.chosen_high - said.chosen_low)}%`;
+      at.style.left = `${100 * said.chosen_fraction}%`;
+      track.append(range, at);
+      track.setAttribute("role", "img");
+      track.setAttribute("aria-label", `${share(said.chosen_fraction)}, 95 % interval ${share(said.chosen_low)} to ${share(said.chosen_high)}`);
+      line.append(make("span", "name", said.answer), make("span", "value", share(said.chosen_fraction)), track,
+        make("span", "quiet", `${said.n_chosen} of ${said.n_votes} ${what} · 95 %: ${share(said.chosen_low)} to ${share(said.chosen_high)}`));
+      parts.push(line);
+      const cells = make("dl", "columns"), tell = (name, value, title) => { const e = make("dd", "", value); e.title = title; cells.append(make("dt", "", name), e); };
+      if (said.weighted_chosen_fraction !== null) tell("weighted", `${share(said.weighted_chosen_fraction)} of ${said.n_effective.toFixed(1)} effective`, "The chosen fraction by weight; so many equal votes are worth as much");
+      for (const [name, value] of said.answers) tell(name.replace(/^fraction_/, "").replaceAll("_", " "), share(value), "Share of those asked that gave this answer");
+      if (said.vote_entropy !== null) tell("entropy", `${said.vote_entropy.toFixed(2)} bit`, "How divided the answers are: 0 where all agree");
+      if (said.swap_probability !== null) tell("by skill (SWAP)", share(said.swap_probability), "Probability that the answer is right, from who said what and how skilled they are");
+      if (said.n_classifications !== said.n_votes) tell("seen", `${said.n_classifications} times`, "Classifications, with those of who saw it again");
+      parts.push(cells);
+    }
+    parts.push(make("p", "quiet none", said.title));
+    crowd.body.replaceChildren(...parts);
+  };
+
   // --------------------------------------------------------------------------------------------------------- talk
   // what volunteers wrote: always as text, a link too
   const FIRST_COMMENTS = 3;
@@ -571,6 +603,7 @@ export function render({model, el}) {
     scores.hidden = !said.length;
     scores.body.replaceChildren(...said);
     list_near();
+    show_crowd(subject);
     show_talk(subject);
     show_columns(subject);
     show_own();

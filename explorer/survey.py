@@ -636,6 +636,12 @@ class Survey:
         ours = set(self._subjects.schema.names)
         return [name for name in self._crowd.schema.names if name not in ours] if self._crowd is not None else []
 
+    def about_crowd(self) -> dict[str, Any]:
+        """What `columns_of_crowd` was made of (`explorer.services.volunteers.Volunteers.recount`); {} for nothing."""
+        metadata = (self._crowd.schema.metadata if self._crowd is not None else None) or {}
+        about: dict[str, Any] = json.loads(metadata.get(b"voorwerp", b"{}"))
+        return about
+
     def varies(self, name: str) -> bool:
         """Whether a column has two values or more to tell subjects apart, by the file's own statistics."""
         self._field(name)

@@ -21,6 +21,10 @@ LEAVES_OUT = {
 }
 
 
+#: Groups of tags that are printed.
+MOST_GROUPS = 40
+
+
 class LeaveOut(click.ParamType):
     """Words of `LEAVES_OUT`, by commas; "nothing" is none of them."""
 
@@ -53,8 +57,15 @@ class LeaveOut(click.ParamType):
 @click.option("--since", metavar="DAY", help='First day, as 2026-11-22; "" is open.')
 @click.option("--until", metavar="DAY", help='Last day; "" is open.')
 @click.option("--leave-out", type=LeaveOut(), metavar="LIST", help=f"Of {', '.join(LEAVES_OUT)}; or nothing.")
+@click.option(
+    "--by-tag",
+    type=click.Choice(["groups", "study"]),
+    help="Also the chosen fraction of each group of tags on Talk: ours, or the study's grouping.",
+)
 @click.option("--team", multiple=True, metavar="NAME", help='An account that does not count; "" for none.')
-def consensus(survey: Path, leave_out: dict[str, bool] | None, team: tuple[str, ...], **told: Any) -> None:
+def consensus(
+    survey: Path, leave_out: dict[str, bool] | None, team: tuple[str, ...], by_tag: str | None, **told: Any
+) -> None:
     """Count the votes on SURVEY's subjects, and say what comes of it.
 
     Options change how votes are counted from now on, on the screen too; the ledger keeps that decision. By default,
@@ -82,6 +93,8 @@ def consensus(survey: Path, leave_out: dict[str, bool] | None, team: tuple[str, 
         opened.refresh()
         if "title" in about:
             show(volunteers)
+            if by_tag:
+                show_tags(volunteers, is_study=by_tag == "study")
 
 
 def show(volunteers: "Volunteers") -> None:
@@ -119,3 +132,34 @@ def show(volunteers: "Volunteers") -> None:
         console.print(asked)
         if len(questions) > 40:
             console.print(f"and {len(questions) - 40:,} more answers")
+
+
+def show_tags(volunteers: "Volunteers", is_study: bool) -> None:
+    """Print the chosen fraction of each group of tags; intervals resample who gave the tag."""
+    import numpy as np
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from models.tagging import auc, median
+
+    survey, talk = volunteers.survey, volunteers.talk
+    fraction = survey.column("chosen_fraction")
+    discussed, tagged = survey.column("n_comments") > 0, survey.column("n_tags") > 0
+    counts = (f"{int(n):,}" for n in (discussed.sum(), tagged.sum(), len(discussed)))
+    click.echo("{} subjects are discussed on Talk and {} tagged, of {}".format(*counts))
+    table = Table(title="Chosen fraction by tag [95 %: taggers resampled]", title_justify="left")
+    for name in ("group", "subjects", "taggers", "most by one", "median", "AUC against the rest"):
+        table.add_column(name, justify="left" if name == "group" else "right")
+    for group in talk.groups(is_study)[:MOST_GROUPS]:
+        given = talk.taggings(group.name, is_study)
+        figure = median(fraction, *given)
+        spelled = [
+            "–"
+            if np.isnan(f.value)
+            else f"{f.value:.3f}" + ("" if np.isnan(f.low) else f" [{f.low:.2f}, {f.high:.2f}]")
+            for f in (figure, auc(fraction, *given))
+        ]
+        counts = (f"{n:,}" for n in (figure.n_subjects, figure.n_taggers, figure.n_by_one))
+        table.add_row(escape(group.name), *counts, *(escape(text) for text in spelled))
+    Console(width=None if Console().is_terminal else 120).print(table)

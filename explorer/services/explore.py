@@ -50,6 +50,12 @@ MOVING = 2_000_000
 #: Columns that the subject panel shows in other ways than as a line of a table.
 SHOWN_APART = ("crop_left", "crop_top", "crop_side", "is_known", "is_withdrawn")
 
+#: Columns of the chosen question that the subject panel shows as lines of their own.
+OF_CROWD = (
+    *("chosen_fraction", "chosen_low", "chosen_high", "n_chosen", "n_votes", "n_classifications"),
+    *("weighted_chosen_fraction", "n_effective", "vote_entropy", "swap_probability", "majority_answer"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Color:
@@ -618,6 +624,7 @@ class Explore:
         source_id = str(record.pop("source_id"))
         subject_id = str(record.pop("subject_id"))
         columns = {c.name: c for c in self.survey.columns()}
+        crowd = self._crowd_of(record)
         quality = self._values.get(("scores", run_id), lambda: self.survey.scores(run_id)) if run_id else {}
         return {
             "row": row,
@@ -632,10 +639,27 @@ class Explore:
                 for name, value in record.items()
                 if name not in SHOWN_APART and _text(value) is not None
             ],
+            "crowd": crowd,
             "sky": self._sky_of(record),
             "is_known": record.get("is_known") is True,
             "is_withdrawn": record.get("is_withdrawn") is True,
             "size": self.survey.info.size,
+        }
+
+    def _crowd_of(self, record: dict[str, object]) -> dict[str, Any] | None:
+        """What volunteers answered, taken out of a record; None where nobody was asked anything in this survey."""
+        said = {name: record.pop(name) for name in self.survey.columns_of_crowd() if name in record}
+        about = self.survey.about_crowd()
+        if "title" not in about:
+            return None
+        told = {name: said.get(name, said.get(f"volunteers_{name}")) for name in OF_CROWD}
+        answers = [(name, value) for name, value in said.items() if name.startswith("fraction_") and value is not None]
+        return told | {
+            "title": about["title"],
+            "answer": about["answer"],
+            "basis": about["basis"],
+            "is_simulated": about["is_simulated"],
+            "answers": sorted(answers, key=lambda one: -one[1]),  # type: ignore[operator]  # numbers, these
         }
 
     def _sky_of(self, record: dict[str, object]) -> dict[str, Any] | None:
