@@ -32,7 +32,6 @@ def ingest(survey: Path, files: tuple[Path, ...], experience: tuple[Path, ...], 
     from explorer.ingest.exports import IngestOptions
     from explorer.ingest.exports import ingest as take_in
     from explorer.services.volunteers import recount
-    from explorer.services.volunteers import recount
 
     started = time.monotonic()
     ingested = show_making(take_in(survey, files, IngestOptions(experience, name)))
@@ -42,9 +41,6 @@ def ingest(survey: Path, files: tuple[Path, ...], experience: tuple[Path, ...], 
         click.secho(sentence, fg="red", err=True)
     if any(taken.n_aside for taken in ingested.taken):
         click.echo(f"what was set aside is in {survey / 'set_aside.parquet'}: file, line, id, reason")
-    if any(taken.n_taken for taken in ingested.taken):
-        for sentence in recount(survey):
-            click.echo(sentence)
     for sentence in recount(survey):
         click.echo(sentence)
     click.echo(f"({time.monotonic() - started:,.1f} s)")

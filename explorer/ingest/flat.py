@@ -198,7 +198,7 @@ def _write_votes(parts: Parts, volunteers: Volunteers, lines: np.ndarray, held: 
             "subject": parts.names.codes(subject.dictionary.to_pylist())[subject.indices.to_numpy()],
             "classification_id": held["id"].cast(pa.int64()) if "id" in held else None,
             "workflow_id": workflow,
-            "workflow_version": held.get("version"),
+            "workflow_version": held.get("version", _constant("", n)),
             "task": held.get("task", _constant(GRID_TASK, n)),
             "answer": pa.DictionaryArray.from_arrays(answer.indices, answers),
             "volunteer": pa.DictionaryArray.from_arrays(volunteer.indices, pa.array(volunteers.hashes(people))),
