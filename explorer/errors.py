@@ -10,6 +10,7 @@
     ├── LedgerError         a decision could not be kept
     ├── JobError            a run cannot start, or failed
     ├── SampError           no other application on the desktop can be reached
+    ├── ZooniverseError     Zooniverse cannot be reached, or refused
     └── AccessError         not allowed: another address, host or token
 """
 
@@ -51,6 +52,10 @@ class JobError(VoorwerpError):
 
 class SampError(VoorwerpError):
     """No other application on the desktop can be reached."""
+
+
+class ZooniverseError(VoorwerpError):
+    """Zooniverse cannot be reached, or refused what it was asked."""
 
 
 class AccessError(VoorwerpError):

@@ -61,6 +61,10 @@ WHERE = click.option(
 @click.option("--map", "map_id", metavar="MAP", help="Whose coordinates come along.  [default: as the app]")
 @LAMBDA
 @LAMBDA_MODE
+@click.option("--for", "for_", type=click.Choice(("zooniverse",)), help="Make the folder FILE for a new project there.")
+@click.option("--size", type=int, metavar="PX", help="With --for: longest side of its images.  [default: as they are]")
+@click.option("--upload", type=click.IntRange(1), metavar="PROJECT", help="And upload it to the project of this id …")
+@click.option("--subject-set", metavar="NAME", help="… into its subject set of this name, made if there is none.")
 def export(
     survey: Path,
     file: Path,
@@ -70,11 +74,26 @@ def export(
     map_id: str | None,
     lambda_: float | None,
     mode: Literal["raw", "standardised"] | None,
+    for_: Literal["zooniverse"] | None,
+    size: int | None,
+    upload: int | None,
+    subject_set: str | None,
 ) -> None:
     """Write the subjects of SURVEY with their scores and coordinates to FILE.
 
     The suffix says the format: .csv, .parquet, .vot or .xml (VOTable), .fits, .reg (regions for DS9).
+
+    With --for zooniverse FILE is a folder: images and a manifest, without scores, for a subject set of a new project.
     """
+    if for_ is None and any(told is not None for told in (size, upload, subject_set)):
+        raise UsageError("--size, --upload and --subject-set go with --for zooniverse")
+    if for_ is not None:
+        from explorer.commands.publishing import export_for_zooniverse
+
+        export_for_zooniverse(
+            survey, file, selection, where, (run_id, map_id, lambda_, mode), size, upload, subject_set
+        )
+        return
     form = SUFFIXES.get(file.suffix.lower())
     if form is None:
         raise UsageError(f"{file} has none of the suffixes {', '.join(SUFFIXES)}, which say the format")

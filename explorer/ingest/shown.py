@@ -70,5 +70,5 @@ def shown(
     if not np.asarray(image).size:
         raise ImageError("has no pixels")
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=85)
+    image.save(out, "JPEG", quality=85, comment=b"")  # Pillow would hand on what a camera or a person wrote
     return out.getvalue(), width, height
