@@ -242,38 +242,56 @@ def _s(x: float) -> float:
 _s = _compiled(_s)
 
 
-def _describe(v: int, matrix: np.ndarray, weights: np.ndarray, skills: np.ndarray) -> None:
-    """What one volunteer's "passed" and "chosen" add to log odds, and their skill."""
-    yes, no = matrix[v, 0], matrix[v, 1]
-    weights[v, 0] = math.log((1 - yes) / no)
-    weights[v, 1] = math.log(yes / (1 - no))
+#: A subject and a volunteer while votes are gone through; what belongs together lies together in memory.
+_SUBJECT = np.dtype(
+    [("log_odds", "f8"), ("n_used", "i4"), ("crossed_at", "i4"), ("state", "i1"), ("gold", "i1")], align=True
+)
+_VOLUNTEER = np.dtype(
+    [
+        ("p_chosen", "f8"),
+        ("p_passed", "f8"),
+        ("n_chosen", "f8"),  # what the first was learned from, and the second
+        ("n_passed", "f8"),
+        ("chosen", "f8"),  # what "chosen" adds to log odds, and "passed"
+        ("passed", "f8"),
+        ("skill", "f8"),
+        ("contribution", "f8"),
+    ]
+)
+
+
+def _describe(who: Any) -> None:
+    """What a volunteer's votes add to log odds, and their skill."""
+    yes, no = who.p_chosen, who.p_passed
+    who.chosen = math.log(yes / (1 - no))
+    who.passed = math.log((1 - yes) / no)
     chosen = (yes + 1 - no) / 2
     known = (_s(yes) + _s(1 - yes) + _s(no) + _s(1 - no)) / 2
-    skills[v] = max(0.0, known - _s(chosen) - _s(1 - chosen))
+    who.skill = max(0.0, known - _s(chosen) - _s(1 - chosen))
 
 
 _describe = _compiled(_describe)
 
 
-def _learn(v: int, chosen: bool, q: float, clip: float, matrix: np.ndarray, counts: np.ndarray) -> None:
-    """One volunteer's P_L and P_D after a subject that is worth choosing with probability q."""
+def _learn(who: Any, chosen: bool, q: float, clip: float) -> None:
+    """A volunteer's P_L and P_D after a subject that is worth choosing with probability q."""
     if q > 0:
-        matrix[v, 0] = (matrix[v, 0] * counts[v, 0] + (q if chosen else 0.0)) / (counts[v, 0] + q)
-        matrix[v, 0] = min(max(matrix[v, 0], clip), 1 - clip)
-        counts[v, 0] += q
+        p = (who.p_chosen * who.n_chosen + (q if chosen else 0.0)) / (who.n_chosen + q)
+        who.p_chosen = min(max(p, clip), 1 - clip)
+        who.n_chosen += q
     if q < 1:
-        matrix[v, 1] = (matrix[v, 1] * counts[v, 1] + (0.0 if chosen else 1 - q)) / (counts[v, 1] + 1 - q)
-        matrix[v, 1] = min(max(matrix[v, 1], clip), 1 - clip)
-        counts[v, 1] += 1 - q
+        p = (who.p_passed * who.n_passed + (0.0 if chosen else 1 - q)) / (who.n_passed + 1 - q)
+        who.p_passed = min(max(p, clip), 1 - clip)
+        who.n_passed += 1 - q
+    _describe(who)
 
 
 _learn = _compiled(_learn)
 
 
-def _draw(v: int, kind: int, clip: float, matrix: np.ndarray, counts: np.ndarray, random: np.random.Generator) -> float:
-    """P_L or P_D of one volunteer as it might be: Binomial(N, P) / N."""
-    n = int(counts[v, kind])
-    drawn: float = min(max(random.binomial(n, matrix[v, kind]) / n, clip), 1 - clip)
+def _draw(p: float, n: float, clip: float, random: np.random.Generator) -> float:
+    """A P that was learned from n, as it might be: Binomial(n, p) / n."""
+    drawn: float = min(max(random.binomial(int(n), p) / int(n), clip), 1 - clip)
     return drawn
 
 
@@ -284,16 +302,9 @@ def _sweep(
     subject: np.ndarray,
     volunteer: np.ndarray,
     said: np.ndarray,
-    gold: np.ndarray,
-    log_odds: np.ndarray,  # (S, 1), or (S, trajectories)
-    state: np.ndarray,
-    n_used: np.ndarray,
-    crossed_at: np.ndarray,
-    matrix: np.ndarray,  # (V, 2): P_L and P_D
-    counts: np.ndarray,  # (V, 2): what they were learned from
-    weights: np.ndarray,  # (V, 2): what "passed" and "chosen" add
-    skills: np.ndarray,
-    contribution: np.ndarray,
+    subjects: np.ndarray,
+    volunteers: np.ndarray,
+    trajectories: np.ndarray,  # (S, 0), or log odds (S, draws)
     used: np.ndarray,
     floor: float,
     low: float,  # thresholds: log odds, or with trajectories log p
@@ -302,42 +313,39 @@ def _sweep(
     hasty: bool,
     gold_teaches: bool,
     others_teach: bool,
-    uncertain: bool,
     random: np.random.Generator,
 ) -> None:
     """Every vote in its turn: first it moves its subject, then its volunteer learns."""
-    draws = log_odds.shape[1]
+    draws = trajectories.shape[1]
     for i in range(subject.size):
-        s, v, chosen = subject[i], volunteer[i], said[i]
-        if not (hasty and state[s] != 0):
-            if uncertain:
+        s, chosen = subject[i], said[i]
+        what, who = subjects[s], volunteers[volunteer[i]]
+        if not (hasty and what.state != 0):
+            if draws > 0:
                 value = 0.0
                 for t in range(draws):
-                    yes = _draw(v, 0, clip, matrix, counts, random)
-                    no = _draw(v, 1, clip, matrix, counts, random)
-                    log_odds[s, t] += math.log(yes / (1 - no)) if chosen else math.log((1 - yes) / no)
-                    log_odds[s, t] = max(log_odds[s, t], floor)
-                    value -= math.log1p(math.exp(-log_odds[s, t])) / draws
+                    yes = _draw(who.p_chosen, who.n_chosen, clip, random)
+                    no = _draw(who.p_passed, who.n_passed, clip, random)
+                    moved = trajectories[s, t] + math.log(yes / (1 - no) if chosen else (1 - yes) / no)
+                    trajectories[s, t] = max(moved, floor)
+                    value -= math.log1p(math.exp(-trajectories[s, t])) / draws
+                what.log_odds = value - math.log1p(-math.exp(value))
             else:
-                value = max(log_odds[s, 0] + weights[v, 1 if chosen else 0], floor)
-                log_odds[s, 0] = value
+                value = max(what.log_odds + (who.chosen if chosen else who.passed), floor)
+                what.log_odds = value
             now = 1 if value > high else (-1 if value < low else 0)
-            n_used[s] += 1
-            if now != state[s]:
-                state[s], crossed_at[s] = now, n_used[s]
-            if gold[s] < 0:
-                contribution[v] += skills[v]
+            what.n_used += 1
+            if now != what.state:
+                what.state = now
+                what.crossed_at = what.n_used
+            if what.gold < 0:
+                who.contribution += who.skill
             used[i] = True
-        if gold[s] >= 0:
+        if what.gold >= 0:
             if gold_teaches:
-                _learn(v, chosen, float(gold[s]), clip, matrix, counts)
-                _describe(v, matrix, weights, skills)
+                _learn(who, chosen, float(what.gold), clip)
         elif others_teach:
-            log_p = 0.0
-            for t in range(draws):
-                log_p -= math.log1p(math.exp(-log_odds[s, t])) / draws
-            _learn(v, chosen, math.exp(log_p), clip, matrix, counts)
-            _describe(v, matrix, weights, skills)
+            _learn(who, chosen, 1 / (1 + math.exp(-what.log_odds)), clip)
 
 
 _sweep = _compiled(_sweep)
@@ -393,44 +401,42 @@ def swap(
     subject, volunteer, said, gold = _checked(subject, volunteer, said, n_subjects, n_volunteers, gold)
     if settings.mode == "unsupervised":
         gold = np.full_like(gold, UNKNOWN)
-    matrix = np.full((n_volunteers, 2), settings.p_initial)
-    counts = np.full((n_volunteers, 2), 2 + settings.skepticism)
-    weights, skills = np.empty((n_volunteers, 2)), np.empty(n_volunteers)
-    for v in range(min(n_volunteers, 1)):
-        _describe(v, matrix, weights, skills)
-    weights[1:], skills[1:] = weights[:1], skills[:1]
-    uncertain = settings.trajectories > 0
-    scale = np.log if uncertain else logit
+    volunteers = np.zeros(n_volunteers, _VOLUNTEER)
+    volunteers["p_chosen"] = volunteers["p_passed"] = settings.p_initial
+    volunteers["n_chosen"] = volunteers["n_passed"] = 2 + settings.skepticism
+    if n_volunteers:
+        _describe(volunteers[0])
+        volunteers[1:] = volunteers[0]
+    scale = np.log if settings.trajectories else logit
     with np.errstate(divide="ignore"):
         low, high = scale(settings.reject) - ROUNDING, scale(settings.detect) + ROUNDING
         floor = float(logit(settings.p_min))
     random = np.random.default_rng(settings.seed)
 
     for learning in (True, False) if settings.rescore else (True,):
-        log_odds = np.full((n_subjects, max(1, settings.trajectories)), logit(settings.prior))
-        state = np.zeros(n_subjects, np.int8)
-        n_used, crossed_at = np.zeros(n_subjects, np.int64), np.zeros(n_subjects, np.int64)
-        contribution, used = np.zeros(n_volunteers), np.zeros(subject.size, bool)
+        subjects = np.zeros(n_subjects, _SUBJECT)
+        subjects["log_odds"], subjects["gold"] = logit(settings.prior), gold
+        trajectories = np.full((n_subjects, settings.trajectories), logit(settings.prior))
+        volunteers["contribution"] = 0
+        used = np.zeros(subject.size, bool)
         gold_teaches = learning and settings.mode != "unsupervised"
         others_teach = learning and settings.mode != "supervised"
-        sizes = (floor, low, high, settings.clip)
-        rules = (settings.hasty, gold_teaches, others_teach, uncertain)
-        made = (log_odds, state, n_used, crossed_at, matrix, counts, weights, skills, contribution, used)
-        _sweep(subject, volunteer, said, gold, *made, *sizes, *rules, random)
+        rules = (floor, low, high, settings.clip, settings.hasty, gold_teaches, others_teach)
+        _sweep(subject, volunteer, said, subjects, volunteers, trajectories, used, *rules, random)
 
     is_known = gold >= 0
+    state = subjects["state"].copy()
     retired = (state == REJECTED) | ((state == DETECTED) & (settings.retires == "both"))
-    p = np.exp(-np.logaddexp(0, -log_odds).mean(1)) if uncertain else expit(log_odds[:, 0])
     return Swap(
-        probability=p,
+        probability=expit(subjects["log_odds"]),
         state=state,
-        retired_after=np.where(retired & ~is_known, crossed_at, -1),
-        p_chosen=matrix[:, 0].copy(),
-        p_passed=matrix[:, 1].copy(),
+        retired_after=np.where(retired & ~is_known, subjects["crossed_at"], -1).astype(np.int64),
+        p_chosen=volunteers["p_chosen"].copy(),
+        p_passed=volunteers["p_passed"].copy(),
         n_seen=np.bincount(volunteer, minlength=n_volunteers),
         n_training=np.bincount(volunteer[is_known[subject]], minlength=n_volunteers),
-        skill=skills,
-        contribution=contribution,
+        skill=volunteers["skill"].copy(),
+        contribution=volunteers["contribution"].copy(),
         used=used,
         detect=settings.detect,
         reject=settings.reject,
