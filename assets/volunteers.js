@@ -29,6 +29,7 @@ const part = (v, digits = 2) => v === null || v === undefined ? "–" : v.toFixe
 const percent = v => `${v >= 0.9995 || v === 0 ? Math.round(100 * v) : Number((100 * v).toPrecision(v >= 0.1 ? 3 : 2))} %`;
 const span = (low, high, digits = 2) => low === null || low === undefined ? "" : `[${part(low, digits)}, ${part(high, digits)}]`;
 const rated = ({k, n, low, high}) => n ? `${percent(k / n)} [${percent(low)}, ${percent(high)}]` : "–";
+const worded = name => name.replaceAll("_", " ");
 const number = v => v === null || v === undefined ? "–" : Math.abs(v) >= 1000 ? whole(Math.round(v)) : String(Number(v.toPrecision(3)));
 
 // ------------------------------------------------------------------------------------------------------------ charts
@@ -295,7 +296,7 @@ export async function volunteers(home, door) {
   };
 
   // ------------------------------------------------------------------------------------------------- chosen fraction
-  const RIDGE = {w: 150, h: 30};
+  const RIDGE = {w: 130, h: 30};
   const fraction_tab = () => {
     let found = null, chosen = null, order = "n";
     const grouping = segments("Grouping of tags", [["tag_group", "Corrected"], ["tag_group_study", "Study’s", "As the study grouped its tags"]], value => { by = value; chosen = null; refresh(); });
@@ -307,7 +308,7 @@ export async function volunteers(home, door) {
       const zero = Math.min(34, (box.x1 - box.x0) / 14), from = box.x0 + zero + 10;
       return {zero: [box.x0, box.x0 + zero], x: v => from + v * (box.x1 - from), from};
     };
-    const sets = () => [[found.all, "--quiet", "all"], ...chosen ? [[chosen, "--accent", chosen.group]] : []];
+    const sets = () => [[found.all, "--quiet", "all"], ...chosen ? [[chosen, "--accent", worded(chosen.group)]] : []];
     const overall = new Chart("Chosen fraction of every subject", {
       paint(pen, box) {
         if (!found?.all.n) return;
@@ -411,7 +412,7 @@ export async function volunteers(home, door) {
         row.setAttribute("role", "option");
         row.setAttribute("aria-selected", g.group === chosen?.group);
         row.title = `${whole(g.n)} of ${whole(g.n_tagged)} tagged subjects have votes; one person tagged ${whole(g.n_by_one)} of them`;
-        row.append(make("span", "name", g.group), ridge(g), put(make("span", "median", part(g.quartiles?.[1])), make("small", "", g.n_taggers > 1 ? span(g.low, g.high) : g.n ? "one tagger" : "")),
+        row.append(make("span", "name", worded(g.group)), ridge(g), put(make("span", "median", part(g.quartiles?.[1])), make("small", "", g.n_taggers > 1 ? span(g.low, g.high) : g.n ? "one tagger" : "")),
           make("span", "", g.n === g.n_tagged ? whole(g.n) : `${whole(g.n)} of ${whole(g.n_tagged)}`), make("span", "", whole(g.n_taggers)));
         row.addEventListener("click", () => choose(g));
         return row;
@@ -441,7 +442,7 @@ export async function volunteers(home, door) {
       if (!found) return;
       const {all, difference: d} = found, q = all.quartiles;
       const words = [q ? `${whole(all.n)} of ${whole(told.n.survey)} subjects have votes; median ${part(q[1])}, middle half ${part(q[0])} to ${part(q[2])}` : ""];
-      if (chosen) { const mark = make("em", "", `${chosen.group}: ${many(chosen.n, "subject")}, median ${part(chosen.quartiles?.[1])} ${span(chosen.low, chosen.high)}`); words.push(mark); }
+      if (chosen) { const mark = make("em", "", `${worded(chosen.group)}: ${many(chosen.n, "subject")}, median ${part(chosen.quartiles?.[1])} ${span(chosen.low, chosen.high)}`); words.push(mark); }
       overall.say(all.n ? "" : "No subject has votes for this question.");
       overall.describe(words);
       overall.draw();
@@ -524,7 +525,8 @@ export async function volunteers(home, door) {
     const draw = () => {
       if (!found) return;
       cloud.say(found.n_skilled ? "" : "Nobody's skill is known: it needs subjects of known answer, or SWAP without them.");
-      cloud.describe(`${whole(found.n_skilled)} of ${many(found.n, "volunteer")} have a skill; ${whole(found.n_seen_gold)} saw subjects of known answer${found.points.n.length < found.n ? `; ${whole(found.points.n.length)} are drawn` : ""}`);
+      const anonymous = found.n_anonymous ? [put(make("span", "key"), make("i", "warm"), "anonymous")] : [];
+      cloud.describe([`${whole(found.n_skilled)} of ${many(found.n, "volunteer")} have a skill; ${whole(found.n_seen_gold)} saw subjects of known answer${found.points.n.length < found.n ? `; ${whole(found.points.n.length)} are drawn` : ""}`, ...anonymous]);
       const half = found.half[found.n_skilled ? "contribution" : "votes"];
       curve.describe([...half ? [`${whole(half.k)} of ${whole(half.n)} give half of ${found.n_skilled ? "the contribution" : "the votes"} `] : [], put(make("span", "key"), make("i", "accent"), "contribution"), put(make("span", "key"), make("i"), "votes")]);
       cloud.draw();
@@ -630,7 +632,7 @@ export async function volunteers(home, door) {
     const down = slider("Rejected below", {min: 0, max: 7, value: 4, show: v => part(LOWER[v], 7).replace(/0+$/, ""), act: () => replay.swap()});
     const prior = slider("Prior", {min: 0, max: 9, value: 6, show: v => part(PRIOR[v], 4).replace(/0+$/, ""), act: () => replay.swap()});
     const machine_at = slider("Machine says yes from", {min: 0, max: PERCENTILES.length - 1, value: PERCENTILES.indexOf(90), show: v => `${PERCENTILES[v]} %`, act: () => replay.cascade()});
-    const first_votes = slider("First volunteers who agree with it", {min: 1, max: 5, value: 2, show: v => String(v), act: () => replay.cascade()});
+    const first_votes = slider("First volunteers", {min: 1, max: 5, value: 2, show: v => String(v), act: () => replay.cascade()});
     const shows = {};
     let can_cascade = false;
     const replay = {limit: asks("limit", () => ({limit: limit.value})), swap: asks("swap", () => ({detect: UPPER[up.value], reject: LOWER[down.value], prior: PRIOR[prior.value]})),
@@ -642,11 +644,13 @@ export async function volunteers(home, door) {
     const refresh = async () => {
       const answer = told.state === "votes" ? await ask("retirement", "volunteers/retirement") : {why: "Only totals are known, not single votes in their order: no retirement can be replayed."};
       if (!answer) return;
+      const before = about;
       root.classList.toggle("none", Boolean(answer.why));
       said.textContent = answer.why ?? "";
       about = answer.why ? null : answer;
       if (!about) return;
       limit.limit(about.most);
+      if (about !== before) prior.set(PRIOR.indexOf(PRIOR.reduce((a, b) => Math.abs(Math.log(b / about.prior)) < Math.abs(Math.log(a / about.prior)) ? b : a)));
       note.textContent = about.note;
       chart.describe([put(make("span", "key"), make("i"), "every fixed limit, with its interval"), put(make("span", "key"), make("i", "accent"), "SWAP"), put(make("span", "key"), make("i", "warm"), "machine first")]);
       const scores = await ask("scores", "volunteers/scores", {run: door.run_id, map: door.map_id}) ?? [];
@@ -753,7 +757,7 @@ export async function volunteers(home, door) {
         go.disabled = !q.k;
         go.setAttribute("aria-label", `Select: ${q.title}, ${whole(q.k)} of ${whole(q.n)}`);
         root.classList.toggle("nothing", !q.k);
-        counts.replaceChildren(make("b", "", `${whole(q.k)} of ${whole(q.n)}`), ` ${name === "tagged" ? "tagged subjects " : ""}${rated(q)} · beyond doubt ${whole(q.n_sure)}`);
+        counts.replaceChildren(make("b", "", `${whole(q.k)} of ${whole(q.n)}`), ` ${name === "tagged" ? "tagged subjects " : ""}${rated(q)} · ${whole(q.n_sure)} beyond doubt`);
         counts.title = "Beyond doubt: the whole 95 % interval of the chosen fraction is on this side of the cut";
         strip.replaceChildren(...q.rows.map((row, i) => {
           const tile = button("thumb", "", () => select(name, row)), [k, n] = q.chosen[i];

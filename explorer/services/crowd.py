@@ -53,7 +53,7 @@ MOST_LIMITS, FEWEST_GOLD = 40, 5
 #: Volunteers drawn at most, and listed at most.
 DRAWN, LISTED = 4000, 100
 #: Pictures shown of a quadrant.
-SHOWN = 10
+SHOWN = 8
 
 
 # ------------------------------------------------------------------------------------------------ pure functions
@@ -304,6 +304,12 @@ def replayed(votes: Recorded, gold: np.ndarray, is_timed: bool, most_votes: int 
     return Replayed(few, rows, known, trains, orders, against, n_all - len(rows))
 
 
+def _base_rate(what: Replayed) -> float:
+    """Share of yes among the known answers that teach; without them, among the votes."""
+    known = what.gold[what.trains] if what.trains.any() else what.votes.label
+    return float(known.mean()) if len(known) else 0.5
+
+
 def _told(replay: Replay, what: Replayed) -> dict[str, Any]:
     """A replay as the page shows it; recorded votes are those of the subjects that it is of."""
     agreement = replay.gold if what.against == "known answers" else replay.unused
@@ -530,6 +536,7 @@ class Crowd:
         most = int(what.votes.n_votes.max())
         after = np.unique(np.rint(np.linspace(1, most, min(most, MOST_LIMITS))).astype(int)).tolist()
         curve = limits(what.votes, after, what.gold, orders=what.orders)
+        curve = [replay for replay in curve if 2 * replay.n_subjects >= len(what.rows)]  # few reach the highest limits
         self.what_if("swap", {})  # compiled here, not under a slider
         order = "in the order they were cast" if what.orders is None else f"over {what.orders} random orders"
         part = "" if what.n_left_out == 0 else f", a random part of {what.n_left_out + len(what.rows):,} subjects"
@@ -544,9 +551,11 @@ class Crowd:
             "subjects": int((what.votes.n_votes > 0).sum()),
             "most": most,
             "against": what.against,
-            "curve": [{"limit": limit} | _told(replay, what) for limit, replay in zip(after, curve, strict=True)],
+            "curve": [{"limit": limit} | _told(replay, what) for limit, replay in zip(after, curve, strict=False)],
+            "prior": _base_rate(what),
             "note": f"Recorded votes replayed {order}, the first of each volunteer on each subject{part}; nothing is "
-            f"replayed beyond what was recorded. Intervals resample subjects. {taught}",
+            "replayed beyond what was recorded, and the line ends where half of the subjects have no more votes. "
+            f"Intervals resample subjects. {taught}",
         }
 
     def what_if(self, rule: str, asked: Mapping[str, float], machine: Machine | None = None) -> dict[str, Any]:
