@@ -507,7 +507,9 @@ def test_an_original_of_linear_values_is_fits_and_comes_back_whole(bands: int) -
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\x1f\x8b" + bytes(50), gzip.compress(b"SIMPLE"), gzip.compress(bytes(9000))]
+    "content",
+    [b"", b"\x1f\x8b" + bytes(50), gzip.compress(b"SIMPLE"), gzip.compress(bytes(9000))],
+    ids=["nothing", "no gzip", "no header", "no FITS"],
 )
 def test_what_is_no_original_is_refused(content: bytes) -> None:
     with pytest.raises(ImageError):
