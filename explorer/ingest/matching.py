@@ -18,6 +18,8 @@ MOST_KEYS = 200
 _LONGEST = 2_000
 #: Where the name of a subject's file on Zooniverse stands among its metadata.
 LOCATION = "#location"
+#: Where a manifest of ours (`explorer.services.zooniverse`) says which subject of which survey it is.
+OWN_ID, OWN_SURVEY = "#voorwerp_subject_id", "#voorwerp_survey_id"
 _BLOCK = 4_096
 
 
@@ -178,6 +180,8 @@ def match(survey: Survey, names: pa.Array, is_zooniverse: bool, described: pa.Ta
     ids = integers_of(names) if len(names) else np.empty(0, np.int64)
     if is_zooniverse and ids is not None:
         take("zooniverse_subject_id", subjects_of_zooniverse(survey, ids))
+    if is_zooniverse and {OWN_ID, OWN_SURVEY} <= set(described.column_names):
+        take("the id that our export gave it", _by_own_id(survey, described))
     if is_zooniverse and len(described.columns) and (found < 0).any():
         for how, subjects in _by_metadata(survey, described, found < 0):
             take(how, subjects)
@@ -188,6 +192,15 @@ def match(survey: Survey, names: pa.Array, is_zooniverse: bool, described: pa.Ta
         if ids is not None:
             take("zooniverse_subject_id", subjects_of_zooniverse(survey, ids))
     return Matched(found, by)
+
+
+def _by_own_id(survey: Survey, described: pa.Table) -> np.ndarray:
+    """By the subject_id that an export of this very survey wrote; -1 where it is another survey's, or none."""
+    is_ours = pc.equal(described.column(OWN_SURVEY), survey.info.survey_id)
+    ids = pc.if_else(is_ours, described.column(OWN_ID), None).combine_chunks()
+    known = pa.array(survey.subject_ids).cast(pa.string())
+    rows = pc.fill_null(pc.index_in(ids, value_set=known, skip_nulls=True), -1).to_numpy(zero_copy_only=False)
+    return np.where(rows < 0, -1, survey.subject_ids[rows])
 
 
 def _among(survey: Survey, texts: Any, values: Any) -> np.ndarray:

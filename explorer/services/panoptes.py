@@ -35,7 +35,8 @@ import pyarrow.parquet as pq
 
 from explorer.errors import AccessError, UsageError, ZooniverseError
 from explorer.ingest.join import rewrite
-from explorer.services.zooniverse import SUBJECT_ID, read_manifests
+from explorer.ingest.matching import OWN_ID
+from explorer.services.zooniverse import read_manifests
 from explorer.survey import SUBJECTS, SUBJECTS_SCHEMA, Survey
 from models.progress import Progress
 
@@ -282,7 +283,7 @@ def upload(zooniverse: Zooniverse, folder: Path, project: int, name: str) -> Gen
                 yield Progress(done, len(wanted), "uploading")
         finally:
             workers.shutdown(cancel_futures=True)
-        ids = {int(metadata[SUBJECT_ID]): journal.created[path.name] for path, metadata in wanted}
+        ids = {int(metadata[OWN_ID]): journal.created[path.name] for path, metadata in wanted}
         return {"ids": ids, "n_new": n_new, "subject_set": subject_set}
     finally:
         journal.close()
@@ -293,9 +294,9 @@ def _settle(
 ) -> None:
     """Find out what became of subjects whose answer was lost, and remove those that never got their image."""
     if journal.creating:
-        by_id = {metadata[SUBJECT_ID]: path.name for path, metadata in wanted if path.name in journal.creating}
+        by_id = {metadata[OWN_ID]: path.name for path, metadata in wanted if path.name in journal.creating}
         for subject, metadata in zooniverse.subjects(subject_set):
-            name = by_id.get(str(metadata.get(SUBJECT_ID, "")))
+            name = by_id.get(str(metadata.get(OWN_ID, "")))
             if name is not None:
                 journal.note(created=name, id=subject)
     for name, subject in sorted(journal.created.items()):

@@ -26,6 +26,7 @@ import numpy as np
 
 from explorer import __version__
 from explorer.errors import SurveyError, UsageError
+from explorer.ingest.matching import OWN_ID, OWN_SURVEY
 from explorer.services.originals import Originals
 from explorer.survey import Survey
 from models.artifacts import now, replacing_folder, sha256_json
@@ -34,7 +35,7 @@ from models.progress import Progress
 MANIFEST = "manifest.csv"
 LEFT_OUT = "left_out.csv"
 RECORD = "export.json"
-IMAGE, SUBJECT_ID, SURVEY_ID, SOURCE_ID = "#image", "#voorwerp_subject_id", "#voorwerp_survey_id", "#source_id"
+IMAGE, SOURCE_ID = "#image", "#source_id"
 
 MAX_BYTES = 1_000_000
 MAX_SUBJECTS = 10_000
@@ -105,7 +106,7 @@ def export_subjects(
                     name = f"voorwerp-{ids[k]}.jpg"
                     (temporary / part).mkdir(exist_ok=True)
                     (temporary / part / name).write_bytes(image)
-                    told = {IMAGE: name, SUBJECT_ID: ids[k], SURVEY_ID: survey.info.survey_id}
+                    told = {IMAGE: name, OWN_ID: ids[k], OWN_SURVEY: survey.info.survey_id}
                     lines.append(told | ({SOURCE_ID: sources[k]} if with_sources else {}))
                 if lines and (len(lines) == MAX_SUBJECTS or k == len(rows) - 1):
                     (temporary / part / MANIFEST).write_bytes(

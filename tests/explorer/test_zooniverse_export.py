@@ -17,10 +17,13 @@ from PIL import Image
 
 from explorer import cli
 from explorer.errors import AccessError, SurveyError, UsageError, ZooniverseError
+from explorer.ingest.exports import ingest
+from explorer.ingest.matching import Described, match
 from explorer.ledger import Ledger
 from explorer.services import panoptes, zooniverse
 from explorer.services.zooniverse import MANIFEST, MAX_BYTES, export_subjects, read_manifests
 from explorer.survey import Survey
+from explorer.votes import CLASSIFICATIONS
 from tests.explorer.making import finished, make
 from tests.explorer.standing_in import CLIENT, PASSWORD, SECRET, TOKEN, USER, Panoptes
 from tests.explorer.standing_in import panoptes as standing_in
@@ -415,3 +418,87 @@ def test_nothing_is_retired_by_mistake(server: Panoptes, survey: Survey, capsys:
     assert cli.main(["retire", str(survey.path), "--workflow", "77", "--yes", "--where", 'source_id ~ "ngc"']) == 2
     assert "has an id on Zooniverse" in capsys.readouterr().err
     assert server.asked == []
+
+
+# --------------------------------------------------------------------------------------------------- and back again
+def panoptes_exports(folder: Path, lines: list[dict[str, str]]) -> list[Path]:
+    """What Zooniverse would export after two volunteers saw every subject of a manifest: classifications, subjects."""
+    subjects, said = folder / "project-subjects.csv", folder / "project-classifications.csv"
+    common = {"project_id": 12, "workflow_id": 34, "subject_set_id": 56, "classifications_count": 2}
+    with subjects.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["subject_id", *common, "metadata", "locations", "created_at"])
+        writer.writeheader()
+        for k, line in enumerate(lines):
+            told = {"metadata": json.dumps(line), "locations": json.dumps({"0": f"https://example.org/{k}.jpeg"})}
+            writer.writerow({"subject_id": 9000 + k, **common, **told, "created_at": "2026-03-01 10:00:00 UTC"})
+    names = ["classification_id", "user_name", "user_id", "user_ip", "workflow_id", "workflow_name", "workflow_version"]
+    names += ["created_at", "gold_standard", "expert", "metadata", "annotations", "subject_data", "subject_ids"]
+    with said.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        for k, line in enumerate(lines):
+            for v, (user, answer) in enumerate((("ann", "Yes"), ("bob", "No"))):
+                writer.writerow(
+                    {
+                        "classification_id": 100 + 2 * k + v,
+                        "user_name": user,
+                        "user_id": v + 1,
+                        "workflow_id": 34,
+                        "workflow_name": "Look",
+                        "workflow_version": "3.1",
+                        "created_at": f"2026-03-02 10:{k:02d}:{v:02d} UTC",
+                        "metadata": json.dumps({"live_project": True}),
+                        "annotations": json.dumps([{"task": "T0", "task_label": "Odd?", "value": answer}]),
+                        "subject_data": json.dumps({str(9000 + k): {"retired": None, **line}}),
+                        "subject_ids": 9000 + k,
+                    }
+                )
+    return [subjects, said]
+
+
+def votes_of(path: Path) -> dict[int, list[str]]:
+    """subject_id → the answers, in order."""
+    table = pq.read_table(path / CLASSIFICATIONS).select(["subject_id", "answer"])
+    found: dict[int, list[str]] = {}
+    for subject, answer in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        found.setdefault(subject, []).append(answer.lower())
+    return found
+
+
+@pytest.mark.parametrize("with_subjects", [True, False])
+def test_what_comes_back_joins_every_subject(survey: Survey, folder: Path, tmp_path: Path, with_subjects: bool) -> None:
+    subjects, said = panoptes_exports(tmp_path, manifest(folder))
+    taken = finished(ingest(survey.path, [subjects, said] if with_subjects else [said]))
+    assert (taken.n_subjects, taken.n_new) == (N, 0)
+    assert votes_of(survey.path) == {int(i): ["yes", "no"] for i in survey.subject_ids}
+    if with_subjects:
+        survey.refresh()
+        assert survey.arrow("zooniverse_subject_id").to_pylist() == [9000 + k for k in range(N)]
+
+
+def test_ids_that_look_like_those_of_others_do_not_mislead(survey: Survey, tmp_path: Path) -> None:
+    """Source ids that are other subjects' ids, in the other order, and named like files of other folders."""
+    table = pq.read_table(survey.path / "subjects.parquet")
+    for name, values in (
+        ("source_id", [str(i) for i in survey.subject_ids[::-1].tolist()]),
+        ("image", [f"a/voorwerp-{i}.jpg" for i in np.roll(survey.subject_ids, 1).tolist()]),
+    ):
+        i = table.schema.get_field_index(name)
+        table = table.set_column(i, table.schema.field(i), pa.array(values))
+    pq.write_table(table, survey.path / "subjects.parquet")
+    survey.refresh()
+    finished(export_subjects(survey, every(survey), tmp_path / "out"))
+    files = panoptes_exports(tmp_path, manifest(tmp_path / "out"))
+    finished(ingest(survey.path, files))
+    survey.refresh()
+    assert survey.arrow("zooniverse_subject_id").to_pylist() == [9000 + k for k in range(N)]
+    assert votes_of(survey.path) == {int(i): ["yes", "no"] for i in survey.subject_ids}
+
+
+def test_ids_of_another_survey_join_nothing_by_number(survey: Survey, folder: Path, tmp_path: Path) -> None:
+    lines = [{k: v for k, v in line.items() if k != "#source_id"} for line in manifest(folder)]
+    described = Described()
+    for k, line in enumerate(lines):
+        described.add(k, line | {"#voorwerp_survey_id": "another survey", "#image": "x"})
+    found = match(survey, pa.array([str(9000 + k) for k in range(N)]), True, described.table(N))
+    assert found.subject_ids.tolist() == [-1] * N
