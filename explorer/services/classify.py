@@ -12,10 +12,11 @@ none, or one of each kind, by `training_share`. They are shown for nothing else,
 consensus counts them.
 
 **Skill** is an agent of SWAP (Marshall et al. 2016): P("chosen" | known object) and P("not chosen" | dud), each
-(2 + right) / (4 + seen), from a volunteer's first answer on each. **Levels** as in aggregation-for-caesar's reducer:
-one more when the mean of the two is at least .7 and 10 more of both kinds were seen. From level 2 on half of a grid, at
-level 3 all of it, is drawn from the most disputed subjects (highest entropy of the votes cast so far); who is more
-skilled draws from the higher end of them.
+(2 + right) / (4 + seen), from a volunteer's first answer on each; skill is the information that the next vote is
+expected to give. **Levels** as in aggregation-for-caesar's reducer: one more when the mean of the two is at least .7
+and 10 more of both kinds were seen, so none without duds. From level 2 on half of a grid, at level 3 all, is drawn from
+the most disputed subjects (highest entropy of the votes cast so far); who is more skilled draws from the higher
+end of them.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from explorer.services.notes import tag_of
 from explorer.services.originals import Originals, png
 from explorer.survey import Survey
 from explorer.votes import CHOSEN, GOLD, GRID_TASK
+from models.swap import skill
 
 N_CELLS = 16
 KIND = "classification"
@@ -135,14 +137,14 @@ class Person:
     Attributes
     ----------
     seen
-        Row → in how many standing grids.
+        Row → the standing entries that it is in, the first one first.
     grids
         Entries of the standing grids, as they were answered.
     trained
         Row of a training subject → whether it was chosen when it was first answered.
     """
 
-    seen: Counter[int] = field(default_factory=Counter)
+    seen: dict[int, tuple[int, ...]] = field(default_factory=dict)
     grids: list[int] = field(default_factory=list)
     trained: dict[int, bool] = field(default_factory=dict)
 
@@ -191,7 +193,7 @@ class Tally:
         answer = _Answer(entry.who, grid_id, entry.client_id, rows, chosen, training, tags)
         self.answers[entry.id] = answer
         person = self.people[entry.who]
-        for cell in training:
+        for cell in training & set(np.flatnonzero(rows >= 0).tolist()):
             person.trained.setdefault(int(rows[cell]), cell in chosen)
         self._count(entry.id, 1)
 
@@ -220,17 +222,25 @@ class Tally:
         else:
             person.grids.remove(entry_id)
             self.standing.pop(answer.grid_id, None)
-        for cell, row in enumerate(answer.rows.tolist()):
-            if row < 0:
-                continue
-            before = person.seen[row]
-            person.seen[row] = before + by
-            is_first = before + by == (by > 0)  # one volunteer is one view
-            if is_first and cell not in answer.training:
-                self.n_views[row] += by
-                self.n_chosen[row] += by if cell in answer.chosen else 0
-            if before + by == 0:
+        for row in answer.rows[answer.rows >= 0].tolist():
+            before = person.seen.get(row, ())
+            after = tuple(sorted({*before, entry_id})) if by > 0 else tuple(e for e in before if e != entry_id)
+            (seen, chose), (sees, chooses) = self._vote(row, before), self._vote(row, after)
+            self.n_views[row] += sees - seen
+            self.n_chosen[row] += chooses - chose
+            if after:
+                person.seen[row] = after
+            else:
                 del person.seen[row]
+
+    def _vote(self, row: int, entries: tuple[int, ...]) -> tuple[bool, bool]:
+        """Whether one volunteer's entries have a vote on a row, and whether the first one chose it."""
+        for entry_id in entries:
+            answer = self.answers[entry_id]
+            cell = answer.rows.tolist().index(row)
+            if cell not in answer.training:
+                return True, cell in answer.chosen
+        return False, False
 
 
 def training_share(n_grids: int) -> float:
@@ -410,13 +420,19 @@ class Classify:
         (a, b), (c, d) = counts[1], counts[-1]
         return (a, b), (c, d)
 
+    def _agent(self, person: Person) -> tuple[float, float]:
+        """P("chosen" | known object) and P("not chosen" | dud)."""
+        known, dud = ((2 + right) / (4 + seen) for right, seen in self._right(person))
+        return known, dud
+
     def _skill(self, person: Person) -> float:
-        """Mean of the agent's two probabilities, 0 to 1."""
-        return sum((2 + right) / (4 + seen) for right, seen in self._right(person)) / 2
+        """Bits that the next vote is expected to tell."""
+        p_chosen, p_passed = self._agent(person)
+        return float(skill(np.array(p_chosen), np.array(p_passed)))
 
     def _level(self, person: Person) -> int:
         least = min(seen for _, seen in self._right(person))
-        return 1 + min(least // PER_LEVEL, MOST_LEVEL - 1) if self._skill(person) >= ENOUGH else 1
+        return 1 + min(least // PER_LEVEL, MOST_LEVEL - 1) if sum(self._agent(person)) / 2 >= ENOUGH else 1
 
     def _hard(self, person: Person) -> list[int]:
         """Disputed rows for this volunteer: a third of them by rank of skill, in any order, then the others."""
