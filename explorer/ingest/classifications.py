@@ -4,6 +4,7 @@ Readers write parts (`Parts`), in which a subject is a number and a volunteer a 
 subjects, leaves out what the survey has already, sets aside what it cannot use, and sorts.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,10 @@ PART_SCHEMA = pa.schema(
         *(CLASSIFICATIONS_SCHEMA.field(n) for n in CLASSIFICATIONS_SCHEMA.names if n not in ("subject_id", "source")),
     ]
 )
+
+
+#: Columns whose values are few.
+_WORDS = [f.name for f in CLASSIFICATIONS_SCHEMA if pa.types.is_dictionary(f.type)]
 
 
 class Volunteers:
@@ -110,7 +115,7 @@ class Parts:
         ]
         self.has_times |= arrays[PART_SCHEMA.get_field_index("created_at")].null_count < n
         file = self.folder / f"{self.source.key}.{len(self._files):05d}.parquet"
-        pq.write_table(pa.table(arrays, schema=PART_SCHEMA), file, compression="lz4")
+        pq.write_table(pa.table(arrays, schema=PART_SCHEMA), file, compression="lz4", use_dictionary=_WORDS)
         self._files.append(file)
 
     @property
@@ -189,12 +194,15 @@ def merge(
             for number, part in enumerate(parts):
                 new = _New(database, part, subject_ids[number], held, aside)
                 kept = folder / f"new.{number:05d}.parquet"
-                with _writer(kept) as own:
+                is_last = is_sorted and part is parts[-1]  # nobody will look its votes up
+                with contextlib.nullcontext() if is_last else _writer(kept, "lz4") as own:
                     for table in new.tables():
-                        own.write_table(table)
+                        if own is not None:
+                            own.write_table(table)
                         if is_sorted:
                             writer.write_table(table)
-                held.append(kept)
+                if not is_last:
+                    held.append(kept)
                 merged.append(new.merged())
             if not is_sorted:
                 for table in _in_time(database, held):
@@ -202,8 +210,8 @@ def merge(
     return merged
 
 
-def _writer(file: Any) -> pq.ParquetWriter:
-    return pq.ParquetWriter(file, CLASSIFICATIONS_SCHEMA, compression="zstd")
+def _writer(file: Any, compression: str = "zstd") -> pq.ParquetWriter:
+    return pq.ParquetWriter(file, CLASSIFICATIONS_SCHEMA, compression=compression, use_dictionary=_WORDS)
 
 
 def _has_times(path: Path) -> bool:

@@ -19,7 +19,7 @@ from explorer.ingest.records import CUT_OFF, WRONG_COLUMNS, Records
 from explorer.ingest.zooniverse import ANONYMOUS, NO_ID, NO_WORKFLOW_ID, times_of
 from explorer.votes import GRID_TASK, NO_WORKFLOW
 
-_BLOCK = 1 << 23
+_BLOCK = 1 << 24
 _WORD = pa.dictionary(pa.int32(), pa.string())
 
 NO_ITEM = "it names no subject"

@@ -1,7 +1,7 @@
 """Which subject of a survey another's id means: Zooniverse's subjects, and the items of flat tables."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,12 @@ class Names:
             found = codes[text] = len(codes)
         return found
 
-    def codes(self, texts: Iterable[str]) -> np.ndarray:
+    def codes(self, texts: Sequence[str]) -> np.ndarray:
         """Their numbers, int32."""
-        code = self.code
-        return np.fromiter((code(text) for text in texts), np.int32)
+        known = self._codes
+        for text in texts:
+            known.setdefault(text, len(known))
+        return np.fromiter(map(known.__getitem__, texts), np.int32, len(texts))
 
     def __contains__(self, text: str) -> bool:
         return text in self._codes
