@@ -51,6 +51,7 @@ class Chart {
     this.card.hidden = true;
     const plot = put(make("div", "plot"), this.canvas, this.said, this.card);
     this.root.append(put(make("figcaption"), this.title, this.note), plot);
+    this.say("Reading …");
     this.canvas.addEventListener("pointermove", e => this.point(e));
     this.canvas.addEventListener("pointerleave", () => { this.card.hidden = true; });
     if (click) this.canvas.addEventListener("click", e => { if (this.box) click(e.offsetX, e.offsetY, this.box); });
@@ -275,7 +276,7 @@ export async function volunteers(home, door) {
     weights.disabled = !single;
     weights.title = single ? "" : "Only totals are known, so no vote can be weighted";
     for (const o of weights.options) { const why = told.why_not[o.value]; o.disabled = Boolean(why); if (why) o.text += ` (${why})`; }
-    experience.hidden = now.weights !== "experience";
+    experience.hidden = !single || now.weights !== "experience";
     weight.value = now.experienced_weight;
     threshold.value = now.threshold;
     outs.replaceChildren(...told.left_out.map(({name, reason, n, title}) => {
@@ -568,7 +569,7 @@ export async function volunteers(home, door) {
     const chart = new Chart("Agreement against votes spent", {
       paint(pen, box) {
         if (!about?.curve.length) return;
-        const agreed = [...about.curve, ...Object.values(rules)].flatMap(r => r.agreement ? [r.agreement.low, r.agreement.high] : []).filter(v => v !== null);
+        const agreed = [...about.curve, ...Object.values(rules)].flatMap(r => r?.agreement ? [r.agreement.low, r.agreement.high] : []).filter(v => v !== null);
         const low = Math.max(0, Math.floor((Math.min(...agreed) - 0.02) * 20) / 20), high = Math.min(1, Math.ceil((Math.max(...agreed) + 0.02) * 20) / 20);
         const x = v => box.x0 + v * (box.x1 - box.x0), y = v => box.y0 - (v - low) / (high - low) * (box.y0 - box.y1);
         axes(pen, box, x, y, [0, 0.25, 0.5, 0.75, 1].map(v => [v, percent(v)]), ticks(low, high, 5).map(v => [v, percent(v)]), {title_x: "of the recorded votes spent", title_y: `agreement with ${about.against}`});
@@ -608,7 +609,8 @@ export async function volunteers(home, door) {
         const rows = !r ? [] : [["votes spent", `${whole(Math.round(r.spent))} of ${whole(r.recorded)}`, `${number(r.spent / r.n_subjects)} a subject`],
           of(name === "cascade" ? "saved of the limit’s" : "votes saved", r.saved),
           ...name === "limit" ? [] : [of(name === "swap" ? "subjects decided" : "retired early", r.early)],
-          of(`agree with ${about.against}`, r.agreement)];
+          of(`agree with ${about.against}`, r.agreement),
+          ...r.gain ? [["more than the limit’s", `${r.gain.value < 0 ? "" : "+"}${part(r.gain.value, 3)}`, `[${part(r.gain.low, 3)}, ${part(r.gain.high, 3)}], the same subjects`]] : []];
         root.replaceChildren(...rows.flatMap(([what, value, more]) => [make("dt", "", what), put(make("dd"), make("b", "", value), make("small", "", more))]));
         if (r?.n_cut_short) root.append(make("p", "note", `${whole(r.n_cut_short)} subjects have fewer votes than that and are left out.`));
         chart.draw();
@@ -627,7 +629,7 @@ export async function volunteers(home, door) {
     });
     const UPPER = [0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999], LOWER = [0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.004, 0.001];
     const PRIOR = [0.0002, 0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7];
-    const limit = slider("Votes a subject", {min: 1, max: 99, value: 5, show: v => many(v, "vote"), act: () => { replay.limit(); if (can_cascade) replay.cascade(); }});
+    const limit = slider("Votes a subject", {min: 1, max: 99, value: 5, show: v => many(v, "vote"), act: () => { replay.limit(); replay.swap(); if (can_cascade) replay.cascade(); }});
     const up = slider("Detected above", {min: 0, max: 7, value: 3, show: v => part(UPPER[v], 4).replace(/0+$/, ""), act: () => replay.swap()});
     const down = slider("Rejected below", {min: 0, max: 7, value: 4, show: v => part(LOWER[v], 7).replace(/0+$/, ""), act: () => replay.swap()});
     const prior = slider("Prior", {min: 0, max: 9, value: 6, show: v => part(PRIOR[v], 4).replace(/0+$/, ""), act: () => replay.swap()});
@@ -635,13 +637,14 @@ export async function volunteers(home, door) {
     const first_votes = slider("First volunteers", {min: 1, max: 5, value: 2, show: v => String(v), act: () => replay.cascade()});
     const shows = {};
     let can_cascade = false;
-    const replay = {limit: asks("limit", () => ({limit: limit.value})), swap: asks("swap", () => ({detect: UPPER[up.value], reject: LOWER[down.value], prior: PRIOR[prior.value]})),
+    const replay = {limit: asks("limit", () => ({limit: limit.value})), swap: asks("swap", () => ({detect: UPPER[up.value], reject: LOWER[down.value], prior: PRIOR[prior.value], limit: limit.value})),
       cascade: asks("cascade", () => ({percentile: PERCENTILES[machine_at.value], first: Math.min(first_votes.value, limit.value), limit: limit.value, ...door.machine()}))};
     shows.limit = card("limit", "Every subject retires after so many votes.", limit);
     shows.swap = card("swap", "A subject retires when its probability crosses a threshold.", up, down, prior);
     shows.cascade = card("cascade", "A subject retires when the machine and its first volunteers agree; else after all votes.", machine_at, first_votes);
     const root = put(make("div", "two retirement"), put(make("div", "stack"), chart.root, note), cards, said);
     const refresh = async () => {
+      if (!about) chart.say("Replaying …");
       const answer = told.state === "votes" ? await ask("retirement", "volunteers/retirement") : {why: "Only totals are known, not single votes in their order: no retirement can be replayed."};
       if (!answer) return;
       const before = about;
@@ -649,6 +652,7 @@ export async function volunteers(home, door) {
       said.textContent = answer.why ?? "";
       about = answer.why ? null : answer;
       if (!about) return;
+      chart.say("");
       limit.limit(about.most);
       if (about !== before) prior.set(PRIOR.indexOf(PRIOR.reduce((a, b) => Math.abs(Math.log(b / about.prior)) < Math.abs(Math.log(a / about.prior)) ? b : a)));
       note.textContent = about.note;
@@ -707,7 +711,7 @@ export async function volunteers(home, door) {
         ask_soon();
       },
     });
-    const grid = make("div", "quadrants"), rest = make("p", "note"), said = make("p", "empty"), boxes = {};
+    const grid = make("div", "quadrants"), rest = make("p", "note"), boxes = {};
     for (const name of ["missed", "both", "tagged", "rejected"]) {
       const root = make("section", name), go = button("go", "", () => select(name), "Select these on the map and in the gallery"), strip = make("div", "strip"), counts = make("p", "counts");
       go.append(make("b"), make("span"));
@@ -769,8 +773,9 @@ export async function volunteers(home, door) {
         rows.push(...q.rows);
       }
       const q = found.quadrants.rest;
-      rest.textContent = `${whole(q.k)} of ${whole(q.n)} are low in both (${percent(q.n ? q.k / q.n : 0)}). ${whole(found.n)} subjects have votes and a score; shares with Wilson’s 95 % interval.`;
-      chart.describe("A click on the picture moves the cut.", `Machine score and chosen fraction of ${whole(found.n)} subjects`);
+      rest.textContent = !score.value ? "" : `${whole(q.k)} of ${whole(q.n)} are low in both (${percent(q.n ? q.k / q.n : 0)}). ${whole(found.n)} subjects have votes and a score; shares with Wilson’s 95 % interval.`;
+      chart.say(score.value ? "" : "There is no machine score yet: voorwerp run SURVEY train and score, import-run, or join a column.");
+      chart.describe(score.value ? "A click on the picture moves the cut." : "", `Machine score and chosen fraction of ${whole(found.n)} subjects`);
       chart.draw();
       for (const tile of grid.querySelectorAll(".thumb")) dress(tile);
       load(rows);
@@ -780,15 +785,13 @@ export async function volunteers(home, door) {
       if (answer) { found = answer; show(); }
     };
     const ask_soon = resting(ask_now);
-    const root = put(make("div", "two machine"), put(make("div", "stack"), put(make("div", "controls"), labelled("Machine score", score), at.root, from.root), chart.root, rest), grid, said);
+    const root = put(make("div", "two machine"), put(make("div", "stack"), put(make("div", "controls"), labelled("Machine score", score), at.root, from.root), chart.root, rest), grid);
     const refresh = async () => {
       const scores = await ask("scores", "volunteers/scores", {run: door.run_id, map: door.map_id});
       if (!scores) return;
-      root.classList.toggle("none", !scores.length);
-      said.textContent = scores.length ? "" : "There is no machine score yet: voorwerp run SURVEY train, then score; or import-run, or join a column.";
-      if (!scores.length) return;
-      if (!scores.some(s => s.reference === door.reference)) door.reference = scores[0].reference;
+      if (!scores.some(s => s.reference === door.reference)) door.reference = scores[0]?.reference ?? "";
       fill(score, scores.map(s => [s.reference, s.title]), door.reference);
+      score.disabled = at.box.disabled = !scores.length;
       await ask_now();
     };
     return {root, draw: () => chart.draw(), refresh};
@@ -830,6 +833,10 @@ export async function volunteers(home, door) {
   await styled;
 
   const read = async () => {
+    if (!told) nothing.textContent = "Reading the votes …";
+    nothing.hidden = Boolean(told);
+    for (const e of [tabs, body, second, question, totals]) e.hidden = !told;
+    badge.hidden = !told?.is_simulated;
     const answer = await ask("overview", "volunteers");
     if (!answer) return;
     told = answer;

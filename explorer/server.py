@@ -739,10 +739,10 @@ class VolunteersRoute(Route):
         self.set_header("Cache-Control", "no-store")
         return found, "application/json"
 
-    def machine(self) -> Machine | None:
+    def machine(self) -> Machine:
         """The score that stands for the machine, if one is named."""
         score, map_id = self.get_query_argument("score", ""), self.get_query_argument("map", "") and self.map_id()
-        return Machine(score, self.run_id(), self.lambda_(), self.mode(), map_id) if score else None
+        return Machine(score, self.run_id(), self.lambda_(), self.mode(), map_id)
 
 
 class WhatIfRoute(VolunteersRoute):
@@ -750,7 +750,7 @@ class WhatIfRoute(VolunteersRoute):
         rule = self.choice("rule", ("limit", "swap", "cascade"))
         names = {
             "limit": ("limit",),
-            "swap": ("prior", "detect", "reject"),
+            "swap": ("prior", "detect", "reject", "limit"),
             "cascade": ("percentile", "first", "limit"),
         }
         asked = {name: self.number(name) for name in names[rule]}
@@ -761,10 +761,8 @@ class WhatIfRoute(VolunteersRoute):
 
 class QuadrantsRoute(VolunteersRoute):
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        cut, machine = Cut(self.number("percentile", 90), self.number("fraction", 0.5)), self.machine()
-        if machine is None:
-            raise HTTPError(400, "score must be the reference of a column")
-        found = await self.off(self.desk.crowd.disagreement, machine, cut)
+        cut = Cut(self.number("percentile", 90), self.number("fraction", 0.5))
+        found = await self.off(self.desk.crowd.disagreement, self.machine(), cut)
         self.set_header("Cache-Control", "no-store")
         return orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), "application/json"
 

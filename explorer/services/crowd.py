@@ -20,7 +20,7 @@ from explorer.services.explore import Explore
 from explorer.state import Selection
 from explorer.votes import CLASSIFICATIONS
 from models.mixing import Mode
-from models.retirement import Rate, Recorded, Replay, cascade, limits, recorded, thresholds
+from models.retirement import Rate, Recorded, Replay, cascade, difference, limits, recorded, thresholds
 from models.swap import Settings
 from models.tagging import median
 
@@ -310,8 +310,12 @@ def _base_rate(what: Replayed) -> float:
     return float(known.mean()) if len(known) else 0.5
 
 
-def _told(replay: Replay, what: Replayed) -> dict[str, Any]:
-    """A replay as the page shows it; recorded votes are those of the subjects that it is of."""
+def _told(replay: Replay, what: Replayed, plain: Replay | None = None) -> dict[str, Any]:
+    """A replay as the page shows it; recorded votes are those of the subjects that it is of.
+
+    ``gain``: its agreement with known answers less that of `plain`, on the subjects that both judge.
+    """
+    gain = difference(replay, plain) if plain is not None else (math.nan,) * 3
     agreement = replay.gold if what.against == "known answers" else replay.unused
     recorded_votes = int(what.votes.n_votes[~np.isnan(replay.used)].sum())
     return {
@@ -321,6 +325,7 @@ def _told(replay: Replay, what: Replayed) -> dict[str, Any]:
         "saved": _of(replay.saved),
         "early": _of(replay.early),
         "agreement": _of(agreement),
+        "gain": None if math.isnan(gain[0]) else dict(zip(("value", "low", "high"), gain, strict=True)),
         "n_subjects": replay.n_subjects,
         "n_cut_short": replay.n_cut_short,
     }
@@ -336,9 +341,9 @@ def _of(found: Rate) -> dict[str, float] | None:
 # --------------------------------------------------------------------------------------------------- the service
 @dataclass(frozen=True)
 class Machine:
-    """Which machine score is meant: a reference as `Explore.values` takes it, and whose."""
+    """Which machine score is meant: a reference as `Explore.values` takes it, and whose; none without a reference."""
 
-    reference: str = "scores.anomaly_score"
+    reference: str = ""
     run_id: str = ""
     lambda_: float = 0.2
     mode: Mode = "raw"
@@ -558,7 +563,7 @@ class Crowd:
             f"Intervals resample subjects. {taught}",
         }
 
-    def what_if(self, rule: str, asked: Mapping[str, float], machine: Machine | None = None) -> dict[str, Any]:
+    def what_if(self, rule: str, asked: Mapping[str, float], machine: Machine = Machine()) -> dict[str, Any]:
         """Replay one rule.
 
         Parameters
@@ -581,12 +586,11 @@ class Crowd:
         except ValueError as error:
             raise UsageError(str(error)) from None
 
-    def _what_if(
-        self, what: Replayed, rule: str, asked: Mapping[str, float], machine: Machine | None
-    ) -> dict[str, Any]:
+    def _what_if(self, what: Replayed, rule: str, asked: Mapping[str, float], machine: Machine) -> dict[str, Any]:
         limit = int(asked.get("limit", what.votes.n_votes.max()))
+        plain = limits(what.votes, [limit], what.gold, orders=what.orders)[0]
         if rule == "limit":
-            return _told(limits(what.votes, [limit], what.gold, orders=what.orders)[0], what)
+            return _told(plain, what)
         if rule == "swap":
             settings = Settings(
                 prior=asked.get("prior", 0.5),
@@ -597,13 +601,13 @@ class Crowd:
                 retires="both",
             )
             orders = what.orders and max(3, what.orders // 4)
-            return _told(thresholds(what.votes, settings, what.gold, what.trains, orders=orders), what)
-        if rule != "cascade" or machine is None:
+            return _told(thresholds(what.votes, settings, what.gold, what.trains, orders=orders), what, plain)
+        if rule != "cascade":
             raise UsageError(f'there is no rule "{rule}"; there are limit, swap and cascade')
         standing = percentiles(self._score(machine), np.isfinite(self._fraction()))[what.rows]
         label = np.where(np.isfinite(standing), standing >= asked.get("percentile", 90) / 100 - 1e-12, -1)
         first = int(asked.get("first", 1))
-        return _told(cascade(what.votes, label, limit, first, what.gold, orders=what.orders), what)
+        return _told(cascade(what.votes, label, limit, first, what.gold, orders=what.orders), what, plain)
 
     # ------------------------------------------------------------------------------------------ machine and crowd
     def scores(self, run_id: str, map_id: str = "") -> list[dict[str, str]]:
@@ -625,6 +629,8 @@ class Crowd:
         return self._made.get(self._key("quadrants", machine, cut), lambda: quadrants(score, fraction, n_tags, cut))
 
     def _score(self, machine: Machine) -> np.ndarray:
+        if not machine.reference:
+            return np.full(self.explore.survey.n, np.nan)
         told = machine.run_id, machine.lambda_, machine.mode, machine.map_id
         return np.asarray(self.explore.values(machine.reference, *told), np.float64)
 

@@ -90,7 +90,7 @@ class VolunteersView(Viewer):
         """Let a quadrant replace the selection; a subject of it takes the focus."""
         state, told = self.state, message.get("machine") or {}
         try:
-            machine = Machine(str(told["score"]), state.run_id, state.lambda_, state.lambda_mode, state.map_id)
+            machine = Machine(str(told.get("score", "")), state.run_id, state.lambda_, state.lambda_mode, state.map_id)
             cut = Cut(float(message["cut"]["percentile"]), float(message["cut"]["fraction"]))
             region = await asyncio.to_thread(self.crowd.region, machine, cut, str(message["select"]))
         except (VoorwerpError, KeyError, TypeError, ValueError):
