@@ -1,0 +1,270 @@
+"""The page for volunteers in a real Chromium: two at once, keys, touch, tags, undo, and what a link does not open."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from explorer.ledger import Entry, Ledger
+from explorer.services.classify import KIND
+from explorer.survey import Survey
+from tests.explorer.test_server import ROUTES, WEBSOCKET, ask
+from tests.ui.serving import VOORWERP, command, free_port, wait_for_address
+
+Served = tuple[str, Path]
+
+
+@pytest.fixture(scope="module")
+def volunteering(
+    tmp_path_factory: pytest.TempPathFactory, image_survey: Path, voorwerp: Callable[..., str]
+) -> Iterator[Served]:
+    """URL of the page, by a new link, and the survey's folder; subjects 0 to 9 are duds and 10 to 19 known."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("volunteering")
+    path = folder / "survey"
+    shutil.copytree(image_survey, path)
+    survey = Survey.open(path)
+    with Ledger(path, survey.info.survey_id) as ledger:
+        ledger.save_selection("duds", np.arange(10), survey.subject_ids, who="me")
+        ledger.save_selection("training", np.arange(10, 20), survey.subject_ids, who="me")
+    survey.close()
+    link = voorwerp("invite", path, "--name", "Open day").splitlines()[0]
+    arguments = [VOORWERP, "serve", path, "--no-browser", "--open-links", "--port", str(free_port())]
+    with command(arguments, folder / "log") as process:
+        address = urlsplit(wait_for_address(process, folder / "log", 60))
+        yield f"http://{address.netloc}{link}", path
+
+
+def entries(path: Path) -> list[Entry]:
+    """What stands in the survey's ledger."""
+    survey = Survey.open(path)
+    survey.close()
+    with Ledger(path, survey.info.survey_id) as ledger:
+        return ledger.entries(KIND)
+
+
+def cells(page: Page) -> Locator:
+    return page.locator(".pick")
+
+
+def come(page: Page, url: str) -> Page:
+    """Open the page; the first grid is there."""
+    page.goto(url)
+    expect(cells(page)).to_have_count(16)
+    return page
+
+
+def thanked(page: Page, n: int) -> None:
+    expect(page.locator(".said")).to_contain_text(f"Thank you. That was grid {n}.")
+
+
+def test_two_volunteers_at_once(page: Page, browser: Browser, volunteering: Served) -> None:
+    url, path = volunteering
+    before = len(entries(path))
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    other = context.new_page()
+    come(page, url)
+    come(other, url)
+    for n in (1, 2, 3):
+        cells(page).nth(n).click()
+        cells(other).nth(15 - n).tap()
+        page.locator(".submit").click()
+        other.locator(".submit").tap()
+        thanked(page, n)
+        thanked(other, n)
+    context.close()
+    made = entries(path)[before:]
+    assert len(made) == 6
+    by_person = {who: [e.payload for e in made if e.who == who] for who in {e.who for e in made}}
+    assert len(by_person) == 2
+    for payloads in by_person.values():
+        seen = [subject for payload in payloads for subject in payload["subjects"]]
+        assert len(set(seen)) == 48
+        assert all(payload["open_link"] and payload["seconds"] > 0 for payload in payloads)
+    assert sorted(payload["chosen"] for payloads in by_person.values() for payload in payloads) == [
+        *([n] for n in (1, 2, 3)),
+        *([15 - n] for n in (3, 2, 1)),
+    ]
+
+
+def test_the_keys_move_choose_tag_and_go_on(page: Page, volunteering: Served) -> None:
+    url, path = volunteering
+    come(page, url)
+    page.keyboard.press("ArrowRight")  # to the grid
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("button", name="Galaxy F", exact=True)).to_be_focused()
+    page.keyboard.press("Space")
+    expect(page.get_by_role("button", name="Galaxy F, chosen")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("p")
+    expect(page.get_by_role("button", name="Galaxy P", exact=True)).to_be_focused()
+    page.keyboard.press("t")
+    expect(page.locator("#tag")).to_be_focused()
+    page.keyboard.type("Green RING, <img src=x onerror=alert(1)>")
+    page.keyboard.press("Enter")
+    expect(page.locator(".closer .tags li")).to_have_text(["#green ring ✕", "#<img src=x onerror=alert(1)> ✕"])
+    page.keyboard.type("one, two, three, four")
+    page.keyboard.press("Enter")
+    expect(page.locator(".closer .wrong")).to_have_text("A galaxy gets at most 5 tags.")
+    page.locator("#tag").fill("")
+    page.locator(".closer .step").last.click()  # on to the first
+    expect(page.locator(".closer .letter")).to_have_text("A")
+    page.keyboard.press("Escape")
+    expect(page.locator(".closer")).to_be_hidden()
+    expect(page.get_by_role("button", name="Galaxy A", exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
+    thanked(page, 1)
+    expect(page.get_by_role("button", name="Galaxy A", exact=True)).to_be_focused()  # of the next grid
+    payload = entries(path)[-1].payload
+    assert payload["chosen"] == [5]
+    assert payload["tags"] == {"15": ["green ring", "<img src=x onerror=alert(1)>"]}
+    assert list(payload["cell_seconds"]) == ["5"]
+
+
+def test_the_last_grid_comes_back_with_what_was_chosen(page: Page, volunteering: Served) -> None:
+    url, path = volunteering
+    come(page, url)
+    before = len(entries(path))
+    first = cells(page).locator("img").first.get_attribute("src")
+    expect(page.locator(".undo")).to_be_disabled()
+    cells(page).nth(7).click()
+    page.locator(".submit").click()
+    thanked(page, 1)
+    assert cells(page).locator("img").first.get_attribute("src") != first
+    page.keyboard.press("u")
+    expect(cells(page).nth(7)).to_have_attribute("aria-pressed", "true")
+    assert cells(page).locator("img").first.get_attribute("src") == first
+    assert len(entries(path)) == before
+    page.reload()  # it is the one that is open
+    expect(cells(page)).to_have_count(16)
+    cells(page).nth(2).click()
+    page.locator(".submit").click()
+    thanked(page, 1)
+    assert [e.payload["chosen"] for e in entries(path)[before:]] == [[2]]
+
+
+def test_an_answer_waits_for_the_server_and_is_counted_once(
+    page: Page, volunteering: Served, troubles: list[str]
+) -> None:
+    url, path = volunteering
+    come(page, url)
+    before = len(entries(path))
+    lost = []
+
+    def lose(route: object) -> None:  # it arrives, and its answer is lost
+        if not lost:
+            lost.append(route.fetch())  # type: ignore[attr-defined]
+            route.abort()  # type: ignore[attr-defined]
+        else:
+            route.continue_()  # type: ignore[attr-defined]
+
+    page.route("**/classify/answer", lose)
+    page.locator(".submit").click()
+    expect(page.locator(".said")).to_contain_text("No connection; trying again … 1 grid not saved yet.")
+    expect(cells(page)).to_have_count(16)  # the next one is there already
+    thanked(page, 1)
+    assert len(entries(path)) == before + 1
+    troubles[:] = [trouble for trouble in troubles if "net::ERR_FAILED" not in trouble]
+
+
+def test_known_objects_tell_how_it_went(page: Page, volunteering: Served) -> None:
+    url, path = volunteering
+    come(page, url)
+    before = len(entries(path))
+    for n in range(1, 20):
+        for cell in range(16):  # all: what is known is found, and duds are taken for something
+            cells(page).nth(cell).click()
+        page.locator(".submit").click()
+        thanked(page, n)
+        if page.locator(".said .card").count():
+            break
+    (entry,) = entries(path)[before:][-1:]
+    known = [cell for cell in entry.payload["training"] if _row(path, entry, cell) >= 10]
+    duds = [cell for cell in entry.payload["training"] if _row(path, entry, cell) < 10]
+    said = page.locator(".said").inner_text()
+    assert [f"Well seen: your {'ABCDEFGHIJKLMNOP'[cell]} is a known object" in said for cell in known] == [True]
+    assert [f"Your {'ABCDEFGHIJKLMNOP'[cell]} is known to be nothing new" in said for cell in duds] == [True]
+    expect(page.locator("footer .mine")).to_contain_text("1 of 1 known found")
+
+
+def _row(path: Path, entry: Entry, cell: int) -> int:
+    survey = Survey.open(path)
+    (row,) = survey.rows_of([int(entry.payload["subjects"][cell])])
+    survey.close()
+    return int(row)
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(1440, 900), (1280, 800), (1280, 720), (390, 844), (360, 640), (844, 390)]
+)
+def test_the_grid_and_the_button_fit_the_screen(page: Page, volunteering: Served, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    come(page, volunteering[0])
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for part in (".grid", ".submit"):
+        box = page.locator(part).bounding_box()
+        assert box is not None
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= height
+    box = cells(page).first.bounding_box()
+    assert box is not None
+    assert box["width"] >= 44  # a finger
+
+
+def test_a_finger_chooses_looks_closer_and_tags(browser: Browser, volunteering: Served, page: Page) -> None:
+    url, path = volunteering
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    phone = come(context.new_page(), url)
+    cells(phone).nth(4).tap()
+    expect(cells(phone).nth(4)).to_have_attribute("aria-pressed", "true")
+    phone.get_by_role("button", name="Look closer at galaxy J").tap()
+    expect(phone.locator(".closer .letter")).to_have_text("J")
+    phone.locator(".closer .choose").tap()
+    phone.locator("#tag").fill("tail")
+    phone.locator(".closer .add").tap()
+    phone.locator(".closer .close").tap()
+    zooms = phone.evaluate(
+        "matchMedia('(pointer: coarse)').matches && !/user-scalable|maximum-scale/"
+        ".test(document.querySelector('meta[name=viewport]').content)"
+    )
+    assert zooms  # two fingers may
+    phone.locator(".submit").tap()
+    thanked(phone, 1)
+    context.close()
+    payload = entries(path)[-1].payload
+    assert (payload["chosen"], payload["tags"]) == ([4, 9], {"9": ["tail"]})
+
+
+def test_a_link_opens_the_page_for_volunteers_and_nothing_else(volunteering: Served) -> None:
+    url, _ = volunteering
+    status, headers, _ = ask(url, urlsplit(url).path + "?" + urlsplit(url).query)
+    assert status == 302
+    held = headers["set-cookie"].split(";")[0]
+    assert ask(url, "/classify", Cookie=held)[0] == 200
+    port = urlsplit(url).port
+    value = held.partition("=")[2]
+    for route in ROUTES:
+        for cookie in (held, f"voorwerp-{port}={value}"):
+            status, headers, body = ask(url, route, Cookie=cookie, **(WEBSOCKET if route == "/ws" else {}))
+            assert status == 403 or (status == 302 and "/login?next=" in headers["location"]), route
+            assert not re.search(rb"5888489015237", body)
+
+
+def test_a_link_taken_back_ends_the_page_with_a_sentence(
+    page: Page, volunteering: Served, voorwerp: Callable[..., str], troubles: list[str]
+) -> None:
+    url, path = volunteering
+    link = voorwerp("invite", path, "--name", "Short").splitlines()[0]
+    come(page, url.partition("/classify")[0] + link)
+    before = len(entries(path))
+    voorwerp("invite", path, "--revoke", "Short")
+    page.locator(".submit").click()
+    expect(page.locator(".end")).to_contain_text("needs a link that still holds")
+    expect(page.locator(".submit")).to_be_disabled()
+    assert len(entries(path)) == before
+    troubles[:] = [trouble for trouble in troubles if "403" not in trouble]
