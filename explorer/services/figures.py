@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -231,9 +232,11 @@ def draw(
     panels = partial(_Panels, histograms or Histograms(explore))
     makers = {"map": _Map, "histograms": panels, "sheet": _Sheet}
     content = makers[kind](explore, screen, WIDTHS[width])
-    simulated = _is_simulated(explore)
+    simulated = _simulated(explore, kind, screen)
     title = ("Simulated: " if simulated else "") + f"{content.title}, {explore.survey.info.name}"
-    caption = " ".join([*(["Simulated data."] if simulated else []), *content.said(), *explore.survey.info.notes])
+    caption = " ".join(
+        [*([f"Simulated {simulated}."] if simulated else []), *content.said(), *explore.survey.info.notes]
+    )
     provenance = _provenance(explore, screen, at)
     left, text_width = 2.0, WIDTHS[width] - 4.0
     blocks: list[tuple[list[str], float, str]] = []
@@ -278,9 +281,23 @@ def written(drawn: Drawn, form: Form) -> bytes:
 
 
 # ------------------------------------------------------------------------------------------------------------ words
-def _is_simulated(explore: Explore) -> bool:
-    info = explore.survey.info
-    return any("simulated" in text.lower() for text in (info.name, *info.notes))
+def _simulated(explore: Explore, kind: Kind, screen: Screen) -> str:
+    """What of a figure is simulated: the "data" themselves, the "votes" that it shows or selects by, or nothing."""
+    survey = explore.survey
+    if any("simulated" in text.lower() for text in (survey.info.name, *survey.info.notes)):
+        return "data"
+    if not survey.about_crowd().get("is_simulated"):
+        return ""
+    seen: dict[Kind, tuple[str, ...]] = {
+        "map": (screen.color.by, screen.plane.x, screen.plane.y),
+        "histograms": screen.columns or (screen.color.by,),
+        "sheet": (screen.sort,),
+    }
+    words = {reference.partition(".")[2] for reference in seen[kind] if reference.startswith("subjects.")}
+    if screen.picked is not None:
+        words.update(re.findall(r"\w+", screen.selected_by))
+    of_talk = {"n_comments", "n_tags", "n_taggers", "tag_group"}
+    return "votes" if words & (set(survey.columns_of_crowd()) - of_talk) else ""
 
 
 def _provenance(explore: Explore, screen: Screen, at: datetime) -> dict[str, str]:

@@ -25,6 +25,8 @@ from explorer.services.colors import palette
 from explorer.services.explore import Color, Explore, Plane
 from explorer.services.figures import DPI, FORMS, KINDS, WIDTHS, Drawn, Screen, _Sheet, draw, figure, number
 from explorer.services.notes import Place
+from explorer.services.simulated import Worth, simulate
+from explorer.services.volunteers import recount
 from explorer.state import COMPONENTS, NORMS, PALETTES, Selection
 from explorer.survey import SURVEY_TOML, Survey
 from tests.benchmarks.synthetic import write_survey
@@ -269,6 +271,36 @@ def test_the_caption_can_be_left_to_the_metadata(explore: Explore, screen: Scree
     assert bare.figure.get_figheight() < draw(explore, "map", screen).figure.get_figheight()
     image = Image.open(io.BytesIO(figure(explore, "map", screen, "png", with_caption=False)))
     assert "subjects on the map are in view" in image.text["Description"]
+
+
+def test_a_figure_of_simulated_votes_says_so_and_one_of_scores_does_not(
+    explore: Explore, screen: Screen, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(explore.survey.path, tmp_path / "survey")
+    survey = Survey.open(folder)
+    is_worth = np.arange(N) < 50
+    simulate(survey, Worth(is_worth, is_worth.astype(np.float32), "planted"))
+    survey.close()
+    recount(folder)
+    voted = Explore(Survey.open(folder))
+    chosen = "subjects.chosen_fraction"
+    by_votes = replace(screen, color=replace(screen.color, by=chosen))
+    picked = replace(screen, selection=some(5), selected_by="chosen_fraction > 0.5")
+    for kind, shown in (
+        ("map", by_votes),
+        ("map", replace(screen, plane=replace(screen.plane, x=chosen))),
+        ("map", picked),
+        ("histograms", replace(screen, columns=(chosen,))),
+    ):
+        drawn = draw(voted, kind, shown)  # type: ignore[arg-type]
+        assert drawn.title.startswith("Simulated: ")
+        assert drawn.caption.startswith("Simulated votes.")
+    for kind, shown in (
+        ("map", screen),
+        ("map", replace(screen, columns=(chosen,))),  # those of the histograms
+        ("histograms", replace(by_votes, columns=("scores.anomaly_score",))),
+    ):
+        assert "imulated" not in draw(voted, kind, shown).title  # type: ignore[arg-type]
 
 
 def test_simulated_data_are_called_so_and_any_name_can_be_drawn(explore: Explore, screen: Screen, tmp_path) -> None:
