@@ -21,13 +21,15 @@ from explorer.ingest.tags import How, TagGroups, study_groups
 from explorer.raster import Overlay, overlay
 from explorer.services.counting import read_table, stamp_of
 from explorer.state import Selection
-from explorer.survey import Survey
+from explorer.survey import Survey, counted
 from explorer.votes import TAG_GROUPS, TALK_COMMENTS, TALK_COMMENTS_SCHEMA, TALK_TAGS, TALK_TAGS_SCHEMA
 
 #: What a reference of the overlay begins with; alone it means the commonest groups.
 PREFIX = "talk:"
 #: Groups that are drawn together, and groups that are offered by name.
 DRAWN, OFFERED = 8, 200
+#: Characters of a group's name in the legend.
+LONGEST = 26
 #: Markers in all.
 MARKERS = 5_000
 
@@ -272,16 +274,18 @@ class Talk:
 
     # ------------------------------------------------------------------------------------------------------ overlay
     def titles(self) -> dict[str, str]:
-        """What may be drawn above the map: reference → title; the commonest groups together, then each by itself."""
+        """What may be drawn above the map: reference → title, with subjects and taggers; the commonest, then each."""
         groups = self.groups()
         if not groups:
             return {}
-        named = {f"{PREFIX}{g.name}": f"{g.name} ({g.n_subjects:,})" for g in groups[:OFFERED]}
+        named = {f"{PREFIX}{g.name}": f"{g.name} ({g.n_subjects:,} by {g.n_taggers:,})" for g in groups[:OFFERED]}
         together = f"the {DRAWN} commonest tags" if len(groups) > DRAWN else "all tags"
         return {PREFIX: together} | named
 
     def overlays(self, reference: str) -> list[Overlay]:
         """Groups as markers: ``talk:GROUP``, or ``talk:`` for the commonest, rarest first. A subject may be in several.
+
+        Labels say how many people gave the tag: what one person looked for is no census.
 
         Raises
         ------
@@ -289,12 +293,16 @@ class Talk:
             No such group.
         """
         name = reference.removeprefix(PREFIX)
+        chosen = list(enumerate(self.groups()[:DRAWN]))
         if name:
-            return [overlay(name, self.rows(name), MARKERS)]
+            self.rows(name)
+            chosen = [(0, group) for group in self.groups() if group.name == name]
         found, left = [], MARKERS
-        for place, group in reversed(list(enumerate(self.groups()[:DRAWN]))):
+        for place, group in reversed(chosen):
             if left > 0:
-                found.append(overlay(group.name, self.rows(group.name), left, place))
+                name = group.name if len(group.name) <= LONGEST else f"{group.name[: LONGEST - 1]}…"
+                label = f"{name} · {counted(group.n_taggers, 'tagger')}"
+                found.append(overlay(label, self.rows(group.name), left, place))
                 left -= len(found[-1].rows)
         return found
 

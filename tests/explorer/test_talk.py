@@ -368,19 +368,19 @@ def test_groups_are_drawn_above_the_map(survey: Survey):
     talk = some_talk(survey)
     assert talk.titles() == {
         "talk:": "all tags",
-        "talk:merger": "merger (2)",
-        "talk:galaxies": "galaxies (1)",
-        "talk:ring": "ring (1)",
-        "talk:supernova": "supernova (1)",
+        "talk:merger": "merger (2 by 2)",
+        "talk:galaxies": "galaxies (1 by 1)",
+        "talk:ring": "ring (1 by 1)",
+        "talk:supernova": "supernova (1 by 1)",
     }
     with Ledger(survey.path, survey.info.survey_id) as ledger:
         notes = Notes(ledger, Explore(survey))
         drawn = notes.overlays("talk:")
         assert [(o.label, o.count, o.color) for o in drawn] == [
-            ("supernova", 1, 3),
-            ("ring", 1, 2),
-            ("galaxies", 1, 1),
-            ("merger", 2, 0),  # the rarest is drawn first, for it must not be lost
+            ("supernova · 1 tagger", 1, 3),
+            ("ring · 1 tagger", 1, 2),
+            ("galaxies · 1 tagger", 1, 1),
+            ("merger · 2 taggers", 2, 0),  # the rarest is drawn first, for it must not be lost
         ]
         (only,) = notes.overlays("talk:ring")
         assert isinstance(only, Overlay) and only.rows.tolist() == [0]
