@@ -12,7 +12,7 @@ import numpy as np
 from models.swap import PRESETS, swap
 from tests.benchmarks import peers
 from tests.benchmarks.row import Row
-from tests.crowds import (
+from tests.known_answers import (
     REPEATS,
     SETTINGS,
     Crowd,
@@ -107,7 +107,7 @@ def crowd_kit(crowd: Crowd, given: list[np.ndarray]) -> dict[str, list[list[floa
 
 
 def gold(name: str) -> Row:
-    """One crowd, every way, by the protocol of `tests.crowds`."""
+    """One crowd, every way, by the protocol of `tests.known_answers`."""
     crowd = read_crowd(DATA / name)
     repeats = list(halves(crowd))
     correct: dict[str, np.ndarray] = {}

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.swap import PRESETS, Settings, Swap, information, offline, skill, swap, thresholds
-from tests.crowds import SETTINGS, by_offline, by_swap, compared, majority, read_crowd
+from tests.known_answers import SETTINGS, by_offline, by_swap, compared, majority, read_crowd
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, int, int, np.ndarray]
 
