@@ -223,7 +223,7 @@ export function render({model, el}) {
       line.append(missing);
     }
     parts.push(...told.labels.length ? swatches(told.labels, painted()) : bar(painted(), told.ticks), line);
-    parts.push(note(`${count(told.in_view)} of ${plural(model.n_on_map, "subject")} on the map in view`));
+    parts.push(note(model.n_on_map ? `${count(told.in_view)} of ${plural(model.n_on_map, "subject")} on the map in view` : `${plural(told.in_view, "subject")} in view`));
     for (const text of model.about) {
       const fact = note(text);
       if (text.startsWith("trust")) fact.title = "How far neighbors on the map are neighbors in latent space, and how many of these the map keeps: 1 is best. On a sample.";

@@ -175,7 +175,10 @@ def restore(state: ExplorerState, explore: Explore, remembered: Remembered, sear
     colors, axes = explore.colors(state.run_id, state.map_id), explore.axes(state.run_id, state.map_id)
     default = explore.default_color(state.run_id)
     state.color = given["color"] if given.get("color") in colors else default
-    state.sort = given["sort"] if given.get("sort") in colors and "." in given["sort"] else default.replace("count", "")
+    state.sort = (
+        given["sort"] if given.get("sort") in colors and "." in given["sort"] else explore.default_sort(state.run_id)
+    )
+    state.x, state.y = explore.default_axes(state.run_id, state.map_id)
     for axis in ("x", "y"):
         if given.get(axis) in axes:
             setattr(state, axis, given[axis])

@@ -50,6 +50,8 @@ MOVING = 2_000_000
 #: Columns that the subject panel shows in other ways than as a line of a table.
 SHOWN_APART = ("crop_left", "crop_top", "crop_side", "is_known", "is_withdrawn")
 
+CHOSEN_FRACTION = "subjects.chosen_fraction"
+
 #: Columns of the chosen question that the subject panel shows as lines of their own.
 OF_CROWD = (
     *("chosen_fraction", "chosen_low", "chosen_high", "n_chosen", "n_votes", "n_classifications"),
@@ -248,6 +250,17 @@ class Explore:
     def default_color(self, run_id: str) -> str:
         """What a map of a run is coloured by at first: its anomaly score, else the number of subjects."""
         return "scores.anomaly_score" if "anomaly_score" in self.score_titles(run_id) else "count"
+
+    def default_sort(self, run_id: str) -> str:
+        """By what subjects are ordered at first: the anomaly score, else what volunteers chose; "" as in the survey."""
+        wanted = (self.default_color(run_id), CHOSEN_FRACTION)
+        return next((reference for reference in wanted if "." in reference and reference in self.colors(run_id)), "")
+
+    def default_axes(self, run_id: str, map_id: str) -> tuple[str, str]:
+        """The plane that is shown at first: the map; where there is none, what volunteers chose over how many voted."""
+        axes = self.axes(run_id, map_id)
+        other = next((name for name in ("scores.anomaly_score", "subjects.n_votes") if name in axes), "")
+        return (CHOSEN_FRACTION, other) if not map_id and other and CHOSEN_FRACTION in axes else COMPONENTS[:2]
 
     def labels(self, reference: str) -> list[str]:
         """Category names of a colouring, in legend order; [] for numbers."""

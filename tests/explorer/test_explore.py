@@ -1,5 +1,6 @@
 """What the screens ask of the data, against slow obvious answers."""
 
+import json
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -10,14 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from explorer.errors import JobError, SurveyError, UsageError
+from explorer.ingest.build import create_table_only
 from explorer.ingest.imported import ImportOptions, import_run
 from explorer.ledger import Ledger
 from explorer.services.explore import Color, Explore, Plane
 from explorer.services.export import selection_table
 from explorer.services.jobs import JobService
-from explorer.state import Selection
+from explorer.state import COMPONENTS, Selection
 from explorer.survey import Survey
-from models.artifacts import COORDINATES, COORDINATES_SCHEMA, Run, check_run, write_scores
+from models.artifacts import COORDINATES, COORDINATES_SCHEMA, Run, check_run, write_scores, write_table
 from tests.conftest import FIRST_ID
 from tests.explorer.small_survey import write_survey
 
@@ -373,3 +375,22 @@ def test_a_selection_on_somebodys_screen_stays_known_however_many_come_after(exp
     assert explore.selection(name) is held
     with pytest.raises(UsageError, match="not known to the server any more"):
         explore.selection(gone)
+
+
+def test_without_a_map_what_volunteers_chose_is_shown_first(tmp_path: Path) -> None:
+    create_table_only(tmp_path / "s", pa.table({"source_id": ["1", "2", "3"]}), "a table")
+    with closing(Survey.open(tmp_path / "s")) as survey:
+        assert Explore(survey).default_axes("", "") == COMPONENTS
+        assert Explore(survey).default_sort("") == ""
+        said = {"chosen_fraction": [0.1, 0.5, None], "n_votes": [10, 12, 0], "entropy_unknown": ["a", None, None]}
+        about = {"title": "T0 · chosen", "answer": "chosen", "basis": "views", "is_simulated": False}
+        write_table(tmp_path / "s" / "crowd.parquet", pa.table(said, metadata={"voorwerp": json.dumps(about)}))
+        assert survey.refresh()
+        explore = Explore(survey)
+        assert explore.default_axes("", "") == ("subjects.chosen_fraction", "subjects.n_votes")
+        assert explore.default_axes("", "some-map") == COMPONENTS
+        assert explore.default_sort("") == "subjects.chosen_fraction"
+        told = explore.subject(1, "", 0.2)["crowd"]
+        assert told["chosen_fraction"] == 0.5 and told["n_votes"] == 12 and told["title"] == "T0 · chosen"
+        assert told["weighted_chosen_fraction"] is None
+        assert [c["name"] for c in explore.subject(1, "", 0.2)["columns"]] == ["duplicate_group", "half"]
