@@ -31,7 +31,9 @@ def ingest(survey: Path, files: tuple[Path, ...], experience: tuple[Path, ...], 
     """
     from explorer.ingest.exports import IngestOptions
     from explorer.ingest.exports import ingest as take_in
+    from explorer.services.simulated import n_simulated
     from explorer.services.volunteers import recount
+    from explorer.survey import counted
 
     started = time.monotonic()
     ingested = show_making(take_in(survey, files, IngestOptions(experience, name)))
@@ -43,6 +45,11 @@ def ingest(survey: Path, files: tuple[Path, ...], experience: tuple[Path, ...], 
         click.echo(f"what was set aside is in {survey / 'set_aside.parquet'}: file, line, id, reason")
     for sentence in recount(survey):
         click.echo(sentence)
+    if n := n_simulated(survey):
+        click.echo(
+            f"{counted(n, 'simulated vote')} of this survey stand beside these; "
+            f"`voorwerp simulate {survey} --remove` takes them away"
+        )
     click.echo(f"({time.monotonic() - started:,.1f} s)")
     if ingested.refused:
         raise click.exceptions.Exit(1)

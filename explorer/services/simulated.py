@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -222,6 +223,14 @@ def remove(survey: Survey) -> int:
             path.unlink()
             fsync_directory(survey.path)
     return int(simulated.num_rows)
+
+
+def n_simulated(path: Path) -> int:
+    """How many simulated votes a survey folder has."""
+    if not (path / CLASSIFICATIONS).exists():
+        return 0
+    flags = pq.read_table(path / CLASSIFICATIONS, columns=["is_simulated"]).column(0)
+    return int(pc.sum(flags).as_py() or 0)
 
 
 def _there(survey: Survey) -> tuple[pa.Table, pa.Table]:

@@ -201,3 +201,24 @@ def test_surveys_without_images_need_a_class(survey: Survey, monkeypatch: pytest
     with pytest.raises(UsageError, match="has no images to measure; --class COLUMN --worth VALUE"):
         measured(survey)
     assert simulated.MEASURES.keys() == {"asymmetry", "n_peaks", "ellipticity"}
+
+
+def test_real_votes_that_come_later_are_said_to_stand_beside(
+    survey: Survey, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    votes_file = tmp_path / "votes.csv"
+    lines = [f"{i},w{v},{(k + v) % 2}" for k, i in enumerate(survey.subject_ids) for v in range(3)]
+    votes_file.write_text("\n".join(["item,worker,label", *lines]) + "\n")
+    table = pq.read_table(survey.path / "subjects.parquet")
+    i = table.schema.get_field_index("source_id")
+    ids = table.column("subject_id").cast(pa.string())
+    pq.write_table(table.set_column(i, table.schema.field(i), ids), survey.path / "subjects.parquet")
+    survey.refresh()
+    simulate(survey, some(survey))
+    assert cli.main(["ingest", str(survey.path), str(votes_file)]) == 0
+    said = capsys.readouterr().out
+    assert "480 simulated votes of this survey stand beside these" in said
+    assert kept(survey).num_rows == N * 15
+    assert remove(survey) == N * 12
+    assert cli.main(["ingest", str(survey.path), str(votes_file)]) == 0
+    assert "simulated" not in capsys.readouterr().out
