@@ -701,7 +701,7 @@ def _replay(
         for rule in range(len(limits)):
             for s in range(n_subjects):
                 stop[s], given[s] = limits[rule, s], -1
-                if first == 0 or machine[s] < 0 or stop[s] == 0:
+                if first == 0 or stop[s] == 0:
                     continue
                 agrees = True
                 for at in range(starts[s], starts[s] + first):

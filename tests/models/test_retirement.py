@@ -107,9 +107,10 @@ def test_a_limit_beyond_the_recorded_votes_is_refused() -> None:
             limits(votes, [1, limit], gold, orders=None)
 
 
-def test_random_orders_agree_as_often_as_the_hypergeometric_distribution_says() -> None:
-    """Of n votes k say 1; a random 5 of them, and how often they and the others decide alike."""
-    random, n, limit = np.random.default_rng(2), 13, 5
+@pytest.mark.parametrize("limit", [1, 5])
+def test_random_orders_agree_as_often_as_the_hypergeometric_distribution_says(limit: int) -> None:
+    """Of n votes k say 1; a random few of them, and how often they and the others decide alike."""
+    random, n = np.random.default_rng(2), 13
     k = random.integers(0, n + 1, size=60)
     label = np.concatenate([np.arange(n) < ones for ones in k]).astype(np.int16)
     subject = np.repeat(np.arange(60, dtype=np.int32), n)
@@ -125,6 +126,11 @@ def test_random_orders_agree_as_often_as_the_hypergeometric_distribution_says() 
     agrees = np.where(drawn[:, None] > limit / 2, theirs, 1 - theirs)
     assert made.unused.k == pytest.approx((chance * agrees).sum(), abs=0.25)
     assert made.unused.n == made.gold.n == 60
+
+
+def test_of_two_votes_either_is_the_first() -> None:
+    pair = Recorded(np.zeros(2, np.int32), np.arange(2, dtype=np.int32), np.array([1, 0], np.int16), 1, 2, 2)
+    assert limits(pair, [1], np.array([1]), orders=4000)[0].gold.k == pytest.approx(0.5, abs=0.04)
 
 
 def test_the_same_seed_takes_the_same_orders() -> None:
@@ -232,6 +238,14 @@ def test_votes_cast_after_a_retirement_change_nothing(mode: str) -> None:
     assert again.gold == made.gold and again.unused.k != made.unused.k
 
 
+def test_who_is_retired_comes_not_back() -> None:
+    votes, gold = crowd(11, n_subjects=80)
+    trains = (np.arange(80) < 40) & (gold >= 0)
+    made, patient = (thresholds(votes, replace(LIVE, hasty=x), gold, trains, orders=None) for x in (True, False))
+    np.testing.assert_array_equal(made.used, patient.used)
+    assert (made.gold, made.early) == (patient.gold, patient.early)
+
+
 def test_thresholds_over_random_orders_are_means_of_single_ones() -> None:
     votes, gold = crowd(9)
     trains = (np.arange(40) < 20) & (gold >= 0)
@@ -312,6 +326,12 @@ def test_machine_labels_are_not_moved_by_their_own_subject_or_group() -> None:
         turned = out_of_fold(score, np.where(mine, 1 - label, label), groups)
         assert (turned[mine] == made[mine]).all()
     assert out_of_fold(np.where(groups == 0, np.nan, score), label, groups)[:2].tolist() == [-1, -1]
+    # One group between the others: where its own labels teach, they move the cut across it.
+    score = np.concatenate([np.linspace(0, 2, 20), np.linspace(8, 10, 20), np.linspace(3, 7, 60)])
+    label, groups = np.repeat([0, 1, 1], [20, 20, 60]), np.minimum(np.arange(100), 40)
+    turned = np.repeat([0, 1, 0], [20, 20, 60])
+    assert (out_of_fold(score, label, groups)[40:] == out_of_fold(score, turned, groups)[40:]).all()
+    assert (out_of_fold(score, label)[40:] != out_of_fold(score, turned)[40:]).mean() > 0.9
     with pytest.raises(ValueError, match="0 subjects of label 1"):
         out_of_fold(score, np.zeros(100, int))
 
