@@ -226,9 +226,13 @@
     } catch (error) {
       if (error.status === 403) stop(error.message);
       else card([make("p", "trouble", `That grid was not counted: ${error.message}.`)]);
+      if (error.status === 400) {  // to be put right: nothing of it is lost
+        run(false);
+        queue.unshift(grid);
+      }
     }
     waiting.splice(waiting.indexOf(told), 1);
-    buttons();
+    show();
     fill();
   };
 

@@ -1,17 +1,21 @@
 """The page for volunteers in a real Chromium: two at once, keys, touch, tags, undo, and what a link does not open."""
 
 import re
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from explorer.ledger import Entry, Ledger
 from explorer.services.classify import KIND
 from explorer.survey import Survey
+from explorer.votes import CHOSEN, CONSENSUS, OWN_WORKFLOW
 from tests.explorer.test_server import ROUTES, WEBSOCKET, ask
 from tests.ui.serving import VOORWERP, command, free_port, wait_for_address
 
@@ -23,8 +27,6 @@ def volunteering(
     tmp_path_factory: pytest.TempPathFactory, image_survey: Path, voorwerp: Callable[..., str]
 ) -> Iterator[Served]:
     """URL of the page, by a new link, and the survey's folder; subjects 0 to 9 are duds and 10 to 19 known."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("volunteering")
     path = folder / "survey"
     shutil.copytree(image_survey, path)
@@ -46,6 +48,30 @@ def entries(path: Path) -> list[Entry]:
     survey.close()
     with Ledger(path, survey.info.survey_id) as ledger:
         return ledger.entries(KIND)
+
+
+def counted_plainly(path: Path) -> dict[int, tuple[int, int]]:
+    """Subject → by how many volunteers it was seen and chosen on our own page, training left out."""
+    chose: dict[int, dict[str, bool]] = {}
+    for entry in entries(path):
+        for cell, subject in enumerate(entry.payload["subjects"]):
+            if cell not in entry.payload["training"]:
+                chose.setdefault(int(subject), {}).setdefault(entry.who, cell in entry.payload["chosen"])
+    return {subject: (len(people), sum(people.values())) for subject, people in chose.items()}
+
+
+def eventually_counted(path: Path) -> dict[int, tuple[int, int]]:
+    """The same as the survey's consensus has it, once that has as many subjects; what it had after a minute."""
+    n, end = len(counted_plainly(path)), time.monotonic() + 60
+    found: dict[int, tuple[int, int]] = {}
+    while len(found) != n and time.monotonic() < end:
+        time.sleep(0.3)
+        if (path / CONSENSUS).exists():
+            names = ["workflow_id", "answer", "subject_id", "n_volunteers", "n_chosen_volunteers"]
+            rows = pq.read_table(path / CONSENSUS, columns=names).to_pylist()
+            ours = [row for row in rows if row["workflow_id"] == OWN_WORKFLOW and row["answer"] == CHOSEN]
+            found = {row["subject_id"]: (row["n_volunteers"], row["n_chosen_volunteers"]) for row in ours}
+    return found
 
 
 def cells(page: Page) -> Locator:
@@ -82,6 +108,7 @@ def test_two_volunteers_at_once(page: Page, browser: Browser, volunteering: Serv
     assert len(made) == 6
     by_person = {who: [e.payload for e in made if e.who == who] for who in {e.who for e in made}}
     assert len(by_person) == 2
+    assert eventually_counted(path) == counted_plainly(path)  # while the server runs
     for payloads in by_person.values():
         seen = [subject for payload in payloads for subject in payload["subjects"]]
         assert len(set(seen)) == 48
@@ -170,6 +197,22 @@ def test_an_answer_waits_for_the_server_and_is_counted_once(
     thanked(page, 1)
     assert len(entries(path)) == before + 1
     troubles[:] = [trouble for trouble in troubles if "net::ERR_FAILED" not in trouble]
+
+
+def test_a_refused_answer_comes_back_to_be_put_right(page: Page, volunteering: Served, troubles: list[str]) -> None:
+    url, path = volunteering
+    come(page, url)
+    before = len(entries(path))
+    cells(page).nth(11).click()
+    refused = {"status": 400, "json": {"error": "a tag has at most 40 characters"}}
+    page.route("**/classify/answer", lambda route: route.fulfill(**refused), times=1)
+    page.locator(".submit").click()
+    expect(page.locator(".said")).to_have_text("That grid was not counted: a tag has at most 40 characters.")
+    expect(cells(page).nth(11)).to_have_attribute("aria-pressed", "true")
+    page.locator(".submit").click()
+    thanked(page, 1)
+    assert [e.payload["chosen"] for e in entries(path)[before:]] == [[11]]
+    troubles[:] = [trouble for trouble in troubles if "400" not in trouble]
 
 
 def test_known_objects_tell_how_it_went(page: Page, volunteering: Served) -> None:
