@@ -18,6 +18,7 @@ from explorer.survey import Survey
 from explorer.votes import CHOSEN, CONSENSUS, OWN_WORKFLOW
 from tests.explorer.test_server import ROUTES, WEBSOCKET, ask
 from tests.ui.serving import VOORWERP, command, free_port, wait_for_address
+from tests.ui.test_shell import nothing_serious
 
 Served = tuple[str, Path]
 
@@ -311,3 +312,11 @@ def test_a_link_taken_back_ends_the_page_with_a_sentence(
     expect(page.locator(".submit")).to_be_disabled()
     assert len(entries(path)) == before
     troubles[:] = [trouble for trouble in troubles if "403" not in trouble]
+
+
+def test_nothing_serious_stands_in_anyones_way(page: Page, volunteering: Served) -> None:
+    come(page, volunteering[0])
+    nothing_serious(page)
+    page.keyboard.press("z")
+    expect(page.locator(".closer")).to_be_visible()
+    nothing_serious(page)
