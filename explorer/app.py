@@ -201,6 +201,7 @@ class Session:
             self.controls.refresh()
             for view in (*self.panes.values(), self.subject, self.volunteers):
                 view.refresh()
+            self.map.refresh_places()
             self.state.param.trigger("color")
         await self._remember()
 
