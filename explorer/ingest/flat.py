@@ -195,7 +195,7 @@ def _write_votes(parts: Parts, volunteers: Volunteers, lines: np.ndarray, held: 
     parts.write(
         {
             "line": lines,
-            "subject": parts.names.codes(subject.dictionary.to_pylist())[subject.indices.to_numpy()],
+            "subject": _codes(parts, subject),
             "classification_id": held["id"].cast(pa.int64()) if "id" in held else None,
             "workflow_id": workflow,
             "workflow_version": held.get("version", _constant("", n)),
@@ -207,6 +207,15 @@ def _write_votes(parts: Parts, volunteers: Volunteers, lines: np.ndarray, held: 
         }
     )
     parts.workflows.update(int(number) for number in np.unique(workflow) if number != NO_WORKFLOW)
+
+
+def _codes(parts: Parts, subjects: pa.Array) -> np.ndarray:
+    """The numbers of subjects; words that only rows set aside have are no subjects."""
+    indices = subjects.indices.to_numpy()
+    used = np.flatnonzero(np.bincount(indices, minlength=len(subjects.dictionary)))
+    codes = np.empty(len(subjects.dictionary), np.int32)
+    codes[used] = parts.names.codes(subjects.dictionary.take(pa.array(used)).to_pylist())
+    return codes[indices]
 
 
 def _constant(word: str, n: int) -> pa.Array:

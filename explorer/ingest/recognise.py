@@ -95,7 +95,7 @@ def recognise(source: Source) -> Recognised:
         raise IngestError(f"{source.path} is empty")
     if start[0] in "[{":
         return _json(source, start)
-    if "\0" in start or start.startswith(("PK\x03\x04", "\x1f\x8b")):
+    if "\0" in start or lines[0].startswith(("PK\x03\x04", "\x1f")):
         raise IngestError(f"{source.path} is no text; unpack it, or export it as CSV or JSON")
     delimiter, columns = _header(lines[0])
     lower = {name.lower() for name in columns}
@@ -103,7 +103,7 @@ def recognise(source: Source) -> Recognised:
     if kind is None:
         raise IngestError(f"{source.path} is not recognised: {_found(columns)}; {_known(lower)}")
     if len(lines) == 1:
-        raise IngestError(f"{source.path} has the columns of a {WORDS[kind]}, and no row")
+        raise IngestError(f"{source.path} has the columns of: {WORDS[kind]}; and no row")
     return Recognised(source, kind, columns, delimiter)
 
 
