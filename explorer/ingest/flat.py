@@ -215,7 +215,7 @@ def _codes(parts: Parts, subjects: pa.Array) -> np.ndarray:
     used = np.flatnonzero(np.bincount(indices, minlength=len(subjects.dictionary)))
     codes = np.empty(len(subjects.dictionary), np.int32)
     codes[used] = parts.names.codes(subjects.dictionary.take(pa.array(used)).to_pylist())
-    return codes[indices]
+    return np.asarray(codes[indices])
 
 
 def _constant(word: str, n: int) -> pa.Array:
