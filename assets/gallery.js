@@ -203,6 +203,7 @@ export function render({model, el}) {
     }
   };
   const complain = error => {
+    view.setAttribute("aria-busy", "false");
     empty.textContent = `The gallery could not be read: ${error.message}.`;
     empty.hidden = false;
   };
@@ -218,6 +219,8 @@ export function render({model, el}) {
   let started = 0, waiting = 0, loaded_n = pack_size(), fresh = false;  // fresh: another kind of picture is on its way
   const reload = (to_top = true) => {
     clearTimeout(waiting);
+    waiting = 0;
+    if (model.shown) view.setAttribute("aria-busy", "true");
     const pause = started + 40 - performance.now();
     if (pause > 0) { waiting = setTimeout(() => reload(to_top), pause); return; }
     started = performance.now();
@@ -232,11 +235,11 @@ export function render({model, el}) {
     loaded_n = pack_size();
     for (const pack of before.values()) { pack.controller?.abort(); pack.controller = null; }
     packs = new Map();
-    place = wanted = -1;
+    place = -1;
+    if (to_top) wanted = -1;  // else whoever walks arrives all the same
     if (!model.shown) { stale = true; return; }
     stale = false;
     if (!model.group) { arrange([{title: "", start: 0, k: model.total}], "", to_top); return; }
-    view.setAttribute("aria-busy", "true");
     fetch_json("groups", asked()).then(
       found => { if (mine === generation) arrange(found.groups, found.note, to_top); },
       error => { if (mine === generation) complain(error); },
@@ -292,7 +295,7 @@ export function render({model, el}) {
       const first = needed.filter(([, , here]) => here);
       decode(first.length ? first : needed);
     }
-    view.setAttribute("aria-busy", String(missing > 0));
+    view.setAttribute("aria-busy", String(missing > 0 || waiting > 0));
     if (fresh) { said.textContent = missing ? `Loading: ${KINDS[kind].toLowerCase()} …` : ""; fresh = missing > 0; }
     if (!missing && before.size) { forget(before); before = new Map(); }
   };
@@ -325,7 +328,7 @@ export function render({model, el}) {
     for (const [at, tile] of tiles) if (!places.has(at)) { tile.remove(); tiles.delete(at); }
     show_heads(height);
     if (model.has_images) paint();
-    else view.setAttribute("aria-busy", String([...close].some(number => !packs.get(number)?.rows)));
+    else view.setAttribute("aria-busy", String(waiting > 0 || [...close].some(number => !packs.get(number)?.rows)));
   };
   const show_tile = (at, s, n) => {
     let tile = tiles.get(at);

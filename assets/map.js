@@ -205,8 +205,10 @@
       this.plane = plane;
       if (!this.press) this.tool = told.tool;
       this.surface.setAttribute("aria-label", told.about);
+      const read = !this.card.hidden && !this.left && !this.press;
       this.hide();
       delete this.card.dataset.row;  // its scores may be others now
+      if (read) this.hover(this.mouse);
       this.refresh();
       this.equip();
       if (!told.contours) this.lines = null;
@@ -914,10 +916,11 @@
       this.asking = true;
       try {
         while (this.over_at) {
-          const [px, py] = this.over_at;
+          const [px, py] = this.over_at, {told} = this;
           this.over_at = null;
           const found = await this.nearest(px, py);
           if (this.press || this.left) this.hide();
+          else if (told !== this.told) this.over_at ??= [px, py];  // the answer may have the scores of before
           else if (found) this.show(found, px, py); else this.hide();
         }
       } catch { this.hide(); } finally { this.asking = false; }

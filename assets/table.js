@@ -363,9 +363,11 @@ export function render({model, el}) {
   const go = async place => {
     place = Math.max(0, Math.min(total - 1, place));
     reveal(place);
-    if (row_at(place) === undefined) {
-      const mine = generation, number = Math.floor(place / PAGE), page = await fetch_page(number);
-      if (mine !== generation || page.error) return;
+    const asked = `${query()}`;
+    for (let tries = 0; row_at(place) === undefined && tries < 9; tries++) {
+      const mine = generation, number = Math.floor(place / PAGE), page = await fetch_page(number).catch(lost);
+      if (!page || page.error || `${query()}` !== asked) return;
+      if (mine !== generation) continue;  // read anew meanwhile: the lines are the same, and the key counts
       pages.set(number, page);
       picture(page);
       draw();
@@ -406,7 +408,7 @@ export function render({model, el}) {
   // --------------------------------------------------------------------------------------------------------- filter
   const points = (text, to) => Array.from(text.slice(0, to)).length;     // the server counts code points
   const units = (text, to) => Array.from(text).slice(0, to).join("").length;
-  let typing = 0, asking = 0, options = [], active = -1, worry = 0, wrong = null;
+  let typing = 0, asking = 0, options = [], offered = "", active = -1, worry = 0, wrong = null;  // offered: for which text
   const tell = () => {
     const k = model.n_selected, n = model.n;
     const has = k > 0;
@@ -457,8 +459,9 @@ export function render({model, el}) {
     const query = new URLSearchParams({text, cursor, run: model.run_id, map: model.map_id});
     const answer = await fetch(`complete?${query}`, {credentials: "same-origin"}).catch(() => null);
     if (mine !== asking || !answer?.ok || root.getRootNode().activeElement !== box || text !== box.value) return;
-    options = await answer.json();
+    const found = await answer.json();
     if (mine !== asking) return;
+    [options, offered] = [found, text];
     if (!options.length) { close(); return; }
     offers.replaceChildren(...options.map((o, k) => {
       const item = make("li", o.kind, {id: `offer-${k}`});
@@ -486,6 +489,11 @@ export function render({model, el}) {
     typed();
     spaced = gap ? caret : -1;
   };
+  const take_offer = async key => {
+    if (offered !== box.value) await suggest();  // whoever types fast is ahead of what is offered
+    if (options.length && active >= 0 && offered === box.value) accept(active);
+    else if (key === "Enter") { close(); apply(); complain(); }
+  };
   let spaced = -1;  // where a completion ended with its own space: one that is typed there is that one
   const typed = () => {
     spaced = -1;
@@ -509,7 +517,7 @@ export function render({model, el}) {
       point((active + (e.key === "ArrowDown" ? 1 : -1) + options.length + (active < 0 && e.key === "ArrowUp" ? 1 : 0)) % options.length);
     } else if ((e.key === "Tab" && !e.shiftKey || e.key === "Enter") && open && active >= 0) {
       e.preventDefault();
-      accept(active);
+      take_offer(e.key);
     } else if (e.key === "Enter") {
       close();
       apply();
