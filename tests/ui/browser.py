@@ -9,7 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
@@ -90,9 +93,31 @@ def launch(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=path, args=FLAGS)
 
 
-def wait_until_idle(page: Page, timeout: float = 60) -> None:
+def wait_until_idle(page: Page, timeout: float = 120) -> None:
     """Wait, at most `timeout` seconds, until Bokeh has drawn everything it was sent."""
     page.wait_for_function(IDLE, timeout=timeout * 1000)
+
+
+def eventually(read: Callable[[], Any], holds: Callable[[Any], Any], timeout: float = 60) -> Any:
+    """What `read` tells, as soon as `holds` is true of it; asked again and again, at most `timeout` seconds.
+
+    Raises
+    ------
+    AssertionError
+        It never was; the message has what was read last.
+    """
+    end = time.monotonic() + timeout
+    while True:
+        if holds(found := read()):
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"after {timeout:.0f} s it still reads: {found!r}")
+        time.sleep(0.05)
+
+
+def painted(page: Page) -> None:
+    """Until what was due before the call stands on the screen."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def main() -> int:

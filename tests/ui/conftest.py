@@ -6,12 +6,24 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, WebSocket, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    WebError,
+    WebSocket,
+    expect,
+    sync_playwright,
+)
 
 from tests.ui.browser import MISSING, find, launch, wait_until_idle
 from tests.ui.serving import serve
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+PATIENCE = 60_000  # ms: so slow may a machine be that does several things at once
+expect.set_options(timeout=PATIENCE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,9 +50,22 @@ def troubles() -> list[str]:
     return []
 
 
+@pytest.fixture(scope="session")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One window for all pages: opening one, and fetching every script into it, takes longer than most journeys."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def page(browser: Browser, troubles: list[str]) -> Iterator[Page]:
-    """A page of its own context, 1440 × 900. At the end, any error in it or request beyond loopback fails the test."""
+def page(context: BrowserContext, troubles: list[str]) -> Iterator[Page]:
+    """A page, 1440 × 900, of whom no server and no browser knows anything from before.
+
+    At the end, any error in it or request beyond loopback fails the test.
+    """
+    origins = set()
 
     def on_console(message: ConsoleMessage) -> None:
         if message.type == "error":
@@ -48,18 +73,27 @@ def page(browser: Browser, troubles: list[str]) -> Iterator[Page]:
 
     def on_request(request: Request | WebSocket) -> None:
         address = urlsplit(request.url)
+        origins.add(f"{address.scheme}://{address.netloc}")
         if address.scheme in ("http", "https", "ws", "wss") and address.hostname not in LOOPBACK:
             troubles.append(f"request to elsewhere: {request.url}")
 
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-    context.on("request", on_request)
-    context.on("console", on_console)
-    context.on("weberror", lambda error: troubles.append(f"page error: {error.error}"))
-    context.set_default_timeout(10_000)
+    def on_error(error: WebError) -> None:
+        troubles.append(f"page error: {error.error}")
+
+    heard = {"request": on_request, "console": on_console, "weberror": on_error}
+    for event, listener in heard.items():
+        context.on(event, listener)
     page = context.new_page()
     page.on("websocket", on_request)
     yield page
-    context.close()
+    for event, listener in heard.items():
+        context.remove_listener(event, listener)
+    page.goto("about:blank")
+    session = context.new_cdp_session(page)
+    for origin in origins:
+        session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "cookies,local_storage"})
+    page.close()
+    context.clear_permissions()
     assert not troubles, "the page reported:\n" + "\n".join(troubles)
 
 

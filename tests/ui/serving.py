@@ -15,11 +15,18 @@ VOORWERP = Path(sys.executable).with_name("voorwerp")
 ADDRESS = re.compile(r"http://(?:127\.0\.0\.1|localhost):\d+\S*")
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A TCP port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A TCP port that nobody listens on at this moment, another each time: browsers keep what an address gave."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 @contextlib.contextmanager
@@ -47,7 +54,7 @@ def command(arguments: list[str | Path], log: Path) -> Iterator[subprocess.Popen
 
 
 @contextlib.contextmanager
-def serve(survey: Path, log: Path, timeout: float = 60, port: int | None = None) -> Iterator[str]:
+def serve(survey: Path, log: Path, timeout: float = 120, port: int | None = None) -> Iterator[str]:
     """``voorwerp serve SURVEY --no-browser``: yields the URL that it prints, token included.
 
     Raises

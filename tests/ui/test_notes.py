@@ -15,6 +15,7 @@ from explorer.services.explore import Explore
 from explorer.services.notes import Notes
 from explorer.survey import Survey
 from tests.conftest import FIRST_ID
+from tests.ui.browser import eventually, painted
 from tests.ui.serving import serve
 from tests.ui.test_journeys import wait_for_frame
 
@@ -60,7 +61,7 @@ def test_a_tag_is_kept_completed_selected_taken_away_and_brought_back(subject: P
         (entry,) = ledger.entries("tag")
     assert (entry.payload, entry.subject_id, entry.who) == ({"tag": "tidal tail"}, FIRST_ID + ROW, "local")
     assert entry.run_id
-    assert subject.get_by_label("Add a tag").input_value() == ""
+    expect(subject.get_by_label("Add a tag")).to_have_value("")
     subject.keyboard.press("Escape")
     first = subject.locator(".subject h2").inner_text()
     subject.locator(".neighbours .tile").first.click()
@@ -140,6 +141,7 @@ def test_a_new_subject_is_seen_from_its_top_unless_a_note_is_being_typed(subject
         panel.evaluate("e => { e.scrollTop = 200; }")
         subject.evaluate(walk, row)
         expect(heading).not_to_have_text(before)
+        painted(subject)
         assert (panel.evaluate("e => e.scrollTop") == 0) is top
 
 
@@ -244,8 +246,9 @@ def test_back_and_forth_through_what_was_in_focus_and_a_link_that_shows_it(subje
 
 def test_pictures_keep_their_place_while_the_next_subject_loads(subject: Page):
     figures = subject.locator(".subject .pictures figure")
-    expect(figures.last.locator("img")).to_have_js_property("complete", True)
     expect(figures.last.locator(".sum")).to_be_visible()
+    widths = "images => images.map(i => i.naturalWidth)"
+    eventually(lambda: figures.locator("img").evaluate_all(widths), all)
 
     def sizes() -> list[tuple[float, float]]:
         boxes = [figure.bounding_box() for figure in figures.all()]
@@ -253,12 +256,15 @@ def test_pictures_keep_their_place_while_the_next_subject_loads(subject: Page):
 
     before = sizes()
     held: list = []
-    subject.route(re.compile("/(reconstructions|residuals|feature-residuals|crops)/"), lambda route: held.append(route))
+    free = False
+    pictures = re.compile("/(reconstructions|residuals|feature-residuals|crops)/")
+    subject.route(pictures, lambda route: route.continue_() if free else held.append(route))
     first = subject.locator(".subject h2").inner_text()
     subject.locator(".neighbours .tile").nth(2).click()
     expect(subject.locator(".subject h2")).not_to_have_text(first)
     expect(figures.first).to_have_class("waiting")
     assert sizes() == before
+    free = True
     for route in held:
         route.continue_()
     expect(figures.first).not_to_have_class("waiting")

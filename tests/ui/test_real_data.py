@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.ui.browser import eventually
 from tests.ui.serving import serve
 from tests.ui.test_subjects import pixels
 
@@ -76,8 +77,7 @@ def test_real_data_opens_in_the_app(
         expect(heading).to_be_visible()
         if bands:
             expect(page.locator(".viewer .bar")).to_be_visible()
-            shown = pixels(page)
-            assert max(shown[2:]) > 0.05, "the picture is black"
+            eventually(lambda: pixels(page), lambda shown: max(shown[2:]) > 0.05)  # not black
             offered = page.get_by_label("Band shown as red").locator("option")
             assert offered.all_inner_texts() == (bands if len(bands) > 1 else [])
         else:

@@ -15,6 +15,7 @@ from playwright.sync_api import Page, expect
 
 from explorer.services.jobs import sign_lock, take_lock
 from models.artifacts import PROGRESS, RUN_JSON, Run
+from tests.ui.browser import eventually
 from tests.ui.serving import serve
 
 RUN_ID = "20260101-000000-train"
@@ -104,9 +105,12 @@ def test_a_training_shows_its_verdict_its_curves_and_what_was_said(runs: Page):
     expect(dialog.locator(".verdict")).to_have_text("Trained soundly")
     expect(dialog.locator(".words")).to_contain_text(COLLAPSE)
     expect(dialog.locator(".about")).to_contain_text("fast · λ 0.2 · seed 7")
-    inked = [canvas.evaluate(INK) for canvas in dialog.locator(".chart canvas").all()]
-    assert len(inked) == 6
-    assert min(inked[:5]) > 4 * inked[5]  # the last was not measured: a few words
+    canvases = dialog.locator(".chart canvas")
+    expect(canvases).to_have_count(6)
+    eventually(  # the last was not measured: a few words
+        lambda: [canvas.evaluate(INK) for canvas in canvases.all()],
+        lambda inked: min(inked[:5]) > 4 * inked[5] > 0,
+    )
     expect(dialog.locator(".chart", has_text="Gradient norm")).to_contain_text("target 1")
     expect(dialog.locator(".chart", has_text="Encoder loss").locator("figcaption b")).to_have_text(["300", "360"])
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.browser import wait_until_idle
+from tests.ui.browser import eventually, wait_until_idle
 from tests.ui.serving import serve
 from tests.ui.test_journeys import choose, draw_lasso, selected, tool, wait_for_frame
 
@@ -69,7 +69,8 @@ def test_the_link_of_a_view_opens_it_again_after_a_restart(
         choose(page, "Color by", "shape")
         choose(page, "Horizontal axis", "magnitude")
         page.keyboard.press("7")
-        page.wait_for_url(lambda found: "selection=" in found and "x=subjects.magnitude" in found, timeout=15_000)
+        told = {"selection=", "x=subjects.magnitude", "color=subjects.shape", "pane=table"}
+        page.wait_for_url(lambda found: all(part in found for part in told))
         link = query(page)
         page.goto("about:blank")
     assert link["pane"] == "table"
@@ -82,7 +83,7 @@ def test_the_link_of_a_view_opens_it_again_after_a_restart(
         expect(page.get_by_label("Horizontal axis", exact=True).first).to_have_value("subjects.magnitude")
         expect(page.get_by_role("tab", name="Table")).to_have_attribute("aria-selected", "true")
         wait_until_idle(page)
-        assert {key: query(page).get(key) for key in link} == link
+        eventually(lambda: {key: query(page).get(key) for key in link}, lambda found: found == link)
         page.goto("about:blank")
 
 
@@ -94,7 +95,7 @@ def test_the_pane_below_the_map_is_resized_by_its_edge_and_by_keys(survey_page: 
     page.mouse.down()
     page.mouse.move(box["x"] + 200, box["y"] - 96, steps=5)
     page.mouse.up()
-    assert edge.bounding_box()["y"] == pytest.approx(box["y"] - 100, abs=3)
+    eventually(lambda: edge.bounding_box()["y"], lambda y: y == pytest.approx(box["y"] - 100, abs=3))
     edge.focus()
     edge.press("ArrowDown")
-    assert edge.bounding_box()["y"] == pytest.approx(box["y"] - 76, abs=3)
+    eventually(lambda: edge.bounding_box()["y"], lambda y: y == pytest.approx(box["y"] - 76, abs=3))
