@@ -280,9 +280,10 @@ export async function volunteers(home, door) {
     weight.value = now.experienced_weight;
     threshold.value = now.threshold;
     outs.replaceChildren(...told.left_out.map(({name, reason, n, title}) => {
-      const box = make("input"), chip = make("label", "chip"), is_out = now[name];
+      const box = make("input"), chip = make("label", "chip"), is_out = now[name] ?? true;
       box.type = "checkbox";
       box.checked = is_out;
+      box.disabled = !name; // dates, versions and accounts are set on the command line
       box.addEventListener("change", () => wish({[name]: box.checked}));
       chip.title = title;
       chip.append(box, reason, make("b", "", n === null ? "" : whole(n)));
@@ -315,7 +316,7 @@ export async function volunteers(home, door) {
         if (!found?.all.n) return;
         const {zero, x} = of(box), high = Math.max(0.01, ...sets().flatMap(([s]) => s.bins.map(k => share(s, k)))) * 1.12;
         const y = v => box.y0 - Math.min(1, v / high) * (box.y0 - box.y1 - 12);
-        axes(pen, box, x, y, TENTHS, ticks(0, high, 4).slice(1).map(v => [v, percent(v)]), {title_x: "chosen fraction"});
+        axes(pen, box, x, y, TENTHS.slice(1), ticks(0, high, 4).slice(1).map(v => [v, percent(v)]), {title_x: "chosen fraction"});
         pen.fillText("0", (zero[0] + zero[1]) / 2, box.y0 + 14);
         sets().forEach(([set, name], which) => {
           const color = shade(name), bars = [[...zero, share(set, set.never)], ...set.bins.map((k, i) => [x(i / set.bins.length) + 0.5, x((i + 1) / set.bins.length) - 0.5, share(set, k)])];
@@ -448,8 +449,9 @@ export async function volunteers(home, door) {
       overall.describe(words);
       overall.draw();
       const none = told.state !== "votes" ? "Only totals are known, not single votes: nobody's vote can count more than another's."
-        : told.settings.weights === "none" ? "All votes count the same. Choose weights above, and count again." : d ? "" : "No subject has a weighted fraction.";
+        : told.why_not[told.settings.weights] ? "Nobody’s experience elsewhere is known, so all votes weigh the same: ingest a second project’s export, or a CSV." : told.settings.weights === "none" ? "All votes count the same. Choose weights above, and count again." : d ? "" : "No subject has a weighted fraction.";
       apart.say(none);
+      apart.root.classList.toggle("low", Boolean(none));
       apart.describe(d && !none ? [`lowered ${whole(d.lowered.k)}, raised ${whole(d.raised.k)} of ${whole(d.n)}; mean ${d.mean > 0 ? "+" : ""}${part(d.mean, 3)}; effective votes ${d.effective ? `${number(d.effective[1])} (middle half ${number(d.effective[0])} to ${number(d.effective[2])})` : "–"}`] : []);
       apart.draw();
     };
@@ -749,7 +751,7 @@ export async function volunteers(home, door) {
       tile.title = `${picture.name}: chosen by ${tile.dataset.said}`;
       tile.setAttribute("aria-label", tile.title);
       const face = tile.firstChild;
-      if (picture.url) { const image = new Image(); image.alt = ""; image.src = picture.url; face.append(image); } else face.textContent = picture.name;
+      if (picture.url) { const image = new Image(); image.alt = ""; image.src = picture.url; face.append(image); } else { face.textContent = picture.name; face.classList.add("named"); }
     };
     const show = () => {
       if (!found) return;
@@ -761,7 +763,8 @@ export async function volunteers(home, door) {
         go.disabled = !q.k;
         go.setAttribute("aria-label", `Select: ${q.title}, ${whole(q.k)} of ${whole(q.n)}`);
         root.classList.toggle("nothing", !q.k);
-        counts.replaceChildren(make("b", "", `${whole(q.k)} of ${whole(q.n)}`), ` ${name === "tagged" ? "tagged subjects " : ""}${rated(q)} · ${whole(q.n_sure)} beyond doubt`);
+        if (!q.n) counts.replaceChildren(name === "tagged" ? "no subject is tagged" : "needs a machine score");
+        else counts.replaceChildren(make("b", "", `${whole(q.k)} of ${whole(q.n)}`), ` ${name === "tagged" ? "tagged subjects " : ""}${rated(q)} · ${whole(q.n_sure)} beyond doubt`);
         counts.title = "Beyond doubt: the whole 95 % interval of the chosen fraction is on this side of the cut";
         strip.replaceChildren(...q.rows.map((row, i) => {
           const tile = button("thumb", "", () => select(name, row)), [k, n] = q.chosen[i];

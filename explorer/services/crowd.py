@@ -18,7 +18,7 @@ from explorer.errors import UsageError
 from explorer.raster import Cache
 from explorer.services.explore import Explore
 from explorer.state import Selection
-from explorer.votes import CLASSIFICATIONS
+from explorer.votes import CLASSIFICATIONS, OWN_WORKFLOW
 from models.mixing import Mode
 from models.retirement import Rate, Recorded, Replay, cascade, difference, limits, recorded, thresholds
 from models.swap import Settings
@@ -151,7 +151,7 @@ def cumulative(contribution: np.ndarray, n_points: int = 120) -> list[tuple[floa
     return [(float(k / len(given)), float(shares[k])) for k in at]
 
 
-def smallest_half(contribution: np.ndarray, share: float = 0.5) -> dict[str, Any] | None:
+def fewest(contribution: np.ndarray, share: float = 0.5) -> dict[str, Any] | None:
     """The fewest volunteers who together give this share of a total: k of n. None where nobody gives anything."""
     given = np.sort(np.where(np.isfinite(contribution), contribution, 0).clip(0))[::-1].astype(np.float64)
     total = given.sum()
@@ -393,7 +393,7 @@ class Crowd:
                 "survey": self.explore.survey.n,
                 "unknown": told["n_unknown"],
             },
-            "left_out": self._left_out(told.get("left_out", {})) if has_votes else [],
+            "left_out": self._left_out(told) if has_votes else [],
             "why_not": self._made.get(self._key("weights"), self._why_not) if has_votes else {},
             "skill_from": told.get("skill_from", ""),
         }
@@ -410,25 +410,28 @@ class Crowd:
             for q in self.volunteers.questions()[:MOST_QUESTIONS]
         ]
 
-    def _left_out(self, left_out: Mapping[str, int]) -> list[dict[str, Any]]:
-        """Reasons to leave votes out: those that hold some, and those that are switched off."""
-        settings, found = self.volunteers.settings, []
+    def _left_out(self, told: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Reasons to leave votes out: those that hold some, and those that are switched off and could hold some."""
+        settings, left_out, found = self.volunteers.settings, dict(told.get("left_out", {})), []
+        could = {
+            "leave_out_anonymous": self._made.get(self._key("anonymous"), self._has_anonymous),
+            "leave_out_open_links": told["workflow_id"] == OWN_WORKFLOW,
+        }
         for name, (reason, title) in SWITCHES.items():
-            is_out, n = bool(getattr(settings, name)), left_out.get(reason)
-            if n or not is_out:
+            is_out, n = bool(getattr(settings, name)), left_out.pop(reason, 0)
+            if n or (not is_out and could.get(name, True)):
                 found.append({"name": name, "reason": reason, "title": title, "n": n if is_out else None})
-        known = {reason for reason, _ in SWITCHES.values()}
-        found += [
-            {"name": "", "reason": reason, "title": "", "n": n} for reason, n in left_out.items() if reason not in known
-        ]
-        return found
+        return found + [{"name": "", "reason": reason, "title": "", "n": n} for reason, n in left_out.items()]
+
+    def _has_anonymous(self) -> bool:
+        return bool(np.asarray(self.volunteers.people().get("is_anonymous", ()), np.bool_).any())
 
     def _why_not(self) -> dict[str, str]:
         """Weights that mean nothing here, and why."""
         elsewhere = np.asarray(self.volunteers.people().get("n_elsewhere", ()), np.float64)
         if np.isfinite(elsewhere).any():
             return {}
-        return dict.fromkeys(("experience", "log"), "nobody’s experience is known")
+        return dict.fromkeys(("experience", "log"), "experience unknown")
 
     # ------------------------------------------------------------------------------------------- chosen fraction
     def fractions(self, grouping: str = "tag_group") -> dict[str, Any]:
@@ -499,7 +502,7 @@ class Crowd:
                 "anonymous": anonymous[drawn].tolist(),
             },
             "curves": {"contribution": cumulative(contribution), "votes": cumulative(n_votes)},
-            "half": {"contribution": smallest_half(by), "votes": smallest_half(n_votes)},
+            "half": {"contribution": fewest(by), "votes": fewest(n_votes)},
             "list": [
                 {
                     name: _plain(numbers[name][i])
