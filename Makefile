@@ -1,6 +1,6 @@
 # Every target does its own set-up: only Python 3.11 (or newer) with pip, and make, need to be there.
 #   make bench ONLY=map        one row group of the benchmarks
-#   make test ARGS='-k ledger' anything after pytest
+#   make test ARGS='-k ledger' options of pytest
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,8 +18,15 @@ install: $(INSTALLED) $(WARMED)  ## .venv with the exact versions of constraints
 demo: install  ## the map of the Hubble Deep Field's galaxies in your browser
 	$(BIN)/voorwerp demo
 
+# Two processes share what needs no browser; the journeys fill two cores by themselves, one after the other.
 test: install browser  ## every test, the journeys in a real Chromium too
-	$(BIN)/python -m pytest --durations=15 $(ARGS)
+	@found=0; status=0; \
+	for part in '--ignore=tests/ui --numprocesses=2 --dist=worksteal' tests/ui; do \
+	  code=0; $(BIN)/python -m pytest --durations=15 $$part $(ARGS) || code=$$?; \
+	  case $$code in 0) found=1 ;; 5) ;; *) found=1; status=$$code ;; esac; \
+	done; \
+	if [ $$found = 0 ]; then echo 'no test was run' >&2; exit 5; fi; \
+	exit $$status
 
 check: $(INSTALLED)  ## style, types and the arrows between the modules
 	$(BIN)/ruff check
@@ -66,6 +73,7 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 # The compiled renderer stays beside the source: the first map need not wait for it.
-$(WARMED): $(INSTALLED) explorer/raster.py explorer/services/orders.py explorer/services/histograms.py
-	$(BIN)/python -c 'from explorer import raster; from explorer.services import histograms, orders; [m.warm() for m in (raster, orders, histograms)]'
+KERNELS := explorer.raster explorer.services.orders explorer.services.histograms models.consensus models.retirement
+$(WARMED): $(INSTALLED) $(addsuffix .py,$(subst .,/,$(KERNELS))) models/swap.py
+	$(BIN)/python -c 'import importlib, sys; [importlib.import_module(m).warm() for m in sys.argv[1:]]' $(KERNELS)
 	@touch $@

@@ -1,5 +1,6 @@
 """What every test may ask for: real data where it is, synthetic images, and small surveys made by the real command."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -63,31 +64,52 @@ def voorwerp() -> Callable[..., str]:
     return run
 
 
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A copy of a folder that `make` fills once, in the first of the test processes to ask for it."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    made = base / f"made_{name}"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            half = base / f"half_{name}"
+            shutil.rmtree(half, ignore_errors=True)
+            half.mkdir()
+            make(half)
+            half.rename(made)
+    return shutil.copytree(made, tmp_path_factory.mktemp(name), dirs_exist_ok=True)
+
+
 @pytest.fixture(scope="session")
 def image_survey(tmp_path_factory: pytest.TempPathFactory, voorwerp: Callable[..., str]) -> Path:
     """A survey of 200 synthetic galaxies at 32 px from a manifest, without runs. Shared: copy it to change it.
 
     The ids are of SDSS's size, beyond 2⁵³; column ``note`` holds what a spreadsheet would run, ``magnitude`` has a gap.
     """
-    folder = tmp_path_factory.mktemp("image_survey")
-    paths = write_galaxies(folder / "images", 200)
-    lines = ["OBJID,file,magnitude,shape,note"]
-    for i, path in enumerate(paths):
-        magnitude = "" if i == 3 else f"{17 + i / 50:.2f}"
-        lines.append(f"{FIRST_ID + i},images/{path.name},{magnitude},{('spiral', 'elliptical')[i % 2]},=1+{i}")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
-    columns = ["--path-column", "file", "--id-column", "OBJID"]
-    voorwerp("create", folder / "survey", folder / "manifest.csv", *columns, "--size", 32, "--crop", "center")
-    return folder / "survey"
+
+    def make(folder: Path) -> None:
+        paths = write_galaxies(folder / "images", 200)
+        lines = ["OBJID,file,magnitude,shape,note"]
+        for i, path in enumerate(paths):
+            magnitude = "" if i == 3 else f"{17 + i / 50:.2f}"
+            lines.append(f"{FIRST_ID + i},images/{path.name},{magnitude},{('spiral', 'elliptical')[i % 2]},=1+{i}")
+        (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+        columns = ["--path-column", "file", "--id-column", "OBJID"]
+        voorwerp("create", folder / "survey", folder / "manifest.csv", *columns, "--size", 32, "--crop", "center")
+
+    return made_once(tmp_path_factory, "image_survey", make) / "survey"
 
 
 @pytest.fixture(scope="session")
 def finished_survey(image_survey: Path, tmp_path_factory: pytest.TempPathFactory, voorwerp: Callable[..., str]) -> Path:
     """`image_survey` with a tiny network trained, every subject scored and mapped. Shared: copy it to change it."""
-    survey = tmp_path_factory.mktemp("finished_survey") / "survey"
-    shutil.copytree(image_survey, survey)
-    tiny = ["--epochs", 1, "--encoder-epochs", 1, "--width", 4, "--latent-size", 12, "--device", "cpu"]
-    voorwerp("run", survey, "train", *tiny)
-    voorwerp("run", survey, "score", "--device", "cpu")
-    voorwerp("run", survey, "map", "--n-epochs", 50)
-    return survey
+
+    def make(folder: Path) -> None:
+        survey = shutil.copytree(image_survey, folder / "survey")
+        tiny = ["--epochs", 1, "--encoder-epochs", 1, "--width", 4, "--latent-size", 12, "--device", "cpu"]
+        voorwerp("run", survey, "train", *tiny)
+        voorwerp("run", survey, "score", "--device", "cpu")
+        voorwerp("run", survey, "map", "--n-epochs", 50)
+
+    return made_once(tmp_path_factory, "finished_survey", make) / "survey"
