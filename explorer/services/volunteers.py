@@ -448,15 +448,18 @@ class Volunteers:
 
     def _write_crowd(self, about: dict[str, Any], columns: dict[str, Any]) -> None:
         taken = {c.name for c in self.survey.columns()} - set(self.survey.columns_of_crowd())
-        arrays, names = [], []
+        arrays, fields = [], []
         for name, values in (columns | self.talk.columns()).items():
-            arrays.append(values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True))
-            names.append(f"volunteers_{name}" if name in taken else name)
-        metadata = [
-            {"unit": UNITS[n]} if n in UNITS else {"kind": "category"} if pa.types.is_string(a.type) else None
-            for n, a in zip(names, arrays, strict=True)
-        ]
-        schema = pa.schema([pa.field(n, a.type, metadata=m) for n, a, m in zip(names, arrays, metadata, strict=True)])
+            array = values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
+            # a unit stands wherever a column's name does, and so does this word
+            said = [UNITS.get(name), "simulated" if about.get("is_simulated") and name in columns else None]
+            metadata = {"unit": ", ".join(word for word in said if word)} if any(said) else {}
+            metadata |= {"kind": "category"} if pa.types.is_string(array.type) else {}
+            arrays.append(array)
+            fields.append(
+                pa.field(f"volunteers_{name}" if name in taken else name, array.type, metadata=metadata or None)
+            )
+        schema = pa.schema(fields)
         self._write(CROWD, pa.table(arrays, schema=schema), about)
 
     # ---------------------------------------------------------------------------------------------------- the people

@@ -13,7 +13,10 @@ from explorer import cli
 from explorer.errors import UsageError
 from explorer.ledger import Ledger
 from explorer.services import demo, simulated
+from explorer.services.explore import Explore
+from explorer.services.filters import columns_of
 from explorer.services.simulated import Worth, remove, simulate, table_of, worth_by_column, worth_by_morphology
+from explorer.services.volunteers import recount
 from explorer.survey import Survey
 from explorer.votes import CLASSIFICATIONS, CLASSIFICATIONS_SCHEMA
 from models.artifacts import Run, write_scores
@@ -185,6 +188,21 @@ def test_the_command_says_simulated_and_what_is_worth_choosing(
     assert "50 views of each subject by different volunteers need" in capsys.readouterr().err
     assert cli.main(["simulate", str(survey.path), "--remove"]) == 0
     assert "200 simulated votes removed" in capsys.readouterr().out
+
+
+def test_every_column_made_of_simulated_votes_says_so_where_its_name_stands(survey: Survey) -> None:
+    simulate(survey, some(survey))
+    recount(survey.path)
+    survey.refresh()
+    titles = Explore(survey).colors("")
+    assert titles["subjects.chosen_fraction"] == "chosen fraction (simulated)"
+    assert titles["subjects.vote_entropy"] == "vote entropy (bit, simulated)"
+    of_talk = {"n_comments", "n_tags", "n_taggers", "tag_group"}
+    units = {column.name: column.unit or "" for column in survey.columns() if column.name in survey.columns_of_crowd()}
+    assert {name for name, unit in units.items() if "simulated" not in unit} <= of_talk
+    with Ledger(survey.path, survey.info.survey_id) as ledger:
+        notes = columns_of(Explore(survey), ledger=ledger).notes
+    assert notes["subjects.chosen_fraction"] == "simulated"
 
 
 def test_the_demo_is_voted_on_once(survey: Survey) -> None:
