@@ -54,6 +54,7 @@ for command in (
     exporting.figure,
     publishing.retire,
     counting.consensus,
+    counting.replay,
     tagging.tags,
     inviting.invite,
     sampling.sample,

@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 
 from models.consensus import Votes, interval
-from models.swap import DETECTED, OPEN, Settings, Swap, swap
+from models.swap import DETECTED, OPEN, Settings, swap
 
 REPLICATES = 1000
 #: Up to so many subjects are resampled. Above, the interval is the normal one that resampling converges to.
@@ -292,7 +292,7 @@ def thresholds(
         if orders is not None:
             order = random.permutation(len(votes.label))
             subject, volunteer, said = votes.subject[order], votes.volunteer[order], votes.label[order] == 1
-        found = _cast(subject, volunteer, said, votes.n_volunteers, taught, settings)
+        found = swap(subject, volunteer, said, votes.n_subjects, votes.n_volunteers, taught, settings)
         starts, label = _grouped(subject, said.astype(np.int16), votes.n_subjects)
         _score(
             starts,
@@ -313,32 +313,6 @@ def thresholds(
     rule = f"SWAP: chosen above {settings.detect:g}, not chosen below {settings.reject:g}"
     base = np.where(counted, votes.n_votes, 0)[None]
     return _replays([rule], truth, counted[None], np.zeros_like(counted)[None], base, sums, orders, seed)[0]
-
-
-def _cast(
-    subject: np.ndarray,
-    volunteer: np.ndarray,
-    said: np.ndarray,
-    n_volunteers: int,
-    taught: np.ndarray,
-    settings: Settings,
-) -> Swap:
-    """SWAP on the votes that would have been cast: none on a subject that was retired before.
-
-    Where all subjects teach, a vote that is left out teaches nobody, which may move other retirements. So votes are
-    left out until the retirements that follow are those that left them out; each round settles at least one more vote.
-    """
-    found = swap(subject, volunteer, said, len(taught), n_volunteers, taught, settings)
-    if settings.mode == "supervised":
-        return found
-    place, is_cast = _places(subject, len(taught)), np.ones(len(subject), bool)
-    while True:
-        last = np.where(found.retired_after > 0, found.retired_after, len(subject))
-        now = place < last[subject]
-        if np.array_equal(now, is_cast):
-            return found
-        is_cast = now
-        found = swap(subject[now], volunteer[now], said[now], len(taught), n_volunteers, taught, settings)
 
 
 def enough_orders(votes: Recorded) -> int:
@@ -591,16 +565,6 @@ def _grouped(subject: np.ndarray, label: np.ndarray, n_subjects: int) -> tuple[n
         labels[to[s]] = label[i]
         to[s] += 1
     return starts, labels
-
-
-@_jit
-def _places(subject: np.ndarray, n_subjects: int) -> np.ndarray:
-    """The how-manieth vote of its subject each vote is, from 0."""
-    n, places = np.zeros(n_subjects, np.int64), np.empty(len(subject), np.int64)
-    for i in range(len(subject)):
-        places[i] = n[subject[i]]
-        n[subject[i]] += 1
-    return places
 
 
 @_jit

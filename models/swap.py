@@ -344,7 +344,7 @@ def _sweep(
         if what.gold >= 0:
             if gold_teaches:
                 _learn(who, chosen, float(what.gold), clip)
-        elif others_teach:
+        elif others_teach and used[i]:
             _learn(who, chosen, 1 / (1 + math.exp(-what.log_odds)), clip)
 
 
@@ -639,3 +639,11 @@ def _checked(
         np.ascontiguousarray(said, bool),
         np.ascontiguousarray(gold, np.int8),
     )
+
+
+def warm() -> None:
+    """Compile every kernel into numba's cache on disk."""
+    subject, volunteer, said = np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.bool_)
+    arguments = (subject, volunteer, said, 1, 1, np.full(1, UNKNOWN, np.int8))
+    swap(*arguments)
+    offline(*arguments)

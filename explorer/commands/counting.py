@@ -97,6 +97,96 @@ def consensus(
                 show_tags(volunteers, is_study=by_tag == "study")
 
 
+@click.command()
+@click.argument("survey", type=SURVEY)
+@click.option(
+    "--limit", "limits", multiple=True, type=click.IntRange(1), help="Retire after so many votes; repeatable."
+)
+@click.option(
+    "--swap",
+    "thresholds",
+    nargs=2,
+    multiple=True,
+    type=click.FloatRange(0, 1),
+    metavar="DETECT REJECT",
+    help="Retire by SWAP's probability above the one or below the other; repeatable.",
+)
+@click.option("--prior", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="SWAP's, of every subject.")
+@click.option(
+    "--cascade",
+    "percentiles",
+    multiple=True,
+    type=click.FloatRange(0, 100),
+    metavar="PERCENTILE",
+    help="Retire where the first volunteer agrees with the machine, which says yes from here on; repeatable.",
+)
+@click.option("--by", default="anomaly_score", show_default=True, help="The machine's score.")
+@click.option("--first", type=click.IntRange(1, 2), default=1, show_default=True, help="Volunteers who must agree.")
+@click.option("--run", "run_id", metavar="RUN", help="Whose score is meant.  [default: as the app]")
+def replay(
+    survey: Path,
+    limits: tuple[int, ...],
+    thresholds: tuple[tuple[float, float], ...],
+    prior: float | None,
+    percentiles: tuple[float, ...],
+    by: str,
+    first: int,
+    run_id: str | None,
+) -> None:
+    """What fewer votes would have done: rules of retirement, replayed on the votes on SURVEY's subjects.
+
+    Votes spent and saved, and agreement with known answers or, where there are none, with the votes that were not
+    used; with 95 % intervals, subjects resampled. Nothing is replayed beyond what was recorded.
+    """
+    import contextlib
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from explorer.commands.exporting import as_the_app
+    from explorer.errors import UsageError
+    from explorer.ledger import Ledger
+    from explorer.services.crowd import Crowd, Machine
+    from explorer.services.explore import Explore
+    from explorer.services.volunteers import Volunteers
+    from explorer.survey import Survey
+
+    with contextlib.closing(Survey.open(survey)) as opened, Ledger(opened.path, opened.info.survey_id) as ledger:
+        explore, volunteers = Explore(opened), Volunteers(opened, ledger)
+        if volunteers.poll():
+            opened.refresh()
+        crowd = Crowd(volunteers, explore)
+        asked: list[tuple[str, dict[str, float]]] = [("limit", {"limit": limit}) for limit in limits]
+        known = {} if prior is None else {"prior": prior}
+        asked += [("swap", {"detect": detect, "reject": reject} | known) for detect, reject in thresholds]
+        asked += [("cascade", {"percentile": percentile, "first": first}) for percentile in percentiles]
+        about = crowd.retirement()
+        if why := about.get("why"):
+            raise UsageError(why)
+        machine = Machine()
+        if percentiles:
+            run, map_id, lambda_, mode = as_the_app(explore, run_id, None, None, None)
+            if not run and "." not in by:
+                raise UsageError(f"{survey} has no finished score run; name a column, as --by subjects.NAME")
+            machine = Machine(by if "." in by else f"scores.{by}", run, lambda_, mode, map_id)
+        told = [crowd.what_if(rule, numbers, machine) for rule, numbers in asked] or about["curve"]
+        table = Table(title=f"Agreement with {about['against']} [95 %]", title_justify="left")
+        for name in ("rule", "votes spent", "saved", "agreement", "subjects", "cut short"):
+            table.add_column(name, justify="left" if name == "rule" else "right")
+        for one in told:
+            counts = (f"{one['n_subjects']:,}", f"{one['n_cut_short']:,}")
+            spent = f"{one['spent']:,.0f} of {one['recorded']:,}"
+            table.add_row(one["rule"], spent, _spelled(one["saved"]), _spelled(one["agreement"]), *counts)
+        Console(width=None if Console().is_terminal else 160).print(table)
+        click.echo(about["note"])
+
+
+def _spelled(rate: dict[str, float] | None) -> str:
+    if rate is None:
+        return "–"
+    return f"{rate['share']:.3f} \\[{rate['low']:.3f}, {rate['high']:.3f}], {rate['k']:,.0f} of {rate['n']:,.0f}"
+
+
 def show(volunteers: "Volunteers") -> None:
     """Print how chosen fractions are spread, and every question that there is."""
     import numpy as np

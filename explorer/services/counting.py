@@ -264,6 +264,8 @@ def learn(votes: Votes, answer: int, gold: np.ndarray) -> Learned:
     has_votes = np.bincount(subject, minlength=votes.n_subjects) > 0
     known = np.where(has_votes, gold, -1).astype(np.int8)
     n_gold = (int((known == 1).sum()), int((known == 0).sum()))
+    if min(n_gold) < MIN_GOLD:
+        known[:] = -1
     # every vote counts, and what is chosen as often as the crowd chooses at all is what was thought before
     prior = float(np.clip(said.mean(), 0.001, 0.999))
     settings = swap.Settings(prior=prior, hasty=False, detect=1.0, reject=0.0, p_min=0.0)
@@ -273,7 +275,7 @@ def learn(votes: Votes, answer: int, gold: np.ndarray) -> Learned:
         how = f"SWAP, taught by {n_gold[0]:,} subjects known to be right and {n_gold[1]:,} known not to be"
     else:
         result = swap.offline(*arguments, max_iterations=50)
-        how = "offline SWAP: no subjects of known answer, the crowd itself is the teacher"
+        how = f"offline SWAP: fewer than {MIN_GOLD} subjects of either known answer, the crowd itself is the teacher"
     voted = np.bincount(volunteer, minlength=votes.n_volunteers) > 0
 
     def of_people(values: np.ndarray) -> np.ndarray:
@@ -285,7 +287,7 @@ def learn(votes: Votes, answer: int, gold: np.ndarray) -> Learned:
         p_passed=of_people(result.p_passed),
         skill=of_people(result.skill),
         contribution=of_people(result.contribution),
-        is_gold=(known >= 0) & (min(n_gold) >= MIN_GOLD),
+        is_gold=known >= 0,
         how=how,
     )
 

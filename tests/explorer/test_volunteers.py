@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -415,3 +416,16 @@ def test_the_command_counts_and_decides(folder: Path, voorwerp: Callable[..., st
         assert settings.team == tuple(volunteer_hash(["hanny "], volunteers.survey.info.survey_id))
         assert len(volunteers.ledger.entries("counting")) == 1
     assert "4 classifications" not in voorwerp("consensus", folder)
+
+
+def test_the_command_replays_rules_of_retirement(
+    shared_data: Path, tmp_path: Path, voorwerp: Callable[..., str]
+) -> None:
+    voorwerp("ingest", tmp_path / "survey", *(shared_data / "crowd_gold/bluebird").glob("*.csv"))
+    said = voorwerp("replay", tmp_path / "survey", "--limit", 3, "--limit", 21, "--swap", 0.95, 0.05)
+    assert re.search(r"3 votes +│ +324 of 4,212 │ 0\.923 \[0\.923, 0\.923\], 3,888 of 4,212", said)
+    assert "Agreement with known answers" in said and "SWAP is taught by 54 of the 108" in said
+    with pytest.raises(AssertionError, match="no finished score run"):
+        voorwerp("replay", tmp_path / "survey", "--cascade", 90)
+    with pytest.raises(AssertionError, match="39"):
+        voorwerp("replay", tmp_path / "survey", "--limit", 40)

@@ -98,7 +98,7 @@ def swap_slow(votes: Columns, s: Settings) -> Swap:
                     agent.contribution += mutual_information(agent.p[1], agent.p[0])
             if learning and gold[i] >= 0:
                 agent.learn(chosen, float(gold[i]))
-            elif learning and s.mode != "supervised":
+            elif learning and s.mode != "supervised" and used[-1]:
                 agent.learn(chosen, math.prod(p[i]) ** (1 / len(p[i])))
     stays_away = {"rejected": (-1,), "both": (-1, 1)}[s.retires]
     retired = [at if x in stays_away and g < 0 else -1 for at, x, g in zip(crossed, state, gold, strict=True)]
