@@ -195,7 +195,7 @@
   const buttons = () => {
     const grid = queue[0], n = grid?.chosen.size ?? 0, submit = $(".submit");
     submit.disabled = !grid || Boolean(stopped);
-    label(submit, n ? `${n} chosen, next grid` : "None here, next grid");
+    label(submit, n ? `${n} chosen, next grid` : grid || !ended ? "None here, next grid" : "Nothing left to do");
     $(".undo").disabled = undoing || waiting.length > 0 || !standing?.n_grids || Boolean(stopped);
   };
 
