@@ -24,6 +24,7 @@ from explorer.votes import (
     CONSENSUS_SCHEMA,
     NO_WORKFLOW,
     OWN_WORKFLOW,
+    TALK_TAGS_SCHEMA,
     TOTALS_SCHEMA,
     VOLUNTEERS_SCHEMA,
 )
@@ -467,6 +468,20 @@ def people_of(
         },
         VOLUNTEERS_SCHEMA,
     )
+
+
+def own_tags(entries: list[Entry]) -> pa.Table:
+    """Tags that were given on our own page, by `TALK_TAGS_SCHEMA`."""
+    lines = []
+    for entry in entries:
+        told, at = entry.payload, datetime.fromisoformat(entry.at)
+        who = entry.who.removeprefix("volunteer:")
+        lines += [
+            {"subject_id": int(told["subjects"][int(cell)]), "tag": tag.lower(), "volunteer": who, "created_at": at}
+            for cell, tags in told.get("tags", {}).items()
+            for tag in tags
+        ]
+    return pa.Table.from_pylist(lines, TALK_TAGS_SCHEMA)
 
 
 def own_votes(entries: list[Entry]) -> pa.Table:

@@ -10,7 +10,6 @@ import difflib
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,10 +88,16 @@ class Talk:
         self.survey = survey
         self._lock = threading.Lock()
         self._held: tuple[Any, _Said] | None = None
+        self._own = TALK_TAGS_SCHEMA.empty_table()
+
+    def hear(self, tags: pa.Table) -> None:
+        """Take the tags that volunteers gave on our own page, all of them, by `TALK_TAGS_SCHEMA`, beside Talk's."""
+        self._own = tags
 
     # ------------------------------------------------------------------------------------------------------ reading
     def _key(self) -> tuple[Any, ...]:
-        return self.survey.n, *(stamp_of(self.survey.path / name) for name in (TALK_TAGS, TALK_COMMENTS, TAG_GROUPS))
+        files = (stamp_of(self.survey.path / name) for name in (TALK_TAGS, TALK_COMMENTS, TAG_GROUPS))
+        return self.survey.n, id(self._own), *files
 
     def _now(self) -> _Said:
         key = self._key()
@@ -103,8 +108,9 @@ class Talk:
 
     def _read(self) -> _Said:
         path, trouble = self.survey.path, ""
-        tags, tag_row = self._table(path / TALK_TAGS, TALK_TAGS_SCHEMA)
-        comments, comment_row = self._table(path / TALK_COMMENTS, TALK_COMMENTS_SCHEMA)
+        of_talk = read_table(path / TALK_TAGS, TALK_TAGS_SCHEMA).select(TALK_TAGS_SCHEMA.names).cast(TALK_TAGS_SCHEMA)
+        tags, tag_row = self._by_subject(pa.concat_tables([of_talk, self._own]).unify_dictionaries())
+        comments, comment_row = self._by_subject(read_table(path / TALK_COMMENTS, TALK_COMMENTS_SCHEMA))
         try:
             groups = TagGroups.of(path)
         except SurveyError as error:
@@ -133,9 +139,8 @@ class Talk:
             trouble=trouble,
         )
 
-    def _table(self, path: Path, schema: pa.Schema) -> tuple[pa.Table, np.ndarray]:
-        """A file of Talk in the order of its subjects, and their rows; what is of no subject here is left out."""
-        table = read_table(path, schema)
+    def _by_subject(self, table: pa.Table) -> tuple[pa.Table, np.ndarray]:
+        """A table of Talk in the order of its subjects, and their rows; what is of no subject here is left out."""
         rows = self.survey.rows_of(table["subject_id"].to_numpy())
         order = np.argsort(rows, kind="stable")[np.count_nonzero(rows < 0) :]
         return table.take(pa.array(order)), rows[order]

@@ -39,6 +39,7 @@ from explorer.services.counting import (
     given_of,
     learn,
     no_such_answer,
+    own_tags,
     own_votes,
     people_of,
     read_table,
@@ -62,6 +63,7 @@ from explorer.votes import (
     GOLD_SCHEMA,
     NO_WORKFLOW,
     OWN_WORKFLOW,
+    TALK_TAGS_SCHEMA,
     TOTALS,
     TOTALS_SCHEMA,
     VOLUNTEERS,
@@ -88,6 +90,7 @@ class Volunteers:
         self._settled = Counting()
         self._own: list[pa.Table] = []
         self._n_own = 0
+        self._tags = TALK_TAGS_SCHEMA.empty_table()
         self._files: tuple[str, Everything] | None = None
         self._consensus: dict[tuple[int, str], tuple[str, pa.Table]] = {}
         self._votes: tuple[str, Votes | None, dict[str, int]] | None = None
@@ -105,12 +108,15 @@ class Volunteers:
             if any(entry.kind == "undo" for entry in fresh):
                 fresh = self.ledger.entries(kinds)
                 self._own, self._n_own, self._settled = [], 0, Counting()
+                self._tags = TALK_TAGS_SCHEMA.empty_table()
             if own := [entry for entry in fresh if entry.kind == CLASSIFICATION]:
                 self._own = [*self._own, own_votes(own)]
                 self._n_own += len(own)
+                self._tags = pa.concat_tables([self._tags, own_tags(own)]).unify_dictionaries()
             if decided := [entry for entry in fresh if entry.kind == COUNTING]:
                 self._settled = Counting.of(decided[-1].payload)
             self._last = last
+            self.talk.hear(self._tags)
 
     @property
     def settings(self) -> Counting:

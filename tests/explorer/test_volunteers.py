@@ -314,6 +314,25 @@ def test_votes_of_our_own_page_are_in_the_consensus_at_the_next_look(folder: Pat
         assert not volunteers.poll()
 
 
+def test_tags_of_our_own_page_stand_beside_those_of_talk(folder: Path) -> None:
+    with opened(folder) as volunteers:
+        told = grid([0, 1, 2], [1], tags={"1": ["Rings", "blue"], "2": ["ring"]})
+        entry = volunteers.ledger.append(CLASSIFICATION, told, who="volunteer:aa")
+        assert volunteers.poll()
+        volunteers.survey.refresh()
+        assert volunteers.survey.column("n_tags")[:4].tolist() == [0, 2, 1, 0]
+        groups = {group.name: group.n_subjects for group in volunteers.talk.groups()}
+        assert groups == {"ring": 2, "blue": 1}
+        said = volunteers.talk.of(1)
+        assert said is not None and [(tag["group"], tag["who"]) for tag in said["tags"]] == [
+            ("blue", "aa"),
+            ("ring", "aa"),
+        ]
+        volunteers.ledger.undo(entry.id, who="volunteer:aa")
+        assert volunteers.poll()
+        assert volunteers.talk.groups() == []
+
+
 def test_our_own_votes_and_those_of_files_stand_side_by_side(folder: Path) -> None:
     write_votes(folder, TWICE)
     with opened(folder) as volunteers:
