@@ -530,6 +530,7 @@ export async function volunteers(home, door) {
       cloud.say(found.n_skilled ? "" : "Nobody's skill is known: it needs subjects of known answer, or SWAP without them.");
       const anonymous = found.n_anonymous ? [put(make("span", "key"), make("i", "warm"), "anonymous")] : [];
       cloud.describe([`${whole(found.n_skilled)} of ${many(found.n, "volunteer")} have a skill; ${whole(found.n_seen_gold)} saw subjects of known answer${found.points.n.length < found.n ? `; ${whole(found.points.n.length)} are drawn` : ""}`, ...anonymous]);
+      curve.say("");
       const half = found.half[found.n_skilled ? "contribution" : "votes"];
       curve.describe([...half ? [`${whole(half.k)} of ${whole(half.n)} give half of ${found.n_skilled ? "the contribution" : "the votes"} `] : [], put(make("span", "key"), make("i", "accent"), "contribution"), put(make("span", "key"), make("i"), "votes")]);
       cloud.draw();
