@@ -206,7 +206,7 @@ export async function volunteers(home, door) {
   const fill = (box, listed, value) => { box.replaceChildren(...listed.map(([v, text]) => new Option(text, v))); box.value = value; };
   /** A slider with its name and its value: `show(value)` says it in words. */
   const slider = (label, {min, max, step = 1, value, show, act}) => {
-    const box = make("input"), root = make("label", "slider"), said = make("output");
+    const box = make("input"), root = make("label", "slider"), said = make("b", "value");
     Object.assign(box, {type: "range", min, max, step, value});
     box.setAttribute("aria-label", label);
     const write = () => { said.textContent = show(Number(box.value)); box.setAttribute("aria-valuetext", said.textContent); };
