@@ -40,7 +40,7 @@ def findings(page: Page) -> list[str]:
 def nothing_serious(page: Page) -> None:
     """The page has no serious finding, as soon as its colors have come to rest."""
     painted(page)
-    eventually(lambda: findings(page), lambda found: not found, timeout=5)
+    eventually(lambda: findings(page), lambda found: not found)
 
 
 @pytest.fixture
