@@ -385,10 +385,11 @@ class CountVotes:
     def _count(self) -> bool:
         try:
             return self._desk.volunteers.poll()
-        except (VoorwerpError, OSError) as error:  # the page of volunteers says it, too
+        except Exception as error:  # nobody else would hear of it
             if str(error) != self._said:
                 self._said = str(error)
-                logging.getLogger(__name__).error("votes are not counted: %s", error)
+                is_ours = isinstance(error, VoorwerpError | OSError)
+                logging.getLogger(__name__).error("votes are not counted: %s", error, exc_info=not is_ours)
             return False
 
     def stop(self) -> None:

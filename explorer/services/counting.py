@@ -96,7 +96,7 @@ class Counting:
     threshold, experienced_weight
         Of "experience": who has so many classifications elsewhere counts so much. "log" is 2 at that threshold.
     versions
-        First and last workflow version, ``major.minor``, both included; "" is open.
+        First and last workflow version, ``major.minor``, both included; "" is open. Votes of unknown version stay.
     since, until
         Days, ISO 8601; the last one included; "" is open. Votes of unknown time stay.
     live_only
@@ -176,7 +176,7 @@ class Asked:
         return bool(self.flags["is_simulated"].any())
 
     def keep(self, settings: Counting, names: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-        """Which rows are counted, bool (M,), and how many views are left out for each reason; the first that holds."""
+        """Which rows are counted, bool (M,), and how many classifications are left out for each reason; the first."""
         reasons = {}
         if settings.live_only and self.flags["is_live"].any():
             reasons["cast before the project's launch"] = ~self.flags["is_live"]
@@ -193,7 +193,7 @@ class Asked:
         low, high = (version_of_text(version) for version in settings.versions)
         if low >= 0 or high >= 0:
             beyond = (self.version < low) | ((self.version > high) if high >= 0 else False)
-            reasons["another workflow version"] = beyond
+            reasons["another workflow version"] = beyond & (self.version >= 0)
         since, until = _day(settings.since), _day(settings.until)
         if since is not None:
             reasons["earlier"] = self.at < since
@@ -227,6 +227,8 @@ class Everything:
     names: np.ndarray  # object (V,): hashes
     is_anonymous: np.ndarray  # bool (V,)
     n_unknown: int  # rows on subjects that the survey does not have
+    key: str  # of the files
+    own_key: str = ""  # of the votes of our own page
 
 
 # ------------------------------------------------------------------------------------------------------------- skill
@@ -356,19 +358,19 @@ def consensus_of(
     )
 
 
-def consensus_of_totals(totals: pa.Table) -> Iterator[pa.Table]:
-    """The consensus of each task of which only totals are known: views, but where choosing, too, is by volunteers."""
+def consensus_of_totals(totals: pa.Table, basis: Basis) -> Iterator[pa.Table]:
+    """The consensus of each task of which only totals are known: by views where it does not have the other counting."""
     keys = totals.select(["workflow_id", "task"]).group_by(["workflow_id", "task"]).aggregate([]).to_pylist()
     for key in keys:
         is_it = pc.and_(
             pc.equal(totals.column("workflow_id"), key["workflow_id"]), pc.equal(totals.column("task"), key["task"])
         )
         mine = totals.filter(is_it)
-        counted_ = {
-            name: None if mine.column(name).null_count else mine.column(name).to_numpy()
+        views, chosen, seen_by, chosen_by = (
+            None if mine.column(name).null_count else mine.column(name).to_numpy()
             for name in ("n_classifications", "n_chosen", "n_volunteers", "n_chosen_volunteers")
-        }
-        of = consensus.from_totals(*counted_.values())
+        )
+        of = consensus.from_totals(views, chosen, seen_by, chosen_by, None if basis == "volunteers" else basis)
         answers = len(pc.unique(mine.column("answer")))
         bits = consensus.entropy(of.k[:, None], of.n - of.k) if answers == 1 else np.full(len(mine), np.nan)
         yield _table_by_schema(

@@ -89,7 +89,8 @@ class Volunteers:
         self._last = 0
         self._settled = Counting()
         self._own: list[pa.Table] = []
-        self._n_own = 0
+        self._own_ids: list[int] = []
+        self._own_key = sha256_json([])
         self._tags = TALK_TAGS_SCHEMA.empty_table()
         self._files: tuple[str, Everything] | None = None
         self._consensus: dict[tuple[int, str], tuple[str, pa.Table]] = {}
@@ -106,13 +107,14 @@ class Volunteers:
                 return
             last = fresh[-1].id
             if any(entry.kind == "undo" for entry in fresh):
-                fresh = self.ledger.entries(kinds)
-                self._own, self._n_own, self._settled = [], 0, Counting()
+                fresh = [entry for entry in self.ledger.entries(kinds) if entry.id <= last]  # later ones come next time
+                self._own, self._own_ids, self._settled = [], [], Counting()
                 self._tags = TALK_TAGS_SCHEMA.empty_table()
             if own := [entry for entry in fresh if entry.kind == CLASSIFICATION]:
                 self._own = [*self._own, own_votes(own)]
-                self._n_own += len(own)
+                self._own_ids += [entry.id for entry in own]
                 self._tags = pa.concat_tables([self._tags, own_tags(own)]).unify_dictionaries()
+            self._own_key = sha256_json(self._own_ids)  # not how many: one may be taken back and another given
             if decided := [entry for entry in fresh if entry.kind == COUNTING]:
                 self._settled = Counting.of(decided[-1].payload)
             self._last = last
@@ -146,15 +148,17 @@ class Volunteers:
         self._read_ledger()
         own = sorted({c.name for c in self.survey.columns()} - set(self.survey.columns_of_crowd()))
         settings = asdict(self._settled)
-        return sha256_json({"files": self._files_key(), "settings": settings, "own": self._n_own, "columns": own})
+        return sha256_json({"files": self._files_key(), "settings": settings, "own": self._own_key, "columns": own})
 
     def _all(self) -> Everything:
         self._read_ledger()
         with self._counting:
             key = self._files_key()
             if self._files is None or self._files[0] != key:
-                self._files = (key, self._read())
-            files, own = self._files[1], self._own
+                self._files = (key, self._read(key))
+            files = self._files[1]
+        with self._reading:
+            own, own_key = self._own, self._own_key
         if not own:
             return files
         table = pa.concat_tables(own).unify_dictionaries()
@@ -166,9 +170,11 @@ class Volunteers:
             np.concatenate([files.names, names]),
             np.concatenate([files.is_anonymous, np.zeros(len(names), np.bool_)]),
             files.n_unknown + n_unknown,
+            files.key,
+            own_key,
         )
 
-    def _read(self) -> Everything:
+    def _read(self, key: str) -> Everything:
         """The files' votes."""
         table = read_table(self.survey.path / CLASSIFICATIONS, CLASSIFICATIONS_SCHEMA)
         names, code = codes_of(table, "volunteer")
@@ -181,7 +187,7 @@ class Volunteers:
             here = self.survey.rows_of(totals.column("subject_id").to_numpy()) >= 0
             n_unknown += int((~here).sum())
             totals = totals.filter(pa.array(here & np.array([key not in asked for key in keys])))
-        return Everything(asked, totals, names, is_anonymous, n_unknown)
+        return Everything(asked, totals, names, is_anonymous, n_unknown, key)
 
     def _asked(self, table: pa.Table, volunteer: np.ndarray) -> tuple[dict[tuple[int, str], Asked], int]:
         """Votes by workflow and task, and how many rows are on subjects that the survey does not have."""
@@ -295,20 +301,24 @@ class Volunteers:
         held = self._votes
         if held is None or held[0] != key:
             everything, settings = self._all(), self.settings
-            chosen = self._choose(everything, settings)
-            asked = everything.asked.get(chosen[:2]) if chosen else None
-            if asked is None:
-                held = (key, None, {})
-            else:
-                keep, left_out = asked.keep(settings, everything.names)
-                held = (key, asked.votes(keep, self.survey.n, len(everything.names)), left_out)
-            self._votes = held
+            held = self._votes = (key, *self._votes_of(everything, settings, self._choose(everything, settings)))
         return held[1:]
+
+    def _votes_of(
+        self, everything: Everything, settings: Counting, chosen: tuple[int, str, str] | None
+    ) -> tuple[Votes | None, dict[str, int]]:
+        asked = everything.asked.get(chosen[:2]) if chosen else None
+        if asked is None:
+            return None, {}
+        keep, left_out = asked.keep(settings, everything.names)
+        return asked.votes(keep, self.survey.n, len(everything.names)), left_out
 
     def gold(self) -> np.ndarray:
         """What is known of each subject: int8 (N,), 1 the chosen answer is right, 0 it is not, −1 unknown."""
+        return self._gold(self._choose(self._all(), self.settings))
+
+    def _gold(self, chosen: tuple[int, str, str] | None) -> np.ndarray:
         known = np.full(self.survey.n, -1, np.int8)
-        chosen = self._choose(self._all(), self.settings)
         table = read_table(self.survey.path / GOLD, GOLD_SCHEMA)
         if chosen is None or not len(table):
             return known
@@ -397,9 +407,10 @@ class Volunteers:
             }
             learned: Learned | None = None
             if asked is not None:
-                votes, left_out = self._chosen_votes()
+                votes, left_out = self._votes_of(everything, settings, chosen)  # more may be cast meanwhile
+                self._votes = (key, votes, left_out)
                 if votes is not None and len(votes.subject):
-                    learned = learn(votes, votes.answers.index(chosen[2]), self.gold())
+                    learned = learn(votes, votes.answers.index(chosen[2]), self._gold(chosen))
                     about |= {"skill_from": learned.how, "n_gold": int(learned.is_gold.sum())}
                 about |= {"left_out": left_out}
                 people = people_of(asked, votes, learned, everything, n_elsewhere)
@@ -407,7 +418,7 @@ class Volunteers:
                 people = VOLUNTEERS_SCHEMA.empty_table()
             weights = weights_of(settings, n_elsewhere, learned)
             tables = {key: self._table_of(a, settings, everything, weights) for key, a in everything.asked.items()}
-            for one in consensus_of_totals(everything.totals):
+            for one in consensus_of_totals(everything.totals, settings.basis):
                 tables[one.column("workflow_id")[0].as_py(), one.column("task")[0].as_py()] = one
             mine = tables[chosen[:2]]
             columns = columns_of(mine, chosen[2], self.survey, learned)
@@ -436,9 +447,9 @@ class Volunteers:
     ) -> pa.Table:
         """The consensus of one task, by `CONSENSUS_SCHEMA`; kept while nothing that it is made of changes."""
         key = (asked.workflow_id, asked.task)
-        own = self._n_own if asked.workflow_id == OWN_WORKFLOW else 0
+        own = everything.own_key if asked.workflow_id == OWN_WORKFLOW else ""
         weighed = None if weights is None else hashlib.sha256(weights.tobytes()).hexdigest()
-        made_of = sha256_json([self._files_key(), asdict(settings), own, weighed])
+        made_of = sha256_json([everything.key, asdict(settings), own, weighed])
         held = self._consensus.get(key)
         if held is None or held[0] != made_of:
             held = self._consensus[key] = (

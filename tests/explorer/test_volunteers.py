@@ -28,6 +28,7 @@ from explorer.votes import (
     EXPERIENCE_SCHEMA,
     GOLD_SCHEMA,
     OWN_WORKFLOW,
+    TOTALS,
     TOTALS_SCHEMA,
     VOLUNTEERS_SCHEMA,
     volunteer_hash,
@@ -312,6 +313,63 @@ def test_votes_of_our_own_page_are_in_the_consensus_at_the_next_look(folder: Pat
         assert volunteers.poll()
         assert volunteers.left_out == {}
         assert not volunteers.poll()
+
+
+def test_an_answer_that_was_taken_back_and_given_anew_is_counted_as_it_is_now(folder: Path) -> None:
+    with opened(folder) as volunteers:
+        first = volunteers.ledger.append(CLASSIFICATION, grid([0, 1], [0]), who="volunteer:aa")
+        assert volunteers.poll()
+        volunteers.ledger.undo(first.id, who="volunteer:aa")
+        volunteers.ledger.append(CLASSIFICATION, grid([0, 1], [1]), who="volunteer:aa")
+        assert volunteers.poll()
+        assert [row_of(folder, i, "chosen")["n_chosen"] for i in (0, 1)] == [0, 1]
+
+
+def test_votes_cast_while_others_are_counted_come_next(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(folder) as volunteers:
+        ledger, elsewhere, entries = volunteers.ledger, volunteers._elsewhere, volunteers.ledger.entries
+        first = ledger.append(CLASSIFICATION, grid([0], [0]), who="volunteer:aa")
+
+        def late(names: np.ndarray) -> np.ndarray:
+            monkeypatch.undo()
+            ledger.append(CLASSIFICATION, grid([0], [0]), who="volunteer:bb")
+            return elsewhere(names)
+
+        monkeypatch.setattr(volunteers, "_elsewhere", late)
+        assert volunteers.poll() and volunteers.poll() and not volunteers.poll()
+        assert row_of(folder, 0, "chosen")["n_chosen"] == 2
+
+        def later(kinds: Any, **more: Any) -> Any:
+            if not more:  # everything anew, after an undo
+                monkeypatch.undo()
+                ledger.append(CLASSIFICATION, grid([0], [0]), who="volunteer:cc")
+            return entries(kinds, **more)
+
+        ledger.undo(first.id, who="volunteer:aa")
+        monkeypatch.setattr(ledger, "entries", later)
+        assert volunteers.poll()
+        volunteers.poll()
+        assert row_of(folder, 0, "chosen")["n_chosen"] == 2
+
+
+def test_votes_without_a_version_stay_whatever_versions_are_counted(folder: Path) -> None:
+    write_votes(folder, TWICE)
+    with opened(folder) as volunteers:
+        volunteers.ledger.append(CLASSIFICATION, grid([0], [0]), who="volunteer:aa")
+        volunteers.decide(Counting(versions=("3.0", "4.0")), who="test")
+        assert row_of(folder, 0, "chosen", workflow_id=OWN_WORKFLOW)["n_volunteers"] == 1
+        volunteers.decide(Counting(versions=("3.2", "")), who="test")
+        assert volunteers.left_out == {"another workflow version": 6}
+
+
+@pytest.mark.parametrize(("basis", "fraction"), [("views", 0.5), ("volunteers", 0.75)])
+def test_totals_that_know_both_countings_are_counted_as_decided(folder: Path, basis: Any, fraction: float) -> None:
+    numbers = {"n_classifications": 10, "n_chosen": 5, "n_volunteers": 4, "n_chosen_volunteers": 3}
+    of_it = {"subject_id": 1000, "workflow_id": 7, "task": "T0", "answer": "yes"}
+    write_table(folder / TOTALS, table([of_it | numbers], TOTALS_SCHEMA))
+    with opened(folder) as volunteers:
+        assert volunteers.decide(Counting(basis=basis), who="test")["basis"] == basis
+        assert row_of(folder, 0)["chosen_fraction"] == fraction
 
 
 def test_tags_of_our_own_page_stand_beside_those_of_talk(folder: Path) -> None:
