@@ -343,11 +343,11 @@ class _New:
         """Lines that the survey has already: by their ids, else by who said what of which subject, and how often."""
         part, held = _parquet(self._part.files), _parquet(self._held)
         if self._part.has_ids:
-            ids = f"SELECT classification_id FROM {held}"
+            ids = f"SELECT classification_id FROM {held} WHERE is_simulated IS NOT TRUE"  # these have ids of ours
             return self._lines(f"SELECT DISTINCT line FROM {part} WHERE classification_id IN ({ids}) ORDER BY line")
         numbers = pa.table({"subject": np.arange(len(self._subject_ids)), "subject_id": self._subject_ids})
         self._database.register("numbers", numbers)
-        same = "subject_id, volunteer, task, answer"
+        same = "subject_id, workflow_id, volunteer, task, answer"
         lines = self._lines(
             f"""WITH mine AS (SELECT line, {same}, row_number() OVER (PARTITION BY {same} ORDER BY line) AS nth
                               FROM {part} JOIN numbers USING (subject)),

@@ -137,6 +137,7 @@ class _File:
     n_rows: int = 0
     n_bad: int = 0
     notes: list[str] = field(default_factory=list)
+    taken: Taken | None = None
 
 
 def ingest(
@@ -534,9 +535,8 @@ class _Call:
         recognised = file.recognised
         what = "experience elsewhere" if file.is_experience else recognised.what
         notes = tuple(file.notes)
-        self._taken.append(
-            Taken(recognised.kind, file.source.name, what, file.n_rows, n_taken, n_known, n_aside, notes)
-        )
+        file.taken = Taken(recognised.kind, file.source.name, what, file.n_rows, n_taken, n_known, n_aside, notes)
+        self._taken.append(file.taken)
 
     def _take_described(self, file: _File) -> None:
         """Rows of a subject export, or of outcomes: what subjects they are of."""
@@ -649,14 +649,17 @@ class _Call:
         if taken.table is not None and taken.n_taken:
             artifacts.write_table(self._made / name, taken.table)
         file.n_rows = taken.n_rows
-        self._taken.append(replace(taken, table=None))
+        file.taken = replace(taken, table=None)
+        self._taken.append(file.taken)
 
     # ------------------------------------------------------------------------------------------------------- writing
     def _write_sources(self, files: Sequence[_File]) -> None:
-        taken = {t.file: t for t in self._taken}
         for file in files:
-            t = taken[file.source.name]
-            self._reasons[file.source.name] = self._aside.counts(file.source.key)
+            t = file.taken
+            assert t is not None
+            reasons = self._reasons.setdefault(file.source.name, {})  # of files of one name in several folders, all
+            for reason, n in self._aside.counts(file.source.key).items():
+                reasons[reason] = reasons.get(reason, 0) + n
             workflows = file.parts.workflows if file.parts is not None else file.workflows
             self._sources["files"][file.source.sha256] = {
                 "name": file.source.name,

@@ -169,7 +169,7 @@ def read_votes(recognised: Recognised, parts: Parts, volunteers: Volunteers, asi
         lines, held = rows.without(lines, held, _is_nothing(held["volunteer"]), "subject", NO_WORKER)
         if parts.has_ids:
             odd = pc.invert(pc.match_substring_regex(held["id"], "^[0-9]{1,18}$"))
-            lines, held = rows.without(lines, held, odd, "id", NO_ID)
+            lines, held = rows.without(lines, held, odd, None, NO_ID)
         if "workflow" in held:
             odd = pc.invert(pc.match_substring_regex(held["workflow"].cast(pa.string()), "^[0-9]{0,18}$"))
             lines, held = rows.without(lines, held, odd, None, NO_WORKFLOW_ID)

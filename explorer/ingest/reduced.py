@@ -20,7 +20,7 @@ import pyarrow as pa
 from explorer.ingest.aside import Aside
 from explorer.ingest.classifications import Parts
 from explorer.ingest.matching import Described
-from explorer.ingest.recognise import CHOSEN, CHOSEN_PEOPLE, PEOPLE, SUBJECT, VIEWS, Recognised, column
+from explorer.ingest.recognise import CHOSEN, CHOSEN_PEOPLE, PEOPLE, SUBJECT, VIEWS, VOLUNTEER, Recognised, column
 from explorer.ingest.records import Records
 from explorer.ingest.zooniverse import NO_SUBJECT, not_json
 from explorer.votes import CHOSEN as CHOSEN_ANSWER
@@ -79,7 +79,7 @@ def _whole(text: str) -> int:
         number = float(text)
     except ValueError:
         raise ValueError(NO_COUNT) from None
-    if number < 0 or number != int(number):
+    if not 0 <= number <= 1 << 53 or number != int(number):
         raise ValueError(NO_COUNT)
     return int(number)
 
@@ -162,7 +162,12 @@ def read_outcomes(recognised: Recognised, parts: Parts, described: Described, as
     source, records = recognised.source, Records(recognised.source, recognised.delimiter)
     key = column(records.header, SUBJECT) or ""
     place = records.header.index(key)
-    names = {i: re.sub(r"\W+", "_", name) for i, name in enumerate(records.header) if i != place and name}
+    people = [name for name in records.header if name.lower() in (*VOLUNTEER, "user_ip") and name != key]
+    names = {
+        i: re.sub(r"\W+", "_", name)
+        for i, name in enumerate(records.header)
+        if i != place and name and name not in people
+    }
     seen: set[str] = set()
     for line, fields in records:
         parts.n_rows += 1
@@ -180,3 +185,4 @@ def read_outcomes(recognised: Recognised, parts: Parts, described: Described, as
         parts.rows.append((line, parts.names.code(subject)))
         described.add(parts.names.code(subject), {name: fields[i].strip() for i, name in names.items()})
     parts.notes += [*source.notes(), "it says what came out, not how many said so: its columns are columns of subjects"]
+    parts.notes += [f'column "{name}" says who somebody is, and was not kept' for name in people]

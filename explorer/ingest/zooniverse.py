@@ -6,6 +6,7 @@ known of it (before launch, a gold-standard answer, seen already, the workflow's
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -43,6 +44,9 @@ NO_SUBJECT = "it names no subject"
 NO_ANNOTATION = "it has no annotation"
 NO_MEMBERS = "a grid without the ids of its members"
 NO_SUBJECT_ID = "the subject id is no number"
+NOT_KNOWN = "annotations are of a shape that is not known"
+
+_ID = re.compile(r"[0-9]{1,18}")
 
 
 def not_json(name: str) -> str:
@@ -54,7 +58,12 @@ def _loads(text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        return json.loads(text)  # takes NaN, which some writers of JSON write
+        try:
+            value = json.loads(text)  # takes NaN, which some writers of JSON write
+            json.dumps(value, ensure_ascii=False).encode()  # and halves of characters, which nothing can write
+        except RecursionError:
+            raise ValueError from None
+        return value
 
 
 def _said_true(text: str) -> bool | None:
@@ -135,11 +144,11 @@ class Classifications:
                 continue
             try:
                 self._take(line, fields)
-            except ValueError as error:
-                reason = str(error)
+            except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+                reason = str(error) if type(error) is ValueError else NOT_KNOWN
                 if records.go_back():
                     reason = "a quotation mark that is not closed"
-                self._refuse(line, fields[at["classification_id"]][:40], reason)
+                self._refuse(line, fields[at["classification_id"]], reason)
             if len(self._class["line"]) >= _BATCH:
                 self._write()
                 yield records.n_read
@@ -148,7 +157,8 @@ class Classifications:
 
     def _refuse(self, line: int, id_: str | None, reason: str) -> None:
         self._parts.n_bad += 1
-        self._aside.add(self._source.name, line, id_, reason, self._source.key)
+        shown = id_ if id_ and _ID.fullmatch(id_) else None  # else it may be anything, a name too
+        self._aside.add(self._source.name, line, shown, reason, self._source.key)
 
     def _cell(self, fields: list[str], name: str) -> str:
         place = self._at.get(name)
@@ -174,12 +184,11 @@ class Classifications:
         ValueError
             It cannot be taken; the message is the reason.
         """
-        try:
-            id_ = int(self._cell(fields, "classification_id"))
-        except ValueError:
-            raise ValueError(NO_ID) from None
-        workflow = self._cell(fields, "workflow_id").strip()
-        if workflow and not workflow.isdigit():
+        text = self._cell(fields, "classification_id").strip()
+        if not _ID.fullmatch(text):
+            raise ValueError(NO_ID)
+        id_, workflow = int(text), self._cell(fields, "workflow_id").strip()
+        if workflow and not _ID.fullmatch(workflow):
             raise ValueError(NO_WORKFLOW_ID)
         given = self._json(fields, "annotations", list, [])
         metadata = self._json(fields, "metadata", dict, {})
@@ -199,7 +208,7 @@ class Classifications:
             subjects = [link for link in links if link not in groups]
         if not subjects:
             raise ValueError(NO_SUBJECT)
-        if not all(subject.isdigit() for subject in subjects):
+        if not all(map(_ID.fullmatch, subjects)):
             raise ValueError(NO_SUBJECT_ID)
         if not self._source.ends_whole and data and not set(links) <= data.keys() and self._records.is_last():
             raise ValueError(CUT_OFF)

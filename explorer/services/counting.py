@@ -595,3 +595,11 @@ def version_of_text(version: str) -> int:
     if not (major.isdecimal() and (minor or "0").isdecimal()):
         raise UsageError(f"{version!r} is not a workflow version; write it as 27.36")
     return int(major) * 1_000_000 + int(minor or 0)
+
+
+def known_version(version: str) -> int:
+    """`version_of_text` of what a source says, whatever that is; −1 where it is no version."""
+    try:
+        return version_of_text(version) if len(version) <= 12 else -1
+    except UsageError:
+        return -1

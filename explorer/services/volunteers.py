@@ -37,6 +37,7 @@ from explorer.services.counting import (
     consensus_of,
     consensus_of_totals,
     given_of,
+    known_version,
     learn,
     no_such_answer,
     own_tags,
@@ -44,7 +45,6 @@ from explorer.services.counting import (
     people_of,
     read_table,
     stamp_of,
-    version_of_text,
     weights_of,
 )
 from explorer.services.talk import Talk
@@ -195,7 +195,7 @@ class Volunteers:
         is_here = rows >= 0
         (tasks, task), (answers, answer) = codes_of(table, "task"), codes_of(table, "answer")
         versions, version = codes_of(table, "workflow_version")
-        version_of = np.array([version_of_text(v) for v in versions], np.int64)
+        version_of = np.array([known_version(v) for v in versions], np.int64)
         workflow, workflows = pd.factorize(table.column("workflow_id").to_numpy())
         columns = {
             "row": rows,

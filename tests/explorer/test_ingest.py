@@ -1,5 +1,6 @@
 """Files of votes get into a survey whole, once, and with an account of every row."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -8,14 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from explorer.errors import IngestError, SurveyError, UsageError
 from explorer.ingest.build import create_table_only
+from explorer.services.simulated import Worth, simulate
+from explorer.services.volunteers import recount
 from explorer.survey import Survey, check
-from explorer.votes import CLASSIFICATIONS, EXPERIENCE, GOLD, SET_ASIDE, TOTALS, volunteer_hash
+from explorer.votes import CLASSIFICATIONS, EXPERIENCE, GOLD, SET_ASIDE, SOURCES, TOTALS, volunteer_hash
 from tests.conftest import FIRST_ID
 from tests.explorer.exports import COLUMNS, aside, row, taken_in, votes, write_export
 from tests.explorer.making import make
@@ -71,13 +75,73 @@ def test_every_row_that_cannot_be_taken_is_kept_aside_with_its_line(tmp_path: Pa
         (9, "8", "the subject id is no number"),
         (10, "9", "it names no subject"),
         (11, "10", "the workflow id is no number"),
-        (12, "eleven", "the classification id is no number"),
+        (12, None, "the classification id is no number"),
         (13, "1", "a classification id that an earlier row of the file has"),
         (15, None, "another number of columns than the header"),
         (16, None, "the file ends within the row"),
     ]
     assert done.reasons["c.csv"]["it names no subject"] == 1
     assert set(pq.read_table(tmp_path / "s" / SET_ASIDE).column("file").to_pylist()) == {"c.csv"}
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"classification_id": "9" * 30}, "the classification id is no number"),
+        ({"classification_id": "Ada Byron"}, "the classification id is no number"),
+        ({"workflow_id": "9" * 30}, "the workflow id is no number"),
+        ({"subject_ids": "²"}, "the subject id is no number"),
+        ({"annotations": "[" * 100_000 + "]" * 100_000}, "annotations is not JSON"),
+        ({"annotations": r'[{"task": "T0", "value": "\ud800"}]'}, "annotations is not JSON"),
+        (
+            {"annotations": '[{"task": "T0", "value": [{"tool": 0, "details": 5}]}]'},
+            "annotations are of a shape that is not known",
+        ),
+        ({"annotations": '[{"task": "T0", "value": ' + '[{"task": "T0", "value": ' * 400 + "1" + "}]" * 401}, None),
+    ],
+)
+def test_no_cell_is_so_odd_that_it_stops_the_others(told: dict[str, str], reason: str | None, tmp_path: Path) -> None:
+    taken_in(tmp_path / "s", write_export(tmp_path / "c.csv", [row(1), {**row(2), **told}, row(3)]))
+    found = aside(tmp_path / "s") if (tmp_path / "s" / SET_ASIDE).exists() else []
+    is_id = "classification_id" in told  # it may be anything, a name too
+    assert found == ([] if reason is None else [(3, None if is_id else "2", reason)])
+    assert len(votes(tmp_path / "s")) == 3 - len(found)
+    assert recount(tmp_path / "s")
+
+
+def test_a_version_of_a_workflow_that_is_none_is_unknown(tmp_path: Path) -> None:
+    taken_in(tmp_path / "s", write_export(tmp_path / "c.csv", [row(1, workflow_version="v2"), row(2)]))
+    assert "workflow 30 · T0 · Yes: 2 classifications" in recount(tmp_path / "s")[0]
+
+
+def test_files_of_one_name_in_two_folders_each_have_their_account(tmp_path: Path) -> None:
+    for name, rows in (("a", [row(1)]), ("b", [row(2), row(3, annotations="{"), row(4)])):
+        (tmp_path / name).mkdir()
+        write_export(tmp_path / name / "c.csv", rows)
+    taken_in(tmp_path / "s", tmp_path / "a" / "c.csv", tmp_path / "b" / "c.csv")
+    told = json.loads((tmp_path / "s" / SOURCES).read_text())["files"].values()
+    assert [(t["n_rows"], t["n_taken"], t["n_aside"]) for t in told] == [(1, 1, 0), (3, 2, 1)]
+
+
+def test_flat_votes_of_another_workflow_are_other_votes(tmp_path: Path) -> None:
+    files = [text(tmp_path / f"{w}.csv", f"item,worker,label,workflow_id\na,w1,yes,{w}\n") for w in (10, 11)]
+    assert account(taken_in(tmp_path / "s", *files)) == [(1, 1, 0, 0), (1, 1, 0, 0)]
+
+
+def test_ids_of_simulated_votes_stand_in_nobody_s_way(tmp_path: Path) -> None:
+    create_table_only(tmp_path / "survey", pa.table({"source_id": ["501", "502"]}), "a survey")
+    with contextlib.closing(Survey.open(tmp_path / "survey")) as survey:
+        simulate(survey, Worth(np.array([True, False]), np.ones(2, np.float32), "planted"), n_views=2)
+    done = taken_in(tmp_path / "survey", write_export(tmp_path / "c.csv", [row(1), row(2, "502")]))
+    assert account(done) == [(2, 2, 0, 0)]
+
+
+def test_outcomes_keep_nobody_s_name(tmp_path: Path) -> None:
+    done = taken_in(tmp_path / "s", text(tmp_path / "o.csv", "subject_id,user_name,count\n1,Ada,3\n2,Bob,4\n"))
+    assert 'column "user_name" says who somebody is, and was not kept' in done.taken[0].notes
+    with contextlib.closing(Survey.open(tmp_path / "s")) as survey:
+        names = [column.name for column in survey.columns()]
+    assert "count" in names and "user_name" not in names
 
 
 def test_a_file_cut_off_within_its_last_id_is_noticed(tmp_path: Path) -> None:
