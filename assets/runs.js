@@ -362,6 +362,7 @@ export async function runs(home) {
   });
   dialog.addEventListener("close", () => { clearTimeout(timer); asking += 1; });
   new ResizeObserver(() => { if (dialog.open) chart(); }).observe(curves);
+  window.addEventListener("voorwerp-theme", () => { if (dialog.open) chart(); });
 
   return {
     open() {
