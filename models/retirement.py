@@ -145,7 +145,7 @@ class Replay:
     saved
         Votes not used, of those recorded for these subjects; of a cascade, of those that its limit alone would spend.
     early
-        Subjects decided before their votes end, by thresholds or by machine and volunteers; a limit decides none so.
+        Subjects that a threshold decided, retired by it or not, or machine and volunteers; a limit decides none so.
     gold, unused, everyone
         Decisions that are the gold label; what most of the subject's unused votes say; what most of all its votes say,
         used ones among them, so that the last is high by construction. On what SWAP leaves open nothing is decided.
@@ -523,7 +523,8 @@ def _rate(
     if of_subjects and ((above == 0).all() or (above == below).all()):
         low, high = interval(np.array([k]), np.array([n]))
         return Rate(k, n, float(low[0]), float(high[0]))
-    return Rate(k, n, *_resampled(above, below, random, draws))
+    low, high = _resampled(above, below, random, draws)
+    return Rate(k, n, max(low, 0.0), min(high, 1.0))  # the normal interval may go beyond
 
 
 def _resampled(

@@ -200,6 +200,15 @@ def test_what_a_cascade_cannot_take_is_refused() -> None:
         limits(votes, [3], gold[:-1], orders=None)
 
 
+def test_no_interval_of_a_rate_goes_beyond_0_and_1() -> None:
+    n = RESAMPLED + 1000
+    who = np.arange(n, dtype=np.int32)
+    votes = Recorded(who, np.zeros(n, np.int32), (who == 0).astype(np.int16), n, 1, 2)
+    for label in (0, 1):
+        agreement = limits(votes, [1], np.full(n, label), orders=None)[0].gold
+        assert 0 <= agreement.low < agreement.value < agreement.high <= 1
+
+
 # ---------------------------------------------------------------------------------------------------------- thresholds
 @pytest.mark.parametrize("retires", ["both", "rejected"])
 def test_thresholds_are_those_of_swap_replayed_by_hand(retires: str) -> None:
