@@ -71,7 +71,7 @@
       const part = bytes.slice(start, start += size);
       return size ? URL.createObjectURL(new Blob([part])) : "";
     });
-    const grid = {seal: told.grid, level: told.level, pictures, arcsec: told.arcsec, chosen: new Set(), tags: {}, cellSeconds: {}, seconds: 0, since: null};
+    const grid = {seal: told.grid, level: told.level, pictures, arcsec: told.arcsec, outlines: told.outlines, chosen: new Set(), tags: {}, cellSeconds: {}, seconds: 0, since: null};
     draw(grid);
     await Promise.all([...grid.element.querySelectorAll("img")].map(image => image.decode().catch(() => {})));
     return grid;
@@ -104,6 +104,13 @@
     holder.querySelector("span").textContent = length >= 60 ? `${+(length / 60).toPrecision(2)}′` : `${+length.toPrecision(1)}″`;
   };
 
+  // which of many galaxies is meant: the square that the survey cut out around it
+  const outline = box => {
+    const e = make("span", "outline");
+    Object.assign(e.style, {left: `${100 * box[0]}%`, top: `${100 * box[1]}%`, width: `${100 * box[2]}%`, height: `${100 * box[2]}%`});
+    return e;
+  };
+
   const draw = grid => {
     grid.element = make("div", "cells");
     grid.pictures.forEach((url, cell) => {
@@ -116,6 +123,7 @@
         image.src = url;
         image.draggable = false;
         pick.append(image);
+        if (grid.outlines[cell]) pick.append(outline(grid.outlines[cell]));
       } else pick.append(make("span", "none", "no picture"));
       const bar = make("span", "scale");
       bar.append(make("i"), make("span"));

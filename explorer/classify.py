@@ -35,7 +35,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 from explorer import ASSETS
 from explorer.errors import AccessError, LedgerError, VoorwerpError
 from explorer.server import Access
-from explorer.services.classify import LARGE_PX, AnsweredError, Classify, Grid, Visitor
+from explorer.services.classify import LARGE_PX, AnsweredError, Classify, Grid, Look, Visitor
 from explorer.services.invitations import Invitations
 
 #: Scripts and styles of our own files only, and nothing may frame the page.
@@ -266,15 +266,16 @@ class GridRoute(_Route):
         header = {
             "grid": None if grid is None else self.classify.seal(grid),
             "level": None if grid is None else grid.level,
-            "sizes": [len(picture) for picture, _ in found],
-            "arcsec": [arcsec and round(arcsec, 3) for _, arcsec in found],
+            "sizes": [len(look.content) for look in found],
+            "arcsec": [look.arcsec and round(look.arcsec, 3) for look in found],
+            "outlines": [look.outline and [round(share, 4) for share in look.outline] for look in found],
             "standing": standing,
         }
         head = json.dumps(header).encode()
         self.set_header("Content-Type", "application/octet-stream")
-        self.finish(b"".join([struct.pack("<I", len(head)), head, *(picture for picture, _ in found)]))
+        self.finish(b"".join([struct.pack("<I", len(head)), head, *(look.content for look in found)]))
 
-    def of(self, grid: Grid) -> list[tuple[bytes, float | None]]:
+    def of(self, grid: Grid) -> list[Look]:
         """Its pictures."""
         return [self.classify.picture(row) for row in grid.rows.tolist()]
 
@@ -285,7 +286,8 @@ class CloserRoute(_Route):
         cell = self.get_query_argument("cell", "")
         if not cell.isascii() or not cell.isdigit() or int(cell) >= len(grid.rows):
             raise HTTPError(404, "there is no such cell")
-        picture, _ = await self.off(self.pictures, self.classify.picture, int(grid.rows[int(cell)]), LARGE_PX)
+        look = await self.off(self.pictures, self.classify.picture, int(grid.rows[int(cell)]), LARGE_PX)
+        picture = look.content
         self.set_header("Content-Type", "image/png" if picture.startswith(b"\x89PNG") else "image/jpeg")
         self.finish(picture)
 

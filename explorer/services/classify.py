@@ -69,6 +69,9 @@ KEPT_PICTURES = 8_192
 MOST_OPEN = 8
 _SEAL = 16
 
+#: A crop that takes more of the picture's side is not outlined: the subject is the picture.
+MOST_OUTLINED = 0.7
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -112,6 +115,26 @@ class Grid:
     volunteer: str
     level: int
     rows: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What people look at.
+
+    Attributes
+    ----------
+    content
+        A JPEG; a PNG where only the network's crop is there; empty where nothing can be read.
+    arcsec
+        Of its longer side; None where the scale is not known.
+    outline
+        Left, top and side of the subject's crop in a square around the picture, as shares of that square's side; None
+        where the picture is hardly wider than the crop.
+    """
+
+    content: bytes
+    arcsec: float | None = None
+    outline: tuple[float, float, float] | None = None
 
 
 class AnsweredError(UsageError):
@@ -622,26 +645,36 @@ class Classify:
         return hmac.new(self._key, purpose + b"\0" + content, hashlib.sha256).digest()[:_SEAL]
 
     # ----------------------------------------------------------------------------------------------------- pictures
-    def picture(self, row: int, longest: int = CELL_PX) -> tuple[bytes, float | None]:
-        """What people look at, as JPEG (PNG where only the network's crop is there), and the arcsec of its longer side.
-
-        The original; where it cannot be shown, its thumbnail; else the crop. Empty where none of them can be read.
-        """
+    def picture(self, row: int, longest: int = CELL_PX) -> Look:
+        """What people look at: the original; where it cannot be shown, its thumbnail; else the crop, or nothing."""
         return self._pictures.get((row, longest), lambda: self._made(row, longest))
 
-    def _made(self, row: int, longest: int) -> tuple[bytes, float | None]:
+    def _made(self, row: int, longest: int) -> Look:
         survey = self.survey
         try:
             content, width, height = self._originals.shown(row, longest)
             scale = self._scales()[row]
-            return content, float(scale) * max(width, height) if scale > 0 else None
+            arcsec = float(scale) * max(width, height) if scale > 0 else None
+            return Look(content, arcsec, self._outline(row, width, height))
         except VoorwerpError:
             pass
         with suppress(VoorwerpError):
-            return survey.thumbnails([row])[0], None
+            return Look(survey.thumbnails([row])[0])
         with suppress(VoorwerpError):
-            return png(np.asarray(survey.images[row]), survey.info.rgb), None
-        return b"", None
+            return Look(png(np.asarray(survey.images[row]), survey.info.rgb))
+        return Look(b"")
+
+    def _outline(self, row: int, width: int, height: int) -> tuple[float, float, float] | None:
+        """Where in a wide original the subject is: its crop."""
+        left, top, side = (self.survey.column(f"crop_{name}")[row] for name in ("left", "top", "side"))
+        longer = max(width, height)
+        if not 0 < side < MOST_OUTLINED * longer:  # unknown, or most of it
+            return None
+        return (
+            float(left + (longer - width) / 2) / longer,
+            float(top + (longer - height) / 2) / longer,
+            float(side) / longer,
+        )
 
     def _scales(self) -> np.ndarray:
         """Arcsec per px of every original, float64 (N,), NaN where unknown."""

@@ -496,13 +496,14 @@ def test_a_picture_is_the_original_with_its_scale_and_the_crop_where_there_is_no
     with Ledger(survey.path, survey.info.survey_id) as ledger:
         classify = Classify(survey, ledger)
         for longest, side in ((320, 320), (1024, 500)):
-            content, arcsec = classify.picture(0, longest)
-            assert Image.open(io.BytesIO(content)).size == (side, side)
-            assert arcsec == pytest.approx(100)
+            look = classify.picture(0, longest)
+            assert Image.open(io.BytesIO(look.content)).size == (side, side)
+            assert look.arcsec == pytest.approx(100)
+            assert look.outline == pytest.approx((242 / 500, 242 / 500, 16 / 500))
         classify.close()
     survey.close()
-    content, arcsec = made(4).picture(2)  # a survey without originals and thumbnails
-    assert (Image.open(io.BytesIO(content)).size, arcsec) == ((8, 8), None)
+    look = made(4).picture(2)  # a survey without originals and thumbnails
+    assert (Image.open(io.BytesIO(look.content)).size, look.arcsec, look.outline) == ((8, 8), None, None)
 
 
 def test_linear_originals_are_shown_by_the_surveys_stretch(tmp_path: Path) -> None:
@@ -527,13 +528,13 @@ def test_fits_cubes_have_a_picture_and_a_scale(tmp_path: Path) -> None:
     survey = Survey.open(tmp_path / "survey")
     with Ledger(survey.path, survey.info.survey_id) as ledger:
         classify = Classify(survey, ledger)
-        content, arcsec = classify.picture(1)
-        assert Image.open(io.BytesIO(content)).mode == "RGB"
+        look = classify.picture(1)
+        assert Image.open(io.BytesIO(look.content)).mode == "RGB"
         originals = Originals(survey)
         header = originals.picture(1)
         told = json.loads(header[4 : 4 + struct.unpack_from("<I", header)[0]])
         originals.close()
-        assert arcsec == pytest.approx(told["width"] * 0.2, rel=1e-3)
+        assert look.arcsec == pytest.approx(told["width"] * 0.2, rel=1e-3)
         classify.close()
     survey.close()
 

@@ -1,7 +1,7 @@
 """``python -m tests.ui.screenshots [FOLDER]``: pictures of the demo at 1440 × 900 and at 1024 × 768.
 
-Without FOLDER those of the README, into ``assets/screenshots``: the map as it opens with a subject beside it, and the
-page of a training. With FOLDER every state of the page, to be looked at.
+Without FOLDER those of the README, into ``assets/screenshots``: the map as it opens with a subject beside it, the pages
+of a training and of volunteers, and the one for them. With FOLDER every state of the page, to be looked at.
 """
 
 import sys
@@ -35,6 +35,24 @@ def training(page: Page) -> None:
     page.keyboard.press("r")
     page.locator("dialog.runs .run", has_text="Train the anomaly model").first.click()
     page.locator("dialog.runs .pane img").evaluate("image => image.decode()")
+
+
+def volunteers(tab: str) -> Callable[[Page], None]:
+    """A tab of the page of volunteers."""
+
+    def turn(page: Page) -> None:
+        page.keyboard.press("k")
+        page.get_by_role("tab", name=tab).click()
+        time.sleep(SETTLED_S)
+
+    return turn
+
+
+def classify(page: Page) -> None:
+    """The page for our own volunteers, some galaxies chosen."""
+    page.goto(page.url.partition("?")[0] + "classify")
+    for cell in (0, 6, 13):
+        page.locator(".cell .pick").nth(cell).click()
 
 
 def pressed(*keys: str) -> Callable[[Page], None]:
@@ -79,7 +97,11 @@ def selection(*keys: str) -> Callable[[Page], None]:
 
 #: What the README shows, and with it every other state: name → what is done to a page that was just opened.
 SHOWN: dict[str, Callable[[Page], None]] = {"map": subject, "training": training}
+SHOWN |= {"volunteers": volunteers("Machine and crowd"), "classify": classify}
 STATES = SHOWN | {
+    "volunteers-fractions": volunteers("Chosen fraction"),
+    "volunteers-people": volunteers("Volunteers"),
+    "volunteers-retirement": volunteers("Retirement"),
     "light": lambda page: (subject(page), page.keyboard.press("h")),
     "selection": selection(),
     "histograms": selection("6"),
@@ -117,6 +139,8 @@ def main() -> None:
             url = wait_for_address(process, log, timeout=600)
             for width, height in SIZES:
                 for name, act in states.items():
+                    if target == README and name in ("volunteers", "classify") and width < 1440:
+                        continue  # README has them once
                     take(browser.new_page(viewport={"width": width, "height": height}), url, act, target / name)
         browser.close()
 
