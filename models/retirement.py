@@ -523,8 +523,8 @@ def _rate(
     if of_subjects and ((above == 0).all() or (above == below).all()):
         low, high = interval(np.array([k]), np.array([n]))
         return Rate(k, n, float(low[0]), float(high[0]))
-    low, high = _resampled(above, below, random, draws)
-    return Rate(k, n, max(low, 0.0), min(high, 1.0))  # the normal interval may go beyond
+    ends = _resampled(above, below, random, draws)
+    return Rate(k, n, max(ends[0], 0.0), min(ends[1], 1.0))  # the normal interval may go beyond
 
 
 def _resampled(

@@ -266,7 +266,7 @@ class _Call:
             if source.sha256 in seen:
                 continue
             seen.add(source.sha256)
-            if (record := known.get(source.sha256)) is not None:
+            if (record := known.get(source.sha256)) is not None and not self._may_give_more(record):
                 n, what = record["n_rows"], record["what"]
                 self._taken.append(Taken(record["kind"], source.name, what, n, 0, n_known=n))
                 continue
@@ -281,6 +281,11 @@ class _Call:
             except IngestError as error:
                 refused.append(str(error))
         return files, refused
+
+    def _may_give_more(self, record: dict[str, Any]) -> bool:
+        """Whether rows of a file taken before may be of subjects that the survey has got since."""
+        n = 0 if self._survey is None else self._survey.n
+        return bool(record["n_aside"]) and n != record.get("n_subjects", n)
 
     def _read(self, file: _File) -> Iterator[int]:
         """Read one file into its parts."""
@@ -654,6 +659,8 @@ class _Call:
 
     # ------------------------------------------------------------------------------------------------------- writing
     def _write_sources(self, files: Sequence[_File]) -> None:
+        subjects = next(p for f in (self._made, self._path) if (p := f / layout.SUBJECTS).exists())
+        is_again = any(file.source.sha256 in self._sources["files"] for file in files)
         for file in files:
             t = file.taken
             assert t is not None
@@ -669,13 +676,14 @@ class _Call:
                 "n_taken": t.n_taken,
                 "n_known": t.n_known,
                 "n_aside": t.n_aside,
+                "n_subjects": pq.read_metadata(subjects).num_rows,
                 "taken_at": artifacts.now(),
                 "is_experience": file.is_experience,
                 "workflows": sorted(map(str, workflows)),
             }
         self._sources["workflows"] = zooniverse.merged(self._named, self._workflows)
         artifacts.write_json(self._made / SOURCES, self._sources)
-        if len(self._aside):
+        if len(self._aside) or is_again:
             before = self._before(SET_ASIDE, SET_ASIDE_SCHEMA)
             others = _without(before, [file.source.key for file in files])
             table = pa.concat_tables([others, self._aside.table()]).unify_dictionaries()

@@ -238,7 +238,7 @@ def ingest_comments(survey: Survey, path: Path, source: str, aside: Aside, befor
         "volunteer": volunteers,
         "created_at": at,
         "board": [row[-3] for row in fresh],
-        "discussion": [row[-2] for row in fresh],
+        "discussion": _without_names([row[-2] for row in fresh], survey.info.survey_id),
         "text": texts,
         "source": [source] * len(fresh),
     }

@@ -136,6 +136,17 @@ def test_ids_of_simulated_votes_stand_in_nobody_s_way(tmp_path: Path) -> None:
     assert account(done) == [(2, 2, 0, 0)]
 
 
+def test_a_file_gives_more_once_the_survey_has_more_subjects(tmp_path: Path) -> None:
+    create_table_only(tmp_path / "s", pa.table({"source_id": ["501"]}), "a survey")
+    told = [{"id": i, "name": "ring", "taggable_type": "Subject", "taggable_id": 500 + i} for i in (1, 2)]
+    tags = text(tmp_path / "tags.json", json.dumps(told))
+    assert account(taken_in(tmp_path / "s", tags)) == [(2, 1, 0, 1)]
+    assert account(taken_in(tmp_path / "s", tags)) == [(2, 0, 2, 0)]  # nothing has changed
+    taken_in(tmp_path / "s", text(tmp_path / "v.csv", "item,worker,label\n502,w1,1\n"))
+    assert account(taken_in(tmp_path / "s", tags)) == [(2, 1, 1, 0)]
+    assert aside(tmp_path / "s") == []
+
+
 def test_outcomes_keep_nobody_s_name(tmp_path: Path) -> None:
     done = taken_in(tmp_path / "s", text(tmp_path / "o.csv", "subject_id,user_name,count\n1,Ada,3\n2,Bob,4\n"))
     assert 'column "user_name" says who somebody is, and was not kept' in done.taken[0].notes

@@ -245,14 +245,16 @@ def test_comments_are_text_and_nobody_is_named_in_them(survey: Survey):
         "<script>alert(1)</script> agree with @Zoe_9! and @zoe_9, see mail me@x.org\r\n@team https://x.org/users/Bo-b "
         "[link](https://a.b) \x00\x1b nul"
     )
-    taken = take(survey, [comment(1, body), comment(2, "  ok  ", ZOO + 1, "Zoe_9")], "comments")
+    taken = take(
+        survey, [comment(1, body), comment(2, "  ok  ", ZOO + 1, "Zoe_9", discussion_title="@Zoe_9, look")], "comments"
+    )
     zoe, bob = volunteer_hash(["zoe_9", "bo-b"], survey.info.survey_id)
     first, second = taken.table.to_pylist()
     assert first["text"] == (
         f"<script>alert(1)</script> agree with @{zoe}! and @{zoe}, see mail me@x.org\n@team https://x.org/users/{bob} "
         "[link](https://a.b) \ufffd\ufffd nul"
     )
-    assert second["text"] == "ok" and second["volunteer"] == zoe
+    assert second["text"] == "ok" and second["volunteer"] == zoe and second["discussion"] == f"@{zoe}, look"
     assert (first["comment_id"], first["board"], first["discussion"]) == (1, "Notes", "Subject 1")
     assert taken.notes == ("1 text had characters that are none, now \ufffd",)
     assert "zoe" not in str(taken.table.to_pylist()).lower()
