@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import webbrowser
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -372,17 +373,25 @@ class CountVotes:
         self._at_work: Future[bool] | None = None
         self._callback = PeriodicCallback(self.look, VOTES_MS)
         self._said = ""
+        self._rests_until = 0.0
 
     def start(self) -> None:
         self.look()
         self._callback.start()
 
     def look(self) -> None:
-        """Begin a count where none is at work."""
-        if self._at_work is None or self._at_work.done():
+        """Begin a count where none is at work, and where the last one was not just now for how long it took."""
+        if (self._at_work is None or self._at_work.done()) and time.monotonic() >= self._rests_until:
             self._at_work = self._thread.submit(self._count)
 
     def _count(self) -> bool:
+        began = time.monotonic()
+        try:
+            return self._poll()
+        finally:
+            self._rests_until = time.monotonic() + 5 * (time.monotonic() - began)
+
+    def _poll(self) -> bool:
         try:
             return self._desk.volunteers.poll()
         except Exception as error:  # nobody else would hear of it

@@ -36,22 +36,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from explorer.errors import AccessError, LedgerError, UsageError, VoorwerpError
+from explorer.errors import AccessError, UsageError, VoorwerpError
 from explorer.ledger import Entry, Ledger
 from explorer.raster import Cache
 from explorer.secret import secret_of
 from explorer.services.notes import tag_of
 from explorer.services.originals import Originals, png
+from explorer.services.training import training_classes
 from explorer.survey import Survey
-from explorer.votes import CHOSEN, GOLD, GRID_TASK
+from explorer.votes import GOLD, GRID_TASK
 from models.swap import skill
 
 N_CELLS = 16
 KIND = "classification"
 #: Names of the kept selections that hold training subjects.
-TRAINING, DUDS = "training", "duds"
 #: Longest side of a picture in the grid, and of one looked at closer, px.
 CELL_PX, LARGE_PX = 320, 1024
 MAX_TAGS = 5
@@ -412,22 +411,8 @@ class Classify:
         key = (survey.generation, stamp, self._tally.n_selections)
         if key == self._training[0]:
             return
-        known = _flags(survey, "is_known")
-        duds = np.zeros(survey.n, bool)
-        if stamp:
-            told = pq.read_table(gold, columns=["subject_id", "task", "answer"])
-            rows = survey.rows_of(told.column("subject_id").to_numpy())
-            is_ours = (rows >= 0) & (np.array(told.column("task").to_pylist(), object) == GRID_TASK)
-            answers = np.array(told.column("answer").to_pylist(), object)
-            known[rows[is_ours & (answers == CHOSEN)]] = True
-            duds[rows[is_ours & (answers == "")]] = True
-        for name in self.ledger.selection_names():
-            for wanted, into in ((TRAINING, known), (DUDS, duds)):
-                if name.lower() == wanted:
-                    with suppress(LedgerError):  # a damaged one: `voorwerp check` names it
-                        rows = survey.rows_of(self.ledger.selection(name, survey.subject_ids).subject_ids)
-                        into[rows[rows >= 0]] = True
-        known &= ~duds
+        classes = training_classes(survey, self.ledger)
+        known, duds = classes == 1, classes == 0
         self._is_out = _flags(survey, "is_withdrawn")
         self._is_training = np.where(known, 1, np.where(duds, -1, 0)).astype(np.int8)
         known_rows, dud_rows = np.flatnonzero(known & ~self._is_out), np.flatnonzero(duds & ~self._is_out)

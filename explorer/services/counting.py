@@ -43,7 +43,7 @@ WEIGHTS: dict[Weights, str] = {
 #: Answers beyond which a task has no column for each.
 MOST_ANSWERS = 64
 #: What an answer may be left out for, and columns of numbers with a unit.
-FLAGS = ("is_live", "is_gold", "is_repeat", "is_anonymous", "is_simulated", "is_open_link")
+FLAGS = ("is_live", "is_gold", "is_repeat", "is_anonymous", "is_simulated", "is_open_link", "is_training")
 UNITS = {"vote_entropy": "bit"}
 #: Subjects known to be right, and known not to be, that SWAP needs to be taught by them.
 MIN_GOLD = 5
@@ -176,7 +176,10 @@ class Asked:
         return bool(self.flags["is_simulated"].any())
 
     def keep(self, settings: Counting, names: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-        """Which rows are counted, bool (M,), and how many classifications are left out for each reason; the first."""
+        """Which rows are counted, bool (M,), and how many classifications are left out for each reason; the first.
+
+        Training subjects of our own page are counted nowhere, and are no reason.
+        """
         reasons = {}
         if settings.live_only and self.flags["is_live"].any():
             reasons["cast before the project's launch"] = ~self.flags["is_live"]
@@ -199,7 +202,7 @@ class Asked:
             reasons["earlier"] = self.at < since
         if until is not None:
             reasons["later"] = self.at >= until + np.timedelta64(1, "D")
-        keep, left_out = np.ones(len(self.row), np.bool_), {}
+        keep, left_out = ~self.flags["is_training"], {}
         for reason, leaves in reasons.items():
             if n := len(np.unique(self.classification[keep & leaves])):
                 left_out[reason] = n
@@ -244,6 +247,8 @@ class Learned:
         float64 (V,), NaN for who has no vote that is counted. See `models.swap.Swap`.
     is_gold
         bool (N,): subjects of known answer that taught.
+    n_gold
+        int64 (V,): how many of them each volunteer saw.
     how
         In words.
     """
@@ -254,6 +259,7 @@ class Learned:
     skill: np.ndarray
     contribution: np.ndarray
     is_gold: np.ndarray
+    n_gold: np.ndarray
     how: str
 
 
@@ -291,6 +297,7 @@ def learn(votes: Votes, answer: int, gold: np.ndarray) -> Learned:
         skill=of_people(result.skill),
         contribution=of_people(result.contribution),
         is_gold=known >= 0,
+        n_gold=np.bincount(volunteer[known[subject] >= 0], minlength=votes.n_volunteers),
         how=how,
     )
 
@@ -326,36 +333,71 @@ def weights_of(settings: Counting, n_elsewhere: np.ndarray, learned: Learned | N
 
 # ---------------------------------------------------------------------------------------------------------- as tables
 def consensus_of(
-    asked: Asked, settings: Counting, names: np.ndarray, survey: Survey, weights: np.ndarray | None
+    asked: Asked,
+    settings: Counting,
+    names: np.ndarray,
+    survey: Survey,
+    weights: np.ndarray | None,
+    answer: str | None = None,
 ) -> pa.Table:
+    """The consensus of one task: every answer of every subject; of more than `MOST_ANSWERS`, those that were given.
+
+    Parameters
+    ----------
+    answer
+        One that every subject has a row of in any case.
+    """
     keep, _ = asked.keep(settings, names)
     rows, code = np.unique(asked.row[keep], return_inverse=True)
     votes = replace(asked.votes(keep, survey.n, len(names)), subject=code.astype(np.int32), n_subjects=len(rows))
-    counts, n_answers = consensus.count(votes), len(asked.answers)
-    k, n = counts.of(settings.basis)
-    n_passed = counts.n_passed if settings.basis == "views" else counts.n_passed_volunteers
-    heavy = consensus.weighted(votes, weights if weights is not None else np.ones(votes.n_volunteers))
-    many = np.repeat(n[:, None], n_answers, 1)
-    return _table_by_schema(
-        {
-            "subject_id": np.repeat(survey.subject_ids[rows], n_answers),
-            "workflow_id": asked.workflow_id,
-            "task": asked.task,
-            "answer": np.tile(np.asarray(asked.answers, object), len(rows)),
-            "n_classifications": np.repeat(counts.n_views, n_answers),
-            "n_volunteers": np.repeat(counts.n_volunteers, n_answers),
-            "n_chosen": counts.n_chosen.ravel(),
-            "n_chosen_volunteers": counts.n_chosen_volunteers.ravel(),
-            "fraction_basis": settings.basis,
-            "entropy": np.repeat(consensus.entropy(k, n_passed), n_answers),
-            "weighted_chosen_fraction": heavy.fraction.ravel(),
-            "weighted_low": heavy.low.ravel(),
-            "weighted_high": heavy.high.ravel(),
-            "n_effective": np.repeat(heavy.n_effective, n_answers),
-            "is_simulated": asked.is_simulated,
-        }
-        | _fractions(k.ravel(), many.ravel())
-    )
+    opens = votes.opens & votes.is_first if settings.basis == "volunteers" else votes.opens
+    n_passed = np.bincount(votes.subject[opens & (votes.answer < 0)], minlength=len(rows))
+    parts, given = [], []
+    for first in range(0, len(asked.answers), MOST_ANSWERS):  # in parts, for a list may have thousands
+        words = asked.answers[first : first + MOST_ANSWERS]
+        is_here = (votes.answer >= first) & (votes.answer < first + len(words))
+        part = replace(votes, answer=np.where(is_here, votes.answer - first, -1).astype(np.int16), answers=words)
+        counts = consensus.count(part)
+        k, n = counts.of(settings.basis)
+        heavy = consensus.weighted(part, weights if weights is not None else np.ones(votes.n_volunteers))
+        is_kept = np.ones(k.shape, np.bool_)
+        if len(asked.answers) > MOST_ANSWERS:
+            is_kept = (counts.n_chosen > 0) | (np.asarray(words, object) == answer)
+        at, of = np.nonzero(is_kept)
+        given.append((at, k[is_kept]))
+        parts.append(
+            {
+                "subject_id": survey.subject_ids[rows[at]],
+                "answer": np.asarray(words, object)[of],
+                "n_classifications": counts.n_views[at],
+                "n_volunteers": counts.n_volunteers[at],
+                "n_chosen": counts.n_chosen[is_kept],
+                "n_chosen_volunteers": counts.n_chosen_volunteers[is_kept],
+                "weighted_chosen_fraction": heavy.fraction[is_kept],
+                "weighted_low": heavy.low[is_kept],
+                "weighted_high": heavy.high[is_kept],
+                "n_effective": heavy.n_effective[at],
+            }
+            | _fractions(k[is_kept], n[at])
+        )
+    bits = _entropy(given, n_passed)
+    every = {"workflow_id": asked.workflow_id, "task": asked.task, "fraction_basis": settings.basis}
+    every |= {"is_simulated": asked.is_simulated}
+    tables = [
+        _table_by_schema(part | every | {"entropy": bits[at]}) for part, (at, _) in zip(parts, given, strict=True)
+    ]
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def _entropy(given: list[tuple[np.ndarray, np.ndarray]], n_passed: np.ndarray) -> np.ndarray:
+    """`models.consensus.entropy` of answers that come in parts: subject and how often, of those that were given."""
+    n, sums = n_passed.astype(np.float64), n_passed * np.log2(np.maximum(n_passed, 1))
+    for subject, k in given:
+        n += np.bincount(subject, k, minlength=len(n))
+        sums += np.bincount(subject, k * np.log2(np.maximum(k, 1)), minlength=len(n))
+    safe = np.where(n > 0, n, 1)
+    bits: np.ndarray = np.where(n > 0, np.maximum(np.log2(safe) - sums / safe, 0), np.nan)
+    return bits
 
 
 def consensus_of_totals(totals: pa.Table, basis: Basis) -> Iterator[pa.Table]:
@@ -452,14 +494,13 @@ def people_of(
     n_classifications = np.bincount(votes.volunteer[is_new], minlength=votes.n_volunteers)
     firsts = opens & votes.is_first
     n_subjects = np.bincount(votes.volunteer[firsts], minlength=votes.n_volunteers)
-    is_gold = firsts & learned.is_gold[votes.subject]
     voted = np.flatnonzero(n_views)
     return _table_by_schema(
         {
             "volunteer": everything.names[voted],
             "n_classifications": n_classifications[voted],
             "n_subjects": n_subjects[voted],
-            "n_gold": np.bincount(votes.volunteer[is_gold], minlength=votes.n_volunteers)[voted],
+            "n_gold": learned.n_gold[voted],
             "n_elsewhere": pa.array(n_elsewhere[voted], from_pandas=True).cast(pa.int64()),
             "p_chosen": learned.p_chosen[voted],
             "p_passed": learned.p_passed[voted],
@@ -487,11 +528,11 @@ def own_tags(entries: list[Entry]) -> pa.Table:
 
 
 def own_votes(entries: list[Entry]) -> pa.Table:
-    """Votes of our own page, columns of `CLASSIFICATIONS_SCHEMA` and ``is_open_link``; training subjects are none."""
+    """Votes of our own page, columns of `CLASSIFICATIONS_SCHEMA` ``is_open_link`` and ``is_training``."""
     lines = []
     for entry in entries:
         told = entry.payload
-        training, chosen = set(told["training"]), set(told["chosen"])
+        training, chosen = set(told.get("training", ())), set(told["chosen"])
         lines += [
             (
                 entry.id,
@@ -503,21 +544,12 @@ def own_votes(entries: list[Entry]) -> pa.Table:
                 entry.who.removeprefix("volunteer:"),
                 datetime.fromisoformat(entry.at),
                 bool(told.get("open_link")),
+                cell in training,
             )
             for cell, subject_id in enumerate(told["subjects"])
-            if cell not in training
         ]
-    names = (
-        "classification_id",
-        "subject_id",
-        "workflow_id",
-        "workflow_version",
-        "task",
-        "answer",
-        "volunteer",
-        "created_at",
-    )
-    schema = pa.schema([*(CLASSIFICATIONS_SCHEMA.field(name) for name in names), pa.field("is_open_link", pa.bool_())])
+    flags = [pa.field(name, pa.bool_()) for name in ("is_open_link", "is_training")]
+    schema = pa.schema([*list(CLASSIFICATIONS_SCHEMA)[:8], *flags])
     columns = zip(*lines, strict=True) if lines else [()] * len(schema)
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 

@@ -88,16 +88,16 @@ class Talk:
         self.survey = survey
         self._lock = threading.Lock()
         self._held: tuple[Any, _Said] | None = None
-        self._own = TALK_TAGS_SCHEMA.empty_table()
+        self._own, self._n_heard = TALK_TAGS_SCHEMA.empty_table(), 0
 
     def hear(self, tags: pa.Table) -> None:
         """Take the tags that volunteers gave on our own page, all of them, by `TALK_TAGS_SCHEMA`, beside Talk's."""
-        self._own = tags
+        self._own, self._n_heard = tags, self._n_heard + 1
 
     # ------------------------------------------------------------------------------------------------------ reading
     def _key(self) -> tuple[Any, ...]:
         files = (stamp_of(self.survey.path / name) for name in (TALK_TAGS, TALK_COMMENTS, TAG_GROUPS))
-        return self.survey.n, id(self._own), *files
+        return self.survey.n, self._n_heard, *files
 
     def _now(self) -> _Said:
         key = self._key()

@@ -48,6 +48,7 @@ from explorer.services.counting import (
     weights_of,
 )
 from explorer.services.talk import Talk
+from explorer.services.training import training_classes
 from explorer.survey import ROW_GROUP, Survey, counted
 from explorer.votes import (
     CACHES,
@@ -95,7 +96,7 @@ class Volunteers:
         self._files: tuple[str, Everything] | None = None
         self._consensus: dict[tuple[int, str], tuple[str, pa.Table]] = {}
         self._votes: tuple[str, Votes | None, dict[str, int]] | None = None
-        self._summary: tuple[Any, dict[str, Any]] = (None, {})
+        self._abouts: dict[str, tuple[Any, dict[str, Any]]] = {}
 
     # ---------------------------------------------------------------------------------------------- what is decided
     def _read_ledger(self) -> None:
@@ -105,7 +106,7 @@ class Volunteers:
             fresh = self.ledger.entries((*kinds, "undo"), since=self._last, include_undone=True)
             if not fresh:
                 return
-            last = fresh[-1].id
+            last, tags = fresh[-1].id, self._tags
             if any(entry.kind == "undo" for entry in fresh):
                 fresh = [entry for entry in self.ledger.entries(kinds) if entry.id <= last]  # later ones come next time
                 self._own, self._own_ids, self._settled = [], [], Counting()
@@ -113,12 +114,14 @@ class Volunteers:
             if own := [entry for entry in fresh if entry.kind == CLASSIFICATION]:
                 self._own = [*self._own, own_votes(own)]
                 self._own_ids += [entry.id for entry in own]
-                self._tags = pa.concat_tables([self._tags, own_tags(own)]).unify_dictionaries()
+                if len(given := own_tags(own)):
+                    self._tags = pa.concat_tables([self._tags, given]).unify_dictionaries()
             self._own_key = sha256_json(self._own_ids)  # not how many: one may be taken back and another given
             if decided := [entry for entry in fresh if entry.kind == COUNTING]:
                 self._settled = Counting.of(decided[-1].payload)
             self._last = last
-            self.talk.hear(self._tags)
+            if self._tags is not tags:
+                self.talk.hear(self._tags)
 
     @property
     def settings(self) -> Counting:
@@ -318,6 +321,8 @@ class Volunteers:
         return self._gold(self._choose(self._all(), self.settings))
 
     def _gold(self, chosen: tuple[int, str, str] | None) -> np.ndarray:
+        if chosen is not None and chosen[0] == OWN_WORKFLOW:
+            return training_classes(self.survey, self.ledger)
         known = np.full(self.survey.n, -1, np.int8)
         table = read_table(self.survey.path / GOLD, GOLD_SCHEMA)
         if chosen is None or not len(table):
@@ -344,22 +349,29 @@ class Volunteers:
     # ------------------------------------------------------------------------------------------------------- counting
     def summary(self) -> dict[str, Any]:
         """What crowd.parquet was made of, as `recount` says; {} where there is none."""
-        path = self.survey.path / CROWD
+        return self._about(CROWD)
+
+    def _about(self, name: str) -> dict[str, Any]:
+        path = self.survey.path / name
         stamp = stamp_of(path)
         if stamp is None:
             return {}
-        if self._summary[0] != stamp:
+        held = self._abouts.get(name)
+        if held is None or held[0] != stamp:
             try:
                 told = json.loads((pq.read_schema(path).metadata or {}).get(b"voorwerp", b"{}"))
             except (pa.ArrowException, OSError, ValueError):
                 told = {}
-            self._summary = (stamp, told)
-        return self._summary[1]
+            held = self._abouts[name] = (stamp, told)
+        return held[1]
 
     def is_stale(self) -> bool:
         """Whether votes, or how they are counted, have changed since the columns were made."""
-        made = self.summary().get("key")
-        return made != self._key() if made or self._has_anything() else False
+        made = self.summary()
+        if not made and not self._has_anything():
+            return False
+        names = CACHES if "title" in made else (CROWD,)  # two processes that count at once may leave a mixture
+        return any(self._about(name).get("key") != self._key() for name in names)
 
     def _has_anything(self) -> bool:
         self._read_ledger()
@@ -410,14 +422,16 @@ class Volunteers:
                 votes, left_out = self._votes_of(everything, settings, chosen)  # more may be cast meanwhile
                 self._votes = (key, votes, left_out)
                 if votes is not None and len(votes.subject):
-                    learned = learn(votes, votes.answers.index(chosen[2]), self._gold(chosen))
+                    learned = self._learned(asked, settings, everything, chosen)
                     about |= {"skill_from": learned.how, "n_gold": int(learned.is_gold.sum())}
                 about |= {"left_out": left_out}
                 people = people_of(asked, votes, learned, everything, n_elsewhere)
             else:
                 people = VOLUNTEERS_SCHEMA.empty_table()
             weights = weights_of(settings, n_elsewhere, learned)
-            tables = {key: self._table_of(a, settings, everything, weights) for key, a in everything.asked.items()}
+            tables = {
+                key: self._table_of(one, settings, everything, weights, chosen) for key, one in everything.asked.items()
+            }
             for one in consensus_of_totals(everything.totals, settings.basis):
                 tables[one.column("workflow_id")[0].as_py(), one.column("task")[0].as_py()] = one
             mine = tables[chosen[:2]]
@@ -434,6 +448,19 @@ class Volunteers:
             self._write_crowd(about, columns)
             return about
 
+    def _learned(
+        self, asked: Asked, settings: Counting, everything: Everything, chosen: tuple[int, str, str]
+    ) -> Learned:
+        """Skill, from what is counted and from training subjects, which are not."""
+        keep, _ = asked.keep(settings, everything.names)
+        training = asked.flags["is_training"]
+        votes = asked.votes(keep | training, self.survey.n, len(everything.names))
+        learned = learn(votes, asked.answers.index(chosen[2]), self._gold(chosen))
+        unseen = np.ones(self.survey.n, np.bool_)
+        unseen[asked.row[keep]] = False
+        learned.probability[unseen] = np.nan
+        return learned
+
     def _elsewhere(self, names: np.ndarray) -> np.ndarray:
         """Classifications in other projects, float64 (V,), NaN where unknown."""
         table = read_table(self.survey.path / EXPERIENCE, EXPERIENCE_SCHEMA)
@@ -443,18 +470,24 @@ class Volunteers:
         return np.array([known.get(name, np.nan) for name in names], np.float64)
 
     def _table_of(
-        self, asked: Asked, settings: Counting, everything: Everything, weights: np.ndarray | None
+        self,
+        asked: Asked,
+        settings: Counting,
+        everything: Everything,
+        weights: np.ndarray | None,
+        chosen: tuple[int, str, str],
     ) -> pa.Table:
         """The consensus of one task, by `CONSENSUS_SCHEMA`; kept while nothing that it is made of changes."""
         key = (asked.workflow_id, asked.task)
         own = everything.own_key if asked.workflow_id == OWN_WORKFLOW else ""
         weighed = None if weights is None else hashlib.sha256(weights.tobytes()).hexdigest()
-        made_of = sha256_json([everything.key, asdict(settings), own, weighed])
+        answer = chosen[2] if chosen[:2] == key else None
+        made_of = sha256_json([everything.key, asdict(settings), own, weighed, answer])
         held = self._consensus.get(key)
         if held is None or held[0] != made_of:
             held = self._consensus[key] = (
                 made_of,
-                consensus_of(asked, settings, everything.names, self.survey, weights),
+                consensus_of(asked, settings, everything.names, self.survey, weights, answer),
             )
         return held[1]
 

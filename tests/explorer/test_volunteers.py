@@ -4,6 +4,7 @@ import contextlib
 import csv
 import re
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -254,6 +255,32 @@ def test_several_answers_have_a_column_each(folder: Path) -> None:
         assert survey.column("majority_answer")[:3].tolist() == ["spiral", None, None]  # one of two is none
 
 
+def test_a_list_of_very_many_answers_has_rows_of_those_that_were_given(folder: Path) -> None:
+    """In parts of 64, and the same as at once."""
+    random = np.random.default_rng(1)
+    drawn = [
+        (int(s), f"a{int(a):03}") for s, a in zip(random.integers(0, 4, 200), random.integers(0, 150, 200), strict=True)
+    ]
+    write_votes(folder, [vote(i, s, f"v{i}", a) for i, (s, a) in enumerate(drawn)])
+    with opened(folder) as volunteers:
+        told = volunteers.recount()
+        counts = Counter(drawn)
+        assert len({answer for _, answer in drawn}) > 64
+        found = pq.read_table(folder / "consensus.parquet").to_pylist()
+        given = {(row["subject_id"] - 1000, row["answer"]): row["n_chosen"] for row in found if row["n_chosen"]}
+        assert given == dict(counts)
+        zeros = [row for row in found if not row["n_chosen"]]
+        assert {row["answer"] for row in zeros} <= {told["answer"]}
+        for subject in range(4):
+            k = np.array([n for (s, _), n in counts.items() if s == subject])
+            bits = -(k / k.sum() * np.log2(k / k.sum())).sum()
+            said = [row["entropy"] for row in found if row["subject_id"] == 1000 + subject]
+            assert said == pytest.approx([bits] * len(said))
+        volunteers.survey.refresh()
+        assert np.isfinite(volunteers.survey.column("chosen_fraction")[:4]).all()
+        assert not any(name.startswith("fraction_") for name in volunteers.survey.columns_of_crowd())
+
+
 def test_totals_are_by_views_and_have_no_weights(folder: Path) -> None:
     rows = [
         {"subject_id": 1000 + i, "workflow_id": 7, "task": "T0", "answer": "chosen", "n_classifications": 20}
@@ -370,6 +397,29 @@ def test_totals_that_know_both_countings_are_counted_as_decided(folder: Path, ba
     with opened(folder) as volunteers:
         assert volunteers.decide(Counting(basis=basis), who="test")["basis"] == basis
         assert row_of(folder, 0)["chosen_fraction"] == fraction
+
+
+def test_training_subjects_teach_and_are_counted_nowhere(folder: Path) -> None:
+    with opened(folder) as volunteers:
+        ledger, ids = volunteers.ledger, volunteers.survey.subject_ids
+        ledger.save_selection("Training", np.arange(6), ids, who="test")
+        ledger.save_selection("Duds", np.arange(6, 12), ids, who="test")
+        for who, is_good in (("good", True), ("bad", False)):
+            for i in range(6):
+                right = [0] if is_good or i % 2 else [1]  # cell 0 is a known object, cell 1 a dud, cell 2 is asked
+                told = grid([i, 6 + i, 12 + i], right, training=[0, 1])
+                ledger.append(CLASSIFICATION, told, who=f"volunteer:{who}")
+        told = volunteers.recount()
+        assert (told["n_votes"], told["n_subjects"], told["n_gold"]) == (12, 6, 12)
+        assert told["skill_from"].startswith("SWAP, taught by 6 subjects")
+        people = volunteers.people()
+        skill = dict(zip(people["volunteer"], people["skill"], strict=True))
+        assert skill["good"] > skill["bad"]
+        assert people["n_gold"].tolist() == [12, 12]
+        volunteers.survey.refresh()
+        assert np.isnan(volunteers.survey.column("chosen_fraction")[:12]).all()
+        assert np.isnan(volunteers.survey.column("swap_probability")[:12]).all()
+        assert np.isfinite(volunteers.survey.column("swap_probability")[12:18]).all()
 
 
 def test_tags_of_our_own_page_stand_beside_those_of_talk(folder: Path) -> None:
