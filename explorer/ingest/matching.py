@@ -40,9 +40,10 @@ class Names:
     def codes(self, texts: Sequence[str]) -> np.ndarray:
         """Their numbers, int32."""
         known = self._codes
-        for text in texts:
-            known.setdefault(text, len(known))
-        return np.fromiter(map(known.__getitem__, texts), np.int32, len(texts))
+        found = list(map(known.get, texts))
+        if None in found:
+            found = [self.code(text) if code is None else code for code, text in zip(found, texts, strict=True)]
+        return np.array(found, np.int32)
 
     def __contains__(self, text: str) -> bool:
         return text in self._codes

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,36 @@ def _said_true(text: str) -> bool | None:
     return None if word in _NOTHING else word in ("true", "t", "1", "yes")
 
 
+def _json(name: str, text: str, kind: type) -> Any:
+    """A cell of JSON; an empty one is empty.
+
+    Raises
+    ------
+    ValueError
+        It is not JSON, or not of that kind; the message is the reason.
+    """
+    if not text:
+        return kind()
+    try:
+        value = _loads(text)
+    except ValueError:
+        raise ValueError(not_json(name)) from None
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is JSON of another kind")
+    return value
+
+
+def _is_repeat(metadata: Mapping[str, Any]) -> bool | None:
+    """Whether the volunteer had seen the subject, or finished the workflow; None where nothing says so."""
+    state = metadata.get("subject_selection_state")
+    state = state if isinstance(state, dict) else {}
+    seen, again = metadata.get("seen_before"), state.get("already_seen")
+    done = state.get("user_has_finished_workflow")
+    if seen is None and again is None and done is None:
+        return None
+    return seen is True or again is True or done is True
+
+
 def _seconds(metadata: Mapping[str, Any]) -> float | None:
     """How long a classification took, s; None where the clock says what cannot be."""
     try:
@@ -126,12 +157,14 @@ class Classifications:
         columns = self._records.header
         found = {name: column(columns, (name,)) for name in _COLUMNS}
         self._at = {name: columns.index(there) for name, there in found.items() if there is not None}
+        # cells in the order of _COLUMNS; of a column that is not there, the one that `_take` puts behind the last
+        self._cells = itemgetter(*(self._at.get(name, len(columns)) for name in _COLUMNS))
         self._missing = [name for name in _COLUMNS if found[name] is None and name != "workflow_name"]
         self._seen: set[str] = set()
         self._clear()
 
     def _clear(self) -> None:
-        self._class: dict[str, list[Any]] = {name: [] for name in _OF_CLASSIFICATION}
+        self._class: list[tuple[Any, ...]] = []
         self._rows: tuple[list[int], list[int], list[str], list[str]] = ([], [], [], [])
 
     def read(self) -> Iterator[int]:
@@ -149,7 +182,7 @@ class Classifications:
                 if records.go_back():
                     reason = "a quotation mark that is not closed"
                 self._refuse(line, fields[at["classification_id"]], reason)
-            if len(self._class["line"]) >= _BATCH:
+            if len(self._class) >= _BATCH:
                 self._write()
                 yield records.n_read
         self._write()
@@ -160,22 +193,6 @@ class Classifications:
         shown = id_ if id_ and _ID.fullmatch(id_) else None  # else it may be anything, a name too
         self._aside.add(self._source.name, line, shown, reason, self._source.key)
 
-    def _cell(self, fields: list[str], name: str) -> str:
-        place = self._at.get(name)
-        return fields[place] if place is not None else ""
-
-    def _json(self, fields: list[str], name: str, kind: type, empty: Any) -> Any:
-        text = self._cell(fields, name)
-        if not text:
-            return empty
-        try:
-            value = _loads(text)
-        except ValueError:
-            raise ValueError(not_json(name)) from None
-        if not isinstance(value, kind):
-            raise ValueError(f"{name} is JSON of another kind")
-        return value
-
     def _take(self, line: int, fields: list[str]) -> None:
         """One classification.
 
@@ -184,20 +201,34 @@ class Classifications:
         ValueError
             It cannot be taken; the message is the reason.
         """
-        text = self._cell(fields, "classification_id").strip()
+        fields.append("")
+        (
+            text,
+            user_name,
+            user_id,
+            workflow,
+            workflow_name,
+            version,
+            created,
+            gold,
+            metadata_text,
+            annotations_text,
+            data_text,
+            links_text,
+        ) = self._cells(fields)
+        text, workflow = text.strip(), workflow.strip()
         if not _ID.fullmatch(text):
             raise ValueError(NO_ID)
-        id_, workflow = int(text), self._cell(fields, "workflow_id").strip()
+        id_ = int(text)
         if workflow and not _ID.fullmatch(workflow):
             raise ValueError(NO_WORKFLOW_ID)
-        given = self._json(fields, "annotations", list, [])
-        metadata = self._json(fields, "metadata", dict, {})
-        data = self._json(fields, "subject_data", dict, {})
+        given = _json("annotations", annotations_text, list)
+        metadata = _json("metadata", metadata_text, dict)
+        data = _json("subject_data", data_text, dict)
         if not given:
             raise ValueError(NO_ANNOTATION)
-        links = [link for text in self._cell(fields, "subject_ids").split(";") if (link := text.strip())]
+        links = [link for text in links_text.split(";") if (link := text.strip())]
         links = links or list(data)
-        created = self._cell(fields, "created_at")
         groups = {i: d for i, d in data.items() if isinstance(d, dict) and (_MEMBERS in d or _GROUP in d)}
         said = annotations.read(given, self._told.get(workflow, {}), bool(groups) or _MEMBERS in metadata)
         if said.grid_task is not None:
@@ -212,9 +243,43 @@ class Classifications:
             raise ValueError(NO_SUBJECT_ID)
         if not self._source.ends_whole and data and not set(links) <= data.keys() and self._records.is_last():
             raise ValueError(CUT_OFF)
-        self._keep(line, id_, workflow, fields, created, metadata, said, subjects)
+        name, user_id = user_name.strip(), user_id.strip()
+        is_anonymous = name.startswith(ANONYMOUS) or (
+            user_id.lower() in _NOTHING and "user_id" in self._at and ("user_name" not in self._at or not name)
+        )
+        if not name:
+            name = user_id if user_id.lower() not in _NOTHING else f"{ANONYMOUS}-{metadata.get('session', id_)}"
+        number = len(self._class)
+        live = metadata.get("live_project")
+        self._class.append(
+            (
+                line,
+                id_,
+                int(workflow) if workflow else NO_WORKFLOW,
+                version.strip(),
+                name,
+                created,
+                _seconds(metadata),
+                is_anonymous,
+                live if isinstance(live, bool) else None,
+                _said_true(gold) if gold else None,
+                _is_repeat(metadata),
+            )
+        )
+        numbers, codes, tasks, answers = self._rows
+        code = self._parts.names.code
+        for subject, task, answer in annotations.rows(said, subjects):
+            numbers.append(number)
+            codes.append(code(subject))
+            tasks.append(task)
+            answers.append(answer)
+        counts = self._counts
+        if said.n_texts:
+            counts["texts"] += said.n_texts
+        if said.n_of_marks:
+            counts["of marks"] += said.n_of_marks
         self._describe(subjects, data)
-        self._name(workflow, fields, given)
+        self._name(workflow, workflow_name, given)
 
     def _members(
         self, links: list[str], groups: Mapping[str, Any], metadata: Mapping[str, Any], created: str
@@ -229,58 +294,6 @@ class Classifications:
             raise ValueError(NO_MEMBERS)
         return members
 
-    def _keep(
-        self,
-        line: int,
-        id_: int,
-        workflow: str,
-        fields: list[str],
-        created: str,
-        metadata: Mapping[str, Any],
-        said: annotations.Said,
-        subjects: list[str],
-    ) -> None:
-        name, user_id = self._cell(fields, "user_name").strip(), self._cell(fields, "user_id").strip()
-        is_anonymous = name.startswith(ANONYMOUS) or (
-            user_id.lower() in _NOTHING and "user_id" in self._at and ("user_name" not in self._at or not name)
-        )
-        if not name:
-            name = user_id if user_id.lower() not in _NOTHING else f"{ANONYMOUS}-{metadata.get('session', id_)}"
-        state = metadata.get("subject_selection_state")
-        state = state if isinstance(state, dict) else {}
-        repeats = [
-            metadata.get("seen_before"),
-            state.get("already_seen"),
-            state.get("user_has_finished_workflow"),
-        ]
-        live = metadata.get("live_project")
-        held = self._class
-        number = len(held["line"])
-        held["line"].append(line)
-        held["classification_id"].append(id_)
-        held["workflow_id"].append(int(workflow) if workflow else NO_WORKFLOW)
-        held["workflow_version"].append(self._cell(fields, "workflow_version").strip())
-        held["volunteer"].append(name)
-        held["created_at"].append(created)
-        held["seconds"].append(_seconds(metadata))
-        held["is_anonymous"].append(is_anonymous)
-        held["is_live"].append(live if isinstance(live, bool) else None)
-        held["is_gold"].append(_said_true(self._cell(fields, "gold_standard")))
-        is_known = any(repeat is not None for repeat in repeats)
-        held["is_repeat"].append(any(repeat is True for repeat in repeats) if is_known else None)
-        numbers, codes, tasks, answers = self._rows
-        code = self._parts.names.code
-        for subject, task, answer in annotations.rows(said, subjects):
-            numbers.append(number)
-            codes.append(code(subject))
-            tasks.append(task)
-            answers.append(answer)
-        counts = self._counts
-        if said.n_texts:
-            counts["texts"] += said.n_texts
-        if said.n_of_marks:
-            counts["of marks"] += said.n_of_marks
-
     def _describe(self, subjects: list[str], data: Mapping[str, Any]) -> None:
         for subject in subjects:
             if subject not in self._seen:
@@ -290,14 +303,14 @@ class Classifications:
                     known = {key: value for key, value in metadata.items() if key != "retired"}
                     self._described.add(self._parts.names.code(subject), known)
 
-    def _name(self, workflow: str, fields: list[str], given: list[Any]) -> None:
+    def _name(self, workflow: str, name: str, given: list[Any]) -> None:
         known = self.workflows.get(workflow)
         if known is None:
             if not workflow:
                 return
             known = self.workflows[workflow] = {"tasks": {}}
-            if name := self._cell(fields, "workflow_name").strip():
-                known["name"] = name
+            if name.strip():
+                known["name"] = name.strip()
             self._parts.workflows.add(int(workflow))
         tasks = known["tasks"]
         for annotation in given:
@@ -306,8 +319,8 @@ class Classifications:
                 tasks[annotation["task"]] = {"question": label.strip()}
 
     def _write(self) -> None:
-        held = self._class
-        if held["line"]:
+        if self._class:
+            held: dict[str, Any] = dict(zip(_OF_CLASSIFICATION, zip(*self._class, strict=True), strict=True))
             held["volunteer"] = self._volunteers.hashes(held["volunteer"])
             held["created_at"] = times_of(held["created_at"])
             numbers, codes, tasks, answers = self._rows

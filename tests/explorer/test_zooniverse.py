@@ -1,5 +1,6 @@
 """What exports of Zooniverse say becomes votes: every kind of task, all three ways of grids, and real exports."""
 
+import contextlib
 import csv
 import json
 from collections import Counter
@@ -311,3 +312,24 @@ def test_votes_with_gold_labels(name: str, shared_data: Path, tmp_path: Path) ->
     with (folder / "truth.csv").open() as file:
         truth = {int(r["item"]): r["truth"] for r in csv.DictReader(file)}
     assert dict(zip(gold.subject_id, gold.answer, strict=True)) == truth
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        ["7", "0", "12", "7"],
+        ["7", "007", "0", "00", "7"],
+        ["9" * 18, "9" * 19, "9" * 30, "8", "8"],
+        ["7", " 7 ", "x", "٧"],
+        ["-7", "+7", "7", "7.0"],
+    ],
+)
+def test_items_that_look_like_numbers_stay_what_is_written(items: list[str], tmp_path: Path) -> None:
+    rows = [f"{item},w{i},yes" for i, item in enumerate(items)]
+    (tmp_path / "v.csv").write_text("\n".join(["item,worker,label", *rows, ",w,yes", ",,", "7,,yes", ""]))
+    done = taken_in(tmp_path / "s", tmp_path / "v.csv")
+    assert (done.taken[0].n_taken, done.taken[0].n_aside) == (len(items), 2)
+    assert [line for line, *_ in aside(tmp_path / "s")] == [len(items) + 2, len(items) + 4]
+    voted = pq.read_table(tmp_path / "s" / CLASSIFICATIONS).column("subject_id").to_numpy()
+    with contextlib.closing(Survey.open(tmp_path / "s")) as survey:
+        assert [survey.source_ids([row])[0] for row in survey.rows_of(voted)] == [item.strip() for item in items]
