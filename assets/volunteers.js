@@ -4,7 +4,7 @@
 const QUIET = 60; // ms a slider rests before it asks
 const PERCENTILES = [...Array.from({length: 19}, (_, i) => 5 * i), ...Array.from({length: 9}, (_, i) => 91 + i), ...Array.from({length: 9}, (_, i) => (991 + i) / 10)];
 const TABS = [["fraction", "Chosen fraction"], ["people", "Volunteers"], ["retirement", "Retirement"], ["machine", "Machine and crowd"]];
-const WEIGHTS = [["none", "all count the same"], ["experience", "experienced count more"], ["log", "by log of experience"], ["skill", "by skill"]];
+const WEIGHTS = [["none", "every volunteer alike"], ["experience", "experienced count more"], ["log", "by log of experience"], ["skill", "by skill"]];
 
 const make = (tag, name, text) => {
   const e = document.createElement(tag);
@@ -30,6 +30,8 @@ const percent = v => `${v >= 0.9995 || v === 0 ? Math.round(100 * v) : Number((1
 const span = (low, high, digits = 2) => low === null || low === undefined ? "" : `[${part(low, digits)}, ${part(high, digits)}]`;
 const rated = ({k, n, low, high}) => n ? `${percent(k / n)} [${percent(low)}, ${percent(high)}]` : "–";
 const worded = name => name.replaceAll("_", " ");
+/** A count; one decimal where it is a mean over orders, or a tie counts half. */
+const counted = v => Math.abs(v - Math.round(v)) < 1e-6 ? whole(Math.round(v)) : v.toLocaleString("en", {minimumFractionDigits: 1, maximumFractionDigits: 1});
 const number = v => v === null || v === undefined ? "–" : Math.abs(v) >= 1000 ? whole(Math.round(v)) : String(Number(v.toPrecision(3)));
 
 // ------------------------------------------------------------------------------------------------------------ charts
@@ -54,6 +56,7 @@ class Chart {
     this.say("Reading …");
     this.canvas.addEventListener("pointermove", e => this.point(e));
     this.canvas.addEventListener("pointerleave", () => { this.card.hidden = true; });
+    new ResizeObserver(() => this.draw()).observe(this.canvas); // its heading may wrap, its neighbor may shrink
     if (click) this.canvas.addEventListener("click", e => { if (this.box) click(e.offsetX, e.offsetY, this.box); });
   }
 
@@ -248,16 +251,19 @@ export async function volunteers(home, door) {
   progress.setAttribute("role", "status");
   outs.setAttribute("role", "group");
   outs.setAttribute("aria-label", "Votes left out");
-  const first = put(make("div", "line"), make("h2", "", "Volunteers"), badge, question, totals);
-  const second = put(make("div", "line settings"), basis.root, labelled("Weights", weights), experience, outs, progress, recount);
-  const head = put(make("header"), first, second);
+  const first = put(make("div", "line"), make("h2", "", "Volunteers"), badge, question, recount, progress, totals);
+  const second = put(make("div", "line settings"), basis.root, labelled("Weights", weights), experience, outs), pending = make("p", "pending");
+  pending.setAttribute("role", "status");
+  const head = put(make("header"), first, second, pending);
 
   let wished = {};       // settings that differ from those that were counted
+  /** Weights that nothing is known for let every volunteer count alike. */
+  const meant = weights => told.why_not[weights] ? "none" : weights;
   const settings = () => ({...told?.settings, ...wished});
   const wish = change => {
     Object.assign(wished, change);
     for (const [name, value] of Object.entries(wished)) {
-      const now = name === "question" ? told.questions.findIndex(q => q.chosen) : told.settings[name];
+      const now = name === "question" ? told.questions.findIndex(q => q.chosen) : name === "weights" ? meant(told.settings.weights) : told.settings[name];
       if (now === value) delete wished[name];
     }
     show_settings();
@@ -272,11 +278,11 @@ export async function volunteers(home, door) {
     for (const b of basis.root.children) b.disabled = !single && b.dataset.value !== now.basis;
     fill(question, told.questions.map((q, i) => [i, q.title]), wished.question ?? told.questions.findIndex(q => q.chosen));
     question.title = question.selectedOptions[0]?.text ?? "";
-    fill(weights, WEIGHTS, now.weights);
+    fill(weights, WEIGHTS, meant(now.weights));
     weights.disabled = !single;
     weights.title = single ? "" : "Only totals are known, so no vote can be weighted";
     for (const o of weights.options) { const why = told.why_not[o.value]; o.disabled = Boolean(why); if (why) o.text += ` (${why})`; }
-    experience.hidden = !single || now.weights !== "experience";
+    experience.hidden = !single || meant(now.weights) !== "experience";
     weight.value = now.experienced_weight;
     threshold.value = now.threshold;
     outs.replaceChildren(...told.left_out.map(({name, reason, n, title}) => {
@@ -291,7 +297,11 @@ export async function volunteers(home, door) {
     }));
     if (told.left_out.length) outs.prepend(make("span", "word", "Left out"));
     const going = Boolean(counting.going);
-    recount.hidden = !Object.keys(wished).length && !going;
+    const counts = told.questions.find(q => q.chosen)?.title ?? "", is_pending = Object.keys(wished).length > 0;
+    recount.hidden = !is_pending && !going;
+    pending.hidden = !is_pending;
+    pending.textContent = !is_pending ? "" : `Figures are of ${counts}${"question" in wished ? ` · chosen: Count again for ${told.questions[wished.question].title}` : " as counted · Count again for what is chosen here"}`;
+    dialog.classList.toggle("stale", is_pending);
     recount.disabled = going;
     progress.textContent = going ? counting.message || "Counting …" : counting.error ?? "";
     progress.classList.toggle("wrong", Boolean(counting.error));
@@ -478,13 +488,14 @@ export async function volunteers(home, door) {
     const scale = (box, low, high, log) => v => log ? box.x0 + Math.log(v / low) / Math.log(high / low) * (box.x1 - box.x0) : box.x0 + (v - low) / (high - low) * (box.x1 - box.x0);
     const decades = (low, high) => { const marks = []; for (let k = Math.ceil(Math.log10(low) - 1e-9); k <= Math.log10(high) + 1e-9; k++) marks.push(10 ** k); return marks; };
     let spots = [];
+    const gives = () => found.n_contributing > 0; // nobody does where every subject's answer is known
     const cloud = new Chart("Skill against contribution", {
       paint(pen, box) {
         if (!found) return;
-        const {points: p} = found, skilled = found.n_skilled > 0, size = skilled ? p.contribution : p.n;
+        const {points: p} = found, size = gives() ? p.contribution : p.n_subjects;
         const positive = size.filter(v => v > 0), sizes = positive.toSorted((a, b) => a - b), low = 10 ** Math.floor(Math.log10(Math.max(1e-4, sizes[Math.floor(sizes.length / 50)] ?? 0.1))), high = Math.max(low * 10, ...positive) * 1.2;
         const x = scale(box, low, high, true), tall = Math.max(0.1, ...p.skill.filter(v => v !== null)) * 1.08, y = v => box.y0 - v / tall * (box.y0 - box.y1);
-        axes(pen, box, x, y, decades(low, high).map(v => [v, v >= 1e4 || v < 1e-2 ? `10${[..."⁰¹²³⁴⁵⁶⁷⁸⁹"][Math.abs(Math.round(Math.log10(v)))].padStart(v < 1 ? 2 : 1, "⁻")}` : String(Number(v.toPrecision(3)))]), ticks(0, tall, 4).map(v => [v, part(v)]), {title_x: skilled ? "contribution (bit)" : "votes", title_y: "skill (bit)"});
+        axes(pen, box, x, y, decades(low, high).map(v => [v, v >= 1e4 || v < 1e-2 ? `10${[..."⁰¹²³⁴⁵⁶⁷⁸⁹"][Math.abs(Math.round(Math.log10(v)))].padStart(v < 1 ? 2 : 1, "⁻")}` : String(Number(v.toPrecision(3)))]), ticks(0, tall, 4).map(v => [v, part(v)]), {title_x: gives() ? "contribution (bit)" : "subjects seen", title_y: "skill (bit)"});
         const accent = shade("--accent"), warm = shade("--warm");
         spots = [];
         p.skill.forEach((skill, i) => {
@@ -501,7 +512,7 @@ export async function volunteers(home, door) {
         const near = spots.map(([a, b, i]) => [(a - px) ** 2 + (b - py) ** 2, i]).sort((a, b) => a[0] - b[0])[0];
         if (!near || near[0] > 120) return null;
         const {points: p} = found, i = near[1];
-        return [`skill ${part(p.skill[i])} bit${p.anonymous[i] ? ", anonymous" : ""}`, `contribution ${number(p.contribution[i])} bit`, many(p.n[i], "vote")];
+        return [`skill ${part(p.skill[i])} bit${p.anonymous[i] ? ", anonymous" : ""}`, ...gives() ? [`contribution ${number(p.contribution[i])} bit`] : [], `${many(p.n_subjects[i], "subject")} seen`, many(p.n_classifications[i], "classification")];
       },
     });
     const curve = new Chart("Who gives how much", {
@@ -509,16 +520,16 @@ export async function volunteers(home, door) {
         if (!found) return;
         const low = 1 / Math.max(10, found.n), x = scale(box, low, 1, true), y = v => box.y0 - v * (box.y0 - box.y1);
         axes(pen, box, x, y, decades(low, 1).map(v => [v, percent(v)]), [0, 0.25, 0.5, 0.75, 1].map(v => [v, percent(v)]), {title_x: "of the volunteers, the most giving first"});
-        for (const [name, color] of [["votes", "--quiet"], ["contribution", "--accent"]]) line(pen, found.curves[name].filter(([v]) => v > 0).map(([a, b]) => [x(Math.max(low, a)), y(b)]), shade(color));
+        for (const [name, color] of [["classifications", "--quiet"], ["contribution", "--accent"]]) line(pen, found.curves[name].filter(([v]) => v > 0).map(([a, b]) => [x(Math.max(low, a)), y(b)]), shade(color));
       },
       tell(px, py, box) {
         if (!found || px < box.x0 || px > box.x1) return null;
         const low = 1 / Math.max(10, found.n), v = low * (1 / low) ** ((px - box.x0) / (box.x1 - box.x0)), k = Math.max(1, Math.round(v * found.n));
         const at = points => points.findLast(([a]) => a <= v + 1e-12)?.[1] ?? 0;
-        return [`${whole(k)} of ${many(found.n, "volunteer")}`, ...found.curves.contribution.length ? [`${percent(at(found.curves.contribution))} of the contribution`] : [], `${percent(at(found.curves.votes))} of the votes`];
+        return [`${whole(k)} of ${many(found.n, "volunteer")}`, ...found.curves.contribution.length ? [`${percent(at(found.curves.contribution))} of the contribution`] : [], `${percent(at(found.curves.classifications))} of the classifications`];
       },
     });
-    const COLUMNS = [["volunteer", "volunteer", v => v], ["n_classifications", "votes", whole], ["n_subjects", "subjects", whole], ["n_gold", "known", v => whole(v ?? 0)], ["p_chosen", "P(yes | yes)", v => part(v)],
+    const COLUMNS = [["volunteer", "volunteer", v => v], ["n_classifications", "classifications", whole], ["n_subjects", "subjects", whole], ["n_gold", "known", v => whole(v ?? 0)], ["p_chosen", "P(yes | yes)", v => part(v)],
       ["p_passed", "P(no | no)", v => part(v)], ["skill", "skill", v => part(v)], ["contribution", "contribution", number], ["n_elsewhere", "elsewhere", v => v === null ? "–" : whole(v)]];
     const table = make("table"), holder = put(make("div", "scroll"), table), note = make("p", "note"), caption = make("h3", "", "Those who give most");
     holder.tabIndex = 0;
@@ -527,12 +538,13 @@ export async function volunteers(home, door) {
     const root = put(make("div", "two people"), put(make("div", "stack"), cloud.root, curve.root), put(make("div", "listing"), caption, holder, note), said);
     const draw = () => {
       if (!found) return;
+      cloud.title.textContent = gives() ? "Skill against contribution" : "Skill against subjects seen";
       cloud.say(found.n_skilled ? "" : "Nobody's skill is known: it needs subjects of known answer, or SWAP without them.");
       const anonymous = found.n_anonymous ? [put(make("span", "key"), make("i", "warm"), "anonymous")] : [];
-      cloud.describe([`${whole(found.n_skilled)} of ${many(found.n, "volunteer")} have a skill; ${whole(found.n_seen_gold)} saw subjects of known answer${found.points.n.length < found.n ? `; ${whole(found.points.n.length)} are drawn` : ""}`, ...anonymous]);
+      cloud.describe([`${whole(found.n_skilled)} of ${many(found.n, "volunteer")} have a skill; ${whole(found.n_seen_gold)} saw subjects of known answer${found.points.skill.length < found.n ? `; ${whole(found.points.skill.length)} are drawn` : ""}${gives() ? "" : "; no contribution: " + (found.n_skilled ? "only subjects whose answer is not known count as one" : "nobody has a skill")}`, ...anonymous]);
       curve.say("");
-      const half = found.half[found.n_skilled ? "contribution" : "votes"];
-      curve.describe([...half ? [`${whole(half.k)} of ${whole(half.n)} give half of ${found.n_skilled ? "the contribution" : "the votes"} `] : [], put(make("span", "key"), make("i", "accent"), "contribution"), put(make("span", "key"), make("i"), "votes")]);
+      const by = gives() ? "contribution" : "classifications", half = found.half[by];
+      curve.describe([...half ? [`${whole(half.k)} of ${whole(half.n)} ${half.k === 1 ? "gives" : "give"} half of the ${by} `] : [], ...gives() ? [put(make("span", "key"), make("i", "accent"), "contribution")] : [], put(make("span", "key"), make("i"), "classifications")]);
       cloud.draw();
       curve.draw();
     };
@@ -557,8 +569,9 @@ export async function volunteers(home, door) {
         line.firstChild.title = person.volunteer;
         return line;
       })));
+      caption.textContent = gives() ? "Those who give most" : "Those who saw most";
       note.textContent = `${whole(found.list.length)} of ${many(found.n, "volunteer")}, ${whole(found.n_anonymous)} of them anonymous sessions. Volunteers are salted hashes; no name is in the survey. `
-        + "known: subjects of known answer seen; skill and contribution in bits; elsewhere: classifications in another project.";
+        + "classifications: submissions, a grid of many subjects is one; known: subjects of known answer seen; skill and contribution in bits; elsewhere: classifications in another project.";
       draw();
     };
     return {root, draw, refresh};
@@ -600,7 +613,7 @@ export async function volunteers(home, door) {
           .filter(([, r]) => r?.agreement).map(([title, r]) => [Math.abs(box.x0 + r.spent / r.recorded * (box.x1 - box.x0) - px), title, r]).sort((a, b) => a[0] - b[0])[0];
         if (!near || near[0] > 24) return null;
         const [, title, r] = near;
-        return [title, `${whole(Math.round(r.spent))} of ${whole(r.recorded)} votes spent`, `agreement ${percent(r.agreement.share)} [${percent(r.agreement.low)}, ${percent(r.agreement.high)}]`];
+        return [title, `${counted(r.spent)} of ${whole(r.recorded)} votes spent`, `agreement ${percent(r.agreement.share)} [${percent(r.agreement.low)}, ${percent(r.agreement.high)}]`];
       },
     });
     const titles = {limit: "Fixed limit", swap: "SWAP thresholds", cascade: "Machine first"};
@@ -608,14 +621,17 @@ export async function volunteers(home, door) {
       const root = make("dl", "result");
       return {root, show(r) {
         rules[name] = r;
-        const of = (what, v) => v ? [what, `${whole(Math.round(v.k))} of ${whole(Math.round(v.n))}`, `${percent(v.share)} [${percent(v.low)}, ${percent(v.high)}]`] : [what, "–", ""];
-        const rows = !r ? [] : [["votes spent", `${whole(Math.round(r.spent))} of ${whole(r.recorded)}`, `${number(r.spent / r.n_subjects)} a subject`],
-          of(name === "cascade" ? "saved of the limit’s" : "votes saved", r.saved),
+        const of = (what, v, exact = false) => v ? [what, `${counted(v.k)} of ${counted(v.n)}`, exact ? percent(v.share) : `${percent(v.share)} [${percent(v.low)}, ${percent(v.high)}]`] : [what, "–", ""];
+        const rows = !r ? [] : [["votes spent", `${counted(r.spent)} of ${whole(r.recorded)}`, `${number(r.spent / r.n_subjects)} a subject`],
+          of(name === "cascade" ? "saved of the limit’s" : "votes saved", r.saved, name === "limit"),
           ...name === "limit" ? [] : [of(name === "swap" ? "subjects decided" : "retired early", r.early)],
           of(`agree with ${about.against}`, r.agreement),
           ...r.gain ? [["more than the limit’s", `${r.gain.value < 0 ? "" : "+"}${part(r.gain.value, 3)}`, `[${part(r.gain.low, 3)}, ${part(r.gain.high, 3)}], the same subjects`]] : []];
         root.replaceChildren(...rows.flatMap(([what, value, more]) => [make("dt", "", what), put(make("dd"), make("b", "", value), make("small", "", more))]));
-        if (r?.n_cut_short) root.append(make("p", "note", `${whole(r.n_cut_short)} subjects have fewer votes than that and are left out.`));
+        const notes = [];
+        if (r?.orders) notes.push(`Figures are means of ${whole(r.orders)} random orders.`);
+        if (r?.n_cut_short) notes.push(`${many(r.n_cut_short, "subject")} with fewer votes than that ${r.n_cut_short === 1 ? "is" : "are"} left out.`);
+        if (notes.length) root.append(make("p", "note", notes.join(" ")));
         chart.draw();
       }};
     };
@@ -717,10 +733,11 @@ export async function volunteers(home, door) {
     const grid = make("div", "quadrants"), rest = make("p", "note"), boxes = {};
     for (const name of ["missed", "both", "tagged", "rejected"]) {
       const root = make("section", name), go = button("go", "", () => select(name), "Select these on the map and in the gallery"), strip = make("div", "strip"), counts = make("p", "counts");
-      go.append(make("b"), make("span"));
-      root.append(put(make("div", "top"), go, make("span", "arrow", "select ↗")), counts, strip);
+      const question = make("b"), title = make("span");
+      go.append(put(make("span", "words"), question, title), make("span", "arrow", "select ↗"));
+      root.append(go, counts, strip);
       grid.append(root);
-      boxes[name] = {root, go, strip, counts};
+      boxes[name] = {root, go, question, title, strip, counts};
     }
     const select = (name, row = null) => {
       door.send({select: name, row, cut: cut(), machine: door.machine()});
@@ -757,16 +774,16 @@ export async function volunteers(home, door) {
     const show = () => {
       if (!found) return;
       const rows = [];
-      for (const [name, {go, strip, counts, root}] of Object.entries(boxes)) {
+      for (const [name, {go, question, title, strip, counts, root}] of Object.entries(boxes)) {
         const q = found.quadrants[name];
-        go.firstChild.textContent = q.question;
-        go.lastChild.textContent = q.title;
+        question.textContent = q.question;
+        title.textContent = q.title;
         go.disabled = !q.k;
         go.setAttribute("aria-label", `Select: ${q.title}, ${whole(q.k)} of ${whole(q.n)}`);
         root.classList.toggle("nothing", !q.k);
         if (!q.n) counts.replaceChildren(name === "tagged" ? "no subject is tagged" : "needs a machine score");
         else counts.replaceChildren(make("b", "", `${whole(q.k)} of ${whole(q.n)}`), ` ${name === "tagged" ? "tagged subjects " : ""}${rated(q)} · ${whole(q.n_sure)} beyond doubt`);
-        counts.title = "Beyond doubt: the whole 95 % interval of the chosen fraction is on this side of the cut";
+        counts.title = "Beyond doubt: the whole 95 % interval of the subject’s chosen fraction is clear of the cut, on this side of it";
         strip.replaceChildren(...q.rows.map((row, i) => {
           const tile = button("thumb", "", () => select(name, row)), [k, n] = q.chosen[i];
           tile.dataset.row = row;
@@ -777,7 +794,7 @@ export async function volunteers(home, door) {
         rows.push(...q.rows);
       }
       const q = found.quadrants.rest;
-      rest.textContent = !score.value ? "" : `${whole(q.k)} of ${whole(q.n)} are low in both (${percent(q.n ? q.k / q.n : 0)}). ${whole(found.n)} subjects have votes and a score; shares with Wilson’s 95 % interval.`;
+      rest.textContent = `${!score.value ? "" : `${whole(q.k)} of ${whole(q.n)} are low in both (${percent(q.n ? q.k / q.n : 0)}). ${whole(found.n)} subjects have votes and a score; shares with Wilson’s 95 % interval. `}Beyond doubt: the whole 95 % interval of a subject’s chosen fraction is clear of the cut.`;
       chart.say(score.value ? "" : "There is no machine score yet: voorwerp run SURVEY train and score, import-run, or join a column.");
       chart.describe(score.value ? "A click on the picture moves the cut." : "", `Machine score and chosen fraction of ${whole(found.n)} subjects`);
       chart.draw();
@@ -839,7 +856,8 @@ export async function volunteers(home, door) {
   const read = async () => {
     if (!told) nothing.textContent = "Reading the votes …";
     nothing.hidden = Boolean(told);
-    for (const e of [tabs, body, second, question, totals]) e.hidden = !told;
+    for (const e of [tabs, body, second, question, recount, progress, totals]) e.hidden = !told;
+    pending.hidden = true;
     badge.hidden = !told?.is_simulated;
     const answer = await ask("overview", "volunteers");
     if (!answer) return;
@@ -848,7 +866,7 @@ export async function volunteers(home, door) {
     const none = told.state === "none";
     dialog.classList.toggle("bare", none);
     nothing.hidden = !none;
-    for (const e of [tabs, body, second, question, totals]) e.hidden = none;
+    for (const e of [tabs, body, second, question, recount, progress, totals]) e.hidden = none;
     badge.hidden = !told.is_simulated;
     if (none) {
       nothing.replaceChildren("No votes yet. Read what you have with ", make("code", "", "voorwerp ingest SURVEY FILE…"), ", or invite volunteers to ", make("code", "", "/classify"), ".");
@@ -868,7 +886,6 @@ export async function volunteers(home, door) {
     if (e.key.toLowerCase() === "k" && !/^(input|select)$/i.test(e.target.tagName)) dialog.close();
   });
   dialog.addEventListener("click", e => { if (e.target === dialog) dialog.close(); });
-  new ResizeObserver(() => { if (dialog.open && told) made[tab]?.draw(); }).observe(body);
   window.addEventListener("voorwerp-theme", () => { if (dialog.open) made[tab]?.draw(); });
 
   return {

@@ -206,7 +206,7 @@ class Quadrants:
 QUADRANTS = {
     "rejected": ("High score, low fraction", "What did the crowd reject?"),
     "missed": ("Low score, high fraction", "What did the machine miss?"),
-    "tagged": ("Tagged, low fraction", "What did one person see?"),
+    "tagged": ("Tagged, low fraction", "What did few see?"),
     "both": ("High score, high fraction", "What do both find?"),
     "rest": ("Low score, low fraction", ""),
 }
@@ -327,6 +327,7 @@ def _told(replay: Replay, what: Replayed, plain: Replay | None = None) -> dict[s
         "agreement": _of(agreement),
         "gain": None if math.isnan(gain[0]) else dict(zip(("value", "low", "high"), gain, strict=True)),
         "n_subjects": replay.n_subjects,
+        "orders": replay.n_orders,
         "n_cut_short": replay.n_cut_short,
     }
 
@@ -468,7 +469,9 @@ class Crowd:
     def people(self) -> dict[str, Any] | None:
         """Who voted: points to draw, the share that the most giving give, the first of the list.
 
-        None where single votes are not known. Volunteers are hashes; nobody's name is in the survey.
+        The list begins with the largest contribution; where nobody's is positive (every subject's answer is known, or
+        nobody has a skill), with who saw most subjects. None where single votes are not known. Volunteers are hashes;
+        nobody's name is in the survey.
         """
         return self._made.get(self._key("people"), self._people)
 
@@ -479,30 +482,33 @@ class Crowd:
             return None
         numbers = {name: np.asarray(values) for name, values in people.items()}
         skill, contribution = (np.asarray(numbers[name], np.float64) for name in ("skill", "contribution"))
-        n_votes = np.asarray(numbers["n_classifications"], np.int64)
-        given = np.where(np.isfinite(contribution), contribution, -1)
-        order = np.lexsort((np.arange(n), -n_votes, -given))
+        n_classifications, n_subjects = (
+            np.asarray(numbers[name], np.int64) for name in ("n_classifications", "n_subjects")
+        )
+        n_contributing = int((np.nan_to_num(contribution) > 0).sum())
+        given = np.where(np.isfinite(contribution), contribution, -1) if n_contributing else n_subjects
+        order = np.lexsort((np.arange(n), -n_classifications, -given))
         drawn = order
         if n > DRAWN:  # the first of the list, and every so many of the rest: the same at every call
             rest = order[DRAWN // 2 :]
             drawn = np.concatenate([order[: DRAWN // 2], rest[:: math.ceil(len(rest) / (DRAWN // 2))]])
         anonymous = np.asarray(numbers["is_anonymous"], bool)
-        has_skill = bool(np.isfinite(skill).any())
-        by = np.nan_to_num(contribution) if has_skill else n_votes
         return {
             "n": n,
             "n_anonymous": int(anonymous.sum()),
-            "n_votes": int(n_votes.sum()),
+            "n_classifications": int(n_classifications.sum()),
+            "n_contributing": n_contributing,
             "n_skilled": int(np.isfinite(skill).sum()),
             "n_seen_gold": int((np.asarray(numbers["n_gold"]) > 0).sum()),
             "points": {
                 "skill": _brief(skill[drawn]),
                 "contribution": _brief(contribution[drawn]),
-                "n": n_votes[drawn].tolist(),
+                "n_classifications": n_classifications[drawn].tolist(),
+                "n_subjects": n_subjects[drawn].tolist(),
                 "anonymous": anonymous[drawn].tolist(),
             },
-            "curves": {"contribution": cumulative(contribution), "votes": cumulative(n_votes)},
-            "half": {"contribution": fewest(by), "votes": fewest(n_votes)},
+            "curves": {"contribution": cumulative(contribution), "classifications": cumulative(n_classifications)},
+            "half": {"contribution": fewest(contribution), "classifications": fewest(n_classifications)},
             "list": [
                 {
                     name: _plain(numbers[name][i])

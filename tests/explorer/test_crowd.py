@@ -189,13 +189,13 @@ def test_people_are_hashes_and_the_skilled_come_first(crowd: Crowd):
     told = crowd.people()
     assert told is not None
     assert (told["n"], told["n_anonymous"], len(told["list"])) == (N_VOLUNTEERS, 3, N_VOLUNTEERS)
-    assert told["n_votes"] == 12 * N - 20
+    assert told["n_classifications"] == 12 * N - 20 and told["n_contributing"] > 0
     given = [person["contribution"] for person in told["list"]]
     assert given == sorted(given, reverse=True)
     best = [int(person["volunteer"], 16) for person in told["list"][:8]]
     assert np.mean(best) > 20  # of 0 … 29 by how often they are right
     assert told["list"][0]["n_elsewhere"] in (None, 500)
-    assert told["curves"]["votes"][-1] == (1, 1)
+    assert told["curves"]["classifications"][-1] == (1, 1)
     orjson.dumps(told)
 
 
@@ -207,7 +207,7 @@ def test_what_ifs_spend_less_and_say_what_that_costs(crowd: Crowd):
     first, last = told["curve"][0]["agreement"], told["curve"][-1]["agreement"]
     assert first["share"] < last["share"] and first["low"] <= first["share"] <= first["high"]
     limit = crowd.what_if("limit", {"limit": 3})
-    assert limit["saved"]["k"] == limit["recorded"] - limit["spent"]
+    assert limit["saved"]["k"] == limit["recorded"] - limit["spent"] and limit["orders"] == 0
     swap = crowd.what_if("swap", {"prior": 0.2, "detect": 0.99, "reject": 0.01, "limit": 3})
     assert swap["gain"]["low"] <= swap["gain"]["value"] <= swap["gain"]["high"]
     assert swap["agreement"]["share"] > limit["agreement"]["share"]
@@ -278,5 +278,11 @@ def test_bluebird_is_replayed_as_rule_12_says(shared_data: Path, tmp_path: Path)
         assert told[39]["agreement"]["share"] == pytest.approx(0.759, abs=0.005)  # every vote: the majority
         swap = crowd.what_if("swap", {"prior": 0.5, "detect": 0.95, "reject": 0.05, "limit": 21})
         assert swap["saved"]["share"] > 0.3 and swap["gain"]["low"] > 0
+        people = crowd.people()
+        assert people is not None and people["n_skilled"] == 39
+        assert people["n_contributing"] == 0  # every answer is known
+        assert people["half"]["contribution"] is None and people["curves"]["contribution"] == []
+        seen = [person["n_subjects"] for person in people["list"]]
+        assert seen == sorted(seen, reverse=True) and max(people["points"]["n_subjects"]) == seen[0] > 0
         overview = crowd.overview()
         assert overview["n"]["volunteers"] == 39 and overview["why_not"].keys() == {"experience", "log"}
