@@ -381,9 +381,11 @@ def show_making(making: "Generator[Progress, None, T]") -> T:
                 made: T = end.value
                 return made
             first = at.done if first is None else first
-            rate = (at.done - first) / max(time.monotonic() - started, 1e-3)
+            seconds = time.monotonic() - started
             refused = at.metrics.get("quarantined", 0)
-            words = f"{at.done:,}/{at.total:,}, {rate:,.0f}/s" if at.total else ""
+            words = f"{at.done:,}/{at.total:,}" if at.total else ""
+            if at.total and seconds >= 1:  # before, a rate says nothing
+                words += f", {(at.done - first) / seconds:,.0f}/s"
             words += f", {refused:,.0f} in quarantine" if refused else ""
             bar.update(task, description=at.message, completed=at.done, total=at.total or None, words=words)
             tenth = at.done * 10 // at.total if at.total else -1

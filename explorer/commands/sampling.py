@@ -77,7 +77,7 @@ def sample(
     try:
         explore = Explore(opened)
         run_id, map_id, lambda_, mode = as_the_app(explore, run_id, map_id, lambda_, mode)
-        columns = [by or "anomaly_score" if top else "", strata or ""]
+        columns = [by or ("anomaly_score" if top else ""), strata or ""]
         by, strata = (sampling.reference(explore, name, run_id, map_id) if name else "" for name in columns)
         design = sampling.Design(
             top, by, n_random, strata, allocation, where or "", seed, run_id, map_id, lambda_, mode

@@ -59,6 +59,8 @@ _NAMING = ("classifications", "subjects", "votes", "gold", "reduced", "outcomes"
 _TALK = {"talk_tags": (TALK_TAGS, TALK_TAGS_SCHEMA), "talk_comments": (TALK_COMMENTS, TALK_COMMENTS_SCHEMA)}
 #: What is written in this order; the list of sources last: what is not in it is taken in again.
 _ORDER = (layout.SUBJECTS, CLASSIFICATIONS, TOTALS, GOLD, EXPERIENCE, TALK_TAGS, TALK_COMMENTS, SET_ASIDE, SOURCES)
+#: Lines that are named of a reason.
+_LINES_NAMED = 3
 #: Name of the folder in which a call works, within the survey.
 _WORKING = ".ingest."
 
@@ -232,11 +234,7 @@ class _Call:
         if not files and not self._taken:
             raise IngestError(refused[0] if len(refused) == 1 else "no file was taken: " + "; ".join(refused))
         if self._survey is None and not any(f.recognised.kind in _NAMING and not f.is_experience for f in files):
-            kinds = " and ".join(dict.fromkeys(f.recognised.what for f in files))
-            raise IngestError(
-                f"{self._path} does not exist, and {kinds} alone do not say which subjects there are; give a subject "
-                "export, classifications, votes or a reduced table too"
-            )
+            raise IngestError(self._without_subjects(files))
         total, done = sum(f.source.n_bytes for f in files), 0
         for file in sorted(files, key=lambda f: f.recognised.kind != "workflows"):  # its answers name the others'
             for n in self._read(file):
@@ -253,6 +251,19 @@ class _Call:
         self._write_sources(files)
         self._commit()
         return self._ingested(refused, n_new)
+
+    def _without_subjects(self, files: Sequence[_File]) -> str:
+        """Why no survey can be made of files that name no subjects, and which of them are damaged besides."""
+        kinds = list(dict.fromkeys(f.recognised.what for f in files))
+        do = "do" if len(kinds) > 1 or kinds[0].startswith("Talk") else "does"
+        said = (
+            f"the survey {self._path} does not exist yet, and {' and '.join(kinds)} alone {do} not say which subjects "
+            "there are; give a subject export, classifications, votes or a reduced table too"
+        )
+        for file in files:
+            if file.recognised.kind in _TALK and (number := _damaged(file.source.path)):
+                said += f" ({file.source.name} is damaged besides: its element {number:,} cannot be read)"
+        return said
 
     @staticmethod
     def _at(done: int, total: int, message: str) -> Progress:
@@ -334,7 +345,7 @@ class _Call:
         """Make the survey's subjects, or find them; how many are new."""
         listed = _Listed(self._zooniverse.texts(), self._items.texts())
         if self._survey is None:
-            return self._make_survey(listed)
+            return self._make_survey(listed, files)
         survey = self._survey
         found = {}
         for kind in (True, False):
@@ -367,9 +378,9 @@ class _Call:
             survey.close()
         return len(new[1]) if new is not None else 0
 
-    def _make_survey(self, listed: "_Listed") -> int:
+    def _make_survey(self, listed: "_Listed", files: Sequence[_File]) -> int:
         if not len(listed.ids):
-            raise IngestError(f"{self._path} was not made: no row of the files names a subject that can be used")
+            raise IngestError(f"{self._path} was not made: {self._set_aside(files)}")
         table = self._typed(listed.ids, self._metadata(listed, self._outcomes_of(listed)))
         table = with_ids(table, listed.ids).append_column("zooniverse_subject_id", listed.zooniverse_ids)
         name = self._options.name or self._path.absolute().name
@@ -658,6 +669,23 @@ class _Call:
         self._taken.append(file.taken)
 
     # ------------------------------------------------------------------------------------------------------- writing
+    def _set_aside(self, files: Sequence[_File]) -> str:
+        """What became of files no row of which can be used: counts by reason, with the first lines of each."""
+        table, said = self._aside.table(), []
+        for file in files:
+            if (reasons := self._aside.counts(file.source.key)) and file.parts is not None:
+                mine = table.filter(pc.equal(table.column("source").cast(pa.string()), file.source.key))
+                of_row, lines = mine.column("reason").cast(pa.string()).to_pylist(), mine.column("line").to_pylist()
+                named = []
+                for reason, n in reasons.items():
+                    first = [line for line, r in zip(lines, of_row, strict=True) if r == reason][:_LINES_NAMED]
+                    where = f"line{'s' * (n > 1)} {', '.join(map(str, first))}{', …' * (n > len(first))}"
+                    named.append(f"{n:,} × {reason} ({where})")
+                rows = f"all {file.n_rows:,} rows" if file.n_rows > 1 else "the only row"
+                were = "were" if file.n_rows > 1 else "was"
+                said.append(f"{rows} of {file.source.name} {were} set aside: {', '.join(named)}")
+        return "; ".join(said) or "no row of the files names a subject"
+
     def _write_sources(self, files: Sequence[_File]) -> None:
         subjects = next(p for f in (self._made, self._path) if (p := f / layout.SUBJECTS).exists())
         is_again = any(file.source.sha256 in self._sources["files"] for file in files)
@@ -747,6 +775,13 @@ class _Listed:
             columns = {name: table.column(name) for name in table.column_names}
             both.append(pa.table({"": pa.nulls(n, pa.int8()), **columns}))  # a table without columns has no rows
         return pa.concat_tables(both, promote_options="default").drop_columns([""])
+
+
+def _damaged(path: Path) -> int:
+    """Number of the first element of a Talk export that cannot be read; 0 where all can."""
+    from explorer.ingest import talk
+
+    return next((number for number, _, is_whole in talk.elements(path) if not is_whole), 0)
 
 
 def _numbers(texts: pa.Array) -> pa.Array:

@@ -247,8 +247,8 @@ class Classifications:
         is_anonymous = name.startswith(ANONYMOUS) or (
             user_id.lower() in _NOTHING and "user_id" in self._at and ("user_name" not in self._at or not name)
         )
-        if not name:
-            name = user_id if user_id.lower() not in _NOTHING else f"{ANONYMOUS}-{metadata.get('session', id_)}"
+        if not name or name.lower().rstrip("-") == ANONYMOUS:  # without its session, it would make one of them all
+            name = user_id if user_id.lower() not in _NOTHING else f"{ANONYMOUS}-{metadata.get('session') or id_}"
         number = len(self._class)
         live = metadata.get("live_project")
         self._class.append(

@@ -78,6 +78,8 @@ class Design:
             raise UsageError("an empty set is no sample; give --top, --random, or both")
         if self.top and not self.by:
             raise UsageError("--top needs --by COLUMN, which says what is highest")
+        if self.by and not self.top:
+            raise UsageError("--by says what the top is highest by; give --top, too")
         if self.strata and not self.n_random:
             raise UsageError("--strata says how the random part is drawn; give --random, too")
 
@@ -143,6 +145,8 @@ class Drawn:
                 f"at random: {stratum.n_drawn:,} of the {other}{stratum.n_subjects:,}{of}, "
                 f"each with probability {stratum.probability:.4g}"
             )
+        if design.n_random > (n_rest := sum(stratum.n_subjects for stratum in self.strata)):
+            said.append(f"you asked for {design.n_random:,} at random; there are {n_rest:,}")
         if any(stratum.n_groups < stratum.n_subjects for stratum in self.strata) and design.n_random:
             said.append("subjects that show the same sky were drawn together or not at all")
         n = counted(len(self.rows), "subject")
@@ -151,6 +155,9 @@ class Drawn:
             if design.n_random
             else f"the set has {n}; nothing of the rest was drawn, so it says nothing about the rest"
         )
+        if len(self.rows) == self.n_frame:
+            is_all = self.n_frame == len(self.probability)
+            said.append(f"note: the sample is {'the whole survey' if is_all else 'all that could be drawn'}")
         return said
 
 
@@ -313,15 +320,15 @@ def sample(explore: Explore, design: Design, name: str, ledger: Ledger, who: str
     survey = explore.survey
     with survey.lock():
         survey.refresh()
+        drawn = drawn_by(explore, design, ledger)
         there = np.isfinite(survey.column(INCLUSION)).sum()
         if there and not replace:
             raise UsageError(
-                f"{survey.path} has a sample already, of {counted(int(there), 'subject')}; --replace draws another "
-                "in its place (the ledger keeps the design of both)"
+                f"{survey.path} has a sample already, of {counted(int(there), 'subject')}, and a survey has one, "
+                "whatever its name; --replace draws another in its place (the ledger keeps the design of both)"
             )
         if name in ledger.selection_names() and not replace:
             raise UsageError(f'there is a selection "{name}" already; --name another, or --replace it')
-        drawn = drawn_by(explore, design, ledger)
         told = asdict(design)
         told["lambda"] = told.pop("lambda_")
         metadata = {"kind": "number", DESIGN: json.dumps(told | {"n_frame": drawn.n_frame})}

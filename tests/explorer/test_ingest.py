@@ -464,9 +464,14 @@ def test_what_cannot_be_ingested_at_all(tmp_path: Path) -> None:
         ([tmp_path / "no.csv"], {}, UsageError, "no.csv does not exist"),
         ([tmp_path], {}, UsageError, "is a folder; name its files"),
         ([odd], {}, IngestError, "is not recognised"),
-        ([n], {}, IngestError, "alone do not say which subjects there are"),
+        ([n], {}, IngestError, "the survey .*s does not exist yet, and table of experience alone does not say which"),
         ([], {"experience": [odd]}, IngestError, "is not recognised"),
-        ([write_export(tmp_path / "c.csv", [row(1, "x")])], {}, IngestError, "no row of the files names a subject"),
+        (
+            [write_export(tmp_path / "c.csv", [row(1, "x")])],
+            {},
+            IngestError,
+            r"the only row of c.csv was set aside: 1 × .*\(line 2\)",
+        ),
     ]:
         with pytest.raises(error, match=match):
             taken_in(tmp_path / "s", *files, **options)
@@ -476,6 +481,32 @@ def test_what_cannot_be_ingested_at_all(tmp_path: Path) -> None:
     text(tmp_path / "s" / "something", "else")
     with pytest.raises(SurveyError, match="is not a survey"):
         taken_in(tmp_path / "s", n)
+
+
+def test_where_every_row_is_set_aside_each_reason_has_its_count_and_first_lines(tmp_path: Path) -> None:
+    bad = "".join(f"{i},x,1\n" for i in range(3, 8))
+    file = text(tmp_path / "counts.csv", f"subject_id,count,selected_count\n1,5,9\n2,-3,1\n{bad}")
+    with pytest.raises(IngestError) as error:
+        taken_in(tmp_path / "s", file)
+    assert str(error.value).endswith(
+        "was not made: all 7 rows of counts.csv were set aside: 6 × a count is missing or no whole number "
+        "(lines 3, 4, 5, …), 1 × more were chosen than seen (line 2)"
+    )
+    create_table_only(tmp_path / "there", pa.table({"source_id": ["1", "2"]}), "there")
+    said = taken_in(tmp_path / "there", file).sentences()
+    assert "  6 × a count is missing or no whole number" in said, "no error where the survey is there"
+
+
+def test_talk_alone_makes_no_survey_and_damage_is_said_besides(tmp_path: Path) -> None:
+    tags = [{"name": "ring", "taggable_id": i, "taggable_type": "Subject", "user_id": 1} for i in range(40)]
+    whole = text(tmp_path / "tags.json", json.dumps(tags))
+    cut = text(tmp_path / "cut.json", whole.read_text()[:-30])
+    for file, end in (
+        (whole, "a reduced table too$"),
+        (cut, r"\(cut.json is damaged besides: its element 40 cannot be"),
+    ):
+        with pytest.raises(IngestError, match=f"the survey .*s does not exist yet, and Talk tags alone do not.*{end}"):
+            taken_in(tmp_path / "s", file)
 
 
 def test_a_survey_that_another_command_writes_to_is_left_alone(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`explorer.commands.making`: what the options of ``create`` and ``add`` mean, and what is said afterwards."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -9,10 +10,11 @@ import pytest
 from PIL import Image
 
 from explorer.cli import main
-from explorer.commands.making import Extent, Numbers, Words, made_how, pixel_scale, say_totals, stretch_of
+from explorer.commands.making import Extent, Numbers, Words, made_how, pixel_scale, say_totals, show_making, stretch_of
 from explorer.errors import UsageError
 from explorer.survey import Survey, SurveyInfo
 from models.images import Stretch
+from models.progress import Progress
 
 NOTHING: dict[str, Any] = {
     "stretch": None,
@@ -253,6 +255,15 @@ def test_a_mosaic_may_be_one_of_several_arrays_in_a_file(tmp_path: Path, capsys:
     assert survey.n == 2
     assert np.corrcoef(shown.ravel(), light[23:39, 33:49].ravel())[0, 1] > 0.95
     assert survey.info.reading["dataset"] == "sky"
+
+
+def test_a_rate_is_said_from_the_first_second_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([10.0, 10.4, 12.0])
+    monkeypatch.setattr("explorer.commands.making.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    show_making(Progress(done, 12, "kB read") for done in (0, 12))
+    assert capsys.readouterr().err == "kB read 0/12\nkB read 12/12, 6/s\n"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,7 +211,7 @@ def test_a_second_sample_needs_replace_and_the_ledger_has_both(survey: Survey) -
     with Ledger(survey.path, survey.info.survey_id) as ledger:
         sample(explore, design(survey), "A", ledger, "ada")
         before = survey.column("inclusion_probability").copy()
-        with pytest.raises(UsageError, match=r"has a sample already, of 5. subjects; --replace draws another"):
+        with pytest.raises(UsageError, match=r"of 5. subjects, and a survey has one, whatever its name; --replace"):
             sample(explore, design(survey, seed=1), "B", ledger, "ada")
         assert np.array_equal(survey.column("inclusion_probability"), before, equal_nan=True)
         assert ledger.selection_names() == ["A"]
@@ -253,6 +254,7 @@ def test_who_is_withdrawn_is_not_drawn(survey: Survey) -> None:
     ("told", "message"),
     [
         ({"top": 0.0, "n_random": 0}, "an empty set is no sample"),
+        ({"top": 0.0}, "--by says what the top is highest by; give --top"),
         ({"by": ""}, "--top needs --by COLUMN"),
         ({"top": 1.5}, "the top is 1.5 of the subjects"),
         ({"n_random": 0, "strata": "subjects.kind"}, "--strata says how the random part is drawn"),
@@ -292,6 +294,18 @@ def test_the_command_says_the_design_in_words(survey: Survey, capsys: pytest.Cap
     assert "has a sample already" in capsys.readouterr().err
     assert cli.main(["sample", path, "--top", "5%", "--replace"]) == 0
     assert "nothing of the rest was drawn, so it says nothing about the rest" in capsys.readouterr().out
+    assert cli.main(["sample", path, "--random", "5", "--by", "nonsense", "--name", "X"]) == 2
+    assert 'column "nonsense" is not in this survey' in capsys.readouterr().err, "before it is said that one is there"
+    assert cli.main(["sample", path, "--top", "5%", "--by", "kind", "--name", "X"]) == 2
+    assert '"subjects.kind" does not hold numbers' in capsys.readouterr().err
+    assert cli.main(["sample", path, "--random", "200", "--replace"]) == 0
+    said = capsys.readouterr().out
+    assert "you asked for" not in said
+    assert "note: the sample is the whole survey\n" in said
+    assert cli.main(["sample", path, "--random", "500", "--replace", "--where", "kind = spiral"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"you asked for 500 at random; there are \d+\n", said)
+    assert "note: the sample is all that could be drawn\n" in said
     for wrong in ("0%", "120%", "many"):
         assert cli.main(["sample", path, "--top", wrong]) == 2
         assert f'"{wrong}" is no share; write 1% or 0.01' in capsys.readouterr().err

@@ -186,6 +186,19 @@ def test_what_is_known_of_a_classification_stays_with_it(tmp_path: Path) -> None
     assert len(set(held["volunteer"])) == 2
 
 
+def test_a_bare_not_logged_in_is_as_many_people_as_sessions(tmp_path: Path) -> None:
+    told = {"user_name": "not-logged-in", "user_id": ""}
+    sessions = [{"session": "a"}, {"session": "a"}, {"session": "b"}, {"session": None}, {}]
+    rows = [row(i, metadata=metadata, **told) for i, metadata in enumerate(sessions, 1)]
+    rows.append(row(6, metadata={"session": "a"}, user_name="", user_id=""))
+    taken_in(tmp_path / "s", write_export(tmp_path / "c.csv", rows))
+    table = pq.read_table(tmp_path / "s" / CLASSIFICATIONS).sort_by("classification_id")
+    a, again, b, fourth, fifth, nameless = table.column("volunteer").to_pylist()
+    assert a == again == nameless
+    assert len({a, b, fourth, fifth}) == 4
+    assert table.column("is_anonymous").to_pylist() == [True] * 6
+
+
 def test_no_name_address_or_browser_gets_in(tmp_path: Path) -> None:
     told = {"user_name": "Guessable Name", "metadata": {"user_agent": "a browser", "session": "a session"}}
     rows = [row(1, **told), row(2, annotations="broken", **told), row(3, user_name="", user_id="")]
