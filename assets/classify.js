@@ -6,6 +6,7 @@
   const $ = selector => document.querySelector(selector);
   const LETTERS = "ABCDEFGHIJKLMNOP";
   const AHEAD = 2;      // grids held: the one that is looked at, and the next
+  const EVERY = 5;      // seconds between looks at what others did
   const KEPT = 3;       // answered ones whose pictures are kept, to go back to at once
   const MOST_TAGS = 5;
   const SVG = "http://www.w3.org/2000/svg";
@@ -15,7 +16,7 @@
   const waiting = [];   // answers that are not on the disk yet
   const past = [];
   let at = 0;           // the cell of the keyboard
-  let ended = false, stopped = "", filling = false, undoing = false, trouble = "";
+  let ended = false, stopped = null, filling = false, undoing = false, trouble = "";
 
   const make = (name, className, text) => {
     const made = document.createElement(name);
@@ -48,7 +49,7 @@
         const answer = await fetch(path, options);
         if (answer.ok) { say(""); return answer; }
         const told = await answer.json().catch(() => ({}));
-        if (answer.status !== 429 && answer.status < 500) throw Object.assign(new Error(told.error || answer.statusText), {status: answer.status});
+        if (answer.status !== 429 && answer.status < 500) throw Object.assign(new Error(told.error || answer.statusText), {status: answer.status, kind: told.kind});
         say(answer.status === 429 ? "One moment …" : told.error || "The server has trouble; trying again …");
       } catch (error) {
         if (error.status) throw error;
@@ -71,7 +72,7 @@
       const part = bytes.slice(start, start += size);
       return size ? URL.createObjectURL(new Blob([part])) : "";
     });
-    const grid = {seal: told.grid, level: told.level, pictures, arcsec: told.arcsec, outlines: told.outlines, chosen: new Set(), tags: {}, cellSeconds: {}, seconds: 0, since: null};
+    const grid = {seal: told.grid, level: told.level, pictures, arcsec: told.arcsec, outlines: told.outlines ?? [], chosen: new Set(), tags: {}, cellSeconds: {}, seconds: 0, since: null};
     draw(grid);
     await Promise.all([...grid.element.querySelectorAll("img")].map(image => image.decode().catch(() => {})));
     return grid;
@@ -89,7 +90,7 @@
         show();
       }
     } catch (error) {
-      stop(error.message);
+      stop(error);
     }
     filling = false;
   };
@@ -172,7 +173,15 @@
       holder.setAttribute("aria-busy", !ended && !stopped);
       if (stopped || ended) {
         const end = make("div", "end");
-        if (stopped) end.append(make("b", "", "This is as far as it goes"), make("span", "", stopped));
+        if (stopped) {
+          end.append(make("b", "", stopped.title), make("span", "", stopped.text));
+          if (stopped.again) {
+            const reload = make("button", "", "Reload");
+            reload.type = "button";
+            reload.addEventListener("click", () => location.reload());
+            end.append(reload);
+          }
+        }
         else end.append(make("b", "", "You have seen every galaxy that still needs eyes here"), make("span", "", "Thank you! Come again: more may be added."));
         holder.replaceChildren(end);
       } else {
@@ -202,6 +211,8 @@
   const label = (button, text) => { button.firstChild.textContent = `${text} `; };
   const buttons = () => {
     const grid = queue[0], n = grid?.chosen.size ?? 0, submit = $(".submit");
+    $(".act").hidden = Boolean(stopped);
+    $(".meant").hidden = !grid?.outlines.some(Boolean);
     submit.disabled = !grid || Boolean(stopped);
     label(submit, n ? `${n} chosen, next grid` : grid || !ended ? "None here, next grid" : "Nothing left to do");
     $(".undo").disabled = undoing || waiting.length > 0 || !standing?.n_grids || Boolean(stopped);
@@ -225,14 +236,12 @@
   };
 
   const keep = async (told, grid) => {
+    let answer;
     try {
-      const answer = await post("/classify/answer", told);
-      past.push(grid);
-      if (past.length > KEPT) past.shift().pictures.forEach(url => url && URL.revokeObjectURL(url));
-      thank(answer, grid);
-      progress(answer);
+      answer = await post("/classify/answer", told);
+      answered++;
     } catch (error) {
-      if (error.status === 403) stop(error.message);
+      if (error.status === 403 || !error.status) stop(Object.assign(error, {isRefused: Boolean(error.status)}));
       else card([make("p", "trouble", `That grid was not counted: ${error.message}.`)]);
       if (error.status === 400) {  // to be put right: nothing of it is lost
         run(false);
@@ -240,6 +249,12 @@
       }
     }
     waiting.splice(waiting.indexOf(told), 1);
+    if (answer) {
+      past.push(grid);
+      if (past.length > KEPT) past.shift().pictures.forEach(url => url && URL.revokeObjectURL(url));
+      thank(answer, grid);
+      progress(answer);
+    }
     show();
     fill();
   };
@@ -250,6 +265,7 @@
     buttons();
     try {
       const told = await post("/classify/undo", {});
+      answered++;
       const kept = past.findIndex(grid => grid.seal === told.grid);
       const grid = kept >= 0 ? past.splice(kept, 1)[0] : await unpack(await ask(`/classify/grid?grid=${told.grid}`));
       grid.seal = told.grid;
@@ -261,14 +277,15 @@
       card([make("p", "", "Here is your last grid again; your answer to it is taken back.")]);
       progress(told);
     } catch (error) {
-      card([make("p", "trouble", `${error.message}.`)]);
+      if (error.status && error.status !== 403) card([make("p", "trouble", `${error.message}.`)]);
+      else stop(error);
     }
     undoing = false;
     show();
   };
 
   // --------------------------------------------------------------------------------------------------------- said
-  let standing = null;
+  let standing = null, answered = 0;
   const card = parts => { $(".said").replaceChildren(...parts); };
   const say = text => {
     if (text === trouble) return;
@@ -276,8 +293,18 @@
     $(".said .now")?.remove();
     if (text) $(".said").prepend(make("p", "trouble now", waiting.length ? `${text} ${counted(waiting.length, "grid")} not saved yet.` : text));
   };
-  const stop = text => {
-    stopped = text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+  /** The end, for now. A sentence of the server's is shown; an error of this page's own is for its console alone. */
+  const stop = error => {
+    if (stopped) return;
+    const text = error.status ? error.message[0].toUpperCase() + error.message.slice(1) + (/[.!?]$/.test(error.message) ? "" : ".") : "";
+    if (error.kind === "closed") stopped = {title: "This link is no longer open.", text: `Thank you for ${standing?.n_grids ? counted(standing.n_grids, "grid") : "coming"}.`};
+    else if (error.kind === "done") stopped = {title: "This is as far as it goes", text};
+    else {
+      if (!error.status) console.error(error);
+      stopped = {title: "Something went wrong here.", text: `${text} Reload the page; your answers${error.isRefused ? " before this one" : ""} are kept.`.trim(), again: true};
+    }
+    for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+    $(".said").replaceChildren();
     show();
   };
 
@@ -316,6 +343,19 @@
     buttons();
   };
 
+  /** What others did meanwhile, and whether the link still holds; nothing from before an answer of one's own. */
+  const keepUp = async () => {
+    while (!stopped) {
+      await sleep(EVERY);
+      if (document.hidden || waiting.length || undoing) continue;
+      const before = answered, answer = await fetch("/classify/standing").catch(() => null);
+      const told = await answer?.json().catch(() => null);
+      if (!told || before !== answered || waiting.length || undoing) continue;
+      if (answer.ok) progress(told);
+      else if (told.kind === "closed") stop(Object.assign(new Error(told.error), {status: answer.status, kind: told.kind}));
+    }
+  };
+
   // ------------------------------------------------------------------------------------------------------- closer
   const closer = $(".closer"), field = $("#tag");
   let near = 0;
@@ -329,6 +369,10 @@
     large.src = url;
     large.decode().then(() => { if (near === at && queue[0] === grid && closer.open && image.src === grid.pictures[near]) image.src = url; }, () => {});
     closer.querySelector(".letter").textContent = LETTERS[near];
+    const box = grid.outlines[near];
+    closer.querySelector(".outline")?.remove();
+    if (box) closer.querySelector(".picture").append(outline(box));
+    closer.querySelector(".note").textContent = box ? "The square shows which galaxy is meant" : "";
     scale(closer.querySelector(".scale"), grid.arcsec[near]);
     nearby();
     if (!closer.open) closer.showModal();
@@ -338,7 +382,8 @@
     const grid = queue[0], tags = grid.tags[near] ?? [], button = closer.querySelector(".choose");
     button.setAttribute("aria-pressed", grid.chosen.has(near));
     button.textContent = grid.chosen.has(near) ? "Interesting ✓" : "Interesting?";
-    closer.querySelector(".tags").replaceChildren(...tags.map(tag => {
+    const list = closer.querySelector(".tags");
+    list.replaceChildren(...tags.map(tag => {
       const item = make("li"), take = make("button", "", `#${tag} ✕`);
       take.type = "button";
       take.setAttribute("aria-label", `Take away the tag ${tag}`);
@@ -346,6 +391,7 @@
       item.append(take);
       return item;
     }));
+    list.scrollLeft = list.scrollWidth;  // to the newest
   };
   const tagged = tags => {
     const grid = queue[0];
@@ -409,7 +455,7 @@
   commands.add({id: "tag here", title: "", key: "T", dialog: true, when: isNear, run: () => field.focus()});
   commands.add({id: "leave", title: "", key: "Z", dialog: true, when: isNear, run: () => closer.close()});
 
-  const LINES = [["↑ ↓ ← →", "Move"], ["A … P", "Go to a galaxy"], ["Space", "Choose it, or not"], ["T", "Tag it"], ["Z", "Look closer"], ["Enter", "Next grid"], ["U", "Back to the last grid"], ["Esc", "Close what is open"]];
+  const LINES = [["↑ ↓ ← →", "Move"], ["A … P", "Go to a galaxy"], ["Space", "Choose it, or not"], ["T", "Tag it"], ["Z", "Look closer"], ["Enter", "Next grid"], ["U", "Back to the last grid"], ["Esc", "Close what is open"], ["□", "Where there is a square, it shows which galaxy is meant"]];
   for (const [keys, means] of LINES) {
     const term = make("dt");
     term.append(make("kbd", "", keys));
@@ -421,6 +467,9 @@
   $(".undo").addEventListener("click", undo);
   $(".help").addEventListener("click", () => $(".keys").showModal());
   window.addEventListener("beforeunload", event => { if (waiting.length) event.preventDefault(); });
+  window.addEventListener("error", event => { if (event.error) stop(event.error); });
+  window.addEventListener("unhandledrejection", event => stop(event.reason instanceof Error ? event.reason : new Error(String(event.reason))));
   show();
   fill();
+  keepUp();
 })();

@@ -271,8 +271,8 @@ class Session:
 
 
 @contextmanager
-def only_server(survey: Path) -> Iterator[None]:
-    """Hold the survey for one server.
+def only_server(survey: Path) -> Iterator[Callable[[str], object]]:
+    """Hold the survey for one server; yields what notes in the lock where that server is.
 
     Raises
     ------
@@ -288,7 +288,7 @@ def only_server(survey: Path) -> Iterator[None]:
             raise SurveyError(f"{survey} is being served already ({holder}); open that one, or stop it first") from None
         os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()}".encode())
-        yield
+        yield lambda where: os.write(handle, f" at {where}".encode())
     finally:
         os.close(handle)
 
@@ -334,7 +334,7 @@ def serve(
         The port is taken.
     """
     has_samp = address == "localhost" or address.startswith("127.")  # it reaches this desktop
-    with only_server(Path(path)), Desk.open(path, has_samp) as desk:
+    with only_server(Path(path)) as note, Desk.open(path, has_samp) as desk:
         pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
         for module in (raster, orders, histograms):
             pool.submit(module.warm)
@@ -345,6 +345,7 @@ def serve(
         classify = Classify(desk.explore.survey, desk.ledger, Settings(retire_after=retire_after))
         server = _listen(lambda: Session(desk, selection).page(), address, port, desk, pool, classify, open_links)
         url, survey = server.url, desk.explore.survey
+        note(url.partition("/?")[0] + (" with open links" if open_links else ""))
         click.echo(f"{survey.info.name}: {counted(survey.n, 'subject')}\n\n  {url}\n")
         if open_links:
             click.echo(f"Links of `voorwerp invite` are open at {url.partition('?')[0]}classify\n")

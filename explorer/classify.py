@@ -5,6 +5,7 @@ GET  /classify              the page; with ``?link=TOKEN`` the link's token is e
 GET  /classify/FILE         its script, styles and logo: open to everyone
 GET  /classify/grid         the next grid: uint32 length of a JSON header, the header, then the pictures
 GET  /classify/closer       one cell of a grid, larger
+GET  /classify/standing     how far the volunteer and the survey are
 POST /classify/answer       what was chosen; answered when it is on the disk
 POST /classify/undo         takes the last answer back
 ==========================  ================================================================================
@@ -37,6 +38,7 @@ from explorer.errors import AccessError, LedgerError, VoorwerpError
 from explorer.server import Access
 from explorer.services.classify import LARGE_PX, AnsweredError, Classify, Grid, Look, Visitor
 from explorer.services.invitations import Invitations
+from explorer.survey import counted
 
 #: Scripts and styles of our own files only, and nothing may frame the page.
 CONTENT_SECURITY_POLICY = (
@@ -160,9 +162,21 @@ class Door:
         body = f"{volunteer}.{link_id}"
         value = f"{body}.{self.classify.token('cookie', body)}"
         handler.set_cookie(
-            self.cookie, value, httponly=True, samesite="Lax", path="/classify", expires_days=COOKIE_DAYS
+            self.cookie,
+            value,
+            httponly=True,
+            samesite="Lax",
+            secure=handler.request.protocol == "https",
+            path="/classify",
+            expires_days=COOKIE_DAYS,
         )
         return value
+
+    def left(self, handler: RequestHandler) -> Visitor | None:
+        """Who came by a link that lets nobody in any more; None for those who came by none."""
+        volunteer, link = self._read(handler.get_cookie(self.cookie) or "")
+        is_held = self.open_links and self.invitations.by_id(link) is not None
+        return Visitor(volunteer, link) if link and not is_held else None
 
     def _read(self, given: str) -> tuple[str, str]:
         """Volunteer and link of a cookie that is ours; else two empty texts."""
@@ -183,6 +197,14 @@ class Door:
 
 
 # ---------------------------------------------------------------------------------------------------------- routes
+class _Over(HTTPError):
+    """There is no going on: the link is "closed", or the volunteer is "done"."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(403, message)
+        self.kind = kind
+
+
 class _Route(RequestHandler):
     """Checked at the door; errors as one sentence."""
 
@@ -194,6 +216,8 @@ class _Route(RequestHandler):
 
     def prepare(self) -> None:
         found = self.door.visitor(self)
+        if found is None and self.door.left(self):
+            raise _Over("closed", "this link is no longer open")
         if found is None:
             raise HTTPError(403, "this page needs a link that still holds; ask whoever invited you")
         self.visitor, self.given = found
@@ -205,7 +229,7 @@ class _Route(RequestHandler):
         except AnsweredError as error:
             raise HTTPError(409, str(error)) from None
         except AccessError as error:
-            raise HTTPError(403, str(error)) from None
+            raise _Over("done", str(error)) from None
         except LedgerError as error:
             raise HTTPError(503, str(error)) from None
         except VoorwerpError as error:
@@ -216,14 +240,15 @@ class _Route(RequestHandler):
         if status_code == 429:
             self.set_header("Retry-After", "2")
         message = error.log_message if isinstance(error, HTTPError) and error.log_message else self._reason
-        self.finish({"error": message.replace("%%", "%")})  # Tornado doubles it for its log
+        told = {"error": message.replace("%%", "%")}  # Tornado doubles it for its log
+        self.finish(told | ({"kind": error.kind} if isinstance(error, _Over) else {}))
 
 
 class PageRoute(_Route):
     def prepare(self) -> None:
         pass
 
-    def get(self) -> None:
+    async def get(self) -> None:
         token = self.get_query_argument("link", None)
         found = self.door.visitor(self)  # Host and Origin first
         if token is not None and self.door.come_by(self, token):
@@ -232,7 +257,7 @@ class PageRoute(_Route):
         if found is None or token is not None:
             self.set_status(403)
             self.set_header("Content-Type", "text/plain; charset=utf-8")
-            self.finish(NOT_YOURS)
+            self.finish(await self._farewell() or NOT_YOURS)
             return
         page = (ASSETS / "classify.html").read_text()
         told = {"name": self.classify.survey.info.name, "token": self.door.token(found[1])}
@@ -240,6 +265,14 @@ class PageRoute(_Route):
             page = page.replace(f"{{{{{name}}}}}", html.escape(value))
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.finish(page)
+
+    async def _farewell(self) -> str:
+        left = self.door.left(self)
+        if left is None:
+            return ""
+        n = (await self.off(self.pool, self.classify.standing, left))["n_grids"]
+        thanks = f" Thank you for {counted(n, 'grid')}." if n else ""
+        return f"This link is no longer open.{thanks}\n"
 
 
 class FileRoute(RequestHandler):
@@ -278,6 +311,11 @@ class GridRoute(_Route):
     def of(self, grid: Grid) -> list[Look]:
         """Its pictures."""
         return [self.classify.picture(row) for row in grid.rows.tolist()]
+
+
+class StandingRoute(_Route):
+    async def get(self) -> None:
+        self.finish(await self.off(self.pool, self.classify.standing, self.visitor))
 
 
 class CloserRoute(_Route):
@@ -340,6 +378,7 @@ def classify_routes(door: Door) -> list[tuple[Any, ...]]:
         (r"/classify/?", PageRoute, given),
         (rf"/classify/({names})", FileRoute, {"door": door}),
         (r"/classify/grid", GridRoute, given),
+        (r"/classify/standing", StandingRoute, given),
         (r"/classify/closer", CloserRoute, given),
         (r"/classify/answer", AnswerRoute, given),
         (r"/classify/undo", UndoRoute, given),

@@ -1,6 +1,7 @@
 """``voorwerp invite``: links by which anybody may take part as a volunteer."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -20,7 +21,7 @@ def invite(survey: Path, name: str | None, most: int | None, revoke: str | None,
     """
     if sum([name is not None, revoke is not None, is_list]) > 1 or (most is not None and name is None):
         raise UsageError("give one of --name (with --most or not), --revoke and --list")
-    from explorer.services.invitations import MOST_GRIDS, Invitations
+    from explorer.services.invitations import MOST_GRIDS, Invitations, served_at
     from explorer.survey import Survey
 
     opened = Survey.open(survey)
@@ -28,11 +29,17 @@ def invite(survey: Path, name: str | None, most: int | None, revoke: str | None,
     links = Invitations(opened.info.survey_id)
     if name is not None:
         token = links.make(name, most or MOST_GRIDS)
-        click.echo(f"/classify?link={token}")
-        click.echo(
-            "Put it after the server's address, which `voorwerp serve SURVEY --open-links` prints. "
-            "Who has it can take part; it is not shown again."
-        )
+        address, is_open = served_at(survey) or ("", False)
+        click.echo(f"{address}/classify?link={token}")
+        if not address:
+            click.echo("Append this to the address that `voorwerp serve SURVEY --open-links` prints.")
+        elif not is_open:
+            click.echo("The server that runs there lets no links in: start it again with --open-links.")
+        if urlsplit(address).hostname in ("127.0.0.1", "localhost"):
+            click.echo("It opens on this machine alone; for others, serve with --address.")
+        elif urlsplit(address).hostname == "0.0.0.0":
+            click.echo("In place of 0.0.0.0 write this machine's name or address.")
+        click.echo("Who has it can take part; it is not shown again.")
     elif revoke is not None:
         click.echo(f'the link "{links.revoke(revoke).name}" does not hold any more')
     else:

@@ -60,7 +60,7 @@ MOST_LEVEL = 3
 PER_LEVEL, ENOUGH = 10, 0.7
 #: Views before votes on a subject say that they disagree; disputed subjects that are kept in mind.
 LEAST_VIEWS, MOST_DISPUTED = 3, 512
-#: Seconds for which the disputed subjects and the survey's progress are good.
+#: Seconds for which the disputed subjects and a count of the whole survey are good.
 FRESH = 2.0
 #: Pictures kept in memory, of some 10 kB each.
 KEPT_PICTURES = 8_192
@@ -185,6 +185,8 @@ class Tally:
         #: Standing answers by grid.
         self.standing: dict[str, int] = {}
         self.n_selections = 0
+        #: Row → its views when this was last cleared, where an entry has changed them.
+        self.before: dict[int, int] = {}
         self.answers: dict[int, _Answer] = {}
         self._last = 0
         self._undoers: defaultdict[int, list[int]] = defaultdict(list)
@@ -248,6 +250,7 @@ class Tally:
             before = person.seen.get(row, ())
             after = tuple(sorted({*before, entry_id})) if by > 0 else tuple(e for e in before if e != entry_id)
             (seen, chose), (sees, chooses) = self._vote(row, before), self._vote(row, after)
+            self.before.setdefault(row, int(self.n_views[row]))
             self.n_views[row] += sees - seen
             self.n_chosen[row] += chooses - chose
             if after:
@@ -417,6 +420,7 @@ class Classify:
         self._is_training = np.where(known, 1, np.where(duds, -1, 0)).astype(np.int8)
         known_rows, dud_rows = np.flatnonzero(known & ~self._is_out), np.flatnonzero(duds & ~self._is_out)
         self._training = key, known_rows, dud_rows
+        self._fresh = (-math.inf, *self._fresh[1:])
 
     def _right(self, person: Person) -> tuple[tuple[int, int], tuple[int, int]]:
         """Right and seen, of known objects and of duds."""
@@ -470,8 +474,22 @@ class Classify:
                 "n_needed": int(np.count_nonzero(counts)) * limit,
                 "n_volunteers": sum(1 for p in tally.people.values() if p.grids),
             }
+            tally.before.clear()
             self._fresh = time.monotonic(), hard, skills, progress
         return self._fresh
+
+    def _progress(self) -> dict[str, int]:
+        """That of the survey, with every answer that is in: the last whole count, and what has changed since."""
+        progress, tally, limit = self._refreshed()[3], self._tally, self.settings.retire_after
+        rows = np.fromiter(tally.before, np.int64, len(tally.before))
+        before = np.fromiter(tally.before.values(), np.int64, len(rows))
+        counts = ~self._is_out[rows] & (self._is_training[rows] == 0)
+        before, after = (np.minimum(views, limit)[counts] for views in (before, tally.n_views[rows]))
+        n_retired = np.count_nonzero(after == limit) - np.count_nonzero(before == limit)
+        return progress | {
+            "n_views": progress["n_views"] + int(after.sum() - before.sum()),
+            "n_retired": progress["n_retired"] + int(n_retired),
+        }
 
     # ------------------------------------------------------------------------------------------------------- answers
     def answer(self, visitor: Visitor, told: Mapping[str, Any]) -> dict[str, Any]:
@@ -584,7 +602,7 @@ class Classify:
         person = self._tally.people[visitor.who]
         known, duds = self._right(person)
         told = {"n_grids": len(person.grids), "n_galaxies": len(person.seen), "level": self._level(person)}
-        return told | {"known": known, "duds": duds, "progress": self._refreshed()[3]}
+        return told | {"known": known, "duds": duds, "progress": self._progress()}
 
     def _told(self, visitor: Visitor, answer: _Answer, level: int) -> dict[str, Any]:
         kinds = {1: "known", -1: "dud"}

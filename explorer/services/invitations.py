@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import threading
 from collections.abc import Iterator
@@ -142,6 +143,22 @@ class Invitations:
             write_bytes(self.file, told.encode(), 0o600)
         finally:
             os.close(handle)
+
+
+def served_at(survey: Path) -> tuple[str, bool] | None:
+    """Address of the server that runs on a survey, as it wrote it in its lock, and whether links are open there."""
+    try:
+        handle = os.open(survey / "server.lock", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        found = re.search(r" at (https?://\S+)( with open links)?$", os.read(handle, 300).decode("utf-8", "replace"))
+        return (found[1], bool(found[2])) if found else None
+    finally:
+        os.close(handle)
+    return None  # nobody holds it
 
 
 def _sha256(token: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import io
 import json
+import math
 import struct
 import threading
 import uuid
@@ -23,6 +24,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from explorer import cli
+from explorer.app import only_server
 from explorer.classify import MAX_BODY, Door, Rates, classify_routes
 from explorer.errors import AccessError, SurveyError, UsageError
 from explorer.ingest.shown import shown
@@ -294,6 +296,24 @@ def test_the_tally_is_that_of_a_plain_count_after_undos_of_undos(made: Making) -
         assert tally.n_chosen.tolist() == chosen.tolist()
         assert {who: len(p.grids) for who, p in tally.people.items() if p.grids} == dict(grids)
     assert 0 < views.sum() < 16 * 60
+
+
+def test_progress_has_every_answer_at_once_and_is_that_of_a_plain_count(made: Making) -> None:
+    classify = made(60, Settings(retire_after=3), is_known=[3, 9, 20])
+    people = [Visitor(f"{i:016x}") for i in range(3)]
+    n_counted = classify.standing(people[0])["progress"]["n_subjects"]
+    assert n_counted == 57
+    for step in range(9):
+        visitor = people[step % 3]
+        told = classify.answer(visitor, said(classify, next_grid(classify, visitor)))
+        if step == 7:
+            told = classify.undo(visitor)
+        views, *_ = slow_tally(classify.survey, classify.ledger)
+        seen = np.minimum(views, 3)
+        for progress in (told["progress"], classify.standing(people[0])["progress"]):
+            assert (progress["n_views"], progress["n_retired"]) == (seen.sum(), np.count_nonzero(seen == 3))
+    classify._fresh = (-math.inf, *classify._fresh[1:])  # counted anew
+    assert classify.standing(people[0])["progress"]["n_views"] == seen.sum() > 0
 
 
 def test_entries_of_another_making_do_no_harm(made: Making) -> None:
@@ -599,6 +619,18 @@ def test_the_command_makes_lists_and_takes_back(tmp_path: Path, capsys: pytest.C
     assert code == 0
     link = links.by_token(out.splitlines()[0].removeprefix("/classify?link="))
     assert link is not None
+    assert out.splitlines()[1].startswith("Append this to the address that `voorwerp serve SURVEY --open-links` prints")
+    with only_server(survey) as note:
+        note("http://127.0.0.1:5007 with open links")
+        out = run("--name", "Served")[1]
+        assert links.by_token(out.splitlines()[0].removeprefix("http://127.0.0.1:5007/classify?link="))
+        assert out.splitlines()[1] == "It opens on this machine alone; for others, serve with --address."
+    with only_server(survey) as note:
+        note("http://192.0.2.7:5006")
+        out = run("--name", "Closed")[1]
+        assert out.startswith("http://192.0.2.7:5006/classify?link=")
+        assert "lets no links in: start it again with --open-links" in out
+    assert run("--name", "Stopped")[1].startswith("/classify?link=")  # what the lock says is of before
     assert run("--list")[1].startswith(f"{link.id}  Open day  made ")
     assert "holds, 50 grids at most" in run()[1]
     assert run("--revoke", "Open day")[1] == 'the link "Open day" does not hold any more\n'
@@ -613,7 +645,7 @@ def test_the_command_makes_lists_and_takes_back(tmp_path: Path, capsys: pytest.C
 class Web:
     """The routes on a free port, and what a browser sends there."""
 
-    def __init__(self, classify: Classify, open_links: bool = True, **rates: Rates) -> None:
+    def __init__(self, classify: Classify, open_links: bool = True, protocol: str = "http", **rates: Rates) -> None:
         self.classify = classify
         self.links = Invitations(classify.survey.info.survey_id)
         ready = threading.Event()
@@ -625,7 +657,7 @@ class Web:
             self.host = f"127.0.0.1:{self.port}"
             self.access = Access(self.port, hosts_of("127.0.0.1", self.port))
             self.door = Door(self.access, classify, open_links, **rates)
-            server = HTTPServer(Application(classify_routes(self.door)))
+            server = HTTPServer(Application(classify_routes(self.door)), protocol=protocol)
             server.add_sockets(sockets)
             self.stop = asyncio.Event()
             self.loop = asyncio.get_running_loop()
@@ -767,10 +799,24 @@ def test_a_link_taken_back_lets_nobody_in_from_that_moment(web: Serving) -> None
     served.links.revoke("Open day")
     for path in ("/classify", "/classify/grid", f"/classify?link={token}"):
         assert served.ask(path)[0] == 403
-    status, _, body = served.ask("/classify/answer", told, **headers)
-    assert (status, b"needs a link that still holds" in body) == (403, True)
+    over = {"error": "this link is no longer open", "kind": "closed"}
+    for path, body in (("/classify/answer", told), ("/classify/standing", None)):
+        status, _, said = served.ask(path, body, **headers)
+        assert (status, json.loads(said)) == (403, over)
+    assert served.ask("/classify")[2] == b"This link is no longer open.\n"
     _, headers = served.enter("Another day")  # the same browser stays the same volunteer
     assert served.ask("/classify/answer", told, **headers)[0] == 200
+    served.links.revoke("Another day")
+    assert served.ask("/classify")[2] == b"This link is no longer open. Thank you for 1 grid.\n"
+
+
+def test_the_cookie_is_for_https_alone_where_the_request_came_by_it(made: Making) -> None:
+    for protocol, is_secure in (("http", False), ("https", True)):
+        served = Web(made(), protocol=protocol)
+        token = served.links.make(f"Open day by {protocol}")
+        _, headers, _ = served.ask(f"/classify?link={token}", X_Forwarded_Proto="https")
+        served.close()
+        assert ("secure" in headers["set-cookie"].lower().split("; ")) == is_secure
 
 
 def test_links_let_nobody_in_where_the_server_does_not_allow_it_but_its_owner_comes_in(web: Serving) -> None:

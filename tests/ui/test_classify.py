@@ -1,7 +1,9 @@
 """The page for volunteers in a real Chromium: two at once, keys, touch, tags, undo, and what a link does not open."""
 
+import json
 import re
 import shutil
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from explorer.ledger import Entry, Ledger
 from explorer.services.classify import KIND
@@ -304,14 +306,96 @@ def test_a_link_taken_back_ends_the_page_with_a_sentence(
 ) -> None:
     url, path = volunteering
     link = voorwerp("invite", path, "--name", "Short").splitlines()[0]
-    come(page, url.partition("/classify")[0] + link)
+    assert link.startswith(url.partition("?")[0] + "?link=")
+    come(page, link)
+    page.locator(".submit").click()
+    thanked(page, 1)
     before = len(entries(path))
     voorwerp("invite", path, "--revoke", "Short")
     page.locator(".submit").click()
-    expect(page.locator(".end")).to_contain_text("needs a link that still holds")
-    expect(page.locator(".submit")).to_be_disabled()
+    expect(page.locator(".end")).to_have_text("This link is no longer open.Thank you for 1 grid.")
+    expect(page.locator(".submit")).to_be_hidden()
     assert len(entries(path)) == before
     troubles[:] = [trouble for trouble in troubles if "403" not in trouble]
+
+
+def test_an_error_of_the_page_says_to_reload_and_no_more(page: Page, volunteering: Served, troubles: list[str]) -> None:
+    page.add_init_script("JSON.parse = () => { throw new TypeError('cells of undefined') }")
+    page.goto(volunteering[0])
+    said = "Something went wrong here.Reload the page; your answers are kept.Reload"
+    expect(page.locator(".end")).to_have_text(said)
+    with page.expect_navigation():
+        page.get_by_role("button", name="Reload").click()
+    expect(page.locator(".end")).to_have_text(said)
+    troubles[:] = [trouble for trouble in troubles if "cells of undefined" not in trouble]
+
+
+def _as_told(page: Page, change: Callable[[dict], None]) -> None:
+    """Change what the server says of each grid."""
+
+    def changed(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.body()
+        (length,) = struct.unpack_from("<I", body)
+        told = json.loads(body[4 : 4 + length])
+        change(told)
+        head = json.dumps(told).encode()
+        route.fulfill(response=answer, body=struct.pack("<I", len(head)) + head + body[4 + length :])
+
+    page.route("**/classify/grid*", changed)
+
+
+def test_a_square_shows_which_galaxy_is_meant_closer_too(page: Page, volunteering: Served) -> None:
+    _as_told(page, lambda told: told.update(outlines=[[0.25, 0.5, 0.125], *[None] * 15]))
+    come(page, volunteering[0])
+    expect(page.locator(".meant")).to_be_visible()
+    page.get_by_role("button", name="Look closer at galaxy A").click()
+    frame, square = (page.locator(part).bounding_box() for part in (".closer .picture", ".closer .outline"))
+    assert frame is not None
+    assert square is not None
+    shares = [(square["x"] - frame["x"]), (square["y"] - frame["y"]), square["width"]]
+    assert [share / frame["width"] for share in shares] == pytest.approx([0.25, 0.5, 0.125], abs=0.01)
+    expect(page.locator(".closer .note")).to_have_text("The square shows which galaxy is meant")
+    page.locator(".closer .step").last.click()
+    expect(page.locator(".closer .outline")).to_have_count(0)
+
+
+def test_an_older_server_says_nothing_of_squares(page: Page, volunteering: Served) -> None:
+    _as_told(page, lambda told: told.pop("outlines"))
+    come(page, volunteering[0])
+    expect(page.locator(".meant")).to_be_hidden()
+    page.get_by_role("button", name="Look closer at galaxy A").click()
+    expect(page.locator(".closer .letter")).to_have_text("A")
+
+
+def test_the_closer_look_stays_in_its_place_while_tags_come(page: Page, volunteering: Served) -> None:
+    come(page, volunteering[0])
+    page.get_by_role("button", name="Look closer at galaxy A").click()
+    boxes = [page.locator(".closer").bounding_box()]
+    for tags in ("ring", "a very long tag indeed, another long one here, merger, odd", "one too many"):
+        page.locator("#tag").fill(tags)
+        page.keyboard.press("Enter")
+        boxes.append(page.locator(".closer").bounding_box())
+    expect(page.locator(".closer .wrong")).to_have_text("A galaxy gets at most 5 tags.")
+    assert all(box == boxes[0] for box in boxes)
+
+
+def test_looks_count_ones_own_answer_at_once_and_others_within_seconds(
+    page: Page, browser: Browser, volunteering: Served
+) -> None:
+    def looks(of: Page) -> int:
+        return int(of.locator(".ours").inner_text().split()[0].replace(",", ""))
+
+    come(page, volunteering[0])
+    context = browser.new_context()
+    other = come(context.new_page(), volunteering[0])
+    before = looks(other)
+    other.locator(".submit").click()
+    thanked(other, 1)
+    now = looks(other)
+    assert before + 14 <= now <= before + 16  # training is not counted
+    expect(page.locator(".ours")).to_contain_text(f"{now:,} of ", timeout=15_000)
+    context.close()
 
 
 def test_nothing_serious_stands_in_anyones_way(page: Page, volunteering: Served) -> None:
