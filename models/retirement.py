@@ -462,9 +462,10 @@ def _fixed(
     )
     if first:
         who = "the first volunteer" if first == 1 else f"the first {first} volunteers"
-        rules, base = [f"machine and {who} agree, else {n} votes" for n in after], np.where(counted, limit_of, 0)
+        rules = [f"machine and {who} agree, else {n} vote{'s' * (n != 1)}" for n in after]
+        base = np.where(counted, limit_of, 0)
     else:
-        rules, base = [f"{n} votes" for n in after], np.where(counted, votes.n_votes, 0)
+        rules, base = [f"{n} vote{'s' * (n != 1)}" for n in after], np.where(counted, votes.n_votes, 0)
     return _replays(rules, truth, counted, (votes.n_votes > 0) & ~counted, base, sums, orders, seed)
 
 

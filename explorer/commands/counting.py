@@ -9,6 +9,7 @@ import click
 from explorer.commands.running import SURVEY, who
 
 if TYPE_CHECKING:
+    from explorer.services.counting import Question
     from explorer.services.volunteers import Volunteers
 
 #: Words of ``--leave-out`` and the settings that they are.
@@ -21,8 +22,8 @@ LEAVES_OUT = {
 }
 
 
-#: Groups of tags that are printed.
-MOST_GROUPS = 40
+#: Groups of tags, and answers, that are printed; and fixed limits, where no rule is asked for.
+MOST_GROUPS, MOST_ASKED, N_LIMITS = 40, 40, 8
 
 
 class LeaveOut(click.ParamType):
@@ -84,12 +85,17 @@ def consensus(
         changes = {name: value for name, value in told.items() if value is not None} | (leave_out or {})
         if team:
             changes["team"] = tuple(volunteer_hash([name for name in team if name], opened.info.survey_id))
-        if changes:
-            about = volunteers.decide(replace(volunteers.settings, **changes), who=who())
+        before = volunteers.settings
+        if (wanted := replace(before, **changes)) != before:
+            about = volunteers.decide(wanted, who=who())
         else:
             about = volunteers.recount()
         for sentence in sentences(about):
             click.echo(sentence)
+        if "title" in about:
+            click.echo(how_chosen(volunteers))
+        if volunteers.settings != before:
+            click.echo("votes are counted this way from now on, on the screen too")
         opened.refresh()
         if "title" in about:
             show(volunteers)
@@ -136,10 +142,12 @@ def replay(
     """What fewer votes would have done: rules of retirement, replayed on the votes on SURVEY's subjects.
 
     Votes spent and saved, and agreement with known answers or, where there are none, with the votes that were not
-    used; with 95 % intervals, subjects resampled. Nothing is replayed beyond what was recorded.
+    used; with 95 % intervals, subjects resampled. Nothing is replayed beyond what was recorded. Where no rule is asked
+    for, some fixed limits and SWAP's usual thresholds are replayed.
     """
     import contextlib
 
+    import numpy as np
     from rich.console import Console
     from rich.table import Table
 
@@ -169,13 +177,17 @@ def replay(
             if not run and "." not in by:
                 raise UsageError(f"{survey} has no finished score run; name a column, as --by subjects.NAME")
             machine = Machine(by if "." in by else f"scores.{by}", run, lambda_, mode, map_id)
-        told = [crowd.what_if(rule, numbers, machine) for rule, numbers in asked] or about["curve"]
+        if not asked:
+            curve = about["curve"]
+            spread = np.unique(np.rint(np.linspace(0, len(curve) - 1, min(len(curve), N_LIMITS))).astype(int))
+            asked = [("limit", {"limit": curve[i]["limit"]}) for i in spread] + [("swap", known)]
+        told = [crowd.what_if(rule, numbers, machine) for rule, numbers in asked]
         table = Table(title=f"Agreement with {about['against']} [95 %]", title_justify="left")
         for name in ("rule", "votes spent", "saved", "agreement", "subjects", "cut short"):
             table.add_column(name, justify="left" if name == "rule" else "right")
         for one in told:
             counts = (f"{one['n_subjects']:,}", f"{one['n_cut_short']:,}")
-            spent = f"{one['spent']:,.0f} of {one['recorded']:,}"
+            spent = f"{_number(one['spent'])} of {one['recorded']:,}"
             table.add_row(one["rule"], spent, _spelled(one["saved"]), _spelled(one["agreement"]), *counts)
         Console(width=None if Console().is_terminal else 160).print(table)
         click.echo(about["note"])
@@ -184,7 +196,32 @@ def replay(
 def _spelled(rate: dict[str, float] | None) -> str:
     if rate is None:
         return "–"
-    return f"{rate['share']:.3f} \\[{rate['low']:.3f}, {rate['high']:.3f}], {rate['k']:,.0f} of {rate['n']:,.0f}"
+    low, high = f"{rate['low']:.3f}", f"{rate['high']:.3f}"
+    between = f" \\[{low}, {high}]" if low != high else ""  # what cannot vary: of each subject the same is known
+    return f"{rate['share']:.3f}{between}, {_number(rate['k'])} of {_number(rate['n'])}"
+
+
+def _number(mean: float) -> str:
+    """A count; over random orders, a mean that may be no whole number."""
+    return f"{mean:,.0f}" if abs(mean - round(mean)) < 1e-6 else f"{mean:,.1f}"
+
+
+def how_chosen(volunteers: "Volunteers") -> str:
+    """How the question that is counted was come by."""
+    told = volunteers.settings
+    named = {"--workflow": told.workflow_id, "--task": told.task, "--answer": told.answer}
+    if said := " ".join(f"{option} {value}" for option, value in named.items() if value is not None):
+        return f"counted is the question chosen by {said}"
+    return "counted is the question with most votes; --workflow, --task, --answer choose another"
+
+
+def _workflow(question: "Question") -> str:
+    from explorer.votes import NO_WORKFLOW, OWN_WORKFLOW
+
+    if question.workflow_id == NO_WORKFLOW:
+        return "simulated" if question.is_simulated else "–"
+    name = "our own page" if question.workflow_id == OWN_WORKFLOW else str(question.workflow_id)
+    return f"{name}, simulated" if question.is_simulated else name
 
 
 def show(volunteers: "Volunteers") -> None:
@@ -203,6 +240,8 @@ def show(volunteers: "Volunteers") -> None:
         if name not in survey.columns_of_crowd():
             continue
         values = survey.column(name)
+        if name != "chosen_fraction" and np.allclose(values, survey.column("chosen_fraction"), 0, 1e-9, equal_nan=True):
+            continue  # all weigh the same
         values = values[np.isfinite(values)]
         if not len(values):
             continue
@@ -213,15 +252,20 @@ def show(volunteers: "Volunteers") -> None:
     questions = volunteers.questions()
     if len(questions) > 1:
         asked = Table(title="Everything that was asked", title_justify="left")
-        for name in ("workflow", "task", "answer", "subjects", "classifications", "volunteers"):
-            asked.add_column(name, justify="left" if name in ("task", "answer") else "right")
-        for question in questions[:40]:
+        for name in ("", "workflow", "task", "answer", "subjects", "classifications", "volunteers"):
+            asked.add_column(name, justify="left" if name in ("", "task", "answer") else "right")
+        chosen = tuple(about[name] for name in ("workflow_id", "task", "answer"))
+        of_chosen = [(q.workflow_id, q.task, q.answer) == chosen for q in questions]
+        shown = [i for i, is_chosen in enumerate(of_chosen) if i < MOST_ASKED or is_chosen]
+        for i in shown:
+            question = questions[i]
             n_volunteers = "unknown" if question.n_volunteers is None else f"{question.n_volunteers:,}"
             counts = (f"{question.n_subjects:,}", f"{question.n_votes:,}", n_volunteers)
-            asked.add_row(str(question.workflow_id), escape(question.task), escape(question.answer), *counts)
+            words = (_workflow(question), escape(question.task), escape(question.answer))
+            asked.add_row("counted" if of_chosen[i] else "", *words, *counts)
         console.print(asked)
-        if len(questions) > 40:
-            console.print(f"and {len(questions) - 40:,} more answers")
+        if n_more := len(questions) - len(shown):
+            console.print(f"and {n_more:,} more {'answer' if n_more == 1 else 'answers'}")
 
 
 def show_tags(volunteers: "Volunteers", is_study: bool) -> None:
@@ -234,6 +278,14 @@ def show_tags(volunteers: "Volunteers", is_study: bool) -> None:
     from models.tagging import auc, median
 
     survey, talk = volunteers.survey, volunteers.talk
+    if not talk.groups(is_study):
+        has_tags = "n_tags" in survey.columns_of_crowd() and (survey.column("n_tags") > 0).any()
+        click.echo(
+            "no tag of this survey's subjects is in a group of the study's; --by-tag groups shows ours"
+            if has_tags
+            else "no subject of this survey is tagged; `voorwerp ingest` takes Talk's tags"
+        )
+        return
     fraction = survey.column("chosen_fraction")
     discussed, tagged = survey.column("n_comments") > 0, survey.column("n_tags") > 0
     counts = (f"{int(n):,}" for n in (discussed.sum(), tagged.sum(), len(discussed)))

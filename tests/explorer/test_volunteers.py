@@ -28,6 +28,7 @@ from explorer.votes import (
     CONSENSUS_SCHEMA,
     EXPERIENCE_SCHEMA,
     GOLD_SCHEMA,
+    NO_WORKFLOW,
     OWN_WORKFLOW,
     TOTALS,
     TOTALS_SCHEMA,
@@ -534,9 +535,15 @@ def test_the_command_counts_and_decides(folder: Path, voorwerp: Callable[..., st
     assert "T0 · yes: 4 classifications of 1 subject by 4 volunteers, fractions by volunteers" in said
     assert "left out: 1 cast before the project's launch" in said
     assert "[bold]ring" in said
+    assert "counted is the question with most votes; --workflow, --task, --answer choose another" in said
+    assert "from now on" not in said
+    assert re.search(r"│ counted │ +7 │ T0 +│ yes", said) and said.count("│ counted │") == 1
+    assert "│ weighted" not in said, "nobody weighs more than others"
     said = voorwerp("consensus", folder, "--leave-out", "anonymous", "--basis", "views", "--team", "Hanny")
     assert "6 classifications of 1 subject by 6 volunteers, fractions by views" in said
     assert "left out: 1 anonymous sessions" in said
+    assert "votes are counted this way from now on, on the screen too" in said
+    assert "from now on" not in voorwerp("consensus", folder, "--basis", "views"), "it is so already"
     with opened(folder) as volunteers:
         settings = volunteers.settings
         assert settings.leave_out_anonymous and not settings.leave_out_gold and not settings.live_only
@@ -545,12 +552,36 @@ def test_the_command_counts_and_decides(folder: Path, voorwerp: Callable[..., st
     assert "4 classifications" not in voorwerp("consensus", folder)
 
 
+def test_the_command_names_where_votes_are_from_and_says_that_nothing_is_tagged(
+    folder: Path, voorwerp: Callable[..., str]
+) -> None:
+    elsewhere = [vote(40, 3, "d", "yes", workflow_id=NO_WORKFLOW), vote(41, 3, "e", "no", workflow_id=NO_WORKFLOW)]
+    drawn = [vote(50, 3, "f", "yes", workflow_id=NO_WORKFLOW, task="T2", is_simulated=True)]
+    write_votes(folder, [*FLAGGED, *elsewhere, *drawn])
+    with opened(folder) as volunteers:
+        volunteers.ledger.append(CLASSIFICATION, grid([0, 1], [0]), who="volunteer:x")
+    said = voorwerp("consensus", folder, "--by-tag", "groups", "--task", "T0", "--workflow", 7)
+    assert "no subject of this survey is tagged" in said and "Chosen fraction by tag" not in said
+    assert "counted is the question chosen by --workflow 7 --task T0" in said
+    assert re.search(r"│ counted │ +7 │ T0 +│ yes", said)
+    for words in ("our own page │ T0 +│ chosen", "– │ T0 +│ yes", "simulated │ T2 +│ yes"):
+        assert re.search(rf"│ +│ +{words}", said), words
+
+
 def test_the_command_replays_rules_of_retirement(
     shared_data: Path, tmp_path: Path, voorwerp: Callable[..., str]
 ) -> None:
     voorwerp("ingest", tmp_path / "survey", *(shared_data / "crowd_gold/bluebird").glob("*.csv"))
     said = voorwerp("replay", tmp_path / "survey", "--limit", 3, "--limit", 21, "--swap", 0.95, 0.05)
-    assert re.search(r"3 votes +│ +324 of 4,212 │ 0\.923 \[0\.923, 0\.923\], 3,888 of 4,212", said)
+    assert re.search(r"3 votes +│ +324 of 4,212 │ +0\.923, 3,888 of 4,212", said)
+    found = re.findall(r"(0\.\d{3}|1\.000) \[0\.\d{3}, [01]\.\d{3}\], ([\d,.]+) of ([\d,.]+)", said)
+    assert len(found) >= 3
+    for share, k, n in found:
+        assert float(k.replace(",", "")) / float(n.replace(",", "")) == pytest.approx(float(share), abs=0.0011)
+    said = voorwerp("replay", tmp_path / "survey")
+    assert re.findall(r"(\d+) votes? ", said)[0] == "1" and " 1 vote " in said
+    assert len(re.findall(r"│ \d+ votes? ", said)) == 8
+    assert re.search(r"│ 39 votes ", said) and len(re.findall(r"│ SWAP", said)) == 1
     assert "Agreement with known answers" in said and "SWAP is taught by 54 of the 108" in said
     with pytest.raises(AssertionError, match="no finished score run"):
         voorwerp("replay", tmp_path / "survey", "--cascade", 90)
