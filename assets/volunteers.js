@@ -493,9 +493,11 @@ export async function volunteers(home, door) {
       paint(pen, box) {
         if (!found) return;
         const {points: p} = found, size = gives() ? p.contribution : p.n_subjects;
-        const positive = size.filter(v => v > 0), sizes = positive.toSorted((a, b) => a - b), low = 10 ** Math.floor(Math.log10(Math.max(1e-4, sizes[Math.floor(sizes.length / 50)] ?? 0.1))), high = Math.max(low * 10, ...positive) * 1.2;
-        const x = scale(box, low, high, true), tall = Math.max(0.1, ...p.skill.filter(v => v !== null)) * 1.08, y = v => box.y0 - v / tall * (box.y0 - box.y1);
-        axes(pen, box, x, y, decades(low, high).map(v => [v, v >= 1e4 || v < 1e-2 ? `10${[..."⁰¹²³⁴⁵⁶⁷⁸⁹"][Math.abs(Math.round(Math.log10(v)))].padStart(v < 1 ? 2 : 1, "⁻")}` : String(Number(v.toPrecision(3)))]), ticks(0, tall, 4).map(v => [v, part(v)]), {title_x: gives() ? "contribution (bit)" : "subjects seen", title_y: "skill (bit)"});
+        const positive = size.filter(v => v > 0), sizes = positive.toSorted((a, b) => a - b), is_log = gives() || sizes.at(-1) > 10 * sizes[0];
+        const low = is_log ? 10 ** Math.floor(Math.log10(Math.max(1e-4, sizes[Math.floor(sizes.length / 50)] ?? 0.1))) : 0, high = Math.max(low * 10, ...positive) * 1.2;
+        const x = scale(box, low, high, is_log), tall = Math.max(0.1, ...p.skill.filter(v => v !== null)) * 1.08, y = v => box.y0 - v / tall * (box.y0 - box.y1);
+        const power = v => v >= 1e4 || v < 1e-2 ? `10${[..."⁰¹²³⁴⁵⁶⁷⁸⁹"][Math.abs(Math.round(Math.log10(v)))].padStart(v < 1 ? 2 : 1, "⁻")}` : String(Number(v.toPrecision(3)));
+        axes(pen, box, x, y, is_log ? decades(low, high).map(v => [v, power(v)]) : ticks(low, high, 5).map(v => [v, brief(v)]), ticks(0, tall, 4).map(v => [v, part(v)]), {title_x: gives() ? "contribution (bit)" : "subjects seen", title_y: "skill (bit)"});
         const accent = shade("--accent"), warm = shade("--warm");
         spots = [];
         p.skill.forEach((skill, i) => {
@@ -541,7 +543,7 @@ export async function volunteers(home, door) {
       cloud.title.textContent = gives() ? "Skill against contribution" : "Skill against subjects seen";
       cloud.say(found.n_skilled ? "" : "Nobody's skill is known: it needs subjects of known answer, or SWAP without them.");
       const anonymous = found.n_anonymous ? [put(make("span", "key"), make("i", "warm"), "anonymous")] : [];
-      cloud.describe([`${whole(found.n_skilled)} of ${many(found.n, "volunteer")} have a skill; ${whole(found.n_seen_gold)} saw subjects of known answer${found.points.skill.length < found.n ? `; ${whole(found.points.skill.length)} are drawn` : ""}${gives() ? "" : "; no contribution: " + (found.n_skilled ? "only subjects whose answer is not known count as one" : "nobody has a skill")}`, ...anonymous]);
+      cloud.describe([`${whole(found.n_skilled)} of ${many(found.n, "volunteer")} have a skill; ${whole(found.n_seen_gold)} saw subjects of known answer${found.points.skill.length < found.n ? `; ${whole(found.points.skill.length)} are drawn` : ""}${gives() ? "" : found.n_skilled ? "; nobody contributes: subjects of known answer do not count" : ""}`, ...anonymous]);
       curve.say("");
       const by = gives() ? "contribution" : "classifications", half = found.half[by];
       curve.describe([...half ? [`${whole(half.k)} of ${whole(half.n)} ${half.k === 1 ? "gives" : "give"} half of the ${by} `] : [], ...gives() ? [put(make("span", "key"), make("i", "accent"), "contribution")] : [], put(make("span", "key"), make("i"), "classifications")]);
