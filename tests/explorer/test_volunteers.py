@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from explorer.commands.counting import show
 from explorer.errors import SurveyError, UsageError
 from explorer.ingest.build import create_table_only
 from explorer.ledger import Ledger
@@ -220,7 +221,7 @@ def test_before_the_launch_there_is_nothing_else_to_count(folder: Path) -> None:
         assert volunteers.recount()["left_out"] == {}
 
 
-def test_experience_weighs_more(folder: Path) -> None:
+def test_experience_weighs_more(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_votes(folder, TWICE)
     write_table(
         folder / "experience.parquet", table([{"volunteer": "a", "n_elsewhere": 100, "source": "x"}], EXPERIENCE_SCHEMA)
@@ -231,6 +232,9 @@ def test_experience_weighs_more(folder: Path) -> None:
         assert row_of(folder, 0)["n_effective"] == pytest.approx(16 / 6)
         people = dict(zip(volunteers.people()["volunteer"], volunteers.people()["n_elsewhere"], strict=True))
         assert people["a"] == 100 and np.isnan(people["b"])
+        volunteers.survey.refresh()
+        show(volunteers)
+        assert "│ weighted" in capsys.readouterr().out
         volunteers.decide(Counting(weights="experience", threshold=101), who="test")
         assert row_of(folder, 0)["weighted_chosen_fraction"] == pytest.approx(2 / 3)
         volunteers.decide(Counting(weights="log", threshold=100), who="test")
