@@ -467,7 +467,7 @@ def thresholds(
     _need_both(gold)
     duds = np.sort(probability[gold == 0])
     real = np.sort(probability[gold == 1])
-    above = 1 - np.searchsorted(duds, duds, "right") / duds.size
+    above = (duds.size - np.searchsorted(duds, duds, "right")) / duds.size  # 1 − 9/10 is below 1/10 by rounding
     below = np.searchsorted(real, real, "left") / real.size
     return min(float(real[below < missed_share][-1]), prior), max(float(duds[above < false_share][0]), prior)
 

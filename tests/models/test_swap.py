@@ -447,6 +447,7 @@ def test_no_votes_at_all() -> None:
     st.sampled_from([0.01, 0.1, 0.34, 1.0]),
     st.sampled_from([0.01, 0.1, 0.34, 1.0]),
 )
+@example([(0.0, 0)] * 9, 0.1, 0.01)
 def test_thresholds_are_those_that_every_candidate_in_turn_gives(
     rows: list[tuple[float, int]], false: float, missed: float
 ) -> None:
