@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from explorer.errors import UsageError
 from explorer.raster import Cache
+from explorer.services.apart import wilson as wilsons
 from explorer.services.explore import Explore
 from explorer.state import Selection
 from explorer.votes import CLASSIFICATIONS, OWN_WORKFLOW
@@ -50,6 +51,8 @@ DIFFERENCE_CELLS = (40, 41)
 SCORE_CELLS = 36
 #: Fixed limits replayed at most, and subjects of each known answer that can teach.
 MOST_LIMITS, FEWEST_GOLD = 40, 5
+#: Standard deviations of a 95 % interval.
+Z95 = 1.959964
 #: Volunteers drawn at most, and listed at most.
 DRAWN, LISTED = 4000, 100
 #: Pictures shown of a quadrant.
@@ -61,10 +64,8 @@ def wilson(k: int, n: int) -> tuple[float, float]:
     """95 % interval of k of n (Wilson 1927); (0, 1) for n = 0."""
     if n == 0:
         return 0.0, 1.0
-    z = 1.959964
-    center, half = k / n + z * z / (2 * n), z * math.sqrt(k / n * (1 - k / n) / n + z * z / (4 * n * n))
-    low, high = ((center + sign * half) / (1 + z * z / n) for sign in (-1, 1))
-    return (0.0 if k == 0 else low), (1.0 if k == n else high)
+    (low,), (high,) = wilsons(np.array([k]), n, Z95)
+    return (0.0 if k == 0 else float(low)), (1.0 if k == n else float(high))
 
 
 def rate(k: int, n: int) -> dict[str, Any]:
