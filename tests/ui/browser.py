@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
@@ -113,6 +114,12 @@ def eventually(read: Callable[[], Any], holds: Callable[[Any], Any], timeout: fl
         if time.monotonic() > end:
             raise AssertionError(f"after {timeout:.0f} s it still reads: {found!r}")
         time.sleep(0.05)
+
+
+def query(page: Page) -> dict[str, str]:
+    """What the page's own address says now; `page.url` does not move as long as nobody asks the browser anything."""
+    search = page.evaluate("() => location.search")
+    return {key: values[0] for key, values in parse_qs(search.lstrip("?")).items()}
 
 
 def painted(page: Page) -> None:

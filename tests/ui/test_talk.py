@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from explorer.votes import TALK_COMMENTS, TALK_COMMENTS_SCHEMA, TALK_TAGS, TALK_TAGS_SCHEMA
 from models.artifacts import write_table
 from tests.conftest import FIRST_ID
-from tests.ui.browser import eventually
+from tests.ui.browser import eventually, query
 from tests.ui.serving import serve
 from tests.ui.test_journeys import choose, wait_for_frame
 
@@ -124,13 +124,12 @@ def test_tags_are_drawn_above_the_map_with_a_legend_and_in_the_link(subject: Pag
     expect(legend).to_contain_text("supernova")
     choose(subject, "Overlay", "merger (5 by 1)")
     expect(legend).not_to_contain_text("supernova")
-    query = eventually(lambda: parse_qs(urlsplit(subject.url).query), lambda q: q.get("overlay") == ["talk:merger"])
-    assert query["overlay"] == ["talk:merger"]
-    again = open_survey(subject.url)
+    told = eventually(lambda: query(subject), lambda q: q.get("overlay") == "talk:merger")
+    again = open_survey(subject.evaluate("() => location.href"))
     expect(again.get_by_label("Overlay", exact=True).first).to_have_value("talk:merger")
     figure = again.request.get(
         f"{urlsplit(again.url)._replace(query='', path='/figure').geturl()}?kind=map&format=svg&overlay=talk:merger"
-        f"&map={query['map'][0]}&run={query['run'][0]}"
+        f"&map={told['map']}&run={told['run']}"
     )
     assert figure.status == 200 and "merger" in figure.text()
 

@@ -3,12 +3,11 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.browser import eventually, wait_until_idle
+from tests.ui.browser import eventually, query, wait_until_idle
 from tests.ui.serving import serve
 from tests.ui.test_journeys import choose, draw_lasso, selected, tool, wait_for_frame
 
@@ -28,11 +27,6 @@ def some_selected(page: Page) -> int:
     k = selected(page)
     assert 0 < k < 200
     return k
-
-
-def query(page: Page) -> dict[str, str]:
-    """What the address bar says."""
-    return {key: values[0] for key, values in parse_qs(urlsplit(page.url).query).items()}
 
 
 def test_a_selection_survives_colors_axes_turning_and_every_pane(survey_page: Page):
