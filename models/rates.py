@@ -335,8 +335,8 @@ class Sweep:
         np.cumsum((keys & 1) * 2 - 1, out=self._key_sums[1:])
         self._firsts = np.arange(len(tracked), dtype=np.int64) * stride
 
-    def _range(self, low: Any, high: Any) -> tuple[Any, Any]:
-        """Places [first, end) of the values in low … high; None is no limit. Of scalars or arrays."""
+    def places(self, low: Any, high: Any) -> tuple[Any, Any]:
+        """Places [first, end) among `values` of those in low … high; None is no limit. Of scalars or arrays."""
         first = 0 if low is None else np.searchsorted(self.values, _up(low, self.values.dtype), "left")
         end = (
             len(self.values) if high is None else np.searchsorted(self.values, _down(high, self.values.dtype), "right")
@@ -345,7 +345,7 @@ class Sweep:
 
     def at(self, low: float | None = None, high: float | None = None) -> Counts:
         """Counts with low ≤ value ≤ high; None is no limit."""
-        first, end = self._range(low, high)
+        first, end = self.places(low, high)
         negative, positive, unknown = (self._sums[end] - self._sums[first]).tolist()
         rest = self._rest
         return Counts(
@@ -359,7 +359,7 @@ class Sweep:
 
     def tracked_at(self, low: float | None = None, high: float | None = None) -> np.ndarray:
         """Kept members of each tracked group with low ≤ value ≤ high, int64 (m,)."""
-        first, end = self._range(low, high)
+        first, end = self.places(low, high)
         begins = np.searchsorted(self._keys, self._firsts + first, "left")
         ends = np.searchsorted(self._keys, self._firsts + end, "left")
         return np.asarray(self._at_rest + self._key_sums[ends] - self._key_sums[begins])
@@ -390,7 +390,7 @@ class Sweep:
             The limit that moves, and the value of the other one; None is none.
         """
         x = self.grid(k) if grid is None else np.asarray(grid, np.float64)
-        first, end = self._range(x, other) if limit == "low" else self._range(other, x)
+        first, end = self.places(x, other) if limit == "low" else self._range(other, x)
         change = self._sums[end].astype(np.int64) - self._sums[first]
         rest = self._rest
         tp, fp, kept_unknown = rest.tp + change[:, 1], rest.fp + change[:, 0], rest.kept_unknown + change[:, 2]
