@@ -45,7 +45,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import numpy as np
 import orjson
@@ -187,8 +187,7 @@ class Login(AuthProvider):
                     )
                     return
                 self.set_cookie(access.cookie, access.session, httponly=True, samesite="Strict", path="/")
-                kept = "&".join(f"{k}={v[0]}" for k, v in query.items() if re.fullmatch(r"[\w.-]+", k + v[0]))
-                self.redirect("/" + (f"?{kept}" if kept else ""))
+                self.redirect("/" + (f"?{urlencode(query, doseq=True)}" if query else ""))  # escaped: no header in it
 
         return TokenHandler
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import param
 
+from models.boundary import And, Term
 from models.mixing import MODE_TITLES, Mode
+from models.truth import Truth
 
 #: Scales of a colour ramp, the default first; what each means: `explorer.raster`.
 NORMS = ("percentile", "equalised", "linear", "log")
@@ -118,9 +121,38 @@ MODES = ("replace", "add", "subtract", "intersect")
 #: what dragging on the map does
 TOOLS = ("pan", "lasso", "box", "polygon", "ellipse", "brush")
 #: what stands below the map
-PANES = ("gallery", "histograms", "table", "apart")
+PANES = ("gallery", "histograms", "table", "apart", "curves")
+#: what the right column shows
+SIDES = ("subject", "boundary")
 #: references of the map's axes that are its own two components
 COMPONENTS = ("maps.umap_1", "maps.umap_2")
+
+
+#: The boundary that keeps everything.
+EVERYTHING = And(())
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A boundary as it is being drawn and tuned, and what it is judged against. Immutable: an edit is another draft.
+
+    Attributes
+    ----------
+    keep
+        What it keeps; at first everything.
+    truth
+        None until a person chooses one.
+    name, version
+        What it was saved as last, or opened from; "" and 0 for one that never was.
+    follows
+        Whether its learned classifiers are fitted again when the truth changes.
+    """
+
+    keep: Term = EVERYTHING
+    truth: Truth | None = None
+    name: str = ""
+    version: int = 0
+    follows: bool = True
 
 
 class ExplorerState(param.Parameterized):
@@ -154,13 +186,20 @@ class ExplorerState(param.Parameterized):
     sort = param.String("", doc="Reference of the column that orders the gallery; empty for row order.")
     descending = param.Boolean(True, doc="Highest first.")
     pane: str = param.Selector(default="gallery", objects=list(PANES), doc="What stands below the map.")  # type: ignore[assignment]
+    side: str = param.Selector(default="subject", objects=list(SIDES), doc="What the right column shows.")  # type: ignore[assignment]
+    draft: Draft = param.ClassSelector(class_=Draft, allow_None=False, doc="The boundary at work.")  # type: ignore[assignment]
+    draws = param.Boolean(False, doc="Whether what is drawn on the map becomes a region of the boundary.")
     theme: str = param.Selector(default="dark", objects=["dark", "light"], doc="Ground of the page.")  # type: ignore[assignment]
 
     def __init__(self, n: int, **params: object) -> None:
+        params = {"draft": Draft()} | params
         super().__init__(selection=Selection.empty(n), **params)  # type: ignore[no-untyped-call]
         self._before: list[Selection] = []
         self._after: list[Selection] = []
-        self._drafted_from: Selection | None = None
+        self._sketched_from: Selection | None = None
+        self._edits: list[Draft] = []
+        self._taken_back: list[Draft] = []
+        self._tuned_from: Draft | None = None
 
     def _met(self, base: Selection, region: Selection, mode: str | None) -> Selection:
         """What `base` becomes when a region meets it."""
@@ -184,15 +223,15 @@ class ExplorerState(param.Parameterized):
             self._record(self.selection)
             self.selection = new
 
-    def draft(self, region: Selection, mode: str | None = None) -> None:
+    def sketch(self, region: Selection, mode: str | None = None) -> None:
         """Show what a gesture would select, against the selection at its start; `settle` ends the gesture."""
-        if self._drafted_from is None:
-            self._drafted_from = self.selection
-        self.selection = self._met(self._drafted_from, region, mode)
+        if self._sketched_from is None:
+            self._sketched_from = self.selection
+        self.selection = self._met(self._sketched_from, region, mode)
 
     def settle(self) -> None:
         """End a gesture: it is one step of undo."""
-        before, self._drafted_from = self._drafted_from, None
+        before, self._sketched_from = self._sketched_from, None
         if before is not None and before != self.selection:
             self._record(before)
             self.param.trigger("selection")  # what offers undo looks again
@@ -231,4 +270,65 @@ class ExplorerState(param.Parameterized):
             return False
         self._before.append(self.selection)
         self.selection = self._after.pop()
+        return True
+
+    # ------------------------------------------------------------------------------------------------ boundary
+    def edit(self, draft: Draft) -> None:
+        """Go on with another draft of the boundary: one step of its undo."""
+        self.settle_draft()
+        if draft != self.draft:
+            self._note(self.draft)
+            self.draft = draft
+
+    def tune(self, draft: Draft) -> None:
+        """Show what a gesture makes of the draft; `settle_draft` ends the gesture."""
+        if self._tuned_from is None:
+            self._tuned_from = self.draft
+        self.draft = draft
+
+    def settle_draft(self) -> None:
+        """End a gesture on the draft: it is one step of undo."""
+        before, self._tuned_from = self._tuned_from, None
+        if before is not None and before != self.draft:
+            self._note(before)
+            self.param.trigger("draft")  # what offers undo looks again
+
+    def replace_draft(self, draft: Draft) -> None:
+        """Put what a refit or a save made of the draft in its place: no step of undo; its steps are called so, too."""
+        was, now = (self.draft.name, self.draft.version), {"name": draft.name, "version": draft.version}
+        for steps in (self._edits, self._taken_back):
+            steps[:] = [replace(step, **now) if (step.name, step.version) == was else step for step in steps]
+        self.draft = draft
+
+    def _note(self, before: Draft) -> None:
+        self._edits.append(before)
+        del self._edits[:-200]
+        self._taken_back.clear()
+
+    @property
+    def can_undo_draft(self) -> bool:
+        """Whether there is a draft to go back to."""
+        return bool(self._edits)
+
+    @property
+    def can_redo_draft(self) -> bool:
+        """Whether an undone edit can be brought back."""
+        return bool(self._taken_back)
+
+    def undo_draft(self) -> bool:
+        """Go back to the draft before; False when there is none."""
+        self.settle_draft()
+        if not self._edits:
+            return False
+        self._taken_back.append(self.draft)
+        self.draft = self._edits.pop()
+        return True
+
+    def redo_draft(self) -> bool:
+        """Bring back the edit that was undone last; False when there is nothing."""
+        self.settle_draft()
+        if not self._taken_back:
+            return False
+        self._edits.append(self.draft)
+        self.draft = self._taken_back.pop()
         return True

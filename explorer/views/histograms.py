@@ -197,7 +197,7 @@ class HistogramsView(Viewer):
         self._claim = Claim(tuple(gates), mode, base, self.source) if gates else None
         self._ours = True
         try:
-            state.draft(met.get(mode, region), "replace")
+            state.sketch(met.get(mode, region), "replace")
             if settled:
                 state.settle()
         finally:

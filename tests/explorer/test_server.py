@@ -2,7 +2,7 @@
 
 import http.client
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
@@ -61,6 +61,18 @@ def cookie(url: str) -> str:
     assert "HttpOnly" in headers["set-cookie"]
     assert "SameSite=Strict" in headers["set-cookie"]
     return headers["set-cookie"].split(";")[0]
+
+
+def test_the_token_is_taken_out_of_a_link_and_all_else_of_it_stays(url: str) -> None:
+    link = {"view": "1.5,2,-3,4", "overlay": "talk:red dot", "subject": "a&b=c\r\nSet-Cookie: x=1"}
+    token = parse_qs(urlsplit(url).query)["token"][0]
+    asked = urlencode({"next": "/?" + urlencode({"token": token, **link})})
+    status, headers, _ = ask(url, f"/login?{asked}")
+    assert status == 302
+    assert "x=1" not in headers.get("set-cookie", "")
+    target = urlsplit(headers["location"])
+    assert (target.scheme, target.netloc, target.path) == ("", "", "/")
+    assert {key: values for key, (values,) in parse_qs(target.query).items()} == link
 
 
 WEBSOCKET = {

@@ -1,11 +1,14 @@
 """A session's state: the selection's algebra and its undo."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from explorer.state import ExplorerState, Selection
+from models.boundary import Gate, Not
 
 N = 130
 rows = st.sets(st.integers(0, N - 1))
@@ -103,7 +106,7 @@ def test_a_gesture_is_one_step_of_undo_however_long_it_is():
     state = ExplorerState(N)
     state.select(Selection.of_rows(range(4), N))
     for last in range(11, 40):
-        state.draft(Selection.of_rows(range(10, last), N), "add")
+        state.sketch(Selection.of_rows(range(10, last), N), "add")
         assert state.selection.count == 4 + last - 10
     state.settle()
     assert state.selection.count == 33
@@ -116,7 +119,7 @@ def test_redo_ends_a_gesture_which_leaves_nothing_to_bring_back():
     one, drawn = Selection.of_rows([1], N), Selection.of_rows([5], N)
     state.select(one)
     state.undo()
-    state.draft(drawn)
+    state.sketch(drawn)
     assert not state.redo()
     assert state.selection == drawn
     assert state.undo()
@@ -125,7 +128,38 @@ def test_redo_ends_a_gesture_which_leaves_nothing_to_bring_back():
 
 def test_a_gesture_that_ends_where_it_began_is_no_step_of_undo():
     state = ExplorerState(N)
-    state.draft(Selection.of_rows([5], N))
-    state.draft(Selection.empty(N))
+    state.sketch(Selection.of_rows([5], N))
+    state.sketch(Selection.empty(N))
     state.settle()
     assert not state.can_undo
+
+
+def test_a_boundary_at_work_is_edited_in_steps_that_can_be_taken_back() -> None:
+    state = ExplorerState(N)
+    first, gate = state.draft, Gate("scores.anomaly_score", low=1.0)
+    state.edit(replace(first, keep=gate))
+    for low in (2.0, 3.0, 4.0):  # one gesture
+        state.tune(replace(state.draft, keep=replace(gate, low=low)))
+    state.settle_draft()
+    assert state.undo_draft()
+    assert state.draft.keep == gate
+    state.replace_draft(replace(state.draft, name="arcs", version=1))  # saved: no step
+    assert state.undo_draft()
+    assert state.draft == replace(first, name="arcs", version=1)
+    assert not state.undo_draft()
+    assert state.redo_draft()
+    assert state.draft.name == "arcs"
+    assert state.redo_draft()
+    assert state.draft.keep == replace(gate, low=4.0)
+    assert not state.redo_draft()
+    state.edit(replace(state.draft, keep=Not(gate)))
+    assert not state.can_redo_draft
+
+
+def test_a_gesture_that_ends_where_it_began_is_no_step() -> None:
+    state = ExplorerState(N)
+    begun = state.draft
+    state.tune(replace(begun, keep=Gate("scores.anomaly_score", low=2.0)))
+    state.tune(begun)
+    state.settle_draft()
+    assert not state.can_undo_draft
