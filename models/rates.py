@@ -29,6 +29,7 @@ Kind = Literal["complete", "positives_only", "verified"]
 KINDS: tuple[Kind, ...] = ("complete", "positives_only", "verified")
 
 AT_LEAST = "at least: a subject that is not marked is no negative"
+NOTHING = "nothing is positive and nothing of known truth is kept"
 NO_AUDIT = "not estimable: nothing below the cut was drawn at random and verified"
 
 
@@ -150,7 +151,7 @@ def rates(counts: Counts, kind: Kind = "complete") -> dict[str, Rate]:
     Precision, recall and F1 are the standard ones. Lift is precision over base rate, which is recall over the kept
     fraction of the same subjects. Of *positives only*, everybody else stands for the rest: there is no F1, precision
     and base rate are lower limits. Of *verified* ones recall and what needs it is not estimable; where the verified
-    were drawn with known probabilities, `weighted` estimates it.
+    were drawn with known probabilities, `models.weighted` estimates it.
 
     Raises
     ------
@@ -181,11 +182,37 @@ NAMES = ("precision", "recall", "f1", "kept", "base", "lift")
 
 def f1(tp: float, fp: float, fn: float) -> Rate:
     """2 TP / (2 TP + FP + FN); see the module for its interval."""
-    jaccard = share(tp, tp + fp + fn, empty="nothing is positive and nothing of known truth is kept")
+    return f1_of_jaccard(share(tp, tp + fp + fn, empty=NOTHING))
+
+
+def f1_of_jaccard(jaccard: Rate) -> Rate:
+    """2 J / (1 + J), and so its limits: it rises with J."""
     if jaccard.value is None or jaccard.low is None or jaccard.high is None:
         return jaccard
     value, low, high = (2 * j / (1 + j) for j in (jaccard.value, jaccard.low, jaccard.high))
-    return Rate(tp, jaccard.n, value, low, high)
+    return Rate(jaccard.k, jaccard.n, value, low, high, jaccard.note)
+
+
+def ratio_interval(top: Sequence[float], bottom: Sequence[float]) -> tuple[float, float]:
+    """The interval of a ratio of two independent numbers ≥ 0 (Donner & Zou's, "MOVER-R").
+
+    Parameters
+    ----------
+    top, bottom
+        Value, lower and upper limit of each; not both values are 0.
+
+    Returns
+    -------
+    low, high
+        From 0 to infinity.
+    """
+    (r, r_low, r_high), (f, f_low, f_high) = (map(float, given) for given in (top, bottom))
+    product, above, below = r * f, f_high * (2 * f - f_high), f_low * (2 * f - f_low)
+    span_low, span_high = r_low * (2 * r - r_low), r_high * (2 * r - r_high)
+    divisor = product + math.sqrt(max(0.0, product**2 - span_low * above))
+    low = span_low / divisor if divisor > 0 else 0.0
+    high = (product + math.sqrt(max(0.0, product**2 - span_high * below))) / below if below > 0 else math.inf
+    return low, high
 
 
 def lift(tp: float, fp: float, fn: float, tn: float) -> Rate:
@@ -200,19 +227,14 @@ def lift(tp: float, fp: float, fn: float, tn: float) -> Rate:
     base = positives / (positives + others)
 
     def of_ratio(ratio: float) -> float:
-        return 0.0 if ratio == 0 else 1 / (base + (1 - base) / ratio)
+        return 0.0 if ratio == 0 else 1 / (base + (1 - base) / ratio)  # infinite where no other one is kept
 
     value = tp / (tp + fp) / base
     if not others:
         return Rate(tp, positives, value, value, value)
-    r, f = tp / positives, fp / others
     (r_low, f_low), (r_high, f_high) = wilson([tp, fp], [positives, others])
-    product, above, below = r * f, f_high * (2 * f - f_high), f_low * (2 * f - f_low)
-    span_low, span_high = r_low * (2 * r - r_low), r_high * (2 * r - r_high)
-    bottom = product + math.sqrt(max(0.0, product**2 - span_low * above))
-    low = of_ratio(float(span_low / bottom)) if bottom > 0 else 0.0
-    top = product + math.sqrt(max(0.0, product**2 - span_high * below))
-    high = of_ratio(float(top / below)) if below > 0 else 1 / base
+    low, high = ratio_interval((tp / positives, r_low, r_high), (fp / others, f_low, f_high))
+    low, high = of_ratio(low), of_ratio(high)
     return Rate(tp, positives, value, min(low, value), max(high, value))
 
 
@@ -390,7 +412,7 @@ class Sweep:
             The limit that moves, and the value of the other one; None is none.
         """
         x = self.grid(k) if grid is None else np.asarray(grid, np.float64)
-        first, end = self.places(x, other) if limit == "low" else self._range(other, x)
+        first, end = self.places(x, other) if limit == "low" else self.places(other, x)
         change = self._sums[end].astype(np.int64) - self._sums[first]
         rest = self._rest
         tp, fp, kept_unknown = rest.tp + change[:, 1], rest.fp + change[:, 0], rest.kept_unknown + change[:, 2]

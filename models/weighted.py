@@ -1,0 +1,296 @@
+"""Rates for a whole survey from a sample of it, drawn with known probabilities; and two cuts compared on the same sky.
+
+Every subject that was drawn stands for 1 / π subjects, π its inclusion probability; a rate is the ratio of two such
+sums (Hájek 1971). The subjects are taken apart into cells, by whether they are kept and by π, and each cell's share of
+positives gets Wilson's interval at its effective number of subjects; these are put together by the square root of
+summed squares (MOVER: Zou & Donner 2008). So a cell where nothing was found still says how much may be there: one
+positive among those drawn of a hundred stands for a hundred, seen or not, and an interval from the variance of what
+was seen would be far too short. With one π throughout, the intervals are those of `models.rates`.
+
+The effective number is that of Kish, (Σw)² / Σw². Subjects of one duplicate group may all be the same object, so their
+weights are summed before they are squared, unless the scatter between groups shows that they differ (linearised
+variance by group). Of a soft truth, p (1 - p) of each subject counts into the scatter. Intervals take the survey as one
+of many that the sky could have given, as Wilson's do of a survey counted as a whole: for the rates of exactly this
+survey they are rather too wide.
+
+References
+----------
+Hájek 1971, in Foundations of Statistical Inference, 236. Kish 1965, Survey Sampling.
+Zou & Donner 2008, Stat. Med. 27, 1693; Donner & Zou 2012, Stat. Methods Med. Res. 21, 347 (ratios).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.rates import AT_LEAST, KINDS, NAMES, NO_AUDIT, NOTHING, Kind, Rate, f1_of_jaccard, ratio_interval, wilson
+
+#: Cells by π at most; where there are more different π, neighbors go together.
+MAX_STRATA = 12
+
+WEIGHTED = "weighted by inclusion probability"
+
+
+@dataclass(frozen=True, slots=True)
+class _Total:
+    """A number of subjects of the survey, as the drawn ones tell it, and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def plus(self, known: float) -> tuple[float, float, float]:
+        return self.value + known, self.low + known, self.high + known
+
+
+def weighted(
+    kept: np.ndarray,
+    p_positive: np.ndarray,
+    known: np.ndarray,
+    inclusion_probability: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    kind: Kind = "complete",
+    drawn: np.ndarray | None = None,
+) -> dict[str, Rate]:
+    """The rates of `models.rates.rates`, for the survey that the subjects were drawn from; and of a soft truth.
+
+    Parameters
+    ----------
+    kept
+        bool (N,).
+    p_positive
+        Probability in [0, 1] that a subject is positive, float (N,); 0 or 1 (or bool) of a truth that is not soft.
+        What it says where the truth is not `known` is not read.
+    known
+        bool (N,).
+    inclusion_probability
+        π in (0, 1], float (N,); NaN or 0 of what could not be drawn. None: all count alike.
+    groups
+        Duplicate group of each, int (N,); None: each its own.
+    kind
+        Of the truth.
+    drawn
+        bool (N,): who was drawn, where the subjects that were not are among the N too; None: all that have a π.
+
+    Returns
+    -------
+    rates
+        By the names of `models.rates.NAMES`. Recall and what needs it has no value where subjects below the cut could
+        not be drawn, or none of those drawn has a known truth; k and n are those of the subjects that were drawn.
+
+    Raises
+    ------
+    ValueError
+        Columns of unequal length, a probability outside its range, no such kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f'a truth is of kind "complete", "positives_only" or "verified", not "{kind}"')
+    kept, known = np.asarray(kept, np.bool_), np.asarray(known, np.bool_)
+    pi = np.ones(kept.shape) if inclusion_probability is None else np.asarray(inclusion_probability, np.float64)
+    can = pi > 0  # NaN is not
+    drawn = can if drawn is None else np.asarray(drawn, np.bool_) & can
+    group = np.arange(len(kept)) if groups is None else np.asarray(groups)
+    p = np.asarray(p_positive)
+    if any(column.shape != kept.shape for column in (p, known, pi, group, drawn)):
+        raise ValueError(f"the columns have shapes {', '.join(str(c.shape) for c in (kept, p, known, pi, group))}")
+    p = np.where(known, p.astype(np.float64), 0.0)
+    if not (np.all((p >= 0) & (p <= 1)) and np.all(pi[can] <= 1)):
+        raise ValueError("a probability, of being positive or of inclusion, lies outside 0 to 1")
+
+    missed = int(np.count_nonzero(~can & kept)), int(np.count_nonzero(~can & ~kept))
+    sample = _Sample.of(kept[drawn], p[drawn], known[drawn], pi[drawn], group[drawn])
+    note = WEIGHTED if sample.n_strata > 1 else ""
+    limit = "; ".join(filter(None, (note, AT_LEAST))) if kind == "positives_only" else note
+    found = {
+        "precision": sample.precision(limit),
+        "recall": sample.recall(note),
+        "f1": Rate(sample.tp, 0, None, None, None, AT_LEAST) if kind == "positives_only" else sample.f1(note),
+        "kept": sample.kept_fraction(note),
+        "base": sample.base(limit),
+    }
+    found["lift"] = sample.lift(found["recall"], note)
+    why = ""
+    if any(missed):
+        n, where = (missed[1], "below the cut") if missed[1] else (missed[0], "that are kept")
+        why = f"not estimable: {n:,} subject{'s' * (n > 1)} {where} could not be drawn"
+    elif not sample.is_audited:
+        why = NO_AUDIT
+    for name in NAMES:
+        if (name == "precision" and missed[0]) or (name == "kept" and any(missed)) or (name not in ABOVE and why):
+            found[name] = _none(found[name].k, 0, why)
+    return {name: found[name] for name in NAMES}
+
+
+#: What subjects above the cut suffice for, and what needs no truth.
+ABOVE = ("precision", "kept")
+
+
+def _none(k: float, n: float, why: str) -> Rate:
+    return Rate(k, n, None, None, None, why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """The drawn subjects; `p` is 0 where the truth is not `known`."""
+
+    kept: np.ndarray
+    p: np.ndarray
+    known: np.ndarray
+    weight: np.ndarray
+    stratum: np.ndarray
+    n_strata: int
+    group: np.ndarray | None  # codes from 0; None where no two share one
+    tp: float
+    fp: float
+    positives: float
+    size_in: float  # weights of those of known truth that are kept, and of all
+    size: float
+
+    @classmethod
+    def of(cls, kept: np.ndarray, p: np.ndarray, known: np.ndarray, pi: np.ndarray, group: np.ndarray) -> _Sample:
+        stratum = strata(pi)
+        n_strata = int(stratum.max(initial=0)) + 1
+        weight = np.ones(len(pi)) if n_strata == 1 else 1 / pi
+        codes = _codes(group)
+        tp, n_in = _whole(p[kept].sum()), int(np.count_nonzero(kept & known))
+        size_in, size = float(weight[kept & known].sum()), float(weight[known].sum())
+        positives = _whole(p.sum())
+        return cls(kept, p, known, weight, stratum, n_strata, codes, tp, n_in - tp, positives, size_in, size)
+
+    @property
+    def is_audited(self) -> bool:
+        """Something below the cut has a known truth, or nothing is below it."""
+        return bool(np.all(self.kept) or np.any(self.known & ~self.kept))
+
+    def precision(self, note: str) -> Rate:
+        chosen = self.kept & self.known
+        return self._share(chosen, self.p, self.tp, self.tp + self.fp, note, "nothing of known truth is kept")
+
+    def base(self, note: str) -> Rate:
+        n = int(np.count_nonzero(self.known))
+        return self._share(self.known, self.p, self.positives, n, note, "no subject of known truth")
+
+    def kept_fraction(self, note: str) -> Rate:
+        k, n, share = int(np.count_nonzero(self.kept)), len(self.kept), self.kept.astype(np.float64)
+        return self._share(np.ones(n, np.bool_), share, k, n, note, "no subject")
+
+    def recall(self, note: str) -> Rate:
+        if not self.positives > 0:
+            return _none(self.tp, self.positives, "no subject is positive")
+        if self.n_strata == 1:
+            value = self.tp / self.positives
+            return self._wilson(self.tp, self.positives, self.kept - value, self.p, note)
+        found, lost = (self._total(self.known & side, self.p) for side in (self.kept, ~self.kept))
+        low, high = ratio_interval(found.plus(0), lost.plus(0))
+        value, low, high = found.value / (found.value + lost.value), _odds(low), _odds(high)
+        return Rate(self.tp, self.positives, value, low, high, note)
+
+    def lift(self, recall: Rate, note: str) -> Rate:
+        """Recall over the kept fraction of those of known truth: which rise together, so rather too wide."""
+        if recall.value is None or recall.low is None or recall.high is None:
+            return recall
+        if not self.size_in > 0:
+            return _none(recall.k, recall.n, "nothing of known truth is kept")
+        share, n = (self.kept & self.known).astype(np.float64), int(np.count_nonzero(self.known))
+        part = self._share(self.known, share, int(share.sum()), n, note, "")
+        assert part.value is not None and part.low is not None and part.high is not None
+        limits = ratio_interval((recall.value, recall.low, recall.high), (part.value, part.low, part.high))
+        return Rate(recall.k, recall.n, recall.value / part.value, *limits, note)
+
+    def f1(self, note: str) -> Rate:
+        union = self.fp + self.positives
+        if not union > 0:
+            return _none(self.tp, union, NOTHING)
+        if self.n_strata == 1:
+            # of J: a kept one is in the union, a positive one in the intersection too; a lost one if it is positive
+            value = self.tp / union
+            residual = np.where(self.kept, np.where(self.known, self.p - value, 0.0), -value * self.p)
+            scatter = np.where(self.kept, 1.0, value**2) * self.p * (1 - self.p)
+            weight = np.where(self.kept, self.known, self.p)
+            return f1_of_jaccard(_effective(self.tp, union, note, self._effect(residual, scatter, weight)))
+        found, lost = (self._total(self.known & side, self.p) for side in (self.kept, ~self.kept))
+        whole = lost.plus(self.size_in)
+        low, high = ratio_interval(found.plus(0), whole)
+        return f1_of_jaccard(Rate(self.tp, union, found.value / whole[0], low, min(1.0, high), note))
+
+    def _wilson(self, k: float, n: float, deviation: np.ndarray, p: np.ndarray, note: str) -> Rate:
+        """k of n, sums of p; of each subject, how far it deviates from k over n where it counts."""
+        return _effective(k, n, note, self._effect(p * deviation, p * (1 - p) * deviation**2, p))
+
+    def _share(self, chosen: np.ndarray, share: np.ndarray, k: float, n: float, note: str, empty: str) -> Rate:
+        if not n:
+            return _none(k, n, empty)
+        if self.n_strata == 1:
+            x = share[chosen]
+            effect = self._effect(x - k / n, x * (1 - x), np.ones(len(x)), chosen)
+            return _effective(k, n, note, effect)
+        total, size = self._total(chosen, share), float(self.weight[chosen].sum())
+        return Rate(k, n, total.value / size, max(0.0, total.low / size), min(1.0, total.high / size), note)
+
+    def _total(self, chosen: np.ndarray, share: np.ndarray) -> _Total:
+        """Σ w x over the chosen, cell by cell, and its interval."""
+        value = below = above = 0.0
+        for h in range(self.n_strata):
+            cell = chosen & (self.stratum == h)
+            w, x = self.weight[cell], share[cell]
+            if not len(w):
+                continue
+            size = w.sum()
+            mean = min(1.0, float(w @ x / size))
+            effect = self._effect(w * (x - mean), w**2 * x * (1 - x), w, cell)
+            n = size**2 / (w @ w) / effect
+            low, high = wilson(mean * n, n)
+            value += size * mean
+            below += (size * (mean - low)) ** 2
+            above += (size * (high - mean)) ** 2
+        return _Total(float(value), max(0.0, float(value - math.sqrt(below))), float(value + math.sqrt(above)))
+
+    def _effect(
+        self, residual: np.ndarray, scatter: np.ndarray, weight: np.ndarray, rows: np.ndarray | None = None
+    ) -> float:
+        """By how much duplicate groups widen a variance: from 1 to what it were if a group were one object."""
+        if self.group is None:
+            return 1.0
+        group = self.group if rows is None else self.group[rows]
+        if not weight @ weight > 0:
+            return 1.0
+        most = float((np.bincount(group, weight) ** 2).sum() / (weight @ weight))
+        seen = float(residual @ residual + scatter.sum())
+        if not seen > 0:
+            return most
+        grouped = (np.bincount(group, residual) ** 2).sum() + (np.bincount(group, np.sqrt(scatter)) ** 2).sum()
+        return float(min(max(1.0, grouped / seen), most))
+
+
+def _effective(k: float, n: float, note: str, effect: float) -> Rate:
+    low, high = wilson(k / effect, n / effect)
+    return Rate(k, n, k / n, float(low), float(high), note)
+
+
+def _odds(ratio: float) -> float:
+    return 1.0 if math.isinf(ratio) else ratio / (1 + ratio)
+
+
+def _whole(total: Any) -> float:
+    """Counts stay whole numbers."""
+    return int(total) if float(total).is_integer() else float(total)
+
+
+def _codes(group: np.ndarray) -> np.ndarray | None:
+    """Groups from 0 on; None where each has one member."""
+    found, codes = np.unique(group, return_inverse=True)
+    return None if len(found) == len(group) else codes
+
+
+def strata(inclusion_probability: np.ndarray) -> np.ndarray:
+    """Which of at most `MAX_STRATA` strata of like π each subject is in, int (N,): equal ones where there are few."""
+    distinct, codes, counts = np.unique(inclusion_probability, return_inverse=True, return_counts=True)
+    if len(distinct) <= MAX_STRATA:
+        return np.asarray(codes)
+    upto = np.cumsum(counts) - counts
+    merged = np.minimum(upto * MAX_STRATA // len(inclusion_probability), MAX_STRATA - 1)
+    return np.asarray(np.unique(merged, return_inverse=True)[1][codes])
