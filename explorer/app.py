@@ -36,7 +36,7 @@ from explorer.services import address, histograms, orders
 from explorer.services.classify import Classify, Settings
 from explorer.services.desk import Desk
 from explorer.services.explore import Plane
-from explorer.state import ExplorerState
+from explorer.state import Draft, ExplorerState
 from explorer.survey import counted
 from explorer.views import map as map_view
 from explorer.views.apart import ApartView
@@ -131,8 +131,11 @@ class Session:
         self.desk, self.explore = desk, desk.explore
         explore = desk.explore
         self.state = state = ExplorerState(explore.survey.n)
-        self._linked = ""
-        lost = address.restore(state, explore, desk.remembered, (pn.state.location and pn.state.location.search) or "")
+        self._linked, self._drawn = "", ""
+        lost = address.restore(
+            state, explore, desk.remembered, desk.drafts, (pn.state.location and pn.state.location.search) or ""
+        )
+        self._draft = Draft()
         self.shell = ShellView(state, explore, desk.jobs)
         self._say(address.mode_trouble(state, explore))
         # before any view asks for a score that is not there
@@ -166,7 +169,7 @@ class Session:
 
     def _write_url(self) -> None:
         if pn.state.location is not None:
-            pn.state.location.search = address.write(self.state, self.explore, self._linked)
+            pn.state.location.search = address.write(self.state, self.explore, self._linked, self._drawn)
 
     def _unlink(self) -> None:
         """No link names a selection that has changed."""
@@ -175,9 +178,14 @@ class Session:
             self._write_url()
 
     async def _remember(self) -> None:
-        """Let the link carry the selection, once that is on the disk."""
-        selection = self.state.selection
-        linked = ""
+        """Let the link carry the selection and the boundary at work, once they are on the disk."""
+        if self.state.draft is not self._draft:
+            self._draft, self._drawn = self.state.draft, ""
+            if self._draft != Draft():
+                with contextlib.suppress(OSError):
+                    self._drawn = await asyncio.to_thread(self.desk.drafts.put, self._draft)
+            self._write_url()
+        selection, linked = self.state.selection, ""
         if selection.count:
             with contextlib.suppress(OSError):  # a full disk: the link goes without
                 linked = await asyncio.to_thread(self.desk.remembered.put, selection)

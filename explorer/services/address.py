@@ -1,7 +1,8 @@
 """What the address bar says of a view, and how a view is made of it again: a link shows a colleague the same.
 
-A link carries run, map, axes, turn, colors, λ, range, order, pane, selection and focus. A selection is carried by its
-id; its subjects stand in ``selections/recent/`` of the survey, written before a link names them.
+A link carries run, map, axes, turn, colors, λ, range, order, panes, selection, boundary and focus. A selection is
+carried by its id; its subjects stand in ``selections/recent/`` of the survey, written before a link names them. So is a
+boundary at work (`explorer.services.drafts`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from explorer.errors import UsageError
 from explorer.ledger import SELECTIONS
 from explorer.services import talk
+from explorer.services.drafts import Drafts
 from explorer.services.explore import Explore
 from explorer.state import ExplorerState, Selection
 from models.artifacts import write_bytes
@@ -37,6 +39,7 @@ WORDS = {
     "sort": "sort",
     "lambda_mode": "lambda_mode",
     "pane": "pane",
+    "side": "side",
 }
 #: Changes of these are a change of the address.
 WATCHED = (*WORDS.values(), "lambda_", "focus", "descending", "view", "solid", "turn", "contours", "places")
@@ -102,8 +105,8 @@ class Remembered:
         return Selection(words, n)
 
 
-def write(state: ExplorerState, explore: Explore, selection: str = "") -> str:
-    """The query of a view, with its question mark; `selection` is an id of `Remembered`."""
+def write(state: ExplorerState, explore: Explore, selection: str = "", boundary: str = "") -> str:
+    """The query of a view, with its question mark; `selection` is an id of `Remembered`, `boundary` one of `Drafts`."""
     defaults = ExplorerState.param
     view = {
         key: getattr(state, name)
@@ -122,6 +125,8 @@ def write(state: ExplorerState, explore: Explore, selection: str = "") -> str:
         view["places"] = "0"
     if selection:
         view["selection"] = selection
+    if boundary:
+        view["boundary"] = boundary
     if state.focus is not None:
         view["subject"] = explore.survey.source_ids([state.focus])[0]
     return f"?{urlencode(view)}"
@@ -157,7 +162,7 @@ def mode_trouble(state: ExplorerState, explore: Explore) -> str:
     return ""
 
 
-def restore(state: ExplorerState, explore: Explore, remembered: Remembered, search: str) -> str:
+def restore(state: ExplorerState, explore: Explore, remembered: Remembered, drafts: Drafts, search: str) -> str:
     """Make the view of a link: the newest run and map, then whatever it says that exists.
 
     Returns
@@ -183,7 +188,7 @@ def restore(state: ExplorerState, explore: Explore, remembered: Remembered, sear
         if given.get(axis) in axes:
             setattr(state, axis, given[axis])
     mix_as_run(state, explore)
-    for key in ("aggregate", "norm", "palette", "lambda_mode", "pane"):
+    for key in ("aggregate", "norm", "palette", "lambda_mode", "pane", "side"):
         if given.get(key) in state.param[WORDS[key]].objects:
             setattr(state, WORDS[key], given[key])
     overlay = given.get("overlay", "")
@@ -207,11 +212,15 @@ def restore(state: ExplorerState, explore: Explore, remembered: Remembered, sear
     selection = remembered.get(given["selection"], explore.survey.n) if "selection" in given else None
     if selection is not None:
         state.selection = selection
+    draft = drafts.get(given["boundary"]) if "boundary" in given else None
+    if draft is not None:
+        state.draft = draft
     missing = [
         f"{what} {given[key][:80]}"
         for key, what, is_known in (
             ("subject", "subject", state.focus is not None),
             ("selection", "selection", selection is not None),
+            ("boundary", "boundary", draft is not None),
             ("run", "run", given.get("run") in runs),
             ("map", "map", given.get("map") in maps),
             ("color", "coloring", given.get("color") in colors),

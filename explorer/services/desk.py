@@ -12,6 +12,7 @@ from explorer.ledger import Ledger
 from explorer.raster import Cache
 from explorer.services.address import Remembered
 from explorer.services.crowd import Crowd
+from explorer.services.drafts import Drafts
 from explorer.services.explore import Explore
 from explorer.services.groups import Groups
 from explorer.services.histograms import Histograms
@@ -46,6 +47,7 @@ class Desk:
     groups: Groups
     histograms: Histograms
     remembered: Remembered
+    drafts: Drafts
     talk: Talk
     volunteers: Volunteers
     crowd: Crowd
@@ -80,6 +82,7 @@ class Desk:
                     groups=Groups(explore),
                     histograms=Histograms(explore),
                     remembered=Remembered(survey.path),
+                    drafts=Drafts(survey.path),
                     talk=explore.talk,
                     volunteers=volunteers,
                     crowd=Crowd(volunteers, explore),

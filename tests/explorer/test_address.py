@@ -7,9 +7,12 @@ import pytest
 
 from explorer.services import address
 from explorer.services.address import Remembered
+from explorer.services.drafts import Drafts
 from explorer.services.explore import Explore
-from explorer.state import ExplorerState, Selection
+from explorer.state import Draft, ExplorerState, Selection
 from explorer.survey import Survey
+from models.boundary import Gate
+from models.truth import Truth
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,8 @@ def remembered(tmp_path: Path) -> Remembered:
 
 def opened(explore: Explore, remembered: Remembered, search: str = "") -> ExplorerState:
     state = ExplorerState(explore.survey.n)
-    assert address.restore(state, explore, remembered, search) == ""
+    drafts = Drafts(remembered._folder.parent)
+    assert address.restore(state, explore, remembered, drafts, search) == ""
     return state
 
 
@@ -66,15 +70,25 @@ def test_a_fresh_view_has_a_short_link(explore: Explore, remembered: Remembered)
     assert {part.split("=")[0] for part in search[1:].split("&")} == {"map", "run", "color", "sort", "lambda", "order"}
 
 
-def test_what_a_link_names_and_the_survey_lacks_is_said(explore: Explore, remembered: Remembered):
+def test_a_boundary_at_work_is_in_the_link(explore: Explore, remembered: Remembered):
+    state = opened(explore, remembered)
+    state.draft = Draft(Gate("scores.feature_score", low=0.25), Truth("talk", "merger"))
+    state.side = "boundary"
+    name = Drafts(remembered._folder.parent).put(state.draft)
+    other = opened(explore, remembered, address.write(state, explore, boundary=name))
+    assert (other.draft, other.side) == (state.draft, "boundary")
+
+
+def test_what_a_link_names_and_the_survey_lacks_is_said(explore: Explore, remembered: Remembered, tmp_path: Path):
     state = ExplorerState(explore.survey.n)
     search = (
         "?subject=nobody&color=subjects.nothing&x=scores.none&selection=0123456789abcdef0123&view=1,0,nan,2&turn=a,b"
+        "&boundary=0123456789abcdef0123"
     )
-    said = address.restore(state, explore, remembered, search)
+    said = address.restore(state, explore, remembered, Drafts(tmp_path), search)
     for word in ("subject nobody", "coloring subjects.nothing", "axis scores.none", "view 1,0,nan,2"):
         assert word in said
-    assert "selection 0123456789abcdef0123" in said
+    assert "selection 0123456789abcdef0123, boundary 0123456789abcdef0123" in said
     assert (state.view, state.focus, state.selection.count, state.solid) == (None, None, 0, False)
 
 
