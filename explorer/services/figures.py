@@ -228,7 +228,7 @@ def draw(
 ) -> Drawn:
     """A figure as an object, to look into; `figure` makes the file."""
     at = at or datetime.now(UTC).replace(microsecond=0)
-    makers: dict[Kind, Callable[[Explore, Screen, float], _Content]]
+    makers: dict[Kind, Callable[[Explore, Screen, float], Content]]
     panels = partial(_Panels, histograms or Histograms(explore))
     makers = {"map": _Map, "histograms": panels, "sheet": _Sheet}
     content = makers[kind](explore, screen, WIDTHS[width])
@@ -238,6 +238,34 @@ def draw(
         [*([f"Simulated {simulated}."] if simulated else []), *content.said(), *explore.survey.info.notes]
     )
     provenance = _provenance(explore, screen, at)
+    return _laid_out(content, title, caption, provenance, width, at, with_caption)
+
+
+@_styled()
+def laid_out(
+    content: Content,
+    title: str,
+    caption: str,
+    provenance: dict[str, str],
+    width: Width = "double",
+    *,
+    with_caption: bool = True,
+    at: datetime | None = None,
+) -> Drawn:
+    """A figure of content that another service makes, with caption and provenance below it, in the same style."""
+    at = at or datetime.now(UTC).replace(microsecond=0)
+    return _laid_out(content, title, caption, provenance, width, at, with_caption)
+
+
+def _laid_out(
+    content: Content,
+    title: str,
+    caption: str,
+    provenance: dict[str, str],
+    width: Width,
+    at: datetime,
+    with_caption: bool,
+) -> Drawn:
     left, text_width = 2.0, WIDTHS[width] - 4.0
     blocks: list[tuple[list[str], float, str]] = []
     if with_caption:
@@ -405,10 +433,10 @@ def _elided(text: str, width: float, size: float) -> str:
 
 
 #: Adds axes at x, y (from the top left), width, height, all mm.
-_Add = Callable[[float, float, float, float], Axes]
+Add = Callable[[float, float, float, float], Axes]
 
 
-class _Content(Protocol):
+class Content(Protocol):
     """What stands above the caption.
 
     Attributes
@@ -423,7 +451,7 @@ class _Content(Protocol):
     def said(self) -> Iterator[str]:
         """The caption's sentences."""
 
-    def draw(self, add: _Add) -> None:
+    def draw(self, add: Add) -> None:
         """Draw into axes that `add` makes."""
 
 
@@ -544,7 +572,7 @@ class _Map:
             n = f"{len(self.strays):,} subjects"
             yield f"Diamonds: {n} far from all others in latent space, whose place says little."
 
-    def draw(self, add: _Add) -> None:
+    def draw(self, add: Add) -> None:
         screen, color = self.screen, self.screen.color
         axes = add(self.left, self.top, self.wide, self.high)
         x0, x1, y0, y1 = self.view
@@ -626,7 +654,7 @@ class _Map:
             taken.append((begin, begin + wide, up))
             axes.text(x0 + begin / self.wide * (x1 - x0), y, text, size=5, va="center_baseline")
 
-    def _bar(self, add: _Add) -> None:
+    def _bar(self, add: Add) -> None:
         axes = add(self.left + self.wide + 2.5, self.top, 3.0, self.high)
         colors = ramp(self.screen.color.by, self.screen.palette, "light")
         shades = np.array([[mpl.colors.to_rgb(c)] for c in colors])
@@ -706,7 +734,7 @@ class _Panels:
         if run := _of_run(self.explore, self.screen, self.columns):
             yield run.strip()
 
-    def draw(self, add: _Add) -> None:
+    def draw(self, add: Add) -> None:
         for i, (histogram, name) in enumerate(zip(self.found, self.names, strict=True)):
             row, column = divmod(i, self.across)
             x = self.left + column * (self.wide + self.gap)
@@ -796,7 +824,7 @@ class _Sheet:
         run = _of_run(self.explore, screen, [screen.sort])
         yield f"{which}{by}; each is the whole original, not the network's crop, above its id.{run}"
 
-    def draw(self, add: _Add) -> None:
+    def draw(self, add: Add) -> None:
         width, height = self.width - 4.0, self.height - 2.0
         axes = add(2.0, 2.0, width, height)
         axes.set_axis_off()

@@ -1,7 +1,7 @@
 """Subjects that are not the survey's own, as a boundary sees them: planted copies, or those of another survey.
 
-`Foreign` answers what `models.boundary.Source` asks from arrays that were scored and placed elsewhere, by the rules of the
-survey's own: float32 planes, the even-odd rule, NaN for what is missing.
+`Foreign` answers what `models.boundary.Source` asks from arrays that were scored and placed elsewhere, by the same
+rules as the survey itself: float32 planes, the even-odd rule, NaN for what is missing.
 """
 
 from __future__ import annotations
