@@ -22,29 +22,30 @@ Zou & Donner 2008, Stat. Med. 27, 1693; Donner & Zou 2012, Stat. Methods Med. Re
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from models.rates import AT_LEAST, KINDS, NAMES, NO_AUDIT, NOTHING, Kind, Rate, f1_of_jaccard, ratio_interval, wilson
+from models.rates import (
+    AT_LEAST,
+    KINDS,
+    NAMES,
+    NO_AUDIT,
+    NOTHING,
+    Z95,
+    Kind,
+    Rate,
+    f1_of_jaccard,
+    ratio_interval,
+    wilson,
+)
 
 #: Cells by π at most; where there are more different π, neighbors go together.
 MAX_STRATA = 12
 
 WEIGHTED = "weighted by inclusion probability"
-
-
-@dataclass(frozen=True, slots=True)
-class _Total:
-    """A number of subjects of the survey, as the drawn ones tell it, and its interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def plus(self, known: float) -> tuple[float, float, float]:
-        return self.value + known, self.low + known, self.high + known
 
 
 def weighted(
@@ -134,6 +135,17 @@ def _none(k: float, n: float, why: str) -> Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class _Cell:
+    """Drawn subjects of like π: how many they stand for, by how many of effect, and which share with its arms."""
+
+    size: float
+    n: float
+    share: float
+    below: float
+    above: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Sample:
     """The drawn subjects; `p` is 0 where the truth is not `known`."""
 
@@ -185,9 +197,7 @@ class _Sample:
             value = self.tp / self.positives
             return self._wilson(self.tp, self.positives, self.kept - value, self.p, note)
         found, lost = (self._total(self.known & side, self.p) for side in (self.kept, ~self.kept))
-        low, high = ratio_interval(found.plus(0), lost.plus(0))
-        value, low, high = found.value / (found.value + lost.value), _odds(low), _odds(high)
-        return Rate(self.tp, self.positives, value, low, high, note)
+        return Rate(self.tp, self.positives, *_part(found, lost), note)
 
     def lift(self, recall: Rate, note: str) -> Rate:
         """Recall over the kept fraction of those of known truth: which rise together, so rather too wide."""
@@ -212,42 +222,55 @@ class _Sample:
             scatter = np.where(self.kept, 1.0, value**2) * self.p * (1 - self.p)
             weight = np.where(self.kept, self.known, self.p)
             return f1_of_jaccard(_effective(self.tp, union, note, self._effect(residual, scatter, weight)))
-        found, lost = (self._total(self.known & side, self.p) for side in (self.kept, ~self.kept))
-        whole = lost.plus(self.size_in)
-        low, high = ratio_interval(found.plus(0), whole)
-        return f1_of_jaccard(Rate(self.tp, union, found.value / whole[0], low, min(1.0, high), note))
+        found = self._total(self.known & self.kept, self.p)
+        wrong = self._total(self.known, np.where(self.kept, 1 - self.p, self.p))
+        return f1_of_jaccard(Rate(self.tp, union, *_part(found, wrong), note))
 
     def _wilson(self, k: float, n: float, deviation: np.ndarray, p: np.ndarray, note: str) -> Rate:
         """k of n, sums of p; of each subject, how far it deviates from k over n where it counts."""
         return _effective(k, n, note, self._effect(p * deviation, p * (1 - p) * deviation**2, p))
 
+    def _cells(self, chosen: np.ndarray, share: np.ndarray) -> Iterator[_Cell]:
+        for h in range(self.n_strata):
+            rows = chosen & (self.stratum == h)
+            w, x = self.weight[rows], share[rows]
+            if not len(w):
+                continue
+            mean = min(1.0, float(w @ x / w.sum()))
+            n = float(w.sum() ** 2 / (w @ w))
+            effect = self._effect(w * (x - mean), w**2 * x * (1 - x), w, rows)
+            low, high = wilson(mean * n / effect, n / effect)
+            whole = self._effect(np.zeros(len(w)), np.zeros(len(w)), w, rows)
+            yield _Cell(float(w.sum()), n / whole, mean, mean - float(low), float(high) - mean)
+
     def _share(self, chosen: np.ndarray, share: np.ndarray, k: float, n: float, note: str, empty: str) -> Rate:
+        """The mean share of the chosen."""
         if not n:
             return _none(k, n, empty)
         if self.n_strata == 1:
             x = share[chosen]
             effect = self._effect(x - k / n, x * (1 - x), np.ones(len(x)), chosen)
             return _effective(k, n, note, effect)
-        total, size = self._total(chosen, share), float(self.weight[chosen].sum())
-        return Rate(k, n, total.value / size, max(0.0, total.low / size), min(1.0, total.high / size), note)
+        cells = list(self._cells(chosen, share))
+        size = sum(cell.size for cell in cells)
+        value = sum(cell.size * cell.share for cell in cells) / size
+        below = above = 0.0
+        for cell in cells:
+            between = (Z95 * cell.size * (cell.share - value)) ** 2 / cell.n  # as large a cell is not sure
+            below += (cell.size * cell.below) ** 2 + between
+            above += (cell.size * cell.above) ** 2 + between
+        low, high = value - math.sqrt(below) / size, value + math.sqrt(above) / size
+        return Rate(k, n, value, max(0.0, low), min(1.0, high), note)
 
-    def _total(self, chosen: np.ndarray, share: np.ndarray) -> _Total:
-        """Σ w x over the chosen, cell by cell, and its interval."""
+    def _total(self, chosen: np.ndarray, share: np.ndarray) -> tuple[float, float, float]:
+        """Σ w x over the chosen and its interval: how large each cell is, and what share of it, are both not sure."""
         value = below = above = 0.0
-        for h in range(self.n_strata):
-            cell = chosen & (self.stratum == h)
-            w, x = self.weight[cell], share[cell]
-            if not len(w):
-                continue
-            size = w.sum()
-            mean = min(1.0, float(w @ x / size))
-            effect = self._effect(w * (x - mean), w**2 * x * (1 - x), w, cell)
-            n = size**2 / (w @ w) / effect
-            low, high = wilson(mean * n, n)
-            value += size * mean
-            below += (size * (mean - low)) ** 2
-            above += (size * (high - mean)) ** 2
-        return _Total(float(value), max(0.0, float(value - math.sqrt(below))), float(value + math.sqrt(above)))
+        for cell in self._cells(chosen, share):
+            value += cell.size * cell.share
+            center, half = Z95**2 / 2, Z95 * math.sqrt(cell.n + Z95**2 / 4)  # score interval of a Poisson number
+            below += cell.size**2 * (cell.below**2 + (cell.share * (half - center) / cell.n) ** 2)
+            above += cell.size**2 * (cell.above**2 + (cell.share * (half + center) / cell.n) ** 2)
+        return value, max(0.0, value - math.sqrt(below)), value + math.sqrt(above)
 
     def _effect(
         self, residual: np.ndarray, scatter: np.ndarray, weight: np.ndarray, rows: np.ndarray | None = None
@@ -271,8 +294,10 @@ def _effective(k: float, n: float, note: str, effect: float) -> Rate:
     return Rate(k, n, k / n, float(low), float(high), note)
 
 
-def _odds(ratio: float) -> float:
-    return 1.0 if math.isinf(ratio) else ratio / (1 + ratio)
+def _part(one: tuple[float, float, float], other: tuple[float, float, float]) -> tuple[float, float, float]:
+    """The first's part of both, with its limits: r / (1 + r) rises with their ratio r."""
+    low, high = (1.0 if math.isinf(r) else r / (1 + r) for r in ratio_interval(one, other))
+    return one[0] / (one[0] + other[0]), low, high
 
 
 def _whole(total: Any) -> float:
