@@ -108,7 +108,7 @@ export function render({model, el}) {
   model.on("answered", () => {
     sent = 0;
     tell();
-    if (!sent && !dragging) local = {};
+    if (!sent && !dragging) local = local.hours === undefined ? {} : {hours: local.hours};  // those come with the numbers
     trouble.textContent = sentence(model.said);
     draw();
   });
@@ -147,6 +147,7 @@ export function render({model, el}) {
   votes.addEventListener("input", () => { tell_votes(); send({votes: Number(votes.value), settled: false}); });
   votes.addEventListener("change", () => send({votes: Number(votes.value), settled: true}));
   const again = button("Fit again within", "Fit another classifier within what the boundary keeps now, and keep what both keep: anomalies iterated", () => send({act: "refit"}), "again");
+  const forget = window.voorwerp?.commands?.add({id: "boundary-refit", title: "Fit again within what is kept", group: "Boundary", when: () => model.shown && model.can_refit && !model.busy, run: () => send({act: "refit"})});
   const lambda = button("λ", "λ is mixed in the left column: go to its slider", () => {
     const find = root => {
       const found = root.querySelector(".steering .lambda input");
@@ -237,7 +238,8 @@ export function render({model, el}) {
       const {x, y, series, free, grid} = this.drawn ?? {};
       if (!x) return null;
       if (!free) {
-        const v = Number(x.back(px).toPrecision(4));
+        const at = x.back(px), digit = 10 ** Math.floor(Math.log10(Math.abs(x.back(px + 1) - x.back(px - 1)) || 1));
+        const v = Number((Math.round(at / digit) * digit).toPrecision(12));
         return {x: v, i: grid ? index_of(grid, v) : null};
       }
       let best = null, least = REACH * REACH;
@@ -407,7 +409,7 @@ export function render({model, el}) {
     for (let round = 0; round < 8; round++) tags.forEach((t, i) => { if (i && t.at - tags[i - 1].at < 11.5) { const push = (11.5 - (t.at - tags[i - 1].at)) / 2; tags[i - 1].at -= push; t.at += push; } });
     const shift = Math.max(0, box.y1 + 4 - (tags[0]?.at ?? Infinity));
     pen.textAlign = "left";
-    if (tags.length > 3 && tags.some(t => Math.abs(t.at + 7 - t.y) > 12)) {  // too close to each other: a list in the corner
+    if (tags.length > 3 && tags.some(t => Math.abs(t.at + 7 - t.y) > 8)) {  // too close to each other: a list in the corner
       const wide = Math.max(...tags.map(t => pen.measureText(t.s.name).width)) + 16, left = scene.corner === "right" ? box.x1 - wide : box.x0 + 4;
       pen.fillStyle = colors.panel;
       pen.globalAlpha = 0.72;
@@ -495,10 +497,19 @@ export function render({model, el}) {
   // (a) a lower limit on a score
   const is_log = (lists) => { const s = span_of(lists); return s && s[0] > 0 && s[1] / s[0] > 60; };
   const limit_names = () => [["precision", "precision", colors.precision], ["recall", "recall of those above the floor", colors.recall], ["recall_all", "recall of all", colors.recall], ["f1", "F1", colors.f1]];
+  /** Of the chosen score; where the server told another's, what stands on the curve of precision and recall. */
+  const limit_data = () => {
+    const told = curves?.limit ?? null;
+    if (!chosen || told?.reference === chosen) return told;
+    const e = curves?.pr?.find(c => c.reference === chosen && c.threshold?.length);
+    if (!e) return told;
+    const f1 = e.precision.map((p, i) => { const r = e.recall[i]; return is_number(p) && is_number(r) ? (p + r ? 2 * p * r / (p + r) : 0) : null; });
+    return {title: e.title, reference: e.reference, x: e.threshold, precision: e.precision, recall_all: e.recall, f1, at: null, counts: e.counts};
+  };
   const limit_plot = new Plot("limit", "Limit on", {
     extra: [score],
     scene: () => {
-      const d = curves?.limit;
+      const d = limit_data();
       if (!d) return none("No score can be cut here: train a run, or choose one above.");
       const span = span_of([d.x]);
       if (!span || span[0] === span[1]) return `${d.title} has no two different values among those judged.`;
@@ -507,15 +518,15 @@ export function render({model, el}) {
         .map(([n, name, dash, width]) => ({key: n, x: d.x, y: d[n], name, dash, width, color: limit_names().find(m => m[0] === n)[2]}));
       const same = d.recall && d.recall_all && d.recall.every((v, k) => v === d.recall_all[k] || Math.abs(v - d.recall_all[k]) < 1e-9);
       const shown = same ? series.filter(s => s.key !== "recall_all") : series;
-      return {across: {low: span[0], high: span[1], log, title: `${d.title} ≥`}, up: {...SHARES, title: ""}, series: shown, grid: d.x, mark: at,
+      return {across: {low: span[0], high: span[1], log, title: `${d.title} ≥`}, up: {...SHARES, title: "share"}, series: shown, grid: d.x, mark: at,
         dots: i === null ? [] : shown.map(s => ({x: Math.min(span[1], Math.max(span[0], at)), y: between(s.y, i), color: s.color})),
         label: `Precision, recall and F1 against a lower limit on ${d.title}`, value: at,
         words: i === null ? "no limit" : `at least ${told(at)}: precision ${share(between(d.precision, i))}, recall ${share(between(d.recall_all ?? d.recall, i))}`};
     },
-    tell: ({x, i}) => [`${curves.limit.title} ≥ ${told(x)}`, ...numbers_at(curves.limit, i, limit_names().filter(([n]) => curves.limit[n]))],
-    set: ({x}, settled) => set_limit(curves.limit.reference, x, settled),
+    tell: ({x, i}) => [`${limit_data().title} ≥ ${told(x)}`, ...numbers_at(limit_data(), i, limit_names().filter(([n]) => limit_data()[n]))],
+    set: ({x}, settled) => set_limit(limit_data().reference, x, settled),
     step: by => {
-      const d = curves.limit, i = index_of(d.x, limit_now(d)) ?? (by > 0 ? -1 : d.x.length);
+      const d = limit_data(), i = index_of(d.x, limit_now(d)) ?? (by > 0 ? -1 : d.x.length);
       return {x: d.x[Math.min(d.x.length - 1, Math.max(0, by > 0 ? Math.floor(i + 1e-6) + by : Math.ceil(i - 1e-6) + by))]};
     },
   });
@@ -570,7 +581,7 @@ export function render({model, el}) {
       if (!span || span[0] === span[1]) return "All subjects have one value: there is no other Σ.";
       const at = sigma_now(), i = index_of(d.x, at);
       const series = [["precision", "P"], ["recall", "R"], ["kept", "kept"]].filter(([n]) => d[n]).map(([n, name]) => ({key: n, x: d.x, y: d[n], name, color: sigma_names().find(m => m[0] === n)[2], low: d[`${n}_low`], high: d[`${n}_high`]}));
-      return {across: {low: span[0], high: span[1], log: span[1] > 60 && Boolean(is_log([d.x])), title: `Σ: ${model.truth.title || "truth"} ≥`}, up: {...SHARES, title: ""}, series, grid: d.x, mark: at,
+      return {across: {low: span[0], high: span[1], log: span[1] > 60 && Boolean(is_log([d.x])), title: `Σ: ${model.truth.title || "truth"} ≥`}, up: {...SHARES, title: "share"}, series, grid: d.x, mark: at,
         dots: i === null ? [] : series.map(s => ({x: Math.min(span[1], Math.max(span[0], at)), y: between(s.y, i), color: s.color})),
         label: "Precision, recall and kept fraction against the Σ of the truth", value: at,
         words: i === null ? "no Σ" : `Σ ${told(at)}: precision ${share(between(d.precision, i))}, recall ${share(between(d.recall, i))}, kept ${share(between(d.kept, i))}`};
@@ -809,7 +820,13 @@ export function render({model, el}) {
   const dressed = new MutationObserver(() => requestAnimationFrame(() => { dress(); draw(); }));
   dressed.observe(document.documentElement, {attributes: true, attributeFilter: ["data-theme"]});
 
-  model.on("at", () => { if (!dragging && !waiting && !sent) local = {}; draw(); readers.budget.refresh(QUIET); });
+  let images = model.at.images;
+  model.on("at", () => {
+    if (!dragging && !waiting && !sent && images !== model.at.images) delete local.hours;
+    images = model.at.images;
+    draw();
+    readers.budget.refresh(QUIET);
+  });
   model.on("draft_id", () => { const was = empty.hidden; if (was !== Boolean(model.draft_id)) arrange(); refresh(QUIET); });
   model.on(["run_id", "map_id", "lambda_", "lambda_mode"], () => { head(); refresh(QUIET); });
   model.on("read", () => refresh(20));
@@ -817,7 +834,7 @@ export function render({model, el}) {
   model.on("trouble", arrange);
   model.on("said", () => { trouble.textContent = sentence(model.said); });
   model.on("shown", () => { if (model.shown) { dress(); refresh(0); draw(); } });
-  model.on("remove", () => { watcher.disconnect(); dressed.disconnect(); Object.values(readers).forEach(r => r.stop()); });
+  model.on("remove", () => { forget?.(); watcher.disconnect(); dressed.disconnect(); Object.values(readers).forEach(r => r.stop()); });
   dress();
   arrange();
 }
