@@ -30,10 +30,12 @@ import sqlalchemy as sa
 from explorer import code_version
 from explorer.errors import LedgerError
 from models.artifacts import write_bytes
+from models.boundary import BoundaryError, classifiers, from_json
 
 SCHEMA_VERSION = 1
 LEDGER = "ledger.db"
 SELECTIONS = "selections"
+CLASSIFIERS = "classifiers"
 
 #: Above this many subjects a selection is a bitmap file instead of a list in its row.
 MAX_LISTED = 10_000
@@ -466,7 +468,8 @@ class Ledger:
 def check(survey_path: Path, survey_id: str, subject_ids: np.ndarray) -> list[str]:
     """Every problem of a survey's ledger, one sentence each; [] when it is sound, or not there yet.
 
-    Looks at: the database's own structure, its schema and survey, and every selection there is now.
+    Looks at: the database's own structure, its schema and survey, every selection there is now, and the classifiers of
+    every boundary.
     """
     file = survey_path / LEDGER
     if not file.exists():
@@ -479,10 +482,35 @@ def check(survey_path: Path, survey_id: str, subject_ids: np.ndarray) -> list[st
                     ledger.selection(name, subject_ids)
                 except LedgerError as error:
                     problems.append(str(error))
+            problems += _problems_of_boundaries(survey_path, ledger.entries("boundary"))
     except LedgerError as error:
         return [str(error)]
     except sa.exc.DBAPIError as error:
         return [f"{file} cannot be read ({error.orig}); put back a copy"]
+    return problems
+
+
+def _problems_of_boundaries(survey_path: Path, entries: Iterable[Entry]) -> list[str]:
+    """What cannot be read of the boundaries that were saved, and of the classifiers that they name."""
+    problems = []
+    named: dict[str, str] = {}  # the first that names it
+    for entry in entries:
+        if entry.payload.get("action") != "save":
+            continue
+        called = f'the boundary "{entry.payload["name"]}", version {entry.payload["version"]}'
+        try:
+            for sha256 in classifiers(from_json(entry.payload["keep"])):
+                named.setdefault(sha256, called)
+        except BoundaryError as error:
+            problems.append(f"{called} cannot be read (entry {entry.id} of the ledger): {error}")
+    for sha256, called in named.items():
+        path = survey_path / CLASSIFIERS / f"{sha256}.json"
+        try:
+            if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+                problems.append(f"{path} is damaged (its sha256 is not its name); {called} cannot be applied")
+        except OSError as error:
+            reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+            problems.append(f"{path} {reason}; {called} cannot be applied")
     return problems
 
 
