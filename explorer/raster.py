@@ -997,6 +997,47 @@ def contours(index: CellIndex, view: View, shares: tuple[float, ...] = (0.5, 0.8
     return found
 
 
+def mean_lines(
+    index: CellIndex, view: View, values: np.ndarray, levels: tuple[float, ...] = (0.25, 0.5, 0.75)
+) -> dict[float, list[np.ndarray]]:
+    """Lines where the mean of a cell passes a level: level → float64 (k, 2) each, in data coordinates.
+
+    Cells are squares of a grid over where the subjects in view are but for the farthest few, the more the more subjects
+    there are: about four to a cell, 12 to 120 cells a side. A cell's mean is of its own subjects, counted fourfold, of
+    those of the four cells beside it, counted twice, and of those at its corners. Where none of them has a value there
+    is no mean, and no line. {} for fewer than ten in view.
+
+    Parameters
+    ----------
+    values
+        float (N,) in row order, NaN where missing.
+    """
+    n, (x0, x1, y0, y1) = _held(index, view)
+    if n < 10:
+        return {}
+    cells = int(np.clip(math.sqrt(n / 4), 12, 120))
+    dx, dy = (x1 - x0) / cells, (y1 - y0) / cells
+    x0, x1, y0, y1 = x0 - dx, x1 + dx, y0 - dy, y1 + dy  # lines run up to the frame
+    shape = (2, cells + 2, cells + 2)
+    total, known, count = np.zeros(shape, np.float32), np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
+    place = (index.x, index.y, index.rows, np.zeros(1, np.uint64), index.start, index.grid)
+    told = np.asarray(values, np.float32)[index.rows]
+    _sums(*place, *index._box((x0, x1, y0, y1)), x0, y0, 1 / dx, 1 / dy, told, total, known, count, False)
+    sums, weights = (_with_neighbors(grid[1].astype(np.float64)) for grid in (total, known))
+    mean = np.ma.masked_invalid(np.divide(sums, weights, out=np.full(shape[1:], np.nan), where=weights > 0))
+    at = np.arange(-0.5, cells + 1)
+    lines = contour_generator(x0 + dx * (at + 1), y0 + dy * (at + 1), mean)
+    return {level: [np.asarray(line) for line in lines.lines(level)] for level in levels}
+
+
+def _with_neighbors(grid: np.ndarray) -> np.ndarray:
+    """Every cell four times, its neighbors twice, those at its corners once."""
+    wide = np.pad(grid, 1)
+    tall = wide[:-2] + 2 * wide[1:-1] + wide[2:]
+    together: np.ndarray = tall[:, :-2] + 2 * tall[:, 1:-1] + tall[:, 2:]
+    return together
+
+
 def _held(index: CellIndex, view: View) -> tuple[int, View]:
     """How many are in view, and the part of it that holds them: but for one in a thousand on each side."""
     x0, x1, y0, y1 = view

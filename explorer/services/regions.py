@@ -199,4 +199,6 @@ def _away(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """How far points are from the piece of a line between two: float (k,)."""
     along = b - a
     share = np.clip((points - a) @ along / max(float(along @ along), 1e-300), 0, 1)
-    return np.hypot(*(points - a - share[:, None] * along).T)
+    apart = points - a - share[:, None] * along
+    away: np.ndarray = np.hypot(apart[:, 0], apart[:, 1])
+    return away

@@ -22,6 +22,7 @@ from explorer.raster import (
     Scale,
     commonest,
     contours,
+    mean_lines,
     overlay,
     overlays,
     render,
@@ -463,6 +464,40 @@ def test_contours_of_a_close_up_stay_in_it_and_few_subjects_have_none(index):
         for line in contour.lines:
             assert line[:, 0].min() > -0.01 and line[:, 0].max() < 1.01
     assert contours(CellIndex(np.arange(9.0), np.arange(9.0)), (0, 9, 0, 9)) == []
+
+
+def test_lines_of_a_cells_mean_follow_what_the_subjects_have():
+    random = np.random.default_rng(0)
+    x, y = random.uniform(0, 100, (2, 40_000))
+    values = np.where(random.random(x.size) < 0.1, np.nan, x / 100 + random.normal(0, 0.1, x.size))
+    found = mean_lines(CellIndex(x, y), (0, 100, 0, 100), values)
+    assert list(found) == [0.25, 0.5, 0.75]
+    for level, lines in found.items():
+        drawn = np.concatenate(lines)
+        np.testing.assert_allclose(drawn[:, 0], 100 * level, atol=12)  # of 16 values and less each, of spread 10
+        assert drawn[:, 0].mean() == pytest.approx(100 * level, abs=1)
+        assert np.ptp(drawn[:, 1]) > 95
+
+
+def test_a_cells_mean_is_of_itself_and_less_so_of_its_neighbors():
+    # twelve cells a side of width 1, one subject in the middle of each
+    x, y = (axis.ravel() + 0.5 for axis in np.meshgrid(np.arange(12.0), np.arange(12.0)))
+    values = ((x == 5.5) & (y == 5.5)).astype(float)  # 4 / 16 there, 2 / 16 beside it, 1 / 16 at its corners
+    index = CellIndex(np.append(x, [0.0, 12.0]), np.append(y, [0.0, 12.0]))
+    found = mean_lines(index, (0, 12, 0, 12), np.append(values, [np.nan, np.nan]), (0.1875, 0.26))
+    assert found[0.26] == []
+    (line,) = found[0.1875]  # half-way between 4 / 16 and 2 / 16, along the axes
+    np.testing.assert_allclose([line[:, 0].min(), line[:, 0].max()], [5.0, 6.0], atol=0.15)
+
+
+def test_where_no_subject_has_a_value_there_is_no_line():
+    x, y = np.random.default_rng(1).uniform(0, 100, (2, 20_000))
+    values = np.where(x < 50, np.nan, y / 100)
+    index = CellIndex(x, y)
+    for lines in mean_lines(index, (0, 100, 0, 100), values).values():
+        assert np.concatenate(lines)[:, 0].min() > 47
+    assert mean_lines(index, (0, 100, 0, 100), np.full(x.size, np.nan)) == {0.25: [], 0.5: [], 0.75: []}
+    assert mean_lines(CellIndex(x[:9], y[:9]), (0, 100, 0, 100), values[:9]) == {}
 
 
 def test_an_overlay_draws_the_rarest_categories_and_says_of_how_many():
