@@ -58,6 +58,14 @@ def wilson(k: Any, n: Any, z: float = Z95) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
+def group_codes(groups: np.ndarray) -> np.ndarray:
+    """Duplicate groups (N,) as codes from 0 on, int (N,); those that are nearly that stay as they are."""
+    groups = np.asarray(groups)
+    if groups.dtype.kind in "iu" and len(groups) and groups.min() >= 0 and groups.max() < 4 * len(groups):
+        return groups
+    return np.asarray(np.unique(groups, return_inverse=True)[1])
+
+
 # -------------------------------------------------------------------------------------------------- counts and rates
 @dataclass(frozen=True, slots=True)
 class Counts:
