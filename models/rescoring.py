@@ -65,7 +65,7 @@ def rescore(folder: Path) -> Generator[Progress, None, None]:
     parts = []
     for start in range(0, len(crops), BLOCK):
         yield Progress(start, len(crops), "scoring")
-        block = np.asarray(crops[start : start + BLOCK])
+        block = np.array(crops[start : start + BLOCK])
         latents, image, feature = score_images(network, block, int(ask.config.get("batch", 64)))
         bad = is_constant(block) | ~(np.isfinite(latents).all(1) & np.isfinite(image) & np.isfinite(feature))
         latents[bad], image[bad], feature[bad] = np.nan, np.nan, np.nan
