@@ -1,0 +1,106 @@
+"""What looking costs: seconds an image, measured from the vetting log where there is one, as expert hours."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from explorer.errors import UsageError
+from explorer.ledger import Ledger
+
+#: Seconds an image until somebody has vetted some.
+SECONDS = 5.0
+#: A look that took longer was a pause. Seconds.
+PAUSE = 300.0
+#: Grades from which on the log says how long a look takes.
+ENOUGH = 20
+#: Kind of the ledger's entry that a grade is.
+VOTE = "vote"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one look costs.
+
+    Attributes
+    ----------
+    seconds
+        A grader's, per image.
+    graders
+        Who look at each image.
+    measured
+        Whether `seconds` is the mean of the vetting log, over `n` grades; else it was set, or nobody has measured.
+
+    Raises
+    ------
+    UsageError
+        At construction: seconds or graders that cannot be.
+    """
+
+    seconds: float = SECONDS
+    graders: int = 1
+    measured: bool = False
+    n: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.seconds) and 0 < self.seconds <= 86_400):
+            raise UsageError(f"a look takes {self.seconds:g} seconds; give more than 0, at most a day")
+        if not 1 <= self.graders <= 1_000:
+            raise UsageError(f"{self.graders:,} graders look at each image; give 1 to 1,000")
+
+    def hours(self, images: float) -> float:
+        """Expert hours, of all graders together, for so many images."""
+        return images * self.seconds * self.graders / 3600
+
+    def images(self, hours: float) -> float:
+        """How many images so many expert hours reach."""
+        return hours * 3600 / (self.seconds * self.graders)
+
+
+class Costs:
+    """How long looks took, by the ledger. One per server; thread-safe."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._lock = threading.Lock()
+        self._last, self._n, self._total, self._looked = 0, 0, 0.0, -math.inf
+
+    def of(self, seconds: float | None = None, graders: int = 1) -> Cost:
+        """The cost of a look; `seconds` overrules what was measured.
+
+        Raises
+        ------
+        UsageError
+            As `Cost`.
+        """
+        if seconds is not None:
+            return Cost(seconds, graders)
+        n, total = self._measured()
+        return Cost(total / n, graders, True, n) if n >= ENOUGH else Cost(SECONDS, graders)
+
+    def _measured(self) -> tuple[int, float]:
+        """Grades and their seconds in all; the log is read at most once a second, for a mouse asks fifty times."""
+        with self._lock:
+            if time.monotonic() - self._looked < 1:
+                return self._n, self._total
+            self._looked = time.monotonic()
+            fresh = self.ledger.entries((VOTE, "undo"), since=self._last, include_undone=True)
+            if fresh:
+                last = fresh[-1].id
+                if any(entry.kind == "undo" for entry in fresh):  # one of the votes may have been taken back
+                    self._n, self._total = 0, 0.0
+                    fresh = [entry for entry in self.ledger.entries(VOTE) if entry.id <= last]
+                looks = [s for entry in fresh if entry.kind == VOTE and (s := _seconds(entry.payload)) is not None]
+                self._n, self._total, self._last = self._n + len(looks), self._total + sum(looks), last
+            return self._n, self._total
+
+
+def _seconds(payload: dict[str, Any]) -> float | None:
+    """How long a grade took; None where that is not known, or was a pause."""
+    seconds = payload.get("seconds")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return None
+    return float(seconds) if 0 < seconds <= PAUSE else None
