@@ -117,14 +117,19 @@ export function render({model, el}) {
   /** The limit on a score: what a person points at, else the draft's; undefined where neither knows of one. */
   const limit_of = reference => local.limit?.reference === reference ? local.limit.value : model.at.limits?.[reference];
   const sigma_now = () => local.sigma ?? model.at.sigma ?? curves?.sigma?.at ?? null;
-  const hours_now = () => local.hours ?? model.at.hours ?? budget?.at?.hours ?? null;
+  /** Images that are looked at: of the curve where it is this draft's, else what was counted while a limit moved. */
+  const images_now = () => {
+    const each = hours_each();
+    if (is_number(local.hours) && each) return local.hours / each;
+    return (budget_of === model.draft_id ? budget?.at?.images : model.at.images ?? budget?.at?.images) ?? null;
+  };
   const hours_each = () => {  // hours an image takes all graders
     const seconds = model.at.seconds ?? budget?.seconds, graders = model.at.graders ?? budget?.graders;
     return seconds > 0 && graders > 0 ? seconds * graders / 3600 : null;
   };
 
   // --------------------------------------------------------------------------------------------------------- head
-  let curves = null, budget = null, follows = null, part = "curves", chosen = "", large = "", log_budget = true, log_limit = null, about = "";
+  let curves = null, budget = null, budget_of = "", follows = null, part = "curves", chosen = "", large = "", log_budget = true, log_limit = null, about = "";
   const button = (text, title, run, name = "") => {
     const e = make("button", {type: "button", title, className: name}, text);
     e.addEventListener("click", run);
@@ -246,7 +251,7 @@ export function render({model, el}) {
       for (const s of series) {
         if (!s.live) continue;
         s.x.forEach((v, i) => {
-          if (!is_number(v) || !is_number(s.y[i])) return;
+          if (!is_number(v) || !is_number(s.y[i]) || !is_number(s.e.threshold[i])) return;
           const d = (x(v) - px) ** 2 + (y(s.y[i]) - py) ** 2;
           if (d < least) { least = d; best = {s, i, x: v}; }
         });
@@ -602,8 +607,7 @@ export function render({model, el}) {
       const first = looked.find(v => v > 0) ?? 1;
       const own = c => c.looked ?? looked;
       const series = budget.curves.map((c, k) => ({key: `${k} ${c.title}`, c, x: own(c), y: c.found, low: c.low, high: c.high, name: short(c.title), color: color_of(c), dash: c.kind === "random" ? [2, 3] : c.circular ? [4, 3] : [], width: c.kind === "boundary" ? 2 : 1.5}));
-      const most = span_of(series.flatMap(s => [s.y, s.high]))?.[1] ?? 1, hours = hours_now();
-      const at = is_number(local.hours) && each ? local.hours / each : is_number(model.at.images) ? model.at.images : is_number(hours) && each ? hours / each : budget.at?.images ?? null;
+      const most = span_of(series.flatMap(s => [s.y, s.high]))?.[1] ?? 1, at = images_now();
       const low = log_budget ? Math.max(1, first) : 0, high = Math.max(looked.at(-1), low + 1);
       return {across: {low, high, log: log_budget, title: "images looked at"}, up: {low: 0, high: most || 1, title: "interesting found"}, second: each ? {factor: each, title: "hours"} : null, series, grid: looked,
         mark: is_number(at) ? Math.max(low, Math.min(high, at)) : null,
@@ -624,9 +628,9 @@ export function render({model, el}) {
       const each = hours_each();
       if (!each) return;
       local.hours = Math.max(0, x) * each;
-      send({hours: local.hours, settled});
+      send({hours: local.hours, reference: chosen, settled});
     },
-    step: by => { const grid = budget.looked, each = hours_each(), i = index_of(grid, (hours_now() ?? 0) / (each || 1)) ?? 0; return {x: grid[Math.min(grid.length - 1, Math.max(0, by > 0 ? Math.floor(i + 1e-6) + by : Math.ceil(i - 1e-6) + by))]}; },
+    step: by => { const grid = budget.looked, i = index_of(grid, images_now()) ?? 0; return {x: grid[Math.min(grid.length - 1, Math.max(0, by > 0 ? Math.floor(i + 1e-6) + by : Math.ceil(i - 1e-6) + by))]}; },
   });
   const plots = {limit: limit_plot, pr: pr_plot, sigma: sigma_plot, budget: budget_plot};
 
@@ -798,6 +802,8 @@ export function render({model, el}) {
     }, busy(limit_plot.root, pr_plot.root, sigma_plot.root)),
     budget: reader("budget", () => model.draft_id && part === "curves" ? query({...is_number(model.at.seconds) ? {seconds: model.at.seconds} : {}, ...is_number(model.at.graders) ? {graders: model.at.graders} : {}}) : null, found => {
       if (found !== null || !model.draft_id) budget = found;
+      budget_of = found && !found.error ? model.draft_id : "";
+      if (!dragging && !waiting && !sent) delete local.hours;
       head();
       draw();
     }, busy(budget_plot.root)),
