@@ -32,6 +32,7 @@ from explorer.errors import UsageError
 from explorer.services.explore import Explore
 from explorer.state import Selection
 from models.mixing import Mode
+from models.rates import wilson
 
 LEVEL = 0.95
 #: Subjects that are compared, at most; of more, a random sample with `SEED`.
@@ -222,13 +223,6 @@ def superiority_interval(auc: float, variance: float, m: int, n: int, level: flo
         return good
 
     return (edge(0.0) if auc > 0 else 0.0), (edge(1.0) if auc < 1 else 1.0)
-
-
-def wilson(k: np.ndarray, n: int, z: float) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval of k of n, for each k."""
-    p = k / n
-    center, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (center - half) / (1 + z * z / n), (center + half) / (1 + z * z / n)
 
 
 def share_difference(

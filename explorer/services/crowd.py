@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from explorer.errors import UsageError
 from explorer.raster import Cache
-from explorer.services.apart import wilson as wilsons
 from explorer.services.explore import Explore
 from explorer.state import Selection
 from explorer.votes import CLASSIFICATIONS, OWN_WORKFLOW
 from models.mixing import Mode
+from models.rates import wilson
 from models.retirement import Rate, Recorded, Replay, cascade, difference, limits, recorded, thresholds
 from models.swap import Settings
 from models.tagging import median
@@ -51,8 +51,6 @@ DIFFERENCE_CELLS = (40, 41)
 SCORE_CELLS = 36
 #: Fixed limits replayed at most, and subjects of each known answer that can teach.
 MOST_LIMITS, FEWEST_GOLD = 40, 5
-#: Standard deviations of a 95 % interval.
-Z95 = 1.959964
 #: Volunteers drawn at most, and listed at most.
 DRAWN, LISTED = 4000, 100
 #: Pictures shown of a quadrant.
@@ -60,18 +58,10 @@ SHOWN = 8
 
 
 # ------------------------------------------------------------------------------------------------ pure functions
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """95 % interval of k of n (Wilson 1927); (0, 1) for n = 0."""
-    if n == 0:
-        return 0.0, 1.0
-    (low,), (high,) = wilsons(np.array([k]), n, Z95)
-    return (0.0 if k == 0 else float(low)), (1.0 if k == n else float(high))
-
-
 def rate(k: int, n: int) -> dict[str, Any]:
     """A share as the page shows it: k, n and Wilson's interval."""
     low, high = wilson(k, n)
-    return {"k": int(k), "n": int(n), "low": low, "high": high}
+    return {"k": int(k), "n": int(n), "low": float(low), "high": float(high)}
 
 
 def bars(fractions: np.ndarray) -> dict[str, Any]:

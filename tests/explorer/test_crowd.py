@@ -29,7 +29,6 @@ from explorer.services.crowd import (
     quadrants,
     rate,
     replayed,
-    wilson,
 )
 from explorer.services.explore import Explore
 from explorer.services.volunteers import Volunteers
@@ -69,14 +68,11 @@ def crowd(crowded: Path) -> Iterator[Crowd]:
 
 
 # ------------------------------------------------------------------------------------------------- pure functions
-def test_an_interval_of_nothing_is_everything_and_ends_are_closed():
-    assert wilson(0, 0) == (0, 1)
-    assert wilson(0, 9)[0] == 0 and wilson(9, 9)[1] == 1
-    low, high = wilson(3, 10)
-    assert low == pytest.approx(0.10779, abs=1e-5) and high == pytest.approx(0.60322, abs=1e-5)
-    for p in (low, high):  # Wilson's bounds solve (p̂ − p)² = z² p (1 − p) / n
-        assert (0.3 - p) ** 2 == pytest.approx(1.959964**2 * p * (1 - p) / 10)
-    assert rate(3, 10) == {"k": 3, "n": 10, "low": low, "high": high}
+def test_a_rate_is_shown_with_wilsons_interval_and_of_nothing_it_is_anything():
+    shown = rate(3, 10)
+    assert (shown["k"], shown["n"]) == (3, 10)
+    assert (shown["low"], shown["high"]) == pytest.approx((0.10779, 0.60322), abs=1e-5)
+    assert rate(0, 0) == {"k": 0, "n": 0, "low": 0.0, "high": 1.0}
 
 
 def test_bars_put_every_k_of_n_where_exact_arithmetic_does():
