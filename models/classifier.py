@@ -130,6 +130,12 @@ class Basis:
         return cls(middle, axes, deviation, variance[:k] / total, n)
 
     @cached_property
+    def sha256(self) -> str:
+        """Hex sha256 of what projects."""
+        parts = (self.mean, self.components, self.deviation)
+        return hashlib.sha256(b"".join(np.ascontiguousarray(a, "<f4").tobytes() for a in parts)).hexdigest()
+
+    @cached_property
     def _projection(self) -> np.ndarray:
         return np.ascontiguousarray((self.components / self.deviation[:, None]).T)
 
@@ -778,8 +784,8 @@ def reliability(p: np.ndarray, positive: np.ndarray, bins: int = 10) -> list[dic
     Returns
     -------
     list of dict
-        ``from`` and ``to`` (the least and largest p), ``mean`` of p, ``k`` of ``n``, ``value`` = k / n, and Wilson's
-        95 % interval ``low``, ``high``.
+        ``from`` and ``to`` (the least and largest p), ``p`` (their mean), ``k`` of ``n``, ``value`` = k / n, and
+        Wilson's 95 % interval ``low``, ``high``.
     """
     known = np.isfinite(p)
     p, positive = np.asarray(p, np.float64)[known], np.asarray(positive, np.float64)[known]
@@ -794,6 +800,6 @@ def reliability(p: np.ndarray, positive: np.ndarray, bins: int = 10) -> list[dic
     for start, end in zip(starts, ends, strict=True):
         n, k = int(end - start), float(positive[start:end].sum())
         low, high = wilson(k, n)
-        ends_at = {"from": float(p[start]), "to": float(p[end - 1]), "mean": float(p[start:end].mean())}
+        ends_at = {"from": float(p[start]), "to": float(p[end - 1]), "p": float(p[start:end].mean())}
         found.append({**ends_at, "k": k, "n": n, "value": k / n, "low": float(low), "high": float(high)})
     return found

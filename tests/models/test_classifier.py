@@ -239,7 +239,7 @@ def test_probabilities_say_how_often_and_balanced_scores_do_not() -> None:
     assert called.mean() == pytest.approx(positive.mean(), rel=0.1)
     assert np.abs(called - p).mean() < 0.02
     assert made.balanced_of(space.projected).mean() > 2 * positive.mean()
-    hit = [b["low"] <= b["mean"] <= b["high"] for b in reliability(called, positive)]
+    hit = [b["low"] <= b["p"] <= b["high"] for b in reliability(called, positive)]
     assert sum(hit) >= 8
 
 
