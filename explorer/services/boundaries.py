@@ -6,15 +6,16 @@ decided is in the ledger, kind ``boundary``, and `Boundaries.undo` takes it back
 ==========  ==========================================================  ============================================
 action      payload                                                     means
 ==========  ==========================================================  ============================================
-``save``    name, version, keep, truth, run_id, map_id, lambda,         a version
-            lambda_mode, note
-``rename``  name, to                                                    all its versions have another name
-``drop``    name                                                        the name is gone; its entries stay
+``save``    name, version, boundary, keep, truth, run_id, map_id,       a version; ``boundary`` is the entry of the
+            lambda, lambda_mode, note                                   first one, null in that itself
+``rename``  boundary, name, to                                          all its versions have another name
+``drop``    boundary, name                                              it is gone; its entries stay
 ``freeze``  entry (of the save), name, version, truth                   nothing of it moves any more: its numbers on
                                                                         the test half are shown
 ``reveal``  entry (of the save), name, version, truth                   they were shown against another truth too
 ==========  ==========================================================  ============================================
 
+Where an undo brings back a name that another boundary has by now, the newer one of the two is called "NAME (2)".
 What was seen of the test half stays seen: what was revealed is counted whether or not its entry was undone.
 
 Callable from a script; thread-safe.
@@ -35,7 +36,7 @@ import orjson
 
 from explorer import code_version
 from explorer.errors import LedgerError, UsageError, VoorwerpError, no_such_column
-from explorer.ledger import CLASSIFIERS, Entry, Ledger
+from explorer.ledger import Entry, Ledger
 from explorer.raster import Cache
 from explorer.services.explore import OF_CROWD, Explore, Plane
 from explorer.services.filters import reader
@@ -97,13 +98,16 @@ class Learning(Protocol):
     """The classifiers of a survey."""
 
     def get(self, sha256: str) -> Classifier:
-        """A stored classifier.
+        """A classifier, which is on the disk from now on.
 
         Raises
         ------
         VoorwerpError
             There is none, or it is damaged.
         """
+
+    def add(self, told: object) -> str:
+        """Store a classifier that a boundary's file brought along, as JSON; its sha256."""
 
     def balanced(self, sha256: str, context: Context) -> np.ndarray:
         """Its balanced scores, float (N,) in row order, NaN without a latent vector."""
@@ -319,7 +323,7 @@ class Boundaries:
         UsageError
             As `kept`; or there is no finite value.
         """
-        ordered = self._in_order(reference, context)
+        ordered = self._some_in_order(reference, context)
         place = min(100.0, max(0.0, percentile)) / 100 * (len(ordered) - 1)
         below = int(place)
         low, high = float(ordered[below]), float(ordered[min(below + 1, len(ordered) - 1)])
@@ -327,7 +331,7 @@ class Boundaries:
 
     def percentile_of(self, reference: str, value: float, context: Context) -> float:
         """The percentile, 0 … 100, of a raw value of a column: `value_at` the other way; of equal ones the first."""
-        ordered = self._in_order(reference, context)
+        ordered = self._some_in_order(reference, context)
         n = len(ordered)
         above = int(np.searchsorted(ordered, np.float64(value)))
         if above == 0 or n == 1:
@@ -342,7 +346,10 @@ class Boundaries:
             values = self.source(context).column(reference)
             return np.sort(values[np.isfinite(values)])
 
-        ordered = self._sorted.get((self.survey.generation, reference, context), make)
+        return self._sorted.get((self.survey.generation, reference, context), make)
+
+    def _some_in_order(self, reference: str, context: Context) -> np.ndarray:
+        ordered = self._in_order(reference, context)
         if not len(ordered):
             raise UsageError(f"{reference} has no value for any subject, so it has no percentiles")
         return ordered
@@ -350,7 +357,7 @@ class Boundaries:
     # ----------------------------------------------------------------------------------------------------- versions
     def names(self, at: datetime | str | None = None) -> list[str]:
         """Names of the boundaries there are; the one saved last is last."""
-        return list(self._book(at).boundaries)
+        return list(self._book(at).names)
 
     def versions(self, name: str, at: datetime | str | None = None) -> list[Saved]:
         """All versions of a boundary, the first one first.
@@ -412,34 +419,42 @@ class Boundaries:
                 raise UsageError("the boundary has a learned classifier, and here are none; take that term out of it")
             self.learning.get(sha256)
         book = self._book()
-        for newest in book.boundaries.get(name, [])[-1:]:
-            is_same = (newest.keep, newest.truth, newest.context) == (draft.keep, draft.truth, context)
-            if is_same and not note and not book.knows(client_id):
+        first = book.first(client_id)
+        of = None if first is not None else book.boundary(name)
+        if of is not None and not note:
+            newest = book.versions[of][-1]
+            if (newest.keep, newest.truth, newest.context) == (draft.keep, draft.truth, context):
                 return newest
-        payload = {"action": "save", "name": name, "version": book.next_version(name, client_id), "note": note}
+        payload = {"action": "save", "name": name, "version": book.next_version(name, of), "boundary": of, "note": note}
+        if first is not None:
+            payload |= {key: first.payload.get(key) for key in ("version", "boundary")}
         payload |= {"keep": boundary.to_json(draft.keep), "truth": draft.truth and draft.truth.to_json()}
         entry = self._append(payload | context.to_json(), who, client_id, context)
         return self._book().saved_by(entry)
 
     def rename(self, name: str, to: str, who: str, client_id: str | None = None) -> Entry:
         """Give a boundary another name, which must be free."""
-        self._must_be_free(to := _name_of(to), name, client_id)
-        return self._append({"action": "rename", "name": name, "to": to}, who, client_id)
+        book, to = self._book(), _name_of(to)
+        return self._append(
+            {"action": "rename", "name": name, "to": to} | book.which(name, client_id, to), who, client_id
+        )
 
     def duplicate(
         self, name: str, to: str, who: str, client_id: str | None = None, version: int | None = None
     ) -> Saved:
-        """Save a version, the newest unless told, as the first of another boundary."""
-        self._must_be_free(to := _name_of(to), name, client_id)
+        """Save a version, the newest unless told, as the first of another boundary, whose name must be free."""
+        book, to = self._book(), _name_of(to)
+        first = book.first(client_id)
+        if first is not None and (first.payload["action"], first.payload["name"]) == ("save", to):
+            return book.saved_by(first)
+        book.which(name, None, to)
         saved = self.get(name, version)
         note = f"copy of “{name}”, version {saved.version}"
         return self.save(to, saved.draft, saved.context, who, client_id, note)
 
     def drop(self, name: str, who: str, client_id: str | None = None) -> Entry:
         """Remove a boundary with all its versions; its entries stay in the ledger."""
-        if not (book := self._book()).knows(client_id):
-            book.must_have(name)
-        return self._append({"action": "drop", "name": name}, who, client_id)
+        return self._append({"action": "drop", "name": name} | self._book().which(name, client_id), who, client_id)
 
     def undo(self, entry_id: int, who: str, client_id: str | None = None) -> Entry:
         """Take back an entry on boundaries by adding one; of an undo, bring back what it took.
@@ -459,14 +474,6 @@ class Boundaries:
         if target.payload["action"] in ("freeze", "reveal"):
             raise UsageError("the numbers on the test half were seen, and that is not taken back; save another version")
         return self.ledger.undo(entry.id, who=who, client_id=client_id)
-
-    def _must_be_free(self, to: str, name: str, client_id: str | None) -> None:
-        book = self._book()
-        if book.knows(client_id):
-            return
-        book.must_have(name)
-        if to in book.boundaries:
-            raise UsageError(f"there is a boundary “{to}” already; drop it first or choose another name")
 
     def _append(
         self, payload: Mapping[str, Any], who: str, client_id: str | None, context: Context | None = None
@@ -584,7 +591,8 @@ class Boundaries:
                 continue
             for limit in ("low", "high"):
                 if (value := getattr(leaf, limit)) is not None:
-                    percentile = self.percentile_of(leaf.column, value, context)
+                    has_any = len(self._in_order(leaf.column, context))
+                    percentile = self.percentile_of(leaf.column, value, context) if has_any else None
                     told = {"path": list(path), "column": leaf.column, "limit": limit, "value": value}
                     told |= {"percentile": percentile, "percentile_set": getattr(leaf, f"{limit}_percentile")}
                     found.append(told)
@@ -670,13 +678,11 @@ class Boundaries:
             There is a boundary of that name already.
         """
         name = _name_of(name or file.name)
-        if name in self.names() and not self._book().knows(client_id):
+        book = self._book()
+        if name in book.names and book.first(client_id) is None:
             raise UsageError(f"there is a boundary “{name}” already; give this one another name")
-        for sha256, classifier in file.classifiers.items():
-            path = self.survey.path / CLASSIFIERS / f"{sha256}.json"
-            if not path.exists():
-                path.parent.mkdir(exist_ok=True)
-                artifacts.write_bytes(path, classifier.to_bytes())  # before the ledger names it
+        for classifier in file.classifiers.values():
+            self._learning().add(classifier.to_json())  # before the ledger names it
         note = f"“{file.name}”, version {file.version}, of the survey “{file.survey}”"
         return self.save(name, Draft(file.keep, file.truth), context, who, client_id, note[:MAX_NOTE])
 
@@ -702,6 +708,8 @@ class Boundaries:
                 problems.append("it uses a map, and no map is chosen here")
             elif here["coordinates_sha256"] != file.map.get("coordinates_sha256"):
                 problems.append("its regions lie on another map; place these subjects on that one first")
+        if file.classifiers and run is not None:
+            problems += self._unlike(file, context)
         source = self.source(context)
         for path, leaf in leaves(file.keep):
             of = [leaf.column] if isinstance(leaf, Gate) else [leaf.x, leaf.y] if not isinstance(leaf, Learned) else []
@@ -717,71 +725,113 @@ class Boundaries:
                     problems.append(f"{place + ': ' if place else ''}{error}")
         return list(dict.fromkeys(problems))
 
+    def _unlike(self, file: BoundaryFile, context: Context) -> list[str]:
+        """Why a file's classifiers do not work on the latent vectors of a run."""
+        try:
+            size = self.survey.latents(context.run_id)[0].shape[1]
+        except VoorwerpError as error:
+            return [f"its learned classifier needs latent vectors: {error}"]
+        wanted = {len(classifier.basis.mean) for classifier in file.classifiers.values()} - {size}
+        return [f"its classifier works on latent vectors of {n} numbers, and this run's have {size}" for n in wanted]
+
 
 # ------------------------------------------------------------------------------------------------- the log, replayed
 class _Book:
-    """The boundaries after some entries of the ledger.
+    """The boundaries after some entries of the ledger; each is called by the entry that saved its first version.
 
     Attributes
     ----------
-    boundaries
-        Name → versions, the first one first; the name saved last is last.
+    names
+        Name → boundary; the one saved last is last.
+    versions
+        Boundary → versions, the first one first.
     revealed
         (entry of the save, truth as text) of what was shown of the test half, also where that was undone.
     """
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        self.boundaries: dict[str, list[Saved]] = {}
+        self.names: dict[str, int] = {}
+        self.versions: dict[int, list[Saved]] = {}
         self.revealed: set[tuple[int, str]] = set()
-        self._used: dict[str, int] = {}  # name → highest number of a version, undone ones too
+        self._used: dict[str, int] = {}  # name → the highest number that a version of it ever had
+        self._highest: dict[int, int] = {}  # boundary → the same
         self._numbers: dict[int, int] = {}  # entry → version
         self._by_client: dict[str | None, Entry] = {}
+        called: dict[int, str] = {}
+        gone: set[int] = set()
         frozen: set[int] = set()
         for entry in entries:
             if entry.kind != KIND:
                 continue
             self._by_client[entry.client_id] = entry
-            told, name = entry.payload, entry.payload["name"]
+            told = entry.payload
             match told["action"]:
                 case "save":
-                    version = max(told["version"], self._used.get(name, 0) + 1)  # two at once: the later is the next
-                    self._used[name] = self._numbers[entry.id] = version
+                    of, version = self._number(entry)
                     if not entry.undone:
-                        saved = self.boundaries.pop(name, [])
-                        self.boundaries[name] = [*saved, _saved(entry, name, version)]
-                case "rename":
-                    to = told["to"]
-                    self._used[to] = max(self._used.get(to, 0), self._used.get(name, 0))
-                    if not entry.undone and name in self.boundaries:  # its saves may be undone by now
-                        moved = [replace(saved, name=to) for saved in self.boundaries.pop(name)]
-                        self.boundaries[to] = moved
+                        called.setdefault(of, told["name"])
+                        saved = self.versions.pop(of, [])
+                        self.versions[of] = [*saved, _saved(entry, told["name"], version)]
+                case "rename" if not entry.undone:
+                    called[told["boundary"]] = told["to"]
                 case "drop" if not entry.undone:
-                    self.boundaries.pop(name, None)
+                    gone.add(told["boundary"])
                 case "freeze" | "reveal":
                     if told["action"] == "freeze":
                         frozen.add(told["entry"])
                     if told["truth"] is not None:
                         self.revealed.add((told["entry"], _key(told["truth"])))
-        self.boundaries = {
-            name: [replace(one, is_frozen=one.entry_id in frozen) for one in saved]
-            for name, saved in self.boundaries.items()
-        }
+        self.versions = {of: saved for of, saved in self.versions.items() if of not in gone}
+        taken: dict[str, int] = {}
+        for of in sorted(self.versions):
+            name, k = called[of], 1
+            while name in taken:  # an undo brought it back
+                name, k = f"{called[of]} ({k + 1})", k + 1
+            taken[name] = of
+            self.versions[of] = [replace(one, name=name, is_frozen=one.entry_id in frozen) for one in self.versions[of]]
+        names = {of: name for name, of in taken.items()}
+        self.names = {names[of]: of for of in self.versions}
+
+    def _number(self, entry: Entry) -> tuple[int, int]:
+        """The boundary that an entry saved, and the version: where two were saved at once, the later is the next."""
+        told, name = entry.payload, entry.payload["name"]
+        of = entry.id if told["boundary"] is None else int(told["boundary"])
+        version = max(int(told["version"]), self._highest.get(of, 0) + 1)
+        self._used[name] = max(self._used.get(name, 0), version)
+        self._highest[of] = self._numbers[entry.id] = version
+        return of, version
 
     def must_have(self, name: str) -> list[Saved]:
         """The versions under a name."""
-        if name not in self.boundaries:
-            known = ", ".join(f"“{n}”" for n in self.boundaries) or "none"
+        if name not in self.names:
+            known = ", ".join(f"“{n}”" for n in self.names) or "none"
             raise UsageError(f"there is no boundary “{name}”; there are: {known}")
-        return self.boundaries[name]
+        return self.versions[self.names[name]]
 
-    def knows(self, client_id: str | None) -> bool:
-        """Whether the answer to this decision was lost and it is sent again: the ledger returns the first entry."""
-        return client_id in self._by_client
+    def boundary(self, name: str) -> int | None:
+        """The boundary of a name; None where there is none."""
+        return self.names.get(name)
 
-    def next_version(self, name: str, client_id: str | None) -> int:
-        """The number of the next version; of a decision that is sent again, what it was."""
-        first = self._by_client.get(client_id)
-        return first.payload.get("version", 1) if first is not None else self._used.get(name, 0) + 1
+    def which(self, name: str, client_id: str | None, to: str = "") -> dict[str, Any]:
+        """For the payload of a decision: the boundary of a name. A new name for it must be free.
+
+        Of a decision that is sent again, because its answer was lost, what it was.
+        """
+        first = self.first(client_id)
+        if first is not None:
+            return {"boundary": first.payload.get("boundary")}
+        self.must_have(name)
+        if to in self.names:
+            raise UsageError(f"there is a boundary “{to}” already; drop it first or choose another name")
+        return {"boundary": self.names[name]}
+
+    def first(self, client_id: str | None) -> Entry | None:
+        """The entry of a decision that is sent again; None where it is new."""
+        return self._by_client.get(client_id)
+
+    def next_version(self, name: str, of: int | None) -> int:
+        """The number of the next version."""
+        return max(self._used.get(name, 0), self._highest.get(of or 0, 0)) + 1
 
     def saved_by(self, entry: Entry) -> Saved:
         """The version that an entry saved, under the name it had then."""

@@ -41,7 +41,7 @@ from models.progress import Progress
 #: Name of the secret that people's names are hashed with.
 SALT = votes.SALT
 
-_FOLDERS = (layout.IMAGES, layout.ORIGINALS, layout.THUMBNAILS, ledger.SELECTIONS)
+_FOLDERS = (layout.IMAGES, layout.ORIGINALS, layout.THUMBNAILS, ledger.SELECTIONS, ledger.CLASSIFIERS)
 _VOTES = (*votes.FILES, *votes.CACHES)
 _FILES = (layout.DIGESTS, layout.CONTACT_SHEET, *_VOTES)
 #: Of a run: what its worker leaves behind.
