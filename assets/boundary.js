@@ -45,14 +45,17 @@ const told = v => {
   const size = Math.abs(v);
   return size >= 1e7 || size < 1e-4 ? v.toExponential(3) : Number(v.toPrecision(6)).toLocaleString("en", {maximumFractionDigits: 9, useGrouping: size >= 1e4});
 };
-const digits = v => {  // of a share: as many as tell it from 0 and 1
-  const apart = Math.min(v, 1 - v);
-  return apart <= 0 ? 0 : apart < 0.0095 ? 2 : apart < 0.0995 ? 1 : 0;
-};
 const percent = (v, n = v >= 0.1 && v <= 0.9 ? 1 : 2) => `${Number((100 * v).toFixed(n))} %`;
-const part = v => v.toFixed(v > 0 && v < 0.01 ? 3 : 2);
-const said_of = (name, v) => IN_PERCENT.has(name) ? percent(v) : part(v);
-const span_of = (name, {low, high}) => low === null || low === undefined ? "" : IN_PERCENT.has(name) ? `[${percent(low).slice(0, -2)}, ${percent(high).slice(0, -2)}]` : `[${part(low)}, ${part(high)}]`;
+const is_known = v => v !== null && v !== undefined;
+/** Decimals that an interval leaves meaning to. */
+const sharp = ({low, high}, scale) => !is_known(low) ? 1 : (high - low) * scale >= 2 ? 0 : (high - low) * scale >= 0.2 ? 1 : 2;
+const said_of = (name, r) => IN_PERCENT.has(name) ? `${(100 * r.value).toFixed(sharp(r, 100))} %` : name === "lift" ? `× ${told(Number(r.value.toPrecision(3)))}` : r.value.toFixed(Math.max(2, 1 + sharp(r, 100)));
+const span_of = (name, r) => {
+  if (!is_known(r.low)) return "";
+  if (name === "lift") return `[${told(Number(r.low.toPrecision(3)))}, ${told(Number(r.high.toPrecision(3)))}]`;
+  const [scale, n] = IN_PERCENT.has(name) ? [100, sharp(r, 100)] : [1, Math.max(2, 1 + sharp(r, 100))];
+  return `[${(scale * r.low).toFixed(n)}, ${(scale * r.high).toFixed(n)}]`;
+};
 const hours_of = h => h < 0.1 ? `${Math.max(h > 0 ? 1 : 0, Math.round(60 * h))} min` : `${told(Number(h.toPrecision(h < 10 ? 2 : 3)))} h`;
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
@@ -106,7 +109,7 @@ class Range {
   paint() {
     const bins = this.scale?.bins ?? [], most = Math.max(1, ...bins), top = Math.log1p(most);
     this.back.setAttribute("viewBox", `0 0 ${bins.length || 1} 1`);
-    this.back.replaceChildren(...bins.map((k, i) => k ? svg("rect", {x: i, width: 0.86, y: 1 - Math.max(0.05, Math.log1p(k) / top), height: 1}) : null).filter(Boolean));
+    this.back.replaceChildren(...bins.map((k, i) => k ? svg("rect", {x: i, width: 0.86, y: 1 - Math.max(0.05, Math.log1p(k) / top), height: Math.max(0.05, Math.log1p(k) / top)}) : null).filter(Boolean));
   }
 
   show() {
@@ -416,7 +419,7 @@ export function render({model, el}) {
     sigma.hidden = !has;
     if (has) {
       const scale = model.scales[key_of(t)] ?? {low: o?.low ?? Math.min(0, t.at_least), high: o?.high ?? Math.max(1, t.at_least), bins: []};
-      sigma_word.textContent = `${o?.title ?? t.column} ≥ Σ${o?.unit ? `, ${o.unit}` : ""}`;
+      sigma_word.textContent = `${o?.title ?? t.column} ≥ Σ${o?.unit && !o.title.includes(o.unit) ? `, ${o.unit}` : ""}`;
       if (!gesture) {
         sigma_range.set(scale, {low: t.at_least}, `Σ, threshold of the truth`);
         write(sigma_box, told(t.at_least));
@@ -427,8 +430,8 @@ export function render({model, el}) {
     if (!labels.hidden && labels.dataset.key !== JSON.stringify([listed, chosen])) {
       labels.dataset.key = JSON.stringify([listed, chosen]);
       const now = root.getRootNode().activeElement, at = [...labels.querySelectorAll("input")].indexOf(now);
-      labels.replaceChildren(...listed.map(text => {
-        const box = tick(text, text, on => act("truth", {labels: on ? [...chosen, text] : chosen.filter(l => l !== text)}));
+      labels.replaceChildren(...listed.map(([text, n]) => {
+        const box = tick(text, `${text}: ${many(n, "subject")}`, on => act("truth", {labels: on ? [...chosen, text] : chosen.filter(l => l !== text)}));
         box.box.checked = chosen.includes(text);
         return box.label;
       }));
@@ -549,7 +552,7 @@ export function render({model, el}) {
   };
 
   const draw_region = (t, card) => {
-    const line = make("div", "region"), outline = svg("svg", {viewBox: "-3 -3 106 106", class: "sketch", "aria-hidden": "true"}), text = make("div", "words");
+    const line = make("div", "place"), outline = svg("svg", {viewBox: "-3 -3 106 106", class: "sketch", "aria-hidden": "true"}), text = make("div", "words");
     const path = svg("path", {"fill-rule": "evenodd"}), where = make("span", ""), note = make("span", "quiet");
     outline.append(path);
     put(line, outline, put(text, where, note), button("", "Edit on map", () => act("show", {path: t.path}), `Edit this region on the map`));
@@ -744,14 +747,15 @@ export function render({model, el}) {
     }
     hours_line.hidden = hours.root.hidden = !c || !movable.length;
     if (!c) return;
-    if (!sum.childElementCount) put(sum, make("b", "images"), make("span", "word", "images ×"), seconds, make("span", "word", "s ×"), graders, make("span", "word", "grader"), make("b", "total"));
+    if (!sum.childElementCount) put(sum, make("b", "images"), make("span", "word", "images ×"), seconds, make("span", "word", "s ×"), graders, make("span", "word last", ""), make("b", "total"));
     sum.querySelector(".images").textContent = whole(c.images);
     write(seconds, told(c.seconds));
     write(graders, told(c.graders));
     sum.querySelector(".total").textContent = `= ${hours_of(c.hours)}`;
+    sum.querySelector(".last").textContent = c.graders === 1 ? "grader" : "graders";
     seconds.title = c.measured ? "Seconds for an image: the median of the vetting log" : "Seconds for an image: assumed, no vetting was logged yet";
     const r = c.found_per_hour, notes = [];
-    if (r?.value !== null && r?.value !== undefined) notes.push(`≈ ${told(Number(r.value.toPrecision(3)))} interesting an hour${r.low === null || r.low === undefined ? "" : ` [${told(Number(r.low.toPrecision(2)))}, ${told(Number(r.high.toPrecision(2)))}]`}${r.note ? `, ${r.note}` : ""}`);
+    if (is_known(r?.value)) notes.push(`≈ ${told(Number(r.value.toPrecision(3)))} interesting an hour${!is_known(r.low) ? "" : ` [${told(Number(r.low.toPrecision(2)))}, ${told(Number(r.high.toPrecision(2)))}]`}${r.note ? `, ${r.note}` : ""}`);
     else if (r?.note) notes.push(`interesting ones an hour: ${r.note}`);
     if (!c.measured) notes.push("seconds are assumed");
     yields.textContent = notes.join(" · ");
@@ -789,7 +793,7 @@ export function render({model, el}) {
     const table = make("table"), line = (cells, tag = "td") => put(make("tr"), ...cells.map((text, k) => make(k ? tag : "th", "", text)));
     put(table, line(["", c.title_a, c.title_b], "th"));
     for (const [which, a, b] of c.rates) {
-      const of = r => r?.value === null || r?.value === undefined ? r?.note || "–" : `${said_of(which, r.value)} ${span_of(which, r)}`;
+      const of = r => is_known(r?.value) ? `${said_of(which, r)} ${span_of(which, r)}` : r?.note || "–";
       table.append(line([RATES[which] ?? which, of(a), of(b)]));
     }
     const close = button("icon", "✕", () => act("compare", {name: ""}), "Close the comparison");
@@ -808,7 +812,7 @@ export function render({model, el}) {
     return box;
   };
   const draw_rates = (box, rates, others, loops) => {
-    const names = Object.keys(RATES).filter(n => rates[n] && !(n === "f1" && rates[n].value === null && rates[n].note === "") );
+    const names = Object.keys(RATES).filter(n => rates[n] && (n !== "lift" || !is_known(rates.f1?.value)));
     const key = JSON.stringify([names, Object.keys(others), loops.length]);
     if (box.dataset.key !== key) {
       box.dataset.key = key;
@@ -819,21 +823,21 @@ export function render({model, el}) {
       }));
     }
     names.forEach((n, k) => {
-      const r = rates[n], line = box.children[k], [, value, ci, kn, bar, also] = line.children, is_known = r.value !== null && r.value !== undefined;
-      const at_least = is_known && /at least/.test(r.note ?? "");
-      value.textContent = is_known ? `${at_least ? "≥ " : ""}${n === "lift" ? `×${told(Number(r.value.toPrecision(3)))}` : said_of(n, r.value)}` : "–";
-      value.className = is_known ? "" : "none";
-      ci.textContent = is_known ? n === "lift" ? r.low === null || r.low === undefined ? "" : `[${told(Number(r.low.toPrecision(2)))}, ${told(Number(r.high.toPrecision(2)))}]` : span_of(n, r) : r.note || "not estimable";
-      kn.textContent = r.n === null || r.n === undefined || !is_known || n === "lift" ? "" : `${whole(r.k)} of ${whole(r.n)}`;
-      bar.hidden = !is_known || n === "lift" || r.low === null || r.low === undefined;
+      const r = rates[n], line = box.children[k], [, value, ci, kn, bar, also] = line.children, has = is_known(r.value);
+      const at_least = has && /at least/.test(r.note ?? "");
+      value.textContent = has ? `${at_least ? "≥ " : ""}${said_of(n, r)}` : "–";
+      value.className = has ? "" : "none";
+      ci.textContent = has ? span_of(n, r) : r.note || "not estimable";
+      kn.textContent = !has || !is_known(r.n) || n === "lift" ? "" : `${whole(r.k)} of ${whole(r.n)}`;
+      bar.hidden = !has || n === "lift" || !is_known(r.low);
       if (!bar.hidden) {
         const [range, point] = bar.children;
         range.style.left = `${100 * r.low}%`;
         range.style.right = `${100 - 100 * r.high}%`;
         point.style.left = `${100 * r.value}%`;
       }
-      const rest = Object.entries(others).filter(([, o]) => o?.[n]).map(([word, o]) => `${word} ${o[n].value === null || o[n].value === undefined ? o[n].note || "–" : `${said_of(n, o[n].value)} ${span_of(n, o[n])}`}`);
-      if (is_known && r.note && !at_least) rest.unshift(r.note);
+      const rest = Object.entries(others).filter(([, o]) => o?.[n]).map(([word, o]) => `${word} ${is_known(o[n].value) ? `${said_of(n, o[n])} ${span_of(n, o[n])}` : o[n].note || "–"}`);
+      if (has && r.note && !at_least) rest.unshift(r.note);
       also.textContent = rest.join(" · ");
       also.hidden = !rest.length;
       line.classList.toggle("loop", loops.length > 0 && ["precision", "recall", "f1", "lift"].includes(n));
@@ -865,8 +869,10 @@ export function render({model, el}) {
 
   // ------------------------------------------------------------------------------------------- what is thrown away
   const lost = section("What it throws away", "lost"), rows = make("div", "rows"), bare = make("div", "bare");
-  const bare_text = make("span"), hatch = button("word", "show", () => { model.hatch = !model.hatch; });
-  lost.head.append(make("span", "legend", "kept of total, worst first"));
+  const bare_text = make("span"), hatch = button("word", "", () => turn_hatch());
+  let hatched = true;  // the map hatches it until a person hides that
+  const turn_hatch = () => { hatched = !hatched; window.voorwerp.on_screen?.()?.outlines?.toggle("hatched"); draw_lost(); };
+  lost.head.append(make("span", "order", "kept of total, worst first"));
   named(rows, "Groups, worst first: how many of each are kept");
   rows.setAttribute("role", "list");
   put(bare, bare_text, hatch);
@@ -897,11 +903,11 @@ export function render({model, el}) {
     lost.classList.toggle("none", !listed.length);
     rows.hidden = !listed.length;
     const {share, of} = model.bare, has = share !== undefined && share !== null;
-    bare_text.textContent = has ? `Nothing is kept in ${percent(share)} of the ${of || "map"}` : "";
+    bare_text.textContent = !has ? "" : share ? `Nothing is kept in ${percent(share)} of the ${of || "map"}` : `Something is kept in every part of the ${of || "map"}`;
     hatch.hidden = !has || !share;
-    hatch.textContent = model.hatch ? "hide" : "show";
-    hatch.setAttribute("aria-pressed", model.hatch);
-    named(hatch, model.hatch ? "Hide where nothing is kept" : "Show on the map where nothing is kept", "Hatch on the map where nothing is kept");
+    hatch.textContent = hatched ? "hide" : "show";
+    hatch.setAttribute("aria-pressed", hatched);
+    named(hatch, hatched ? "Hide where nothing is kept" : "Show on the map where nothing is kept", "Hatch on the map where nothing is kept");
     bare.hidden = !has;
     if (!listed.length && !has) { bare.hidden = false; bare_text.textContent = "No tags and no classes are known here: what a cut throws away cannot be told by group."; }
   };
@@ -930,14 +936,14 @@ export function render({model, el}) {
   add("select", "Select what the boundary keeps", () => act("select"));
   add("new", "New, empty boundary", () => act("new"));
   add("draw", "Draw a region into the boundary", () => { model.draws = !model.draws; });
-  add("hatch", "Show on the map where nothing is kept", () => { model.hatch = !model.hatch; });
+  add("hatch", "Show on the map where nothing is kept", turn_hatch);
 
   model.on("draft", draw_draft);
   model.on(["scales", "learned"], () => { draw_truth(); draw_terms(); });
   model.on("offered", draw_truth);
   model.on("columns", list_columns);
   model.on("numbers", draw_numbers);
-  model.on(["bare", "hatch"], draw_lost);
+  model.on("bare", draw_lost);
   model.on("fitting", show_fitting);
   model.on("compared", draw_compared);
   model.on(["revealed", "has_report"], draw_actions);
