@@ -1,6 +1,6 @@
 // The tabs between the map and what stands below it; their upper edge is dragged to give either more room.
 export function render({model, el}) {
-  const TITLES = {gallery: "Gallery", histograms: "Histograms", table: "Table", apart: "Sets apart"};
+  const TITLES = {gallery: "Gallery", histograms: "Histograms", table: "Table", apart: "Sets apart", curves: "Curves"};
   const KEPT = "voorwerp-lower", LEAST = 160;
   const root = document.createElement("div"), edge = document.createElement("div"), list = document.createElement("div");
   root.className = "panes";

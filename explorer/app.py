@@ -15,6 +15,7 @@ import webbrowser
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,10 @@ from explorer.state import Draft, ExplorerState
 from explorer.survey import counted
 from explorer.views import map as map_view
 from explorer.views.apart import ApartView
+from explorer.views.boundary import BoundaryView
 from explorer.views.components import Panes, link
 from explorer.views.controls import ControlsView
+from explorer.views.curves import CurvesView
 from explorer.views.find import FindView
 from explorer.views.gallery import GalleryView
 from explorer.views.histograms import HistogramsView
@@ -141,7 +144,7 @@ class Session:
         # before any view asks for a score that is not there
         state.param.watch(lambda *_: self._fit_to_run(), "run_id")
         state.param.watch(lambda *_: address.fit_to_run(state, explore), "map_id")
-        self.map = MapView(state, explore, desk.notes)
+        self.map = MapView(state, explore, desk.notes, desk.judge)
         self.find = FindView(state, explore)
         self.find.box.message = lost
         self.controls = ControlsView(state, explore, desk.notes, desk.samp)
@@ -149,6 +152,7 @@ class Session:
         link(self.tabs, state, "pane")
         self.panes: dict[str, Any] = {"gallery": GalleryView(state, explore, desk.groups)}
         self.subject = SubjectView(state, explore, desk.notes, desk.samp)
+        self.boundary = BoundaryView(state, explore, desk.boundaries, desk.judge, desk.truths, desk.learning)
         self.volunteers = VolunteersView(state, explore, desk.crowd)
         self._generation, self._last = explore.survey.generation, desk.notes.last
         if selection is not None:
@@ -208,7 +212,7 @@ class Session:
         if self._generation != self.explore.survey.generation:
             self._generation = self.explore.survey.generation
             self.controls.refresh()
-            for view in (*self.panes.values(), self.subject, self.volunteers):
+            for view in (*self.panes.values(), self.subject, self.boundary, self.volunteers):
                 view.refresh()
             self.map.refresh_places()
             self.state.param.trigger("color")
@@ -221,7 +225,19 @@ class Session:
             "histograms": lambda: HistogramsView(state, desk.explore, desk.histograms),
             "table": lambda: TableView(state, desk.explore, desk.listing),
             "apart": lambda: ApartView(state, desk.explore, self._show_histogram),
+            "curves": self._curves,
         }
+
+    def _curves(self) -> CurvesView:
+        desk, boundary = self.desk, self.boundary
+
+        def afford(hours: float, path: tuple[int, ...], is_over: bool) -> None:
+            pn.state.execute(partial(boundary.afford, hours, path, settled=is_over))
+
+        curves = CurvesView(self.state, desk.explore, desk.judge, desk.truths, desk.learning, afford)
+        boundary.panel.param.watch(lambda event: curves.follow_numbers(event.new), "numbers")
+        curves.follow_numbers(boundary.panel.numbers)
+        return curves
 
     def _show_histogram(self, reference: str) -> None:
         self.state.pane = "histograms"
@@ -254,11 +270,16 @@ class Session:
                 if component not in holder.objects:
                     holder.append(component)
 
+        def show_side() -> None:
+            self.subject.__panel__().visible = self.state.side == "subject"
+
+        self.state.param.watch(lambda *_: show_side(), "side")
         self.state.param.watch(lambda *_: arrange(), ["map_id", "x", "y"])
         self.state.param.watch(lambda *_: turn_to(), "pane")
         arrange()
         turn_to()
-        right = pn.Column(self.subject, styles=RIGHT, margin=0)
+        show_side()
+        right = pn.Column(self.boundary.sides, self.subject, self.boundary, styles=RIGHT, margin=0)
         page = Page(
             title="Voorwerp",
             header=[self.shell],

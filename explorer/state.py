@@ -295,9 +295,11 @@ class ExplorerState(param.Parameterized):
 
     def replace_draft(self, draft: Draft) -> None:
         """Put what a refit or a save made of the draft in its place: no step of undo; its steps are called so, too."""
-        was, now = (self.draft.name, self.draft.version), {"name": draft.name, "version": draft.version}
+        was = self.draft.name, self.draft.version
         for steps in (self._edits, self._taken_back):
-            steps[:] = [replace(step, **now) if (step.name, step.version) == was else step for step in steps]
+            for i, step in enumerate(steps):
+                if (step.name, step.version) == was:
+                    steps[i] = replace(step, name=draft.name, version=draft.version)
         self.draft = draft
 
     def _note(self, before: Draft) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from explorer.ledger import Ledger
 from explorer.raster import Cache
 from explorer.services.address import Remembered
+from explorer.services.boundaries import Boundaries
 from explorer.services.crowd import Crowd
 from explorer.services.drafts import Drafts
 from explorer.services.explore import Explore
@@ -18,12 +19,15 @@ from explorer.services.groups import Groups
 from explorer.services.histograms import Histograms
 from explorer.services.inference import Inference
 from explorer.services.jobs import JobService
+from explorer.services.judge import Judge
+from explorer.services.learned import Learning
 from explorer.services.listing import Listing
 from explorer.services.notes import Notes
 from explorer.services.originals import Originals
 from explorer.services.runs import Runs
 from explorer.services.samp import Samp
 from explorer.services.talk import Talk
+from explorer.services.truths import Truths
 from explorer.services.volunteers import Volunteers
 from explorer.survey import Survey
 
@@ -51,6 +55,10 @@ class Desk:
     talk: Talk
     volunteers: Volunteers
     crowd: Crowd
+    truths: Truths
+    learning: Learning
+    boundaries: Boundaries
+    judge: Judge
     samp: Samp | None = None
     slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="slow"))
     compared: Cache = field(default_factory=lambda: Cache(16))
@@ -69,11 +77,14 @@ class Desk:
         try:
             with Ledger(survey.path, survey.info.survey_id) as ledger:
                 explore, jobs = Explore(survey), JobService(survey, ledger)
-                volunteers = Volunteers(survey, ledger, explore.talk)
+                volunteers, notes = Volunteers(survey, ledger, explore.talk), Notes(ledger, explore)
+                truths = Truths(explore, notes, volunteers)
+                learning = Learning(explore, truths)
+                boundaries = Boundaries(explore, ledger, learning)
                 desk = cls(
                     explore=explore,
                     ledger=ledger,
-                    notes=Notes(ledger, explore),
+                    notes=notes,
                     jobs=jobs,
                     runs=Runs(jobs),
                     originals=Originals(survey),
@@ -86,6 +97,10 @@ class Desk:
                     talk=explore.talk,
                     volunteers=volunteers,
                     crowd=Crowd(volunteers, explore),
+                    truths=truths,
+                    learning=learning,
+                    boundaries=boundaries,
+                    judge=Judge(explore, boundaries, truths, explore.talk, notes),
                     samp=Samp() if has_samp else None,
                 )
                 try:
