@@ -333,6 +333,8 @@ def correlations(
     lambda_: float = 0.2,
     mode: Mode = "raw",
     among: Among = "survey",
+    values: np.ndarray | None = None,
+    title: str = "",
 ) -> Correlations:
     """Spearman's rank correlation of a score with every other numeric column.
 
@@ -340,6 +342,8 @@ def correlations(
     ----------
     score
         Reference of any numeric column.
+    values, title
+        In place of a column: float (N,) of every subject, NaN where missing, and what a person reads.
     selection
         Only among these; None for all of `among`. Of more than `MOST` a random sample (`SEED`).
 
@@ -353,8 +357,8 @@ def correlations(
         universe = universe & selection.mask()
     all_rows = np.flatnonzero(universe)
     rows = _sample(all_rows, min(MOST, len(all_rows)))
-    given = explore.values(score, run_id, lambda_, mode, map_id)[rows]
-    title = explore.colors(run_id, map_id).get(score, score)
+    given = (explore.values(score, run_id, lambda_, mode, map_id) if values is None else values)[rows]
+    title = title or explore.colors(run_id, map_id).get(score, score)
     groups = _groups(explore, rows, run_id, map_id, lambda_, mode, categories=False, but=score)
     strict = 1 - (1 - LEVEL) / max(1, len(groups))
     found = []

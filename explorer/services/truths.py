@@ -24,7 +24,8 @@ from explorer.services.volunteers import Volunteers
 from explorer.survey import counted
 from models.boundary import Term, classifiers, columns
 from models.consensus import Votes
-from models.truth import Kind, Truth, TruthError
+from models.rates import Kind
+from models.truth import Truth, TruthError
 from models.votes_truth import Prior, fit, pairs, soft
 
 if TYPE_CHECKING:
@@ -323,7 +324,7 @@ class Truths:
         return f"{title}: {counts}; {KIND_WORDS[kind]}"
 
     def _kind(self, truth: Truth) -> Kind:
-        if truth.kind:
+        if truth.kind != "":
             return truth.kind
         name = truth.column.partition(".")[2]
         is_list = truth.what == "category" and name in LISTS
@@ -503,7 +504,8 @@ class Truths:
                 found.add(reference)
         return found
 
-    def _made_of(self, truth: Truth, run_id: str) -> set[str]:
+    def made_of(self, truth: Truth, run_id: str) -> set[str]:
+        """What a truth is made of; see `atoms`."""
         if truth.what == "talk":
             return {"talk"}
         return {f"tag:{truth.column}"} if truth.what == "tag" else self.atoms(truth.references, run_id)
@@ -520,7 +522,7 @@ class Truths:
         more
             References that are looked at beside those of the boundary.
         """
-        mine = self._made_of(truth, context.run_id)
+        mine = self.made_of(truth, context.run_id)
         titles: Mapping[str, str] = self.explore.colors(context.run_id, context.map_id)
         found = [
             titles.get(reference) or reference.partition(".")[2].replace("_", " ")
@@ -529,7 +531,7 @@ class Truths:
         ]
         for sha in classifiers(keep):
             target = taught(learning, sha)
-            if target is not None and self._made_of(target, context.run_id) & mine:
+            if target is not None and self.made_of(target, context.run_id) & mine:
                 found.append(f"{self._name(target, context)} (what the classifier was taught)")
         return found
 

@@ -14,7 +14,7 @@ from explorer.ledger import Ledger
 from explorer.services.boundaries import Boundaries, Context
 from explorer.services.explore import Explore
 
-# J
+from explorer.services.judge import Judge
 from explorer.services.notes import Notes
 from explorer.services.truths import Truths
 from explorer.services.volunteers import Volunteers
@@ -44,7 +44,7 @@ class Judged:
     volunteers: Volunteers
     boundaries: Boundaries
     truths: Truths
-    judge: object  # J
+    judge: Judge
     context: Context
 
 
@@ -119,6 +119,6 @@ def opened(folder: Path) -> Iterator[Judged]:
         survey.refresh()
         notes, boundaries = Notes(ledger, explore), Boundaries(explore, ledger)
         truths = Truths(explore, notes, volunteers)
-        judge = None  # J
+        judge = Judge(explore, boundaries, truths, explore.talk, notes)
         context = Context(next(iter(explore.runs())), next(iter(explore.maps())))
         yield Judged(survey, explore, ledger, notes, volunteers, boundaries, truths, judge, context)
