@@ -83,7 +83,7 @@
   };
 
   class Controller {
-    constructor(figure, source, request, marks, overlay, inbox) {
+    constructor(figure, source, request, marks, overlay, drawn, inbox) {
       Object.assign(this, {figure, source, request, inbox});
       this.busy = this.dirty = this.queued = this.drawing = this.moving = false;
       this.turn = [0, 0];
@@ -99,9 +99,12 @@
       const laid = () => this.overlay(JSON.parse(overlay.tags[0] ?? "[]"));
       marks.properties.tags.change.connect(marked);
       overlay.properties.tags.change.connect(laid);
+      const outlined = () => this.outlines.hear(JSON.parse(drawn.tags[0] ?? '{"on": false, "regions": []}'));
+      drawn.properties.tags.change.connect(outlined);
       this.hear();
       marked();
       laid();
+      outlined();
       setTimeout(() => { this.slow = true; this.wait(); }, 700);
     }
 
@@ -123,6 +126,7 @@
       this.layer = make("div", "layer");
       this.surface = make("div", "surface", this.layer, {role: "application", tabindex: "0", "aria-roledescription": "map"});
       this.below = make("canvas", "", this.layer);
+      this.outlines = window.voorwerp.outlines(this);
       this.above = make("canvas", "", this.layer);
       this.names = make("div", "names", this.layer);
       this.bar = make("div", "bar", this.layer, {role: "toolbar", "aria-label": "Map"});
@@ -135,6 +139,7 @@
       };
       const gap = () => make("i", "", this.bar);
       for (const [name, [label, key, title, picture]] of Object.entries(TOOLS)) button(name, label, key, title, picture, () => this.use(name));
+      button("draws", "Draw into the boundary", "j", "What is drawn becomes a region of the boundary, not a selection", icon("M3 8.500 9 3l6.500 4M15 9.500 13 15H5.500L3 8.500M14 16.500h5M16.500 14v5"), () => this.set("draws", !this.told.draws));
       gap();
       button("home", "Whole map", "f", "Show the whole map", icon("M3 10 10 3.500l7 6.500M5 8.500V17h10V8.5"), () => this.home());
       button("back", "Back", "[", "The view before", icon("M16 10H4M9 5l-5 5 5 5"), () => this.go(-1));
@@ -158,9 +163,9 @@
       on("pointerdown", this.down);
       on("pointermove", this.move);
       on("pointerup", this.up);
-      on("pointercancel", e => { this.pointers.delete(e.pointerId); this.press = this.pinch = null; this.drop(); });
+      on("pointercancel", e => { this.pointers.delete(e.pointerId); this.press = this.pinch = null; this.outlines.give_up(); this.drop(); });
       on("pointerleave", () => { this.left = true; this.hide(); this.draw(); });
-      on("dblclick", e => { if (this.tool === "polygon") this.close(mode_of(e)); });
+      on("dblclick", e => { if (this.tool === "polygon") this.close(mode_of(e)); else if (this.tool === "pan") this.outlines.double(this.where(e)); });
       on("contextmenu", e => e.preventDefault());
       on("auxclick", e => e.preventDefault());
       this.layer.addEventListener("wheel", this.wheel.bind(this), {passive: false});
@@ -182,7 +187,7 @@
         [this.w, this.h] = [width, height];
         Object.assign(this.layer.style, {left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px`});
         this.layer.classList.toggle("narrow", width < 460);
-        for (const canvas of [this.below, this.above]) [canvas.width, canvas.height] = [Math.round(width * devicePixelRatio), Math.round(height * devicePixelRatio)];
+        for (const canvas of [this.below, this.outlines.canvas, this.above]) [canvas.width, canvas.height] = [Math.round(width * devicePixelRatio), Math.round(height * devicePixelRatio)];
         this.draw();
       }
       return true;
@@ -224,15 +229,18 @@
     equip() {
       const {told, buttons} = this;
       for (const name of Object.keys(TOOLS)) buttons[name].setAttribute("aria-pressed", String(name === this.tool));
-      for (const name of ["solid", "contours", "places"]) buttons[name].setAttribute("aria-pressed", String(Boolean(told[name])));
+      for (const name of ["solid", "contours", "places", "draws"]) buttons[name].setAttribute("aria-pressed", String(Boolean(told[name])));
       buttons.minimap.setAttribute("aria-pressed", String(!this.mini.hidden));
       buttons.back.disabled = this.at <= 0;
       buttons.forward.disabled = this.at >= this.past.length - 1;
       buttons.solid.disabled = !told.can_solid;
       buttons.name.disabled = !this.can_name();
+      buttons.draws.hidden = !told.can_draw;
+      buttons.brush.title = told.draws ? "Paint over subjects: the brush selects, it makes no region of the boundary (W)" : `${TOOLS.brush[2]} (W)`;
       this.surface.dataset.tool = this.tool;
       this.surface.classList.toggle("solid", told.solid);
-      const calm = this.tool !== "pan" ? `${HINTS[this.tool]} · Shift adds, Alt takes away, both intersect` : told.solid ? "Drag turns the map, Shift + drag moves it" : "";
+      const drawn = told.draws && this.tool === "brush" ? ": it selects, and makes no region of the boundary" : told.draws ? " for the boundary" : "";
+      const calm = this.whispered ? this.whispered : this.tool !== "pan" ? `${HINTS[this.tool].replace(/^[^;]+/, part => part + drawn)} · Shift adds, Alt takes away, both intersect` : told.solid ? "Drag turns the map, Shift + drag moves it" : "";
       if (told.removed !== this.removed) {  // it can be brought back for a while
         this.removed = told.removed;
         this.hushed = false;
@@ -250,6 +258,14 @@
         }
       }
       this.hint.classList.toggle("said", Boolean(told.said) && !hushed);
+    }
+
+    /** Say something here for a while. */
+    whisper(text) {
+      this.whispered = text;
+      clearTimeout(this.whispering);
+      this.whispering = setTimeout(() => { this.whispered = ""; this.equip(); }, SAID);
+      this.equip();
     }
 
     use(tool) {
@@ -292,6 +308,7 @@
       if (this.press?.moved || this.pinch) { this.changed(); return; }
       const {view} = this, turn = this.told.solid ? [...this.turn] : null, now = JSON.stringify([view, turn]);
       if (this.told.contours) this.outline();
+      this.outlines.ask();
       if (now === this.rested) return;
       const first = this.rested === undefined;
       this.rested = now;
@@ -544,6 +561,7 @@
       ring(marks.focus ?? [], 10, "accent", 2.5);
       this.call(pen, marks.names ?? [], taken);
       if (told.solid) this.triad(pen);
+      this.outlines.paint();
       this.sketch();
       const [x0, x1, y0, y1] = this.view, [hx0, hx1, hy0, hy1] = this.whole_view, part = v => `${100 * v}%`;
       this.mini.classList.toggle("idle", x0 <= hx0 && x1 >= hx1 && y0 <= hy0 && y1 >= hy1);  // all of it is in view
@@ -745,11 +763,13 @@
       if (this.pointers.size === 2) {
         if (this.gesture?.shape !== "polygon") this.drop();
         this.press = null;
+        this.outlines.give_up();
         this.pinch = {view: this.view, ...this.spread()};
         return;
       }
       if (this.pointers.size > 2) return;
       const tool = e.button === 1 ? "pan" : this.tool;
+      if (e.button === 0 && this.outlines.grab(at, tool)) { this.press = {tool: "outline"}; return; }
       this.press = {at, tool, view: this.view, turn: this.turn, moved: false};
       if (tool === "pan" || tool === "polygon") return;
       const [x, y] = this.data(...at);
@@ -771,9 +791,13 @@
       const {press, gesture} = this;
       if (!press) {
         if (gesture || this.tool === "brush") this.draw();
-        if (e.pointerType !== "touch" && !e.buttons && !gesture) this.hover(at);
+        const over = !gesture && this.tool !== "brush" && this.outlines.under(at, this.tool === "pan");
+        this.surface.dataset.over = !over ? "" : over.corner === undefined ? "edge" : "corner";
+        if (over) this.hide();
+        else if (e.pointerType !== "touch" && !e.buttons && !gesture) this.hover(at);
         return;
       }
+      if (press.tool === "outline") { this.outlines.move(at); return; }
       const [dx, dy] = [at[0] - press.at[0], at[1] - press.at[1]];
       press.moved ||= Math.hypot(dx, dy) > CLICK;
       if (!press.moved) return;
@@ -805,6 +829,7 @@
       const points = corners.map(p => this.data(...p));
       gesture.x = points.map(p => p[0]);
       gesture.y = points.map(p => p[1]);
+      gesture.corners = [this.data(ax, ay), this.data(bx, by)];
     }
 
     squeeze() {
@@ -820,9 +845,10 @@
       const {press, gesture} = this;
       this.press = null;
       if (!press) return;
+      if (press.tool === "outline") { this.outlines.up(); return; }
       if (press.tool === "polygon" && !press.moved) { this.corner(press.at, mode_of(e)); return; }
       if (press.tool === "pan" || press.tool === "polygon") {
-        if (press.moved) this.still(); else this.tap(press.at);
+        if (press.moved) this.still(); else { this.outlines.choose(null); this.tap(press.at); }
         return;
       }
       if (!gesture) return;
@@ -870,13 +896,17 @@
     }
 
     finish(mode) {
-      const {gesture} = this, [x0, x1, y0, y1] = this.view;
+      const {gesture, told} = this, [x0, x1, y0, y1] = this.view;
+      const is_term = told.draws && told.can_draw && gesture.shape !== "brush";
       const region = {shape: gesture.shape, x: gesture.x, y: gesture.y};
       if (gesture.shape === "brush") Object.assign(region, {rx: this.brush * (x1 - x0) / this.w, ry: this.brush * (y1 - y0) / this.h});
       this.drop();
       if (region.shape !== "brush" && region.x.length < 3) return;
-      this.last = {...region, turn: String(this.turn)};
-      this.tell({kind: "region", ...region, mode, turn: this.told.solid ? this.turn : null});
+      this.last = {...region, is_term, turn: String(this.turn)};
+      if (is_term) {
+        const {shape, x, y} = region, vertices = gesture.corners ?? x.map((v, i) => [v, y[i]]);
+        this.outlines.tell({kind: "term", shape: shape === "lasso" ? "freehand" : shape, vertices, mode, per_pixel: [(x1 - x0) / this.w, (y1 - y0) / this.h], done: true});
+      } else this.tell({kind: "region", ...region, mode, turn: told.solid ? this.turn : null});
       this.equip();
       this.draw();
     }
@@ -967,7 +997,7 @@
 
     // -------------------------------------------------------------------------------------------------- places
     can_name() {
-      return Boolean(this.last && this.last.shape !== "brush" && !this.told.solid);
+      return Boolean(this.last && !this.last.is_term && this.last.shape !== "brush" && !this.told.solid);
     }
 
     name() {
@@ -1014,10 +1044,10 @@
     format,
     /** The map that is on screen: its view, what is marked on it, and where that is in pixels. */
     on_screen: current,
-    map(figure, source, request, marks, overlay, inbox) {
+    map(figure, source, request, marks, overlay, drawn, inbox) {
       let controller = controllers.get(figure);
       if (!controller) {
-        controller = new Controller(figure, source, request, marks, overlay, inbox);
+        controller = new Controller(figure, source, request, marks, overlay, drawn, inbox);
         controllers.set(figure, controller);
       }
       shown = controller;
@@ -1036,6 +1066,7 @@
   add("contours", "Contours of density", "d", map => map.set("contours", !map.told.contours));
   add("places", "Names of places", undefined, map => map.set("places", !map.told.places));
   add("name", "Name the region that was drawn last", "y", map => map.name(), map => map.can_name());
+  add("draws", "What is drawn goes into the boundary, or selects", "j", map => map.set("draws", !map.told.draws), map => map.told.can_draw);
   add("minimap", "Minimap", undefined, map => map.fold());
   add("brush-smaller", "Smaller brush", "-", map => { map.brush = Math.max(4, map.brush / 1.25); map.draw(); }, map => map.tool === "brush");
   add("brush-larger", "Larger brush", "+", map => { map.brush = Math.min(120, map.brush * 1.25); map.draw(); }, map => map.tool === "brush");
@@ -1044,6 +1075,7 @@
     if (!map) return;
     map.pointers.clear();
     map.press = map.pinch = null;
+    map.outlines.give_up();
     if (map.gesture && map.gesture.shape !== "polygon") map.drop();  // what was half drawn; a polygon waits for its next corner
   });
 })();

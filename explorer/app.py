@@ -331,7 +331,7 @@ def setup() -> None:
         (ASSETS / "voorwerp.css").read_text(),
         (ASSETS / "page.css").read_text(),
     ]
-    pn.config.js_files = {name: f"assets/{name}.js" for name in ("keys", "shell", "map", "viewer")}
+    pn.config.js_files = {name: f"assets/{name}.js" for name in ("keys", "shell", "outlines", "map", "viewer")}
 
 
 def serve(

@@ -7,6 +7,7 @@ import html
 import json
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,12 +19,16 @@ from panel.viewable import Viewer
 
 from explorer import ASSETS
 from explorer.errors import VoorwerpError
+from explorer.services.boundaries import Context
 from explorer.services.colors import CATEGORIES, palette
 from explorer.services.explore import AXES, Explore, Plane
+from explorer.services.judge import Judge
 from explorer.services.notes import Notes
-from explorer.state import MODES, TOOLS, ExplorerState, Selection
+from explorer.services.regions import drawn_on, joined, reshaped, simplified, without
+from explorer.state import EVERYTHING, MODES, TOOLS, ExplorerState, Selection
 from explorer.views.plots import latent_map, restyle, with_margin
 from models.artifacts import ArtifactError
+from models.boundary import OF_CORNERS, BoundaryError, Learned, Path, Region, crosses_itself, leaves
 
 #: Up to this many selected subjects are ringed, and up to this many named, on the map.
 RINGED, NAMED = 40, 12
@@ -34,7 +39,11 @@ CORNERS = 2000
 #: Markers of an overlay, as the page draws them.
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "hexagon", "down")
 #: What a person asks of a view is one undoable step of the session: parameter → what it may become.
-SETTABLE = {"tool": TOOLS, "solid": (True, False), "contours": (True, False), "places": (True, False)}
+SETTABLE = {"tool": TOOLS} | dict.fromkeys(("solid", "contours", "places", "draws"), (True, False))
+#: What is said of an outline that crosses itself.
+CROSSES = "the outline crosses itself: a place is inside where it is around it an odd number of times"
+#: What a classifier's lines are of.
+LEARNED = {"balanced": "Learned score", "probability": "Learned probability"}
 EMPTY = """
 ### No map yet
 A map is drawn once a model has scored the images. In a terminal:
@@ -61,34 +70,52 @@ def short(name: str) -> str:
     return name if len(name) <= 9 else f"…{name[-5:]}"
 
 
+def _words(region: Region, is_added: bool) -> str:
+    """What a region is, for who cannot see it."""
+    of = region.shape if region.shape in OF_CORNERS else f"{region.shape} of {len(region.vertices):,} corners"
+    return of if is_added else f"{of}, left out"
+
+
 class MapView(Viewer):
     """HoloViews composes axes and image once; the pixels come from ``/frame``, asked by the page itself.
 
     The page's half (``assets/map.js``) takes every gesture and draws what stands above the pixels. `_request` tells it
-    what is to be shown, `_marks` and `_overlay` what to draw, `_inbox` tells us what was clicked or drawn: Bokeh models
-    whose ``tags`` hold one JSON text.
+    what is to be shown, `_marks` and `_overlay` what to draw, `_drawn` which regions of the boundary lie here, `_inbox`
+    tells us what was clicked or drawn: Bokeh models whose ``tags`` hold one JSON text.
     """
 
-    def __init__(self, state: ExplorerState, explore: Explore, notes: Notes | None = None, **params: Any) -> None:
+    def __init__(
+        self,
+        state: ExplorerState,
+        explore: Explore,
+        notes: Notes | None = None,
+        judge: Judge | None = None,
+        **params: Any,
+    ) -> None:
         super().__init__(**params)
-        self.state, self.explore, self.notes = state, explore, notes
-        names = ("request", "marks", "overlay", "inbox")
-        self._request, self._marks, self._overlay, self._inbox = (ColumnDataSource(name=f"map-{n}") for n in names)
+        self.state, self.explore, self.notes, self.judge = state, explore, notes, judge
+        names = ("request", "marks", "overlay", "drawn", "inbox")
+        sources = (ColumnDataSource(name=f"map-{n}") for n in names)
+        self._request, self._marks, self._overlay, self._drawn, self._inbox = sources
         self._inbox.on_change("tags", lambda attribute, old, new: self._hear(json.loads(new[0])))
         self._handles: dict[str, Any] = {}
         self._waiting: dict[str, Callable[[], None]] = {}
         self._said, self._fits = "", 0
         self._removed: int | None = None  # the entry that took the last place away, as long as it can be undone here
+        self._heard = 0  # the page's last message on the boundary
+        self._newest: tuple[int, Path] = (0, ())  # how many regions were drawn here, and the last
         self._gestures = asyncio.Lock()  # one after the other, in the order they were made
         self._body = pn.Column(sizing_mode="stretch_both", margin=0, css_classes=["map"])
         where = ["map_id", "x", "y", "solid"]
         mixed = ["run_id", "lambda_", "lambda_mode"]
+        colored = ["color", "aggregate", "norm"]
         for watched, watch in (
             (where, self._turn_to),
             (
-                [*mixed, "color", "aggregate", "norm", "selection", "turn", "tool", "contours", "places", "theme"],
+                [*mixed, *colored, "selection", "turn", "tool", "contours", "places", "theme", "side", "draws"],
                 self._ask,
             ),
+            (["draft", "side", *where, *mixed], self._outline),
             (["color", "palette", "theme"], self._recolor),
             (["focus", "selection", "places"], self._mark),
             (["overlay"], self._lay_over),
@@ -132,6 +159,11 @@ class MapView(Viewer):
         plane = self.plane
         return bool(plane.map_id) or not any(axis.startswith("maps.") for axis in (plane.x, plane.y))
 
+    @property
+    def draws_here(self) -> bool:
+        """Whether the boundary is at hand and what is drawn on the map can become a region of it."""
+        return self.state.side == "boundary" and not self.state.solid and self.shows
+
     def __panel__(self) -> pn.viewable.Viewable:
         return self._body
 
@@ -152,6 +184,7 @@ class MapView(Viewer):
         self._ask()
         self._mark()
         self._lay_over()
+        self._outline()
         plot = latent_map(self.state.view or home, self._hook())
         self._body[:] = [pn.pane.HoloViews(plot, sizing_mode="stretch_both", margin=0, backend="bokeh")]
 
@@ -186,9 +219,10 @@ class MapView(Viewer):
             "request": self._request,
             "marks": self._marks,
             "overlay": self._overlay,
+            "drawn": self._drawn,
             "inbox": self._inbox,
         }
-        ask = CustomJS(args=given, code="window.voorwerp.map(figure, source, request, marks, overlay, inbox)")
+        ask = CustomJS(args=given, code="window.voorwerp.map(figure, source, request, marks, overlay, drawn, inbox)")
         for model, names in (
             (figure.x_range, ("start", "end")),
             (figure.y_range, ("start", "end")),
@@ -274,6 +308,8 @@ class MapView(Viewer):
             "tool": state.tool,
             "contours": state.contours,
             "places": state.places,
+            "draws": state.draws and self.draws_here,
+            "can_draw": self.draws_here,
             "theme": state.theme,
             "selected": k,
             "fit": self._fits,
@@ -362,6 +398,35 @@ class MapView(Viewer):
             return
         self._tell("overlay", told)
 
+    def _outline(self) -> None:
+        """The regions of the boundary that lie on this plane, and what else of it is drawn here."""
+        state, draft, on = self.state, self.state.draft, self.draws_here
+        learned = [leaf for _, leaf in leaves(draft.keep) if isinstance(leaf, Learned)] if on else []
+        told: dict[str, Any] = {
+            "on": on,
+            "heard": self._heard,
+            "drawn": self._newest,
+            "regions": [
+                {
+                    "path": d.path,
+                    "shape": d.region.shape,
+                    "vertices": d.region.vertices,
+                    "is_added": d.is_added,
+                    "words": _words(d.region, d.is_added),
+                }
+                for d in (drawn_on(draft.keep, state.x, state.y) if on else [])
+            ],
+            "learned": [
+                {"model": model, "scale": scale, "title": f"{LEARNED[scale]} of {draft.name or 'this boundary'}"}
+                for model, scale in dict.fromkeys((leaf.model, leaf.scale) for leaf in learned)
+            ],
+            "draft": "",
+        }
+        if on and self.judge is not None and draft.keep != EVERYTHING:
+            context = Context(state.run_id, state.map_id, state.lambda_, state.lambda_mode)
+            told["draft"] = self.judge.keep(draft, context)
+        self._tell("drawn", told)
+
     def _pick_out(self) -> None:
         """Another selection: its markers stand above the others."""
         if self.state.overlay and self.shows:
@@ -396,6 +461,62 @@ class MapView(Viewer):
             setattr(state, message["name"], message["value"])
         elif kind in ("place", "rename", "remove", "undo"):
             self._decide(message)
+        elif kind in ("term", "reshape", "take away"):
+            self._heard = int(message["serial"])
+            if self.draws_here:
+                try:
+                    self._draw(message)
+                except BoundaryError as error:
+                    self._say(str(error))
+            self._outline()  # heard, whatever came of it
+
+    def _draw(self, message: dict[str, Any]) -> None:
+        """A region drawn, reshaped or taken away: a step of the draft's undo, but while a hand still moves."""
+        state, kind, axes = self.state, message["kind"], (self.state.x, self.state.y)
+        keep = state.draft.keep
+        if kind == "term":
+            mode = message.get("mode")
+            region, said = self._drawn_region(message)
+            keep = joined(keep, region, mode if mode in MODES else state.mode)
+            self._newest = self._newest[0] + 1, next(d.path for d in drawn_on(keep, *axes) if d.region is region)
+            state.edit(replace(state.draft, keep=keep))
+            pn.state.execute(partial(self._count, region, said, self.plane))
+            return
+        path = tuple(int(k) for k in message["path"])
+        if kind == "take away":
+            state.edit(replace(state.draft, keep=without(keep, path, *axes)))
+            self._say("")
+            return
+        vertices = message["vertices"]
+        state.tune(replace(state.draft, keep=reshaped(keep, path, vertices, *axes)))
+        if message.get("done"):
+            state.settle_draft()
+            self._say(CROSSES if len(vertices) > 2 and crosses_itself(vertices) else "")
+
+    def _drawn_region(self, message: dict[str, Any]) -> tuple[Region, list[str]]:
+        """What was drawn as a region of this plane, and what there is to say of it."""
+        vertices, said = message["vertices"], []
+        if message["shape"] == "freehand":
+            per_x, per_y = (abs(float(v)) for v in message["per_pixel"])
+            outline, off = simplified(np.array(vertices, np.float64), (per_x, per_y))
+            if len(outline) < len(vertices):
+                pixels = "1 pixel" if off == 1 else f"{off:.2g} pixels"
+                said.append(f"outline simplified from {len(vertices):,} to {len(outline):,} corners, within {pixels}")
+            vertices = outline
+        region = Region(self.state.x, self.state.y, vertices, message["shape"])
+        if region.shape not in OF_CORNERS and crosses_itself(region.vertices):
+            said.append(CROSSES)
+        return region, said
+
+    async def _count(self, region: Region, said: list[str], plane: Plane) -> None:
+        """Say how many subjects a new region holds."""
+        try:
+            index = await asyncio.to_thread(self.explore.index, plane)
+            k = (await asyncio.to_thread(index.inside, region.outline())).count
+        except (VoorwerpError, ArtifactError):
+            return  # the frame says why
+        inside = f"{k:,} of {len(index):,} subjects inside" if k else "no subject is inside this region"
+        self._say("; ".join([inside, *said]))
 
     async def _select(self, message: dict[str, Any], plane: Plane, mode: str) -> None:
         """Let what was drawn meet the selection; it takes a second where a wide brush went over a million subjects."""
