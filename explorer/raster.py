@@ -355,7 +355,8 @@ def _crosses(x, y, ax, ay, bx, by):
 def _inside(px, py, rows, start, grid, x0, y0, per_x, per_y, polygon, words):
     k = len(polygon)
     one = np.uint64(1)
-    edges = np.empty(k, np.int64)
+    edges, near = np.empty(k, np.int64), np.empty(k, np.int64)
+    first, last, spans = np.empty(k, np.int64), np.empty(k, np.int64), np.empty(k, np.bool_)
     boundary = np.empty(grid, np.bool_)
     for cy in range(grid):
         if start[cy * grid] == start[(cy + 1) * grid]:
@@ -370,8 +371,6 @@ def _inside(px, py, rows, start, grid, x0, y0, per_x, per_y, polygon, words):
             bx, by = polygon[(e + 1) % k, 0], polygon[(e + 1) % k, 1]
             if max(ay, by) < low or min(ay, by) > high:
                 continue
-            edges[n] = e
-            n += 1
             # the part of the edge within the band touches these cells
             sx0, sx1 = ax, bx
             if by != ay:
@@ -382,6 +381,8 @@ def _inside(px, py, rows, start, grid, x0, y0, per_x, per_y, polygon, words):
             c1 = math.floor((max(sx0, sx1) - x0) * per_x + 0.01)
             for c in range(max(0, c0), min(grid - 1, c1) + 1):
                 boundary[c] = True
+            edges[n], first[n], last[n], spans[n] = e, c0, c1, min(ay, by) <= low and max(ay, by) > high
+            n += 1
         if n == 0:
             continue
         for cx in range(grid):
@@ -389,10 +390,19 @@ def _inside(px, py, rows, start, grid, x0, y0, per_x, per_y, polygon, words):
             if start[cell] == start[cell + 1]:
                 continue
             if boundary[cx]:
+                # an edge to the left counts for none of the cell's points; one to the right and through the whole band
+                # for all; the others are asked point by point
+                n_near, is_odd = 0, False
+                for j in range(n):
+                    if spans[j] and first[j] > cx:
+                        is_odd = not is_odd
+                    elif last[j] >= cx:
+                        near[n_near] = edges[j]
+                        n_near += 1
                 for i in range(start[cell], start[cell + 1]):
-                    odd = False
-                    for j in range(n):
-                        a, b = polygon[edges[j]], polygon[(edges[j] + 1) % k]
+                    odd = is_odd
+                    for j in range(n_near):
+                        a, b = polygon[near[j]], polygon[(near[j] + 1) % k]
                         if _crosses(px[i], py[i], a[0], a[1], b[0], b[1]):
                             odd = not odd
                     if odd:

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer.errors import LedgerError, UsageError, VoorwerpError
 from explorer.ledger import CLASSIFIERS, Ledger, check
+from explorer.raster import CellIndex
 from explorer.services.boundaries import (
     MAX_BYTES,
     QUANTILES,
@@ -662,3 +663,23 @@ def test_the_classifiers_of_a_survey_are_such_classifiers() -> None:
     for name in ("get", "add", "balanced", "probability"):
         assert callable(getattr(learned.Learning, name)) and hasattr(Learning, name)
     assert learned.CLASSIFIERS == CLASSIFIERS
+
+
+# ---------------------------------------------------------------------------------------------------------- the kernel
+@settings(max_examples=60)
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 3000), st.integers(3, 60), st.sampled_from([0.1, 1.0, 5.0]), st.booleans()
+)
+def test_any_outline_holds_whom_its_edges_say_one_by_one(seed: int, n: int, k: int, size: float, coarse: bool) -> None:
+    random = np.random.default_rng(seed)
+    points = (random.normal(size=(n, 2)) * [1, random.uniform(0.01, 100)]).astype(np.float32)
+    if coarse:  # many on one spot, and some on an edge or a corner
+        points = np.round(points, 1)
+    outline = random.normal(size=(k, 2)) * size * points.std(axis=0) + points.mean(axis=0)
+    outline[0] = points[0]
+    x, y = points.astype(np.float64).T
+    odd = np.zeros(n, np.bool_)
+    for (ax, ay), (bx, by) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
+        if ay != by:
+            odd ^= ((ay > y) != (by > y)) & (x < (bx - ax) * (y - ay) / (by - ay) + ax)
+    assert np.array_equal(CellIndex(points[:, 0], points[:, 1]).inside(outline).mask(), odd)
