@@ -420,7 +420,7 @@ def _wrapped(text: str, width: float, size: float) -> list[str]:
     return [*lines, line] if line else lines
 
 
-def _elided(text: str, width: float, size: float) -> str:
+def elided(text: str, width: float, size: float) -> str:
     """Text of at most `width` mm: a longer one loses its middle, for ids differ at their ends."""
     text = _shown(text)
     if _text_width(text, size) <= width:
@@ -524,7 +524,7 @@ class _Map:
         rows: list[list[tuple[float, tuple[str, str, str]]]] = []
         x = math.inf
         for marker, color, text in self.items:
-            text = _elided(text, 40, 6)
+            text = elided(text, 40, 6)
             w = 3.5 + _text_width(text, 6) + 4
             if x + w - 4 > width:
                 rows.append([])
@@ -589,7 +589,7 @@ class _Map:
                 (axes.set_xlabel, screen.plane.x, self.wide),
                 (axes.set_ylabel, screen.plane.y, self.high),
             ):
-                set_label(_elided(titles.get(reference, reference), room, LABEL_PT), labelpad=2)
+                set_label(elided(titles.get(reference, reference), room, LABEL_PT), labelpad=2)
         self._outline(axes)
         axes.scatter(
             self.strays[:, 0], self.strays[:, 1], s=9, marker="d", facecolors="none", edgecolors=STRAY, linewidths=0.6
@@ -643,7 +643,7 @@ class _Map:
         taken: list[tuple[float, float, float]] = []  # left, right, height in mm
         for (x, y), name in zip(at, names, strict=True):
             left, up = (x - x0) / (x1 - x0) * self.wide, (y - y0) / (y1 - y0) * self.high
-            text = _elided(name, 0.3 * self.wide, 5)
+            text = elided(name, 0.3 * self.wide, 5)
             wide = _text_width(text, 5)
             on_right = left + 1.6 + wide < self.wide
             begin = left + 1.6 if on_right else left - 1.6 - wide
@@ -668,7 +668,7 @@ class _Map:
         by = self.screen.color.by
         title = "Subjects per pixel" if by == "count" else _of_color(self.explore, self.screen)
         lines = [title] if by in ("count", "share") else [title, _AGGREGATES[self.screen.color.aggregate]]
-        axes.set_ylabel("\n".join(_elided(line, self.high, LABEL_PT) for line in lines), labelpad=2)
+        axes.set_ylabel("\n".join(elided(line, self.high, LABEL_PT) for line in lines), labelpad=2)
 
     def _legend(self, axes: Axes, row: list[tuple[float, tuple[str, str, str]]]) -> None:
         axes.set_axis_off()
@@ -740,7 +740,7 @@ class _Panels:
             x = self.left + column * (self.wide + self.gap)
             axes = add(x, row * self.pitch + self.top, self.wide, self.high)
             self._panel(axes, histogram)
-            axes.set_xlabel(_elided(name, self.wide + 6, LABEL_PT), labelpad=2)
+            axes.set_xlabel(elided(name, self.wide + 6, LABEL_PT), labelpad=2)
             if column == 0:
                 axes.set_ylabel("Subjects per bin", labelpad=2)
 
@@ -766,7 +766,7 @@ class _Panels:
         if histogram.labels:
             axes.set_xticks(np.arange(len(histogram.labels)))
             room = self.wide / len(histogram.labels)
-            axes.set_xticklabels([_elided(label, room * 1.0, 5) for label in histogram.labels], size=5)
+            axes.set_xticklabels([elided(label, room * 1.0, 5) for label in histogram.labels], size=5)
             axes.tick_params(axis="x", length=0)
         last = -math.inf
         for line in histogram.lines:
@@ -841,6 +841,6 @@ class _Sheet:
             left, top = x + (inner - w * scale) / 2, y + (inner - h * scale) / 2
             axes.imshow(picture, extent=(left, left + w * scale, top + h * scale, top), aspect="auto")
             axes.text(
-                x + inner / 2, y + inner + 1.9, _elided(name, inner + 0.01, size), size=size, ha="center", va="baseline"
+                x + inner / 2, y + inner + 1.9, elided(name, inner + 0.01, size), size=size, ha="center", va="baseline"
             )
         axes.set(xlim=(0, width), ylim=(height, 0))

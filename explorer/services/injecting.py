@@ -15,6 +15,7 @@ function.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import subprocess
@@ -51,6 +52,8 @@ Half = Literal["test", "tune", "all"]
 HALVES: tuple[Half, ...] = ("test", "tune", "all")
 
 PLAN, PLANTED, CROPS, LATENTS, SCORES = "plan.json", "planted.parquet", "crops.npy", "latents.npy", "scores.npz"
+#: The column that tells planted copies from the sky's, once they are subjects (`explorer.services.planted`).
+KIND = "injected_kind"
 #: Re-scored hosts may differ from what the run stored by this share, in the median: another machine rounds otherwise.
 SAME_SCORE = 0.01
 
@@ -165,6 +168,8 @@ class Host:
         Its original, in its own values: float32 (H, W, bands of the survey).
     is_picture
         Its crop is cut from 8 or 16 bits, without a stretch.
+    is_stacked
+        The survey keeps its values, not the file that they came in.
     left, top, side
         The network's square, px of the original; side None is the whole image.
     scale
@@ -176,6 +181,7 @@ class Host:
     row: int
     linear: Linear
     is_picture: bool
+    is_stacked: bool
     left: int
     top: int
     side: int | None
@@ -251,6 +257,7 @@ class Hosts:
             row=row,
             linear=linear,
             is_picture=kind != OURS and info.stretch.mode == "range" and not info.extent_arcsec,
+            is_stacked=kind == OURS,
             left=left,
             top=top,
             side=None if side is None else int(side),
@@ -289,10 +296,17 @@ def _picture(values: np.ndarray, top: float | None) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray((values[:, :, 0] if is_grey else values).astype(dtype)))
 
 
+def is_planted(survey: Survey) -> np.ndarray:
+    """Who is a copy with a planted source and so none of the sky's, bool (N,): whoever has an ``injected_kind``."""
+    if KIND not in {column.name for column in survey.columns()}:
+        return np.zeros(survey.n, bool)
+    return np.asarray(survey.arrow(KIND).is_valid())
+
+
 def candidates(explore: Explore, run_id: str, half: Half) -> np.ndarray:
     """Rows that may be hosts: scored by the run, in the half, neither known objects nor withdrawn nor planted."""
     survey = explore.survey
-    may = np.isfinite(explore.values("scores.anomaly_score", run_id))
+    may = np.isfinite(explore.values("scores.anomaly_score", run_id)) & ~is_planted(survey)
     if half != "all":
         may &= survey.column("half") == half
     for name in ("is_known", "is_withdrawn"):
@@ -394,7 +408,8 @@ def plant(explore: Explore, run_id: str, plan: Plan, folder: Path) -> Generator[
                 break
             try:
                 host = reader.read(row)
-                hosts.append(_copies(reader, host, plan))
+                made = [(record, crop) for record, _, crop in copies(reader, host, plan)]
+                hosts.append(([record for record, _ in made], np.stack([crop for _, crop in made])))
                 units[_unit_of(host.linear)] += 1
             except _UnusableError as reason:
                 set_aside[str(reason)] += 1
@@ -419,8 +434,11 @@ def _unit_of(linear: Linear) -> str:
     return bits or linear.unit or "the files' own values"
 
 
-def _copies(hosts: Hosts, host: Host, plan: Plan) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """A host as it is, then with each source: records and crops."""
+def copies(hosts: Hosts, host: Host, plan: Plan) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
+    """A host as it is, then with each source, by size and flux: a record of `Planted.table`, values and crop.
+
+    The same plan gives the same.
+    """
     survey, values, top = hosts.survey, host.linear.values, host.linear.top
     whole = float(host.flux.sum())
     if plan.unit == "contrast" and not (whole > 0 and plan.counts(1.0, host.flux).sum() > 0):
@@ -442,8 +460,7 @@ def _copies(hosts: Hosts, host: Host, plan: Plan) -> tuple[list[dict[str, Any]],
         upper, lower = max(host.top, 0), host.top + host.side
     common = {"host_row": host.row, "host": survey.source_ids([host.row])[0]}
     crop, quality = hosts.crop(host, values)
-    records = [common | dict(zip(QUALITY_COLUMNS, quality, strict=True))]
-    crops = [crop]
+    yield common | dict(zip(QUALITY_COLUMNS, quality, strict=True)), values, crop
     for i, (size, told) in enumerate(zip(sizes, plan.sizes, strict=True)):
         light = drawn(Form(plan.kind, size, psf, angle), (height, width), host.center)
         inside = min(1.0, float(light[upper:lower, left:right].sum()))
@@ -462,9 +479,7 @@ def _copies(hosts: Hosts, host: Host, plan: Plan) -> tuple[list[dict[str, Any]],
                 "inside": inside,
             }
             about |= {"counts": float(counts.sum()), "contrast": float(counts.sum()) / whole if whole > 0 else None}
-            records.append(common | about | dict(zip(QUALITY_COLUMNS, quality, strict=True)))
-            crops.append(crop)
-    return records, np.stack(crops)
+            yield common | about | dict(zip(QUALITY_COLUMNS, quality, strict=True)), new, crop
 
 
 # ------------------------------------------------------------------------------------------------------------ scoring
@@ -626,3 +641,24 @@ def _rescored(folder: Path) -> Iterator[Progress]:
             worker.kill()
         worker.wait()
         worker.stdout.close()
+
+
+def sheet(survey: Survey, planted: Planted, n: int = 3) -> bytes:
+    """The first hosts as the network sees them, as PNG: a row for each host and size; as it is, then by flux."""
+    crops = np.load(planted.folder / CROPS, mmap_mode="r", allow_pickle=False)
+    n_fluxes, n_sizes = len(planted.plan.fluxes), len(planted.plan.sizes)
+    size = survey.info.size
+    tile, gap = size * max(1, round(96 / size)), 2
+    hosts = range(min(n, planted.n_hosts))
+    page = np.full(((tile + gap) * len(hosts) * n_sizes, (tile + gap) * (n_fluxes + 1), 3), 255, np.uint8)
+    for row in range(len(hosts) * n_sizes):
+        host, _ = divmod(row, n_sizes)
+        first = planted.n_hosts + row * n_fluxes
+        for column, at in enumerate([host, *range(first, first + n_fluxes)]):
+            seen = np.array(crops[at][..., list(survey.info.rgb)])
+            shown = seen.repeat(tile // size, 0).repeat(tile // size, 1)
+            y, x = row * (tile + gap), column * (tile + gap)
+            page[y : y + len(shown), x : x + len(shown)] = shown
+    out = io.BytesIO()
+    Image.fromarray(page).save(out, "png")
+    return out.getvalue()

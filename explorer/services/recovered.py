@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from explorer import __version__
-from explorer.errors import SurveyError
+from explorer.errors import UsageError, VoorwerpError
+from explorer.ledger import CLASSIFIERS
+from explorer.services.boundaries import Boundaries, Context
+from explorer.services.colors import CATEGORIES, blend
 from explorer.services.crowd import rate
 from explorer.services.explore import Explore
-from explorer.services.foreign import Scorer
-from explorer.services.injecting import Scored
+from explorer.services.export import FORMULA
+from explorer.services.figures import INK, QUIET, WIDTHS, Add, Drawn, Width, elided, laid_out, number
+from explorer.services.injecting import Scored, is_planted
+from explorer.survey import Survey
 from models.artifacts import ArtifactError
 from models.boundary import Gate, Term, columns, evaluate, in_words
+from models.classifier import Classifier, ClassifierError
 from models.images import QUALITY_COLUMNS
-from models.mixing import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +37,7 @@ class Line:
 
     name: str
     keep: Term
-    run_id: str
-    map_id: str
-    lambda_: float
-    mode: Mode
+    context: Context
     version: int = 0
 
     @property
@@ -83,65 +88,61 @@ class Function:
 
     line: Line
     words: str
-    hosts: Mapping[str, Any] | None = None
+    hosts: Mapping[str, Any] = field(default_factory=dict)
     cells: tuple[Cell, ...] = ()
     refused: str = ""
     of_hosts: tuple[str, ...] = ()
 
 
-def top_line(explore: Explore, run_id: str, map_id: str, lambda_: float, mode: Mode, share: float) -> Line:
+def top_line(explore: Explore, context: Context, share: float) -> Line:
     """The top of the survey by anomaly score as a boundary, its limit as a raw score."""
-    scores = explore.values("scores.anomaly_score", run_id, lambda_, mode)
-    scores = scores[np.isfinite(scores)]
-    limit = float(np.quantile(scores, 1 - share))
-    gate = Gate("scores.anomaly_score", low=limit, low_percentile=100 * (1 - share))
-    return Line(f"top {100 * share:g} % by anomaly score", gate, run_id, map_id, lambda_, mode)
+    scores = explore.values("scores.anomaly_score", context.run_id, context.lambda_, context.mode)
+    scores = scores[np.isfinite(scores) & ~is_planted(explore.survey)]
+    percentile = round(100 * (1 - share), 6)
+    gate = Gate("scores.anomaly_score", low=float(np.percentile(scores, percentile)), low_percentile=percentile)
+    return Line(f"top {100 * share:g} % by anomaly score", gate, context)
 
 
-def recovered(
-    scored: Scored,
-    lines: Sequence[Line],
-    classifier: Callable[[str], Scorer] | None = None,
-) -> list[Function]:
-    """The selection function of each boundary, or why it has none."""
-    found = []
-    for line in lines:
-        titles = scored.explore.axes(line.run_id, line.map_id)
-        words = in_words(line.keep, titles)
-        refused = _refusal(scored, line)
-        if refused:
-            found.append(Function(line, words, refused=refused))
-            continue
-        source = scored.source(line.map_id, line.lambda_, line.mode, classifier)
-        if missing := source.missing(line.keep):
-            found.append(Function(line, words, refused=_missing(scored, missing)))
-            continue
-        kept = evaluate(line.keep, source)
-        own = {f"subjects.{name}" for name in QUALITY_COLUMNS}
-        of_hosts = tuple(r for r in columns(line.keep) if r.startswith("subjects.") and r not in own)
-        hosts, cells = cells_of(scored.planted.table, scored.planted.n_hosts, kept.yes, kept.unknown)
-        found.append(Function(line, words, hosts, cells, of_hosts=of_hosts))
-    return found
+def stored_classifiers(survey: Survey) -> Callable[[str], Classifier]:
+    """The classifiers that the survey's boundaries refer to, by sha256."""
 
-
-def _refusal(scored: Scored, line: Line) -> str:
-    if line.run_id and line.run_id != scored.run.run_id:
-        return f"it is of run {line.run_id}; plant for that one with --run"
-    if line.map_id and any(reference.startswith("maps.") for reference in columns(line.keep)):
+    def read(sha256: str) -> Classifier:
+        path = survey.path / CLASSIFIERS / f"{sha256}.json"
         try:
-            scored.placed(line.map_id)
-        except (ArtifactError, SurveyError) as error:
-            return f"its map cannot be used: {error}"
-    return ""
+            return Classifier.from_bytes(path.read_bytes(), sha256)
+        except (OSError, ClassifierError) as error:
+            raise UsageError(f"the boundary's classifier {path} cannot be used: {error}") from None
+
+    return read
 
 
-def _missing(scored: Scored, missing: Sequence[str]) -> str:
-    crowd = {f"subjects.{name}" for name in scored.explore.survey.columns_of_crowd()}
-    names = [name.partition(".")[2] or name for name in missing]
-    if any(name in crowd for name in missing):
-        gates = [name.partition(".")[2] for name in missing if name in crowd]
-        return f"not deployable: gate on {', '.join(gates)}, which is made of what volunteers said"
-    return f"not deployable: it looks at {', '.join(names)}, which planted copies do not have"
+def recovered(scored: Scored, lines: Sequence[Line], boundaries: Boundaries) -> list[Function]:
+    """The selection function of each boundary, or why it has none."""
+    return [_function(scored, line, boundaries) for line in lines]
+
+
+def _function(scored: Scored, line: Line, boundaries: Boundaries) -> Function:
+    explore, context = scored.explore, line.context
+    words = in_words(line.keep, explore.axes(context.run_id, context.map_id))
+    looks_at = columns(line.keep)
+    if said := boundaries.from_people(line.keep):
+        gates = ", ".join(reference.partition(".")[2] for reference in said)
+        return Function(line, words, refused=f"not deployable: gate on {gates}, which nobody has said of the planted")
+    if context.run_id and context.run_id != scored.run.run_id:
+        return Function(line, words, refused=f"it is of run {context.run_id}; plant for that one with --run")
+    map_id = context.map_id if any(reference.startswith("maps.") for reference in looks_at) else ""
+    try:
+        source = scored.source(map_id, context.lambda_, context.mode, stored_classifiers(explore.survey))
+        if missing := source.missing(line.keep):
+            names = ", ".join(missing)
+            return Function(line, words, refused=f"not deployable: the planted have no {names}")
+        kept = evaluate(line.keep, source)
+    except (ArtifactError, VoorwerpError, ValueError) as error:
+        return Function(line, words, refused=str(error))
+    own = {f"subjects.{name}" for name in QUALITY_COLUMNS}
+    of_hosts = tuple(r for r in looks_at if r.startswith("subjects.") and r not in own)
+    hosts, cells = cells_of(scored.planted.table, scored.planted.n_hosts, kept.yes, kept.unknown)
+    return Function(line, words, hosts, cells, of_hosts=of_hosts)
 
 
 def cells_of(
@@ -186,7 +187,7 @@ def as_json(scored: Scored, functions: Sequence[Function], command: str = "") ->
     for one in functions:
         line = one.line
         about: dict[str, Any] = {"name": line.name, "version": line.version, "words": one.words}
-        about |= {"run": line.run_id, "map": line.map_id, "lambda": line.lambda_, "mode": line.mode}
+        about |= line.context.to_json()
         if one.refused:
             boundaries.append(about | {"refused": one.refused})
             continue
@@ -220,15 +221,125 @@ def as_csv(scored: Scored, functions: Sequence[Function]) -> str:
     writer.writerow(names)
     for one in functions:
         for cell in one.cells:
-            assert one.hosts is not None
             kept, gained = cell.kept, cell.gained
-            values = [_harmless(one.line.name), one.line.version, plan.kind, cell.flux, cell.size, kept["k"], kept["n"]]
+            values = [
+                re.sub(FORMULA, r"'\1", one.line.name),
+                one.line.version,
+                plan.kind,
+                cell.flux,
+                cell.size,
+                kept["k"],
+                kept["n"],
+            ]
             values += [f"{kept['k'] / kept['n']:.6g}", f"{kept['low']:.6g}", f"{kept['high']:.6g}", cell.n_unknown]
             values += [gained["k"], gained["n"], one.hosts["k"], one.hosts["n"], f"{cell.inside:.4g}"]
             writer.writerow(values)
     return out.getvalue()
 
 
-def _harmless(text: str) -> str:
-    """A name that no spreadsheet runs."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+# -------------------------------------------------------------------------------------------------------------- figure
+#: Panels of a figure at most.
+MOST_PANELS = 12
+
+
+class _Panels:
+    """Recovered fraction against flux, a line for each size; a panel for each boundary.
+
+    Attributes
+    ----------
+    height
+        mm.
+    """
+
+    title = "Recovered of planted sources"
+
+    def __init__(self, scored: Scored, functions: Sequence[Function], width: float) -> None:
+        self.scored, self.plan = scored, scored.planted.plan
+        self.functions = [one for one in functions if not one.refused][:MOST_PANELS]
+        if not self.functions:
+            raise UsageError("no boundary has a selection function, so there is nothing to draw")
+        self.across = 1 if width < 100 or len(self.functions) == 1 else 2
+        self.left, self.gap, self.top = 12.0, 8.0, 6.0
+        self.wide = (width - 3.0 - self.left - (self.across - 1) * (self.gap + self.left)) / self.across
+        self.high = min(58.0, 0.62 * self.wide)
+        self.pitch = self.top + self.high + 9.5
+        self.height = self.pitch * math.ceil(len(self.functions) / self.across) + 5.0
+
+    def said(self) -> Iterator[str]:
+        """The caption's sentences."""
+        plan, planted = self.plan, self.scored.planted
+        unit = f" (counts: {planted.unit})" if plan.unit == "counts" else ""
+        yield (
+            f"Kept of {planted.n_hosts:,} images of the survey with a planted {plan.kind}, by its {plan.title}{unit}, "
+            f"and size; PSF {plan.psf} (FWHM). Bars: 95 % intervals (Wilson)."
+        )
+        yield "Grey: kept of the same images as they are, with its interval; so many are not kept for their source."
+        if any(one.of_hosts for one in self.functions):
+            names = dict.fromkeys(r.partition(".")[2] for one in self.functions for r in one.of_hosts)
+            yield f"Values of {', '.join(names)} are those of the image before."
+        yield f"Scores are of run {self.scored.run.run_id}."
+
+    def draw(self, add: Add) -> None:
+        """Draw into axes that `add` makes."""
+        for k, one in enumerate(self.functions):
+            row, column = divmod(k, self.across)
+            x = self.left + column * (self.wide + self.gap + self.left)
+            self._panel(add(x, row * self.pitch + self.top, self.wide, self.high), one, column == 0)
+        strip = add(self.left, self.height - 5.0, self.wide, 4.0)
+        strip.set_axis_off()
+        for color, size in zip(self._colors(), self.plan.sizes, strict=True):
+            strip.plot([], [], color=color, marker="o", markersize=3, linewidth=0.9, label=str(size))
+        strip.legend(ncols=8, loc="center left", frameon=False, borderaxespad=0, handlelength=1.6, fontsize=6.0)
+
+    def _colors(self) -> list[str]:
+        return [blend(CATEGORIES[k % len(CATEGORIES)], INK, 0.75) for k in range(len(self.plan.sizes))]
+
+    def _panel(self, axes: Any, one: Function, is_first: bool) -> None:
+        plan, hosts = self.plan, one.hosts
+        axes.axhspan(hosts["low"], hosts["high"], color="#e3e6ea", linewidth=0)
+        axes.axhline(hosts["k"] / hosts["n"], color=QUIET, linewidth=0.6, dashes=(3, 2))
+        is_log = plan.unit != "mag" and len(plan.fluxes) > 1
+        ordered = sorted(plan.fluxes)
+        step = min(np.diff(np.log(ordered) if is_log else ordered), default=1.0)
+        for k, (color, size) in enumerate(zip(self._colors(), plan.sizes, strict=True)):
+            cells = sorted((c for c in one.cells if c.size == size.value), key=lambda c: c.flux)
+            aside = 0.06 * step * (k - (len(plan.sizes) - 1) / 2)  # or bars would hide each other
+            x = [c.flux * math.exp(aside) if is_log else c.flux + aside for c in cells]
+            y = np.array([c.kept["k"] / c.kept["n"] for c in cells])
+            low, high = (np.array([c.kept[name] for c in cells]) for name in ("low", "high"))
+            bars = np.clip([y - low, high - y], 0, None)
+            axes.errorbar(x, y, bars, color=color, marker="o", markersize=3, linewidth=0.9, elinewidth=0.6, capsize=1.5)
+        if is_log:
+            axes.set_xscale("log")
+        axes.set_xticks(ordered, [number(flux) for flux in ordered])
+        axes.minorticks_off()
+        if plan.unit == "mag":
+            axes.invert_xaxis()
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel(plan.title[0].upper() + plan.title[1:], labelpad=2)
+        if is_first:
+            axes.set_ylabel("Kept of planted", labelpad=2)
+        axes.set_title(elided(one.line.title, self.wide, 7.0), size=7.0, pad=3, loc="left")
+
+
+def figure(scored: Scored, functions: Sequence[Function], width: Width = "double", at: datetime | None = None) -> Drawn:
+    """Recovered fraction by flux and size, for every boundary that has one; `figures.written` makes the file.
+
+    Raises
+    ------
+    UsageError
+        None has.
+    """
+    survey, run, plan = scored.explore.survey, scored.run, scored.planted.plan
+    content = _Panels(scored, functions, WIDTHS[width])
+    checkpoints = {one.run_id: one.checkpoint_sha256 or "" for one in survey.runs("train")}
+    provenance = {
+        "survey": f"{survey.info.name} ({survey.info.survey_id})",
+        "run": run.run_id,
+        "checkpoint": checkpoints.get(run.inputs["train"], "")[:16],
+        "planted": f"{plan.kind}, seed {plan.seed}, hosts of the {plan.half} half",
+        "Voorwerp": __version__,
+    }
+    told = {name: value for name, value in provenance.items() if value}
+    caption = " ".join([*content.said(), *survey.info.notes])
+    return laid_out(content, f"{content.title}, {survey.info.name}", caption, told, width, at=at)
