@@ -129,7 +129,7 @@ export function render({model, el}) {
   };
 
   // --------------------------------------------------------------------------------------------------------- head
-  let curves = null, budget = null, budget_of = "", follows = null, part = "curves", chosen = "", large = "", log_budget = true, log_limit = null, about = "";
+  let curves = null, budget = null, budget_of = "", follows = null, part = "curves", chosen = "", large = "", log_budget = true;
   const button = (text, title, run, name = "") => {
     const e = make("button", {type: "button", title, className: name}, text);
     e.addEventListener("click", run);
@@ -171,7 +171,7 @@ export function render({model, el}) {
   const root = make("div", {className: "curves"});
   const card = make("div", {className: "card", hidden: true});
   const score = make("select", {"aria-label": "Score that the lower limit is on"});
-  score.addEventListener("change", () => { chosen = score.value; log_limit = null; refresh(0); });
+  score.addEventListener("change", () => { chosen = score.value; draw(); refresh(0); });
 
   class Plot {
     /** `scene()` says what is drawn, or a sentence; `set(point, settled)` what a place on it means; see `paint`. */
@@ -181,7 +181,7 @@ export function render({model, el}) {
       this.grow = button("⤢", `Enlarge ${title.toLowerCase()}`, () => { large = large === name ? "" : name; arrange(); }, "grow");
       this.canvas = make("canvas", {"aria-hidden": "true"});
       this.said = make("p", {className: "said", hidden: true});
-      this.handle = make("div", {className: "plot", tabIndex: 0, role: "slider"}, this.canvas, this.said);
+      this.handle = make("div", {className: "plot", tabIndex: 0, role: "slider", "aria-label": title, "aria-valuemin": 0, "aria-valuemax": 1, "aria-valuenow": 0}, this.canvas, this.said);
       this.root = make("figure", {}, make("figcaption", {}, this.heading, ...extra, this.grow), this.handle);
       this.root.dataset.plot = name;
       const place = e => { const b = this.canvas.getBoundingClientRect(); return [e.clientX - b.left, e.clientY - b.top]; };
@@ -278,7 +278,7 @@ export function render({model, el}) {
     draw() {
       const {canvas} = this, ratio = window.devicePixelRatio || 1;
       const scene = this.scene();
-      if (typeof scene === "string") return this.say(scene, scene === this.wrong);
+      if (typeof scene === "string" || scene.error) return this.say(scene.error ?? scene, Boolean(scene.error));
       this.say("");
       const w = this.handle.clientWidth, h = this.handle.clientHeight;
       if (w < 70 || h < 60) return;
@@ -481,20 +481,30 @@ export function render({model, el}) {
   const hue_of = new Map();
   const color_of = ({title, kind, reference}) => {
     if (kind === "random") return colors.quiet;
-    if (kind === "boundary" || reference === "boundary") return colors.ink;
+    if (reference === "draft" || reference === "boundary") return colors.ink;
     const known = model.scores.findIndex(s => s.title === title || s.reference === reference);
     const key = known >= 0 ? `score ${known}` : title;
     if (!hue_of.has(key)) hue_of.set(key, known >= 0 && known < 3 ? known : 3 + [...hue_of.keys()].filter(k => !/^score [012]$/.test(k)).length);
     return hue(hue_of.get(key));
   };
+  /** Right ones among those that are judged: of a count and its share. */
+  const n_positive = () => {
+    const {counts, recall_all} = curves?.limit ?? {}, k = recall_all?.findIndex((r, i) => r > 0 && counts?.tp?.[i] > 0) ?? -1;
+    return k < 0 ? null : Math.round(counts.tp[k] / recall_all[k]);
+  };
+  /** Lines of the hover card: each rate as k of n with its interval, at the told point next to a place. */
   const numbers_at = (data, i, names) => {
-    const c = data.counts, k = Math.round(i);
-    const of = {precision: n => [n.tp, n.tp + n.fp], recall: n => [n.tp, n.tp + n.fn], kept: n => [n.tp + n.fp, n.tp + n.fp + n.fn + n.tn]};
+    const c = data.counts, k = Math.round(i), all = n_positive();
+    const tp = c ? c.tp?.[k] : is_number(data.recall?.[k]) && all !== null ? Math.round(data.recall[k] * all) : null;
+    const of = {
+      precision: () => [tp, c ? tp + c.fp[k] : Math.round(tp / data.precision[k])],
+      recall: () => [tp, c ? tp + c.fn[k] : all],
+      recall_all: () => [tp, all],
+    };
     return names.map(([name, text, color]) => {
-      const n = c && of[name] && Object.fromEntries(["tp", "fp", "fn", "tn"].map(w => [w, c[w]?.[k]]));
-      const pair = n && is_number(n.tp) ? of[name](n) : null;
-      if (pair) return [rated(text, ...pair), color];
-      const low = data[`${name}_low`]?.[k], high = data[`${name}_high`]?.[k], v = between(data[name], i);
+      const pair = is_number(tp) && of[name]?.();
+      if (pair && pair.every(is_number)) return [rated(text, ...pair), color];
+      const v = between(data[name], i), low = data[`${name}_low`]?.[k], high = data[`${name}_high`]?.[k];
       return [`${text} ${share(v)}${is_number(low) ? ` [${share(low)}, ${share(high)}]` : ""}`, color];
     });
   };
@@ -518,7 +528,7 @@ export function render({model, el}) {
       if (!d) return none("No score can be cut here: train a run, or choose one above.");
       const span = span_of([d.x]);
       if (!span || span[0] === span[1]) return `${d.title} has no two different values among those judged.`;
-      const log = log_limit ?? is_log([d.x]), at = limit_now(d), i = index_of(d.x, at);
+      const log = is_log([d.x]), at = limit_now(d), i = index_of(d.x, at);
       const series = [["precision", "P", [], 1.6], ["recall", "R", [], 1.6], ["recall_all", "R of all", [3, 3], 1.4], ["f1", "F1", [], 1.3]].filter(([n]) => d[n])
         .map(([n, name, dash, width]) => ({key: n, x: d.x, y: d[n], name, dash, width, color: limit_names().find(m => m[0] === n)[2]}));
       const same = d.recall && d.recall_all && d.recall.every((v, k) => v === d.recall_all[k] || Math.abs(v - d.recall_all[k]) < 1e-9);
@@ -601,7 +611,7 @@ export function render({model, el}) {
   const budget_plot = new Plot("budget", "Budget", {
     extra: [log_button],
     scene: () => {
-      if (budget?.error) return sentence(budget.error);
+      if (budget?.error) return {error: sentence(budget.error)};
       if (!budget?.curves?.length || !budget.looked?.length) return !model.draft_id || asked_for() ? "" : budget === null ? reading : "Nothing can be looked at: no subject has a score.";
       const looked = budget.looked, each = hours_each();
       const first = looked.find(v => v > 0) ?? 1;
@@ -735,9 +745,7 @@ export function render({model, el}) {
     score.disabled = !offered.length;
     const notes = [...new Set([...(curves?.notes ?? []), ...(budget?.notes ?? [])])].map(sentence);
     if (curves?.pr?.some(e => e.circular)) notes.unshift("Dashed: each against its own truth, not comparable.");
-    about = notes.join(" ");
-    foot.textContent = about;
-    foot.title = about;
+    foot.textContent = foot.title = notes.join(" ");
     log_button.setAttribute("aria-pressed", log_budget);
   }
 

@@ -21,6 +21,7 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 /export                            the selection as a table, or as regions
 /figure                            what is on the screen as a figure for a paper
 /apart                             what sets a selection apart, or what a score goes along with
+/boundary/PART                     curves of the boundary at work, what it costs, follows and throws away
 /table                             a page of the table: a sorted selection, narrowed by a filter
 /complete                          what may stand at the cursor of a filter
 /volunteers, /volunteers/PART      which votes are counted, and a part of the page of volunteers
@@ -53,7 +54,7 @@ from bokeh.palettes import Inferno256
 from bokeh.server.auth_provider import AuthProvider
 from tornado.web import HTTPError, RequestHandler
 
-from explorer.errors import VoorwerpError
+from explorer.errors import UsageError, VoorwerpError
 from explorer.raster import View, contours
 from explorer.services.apart import correlations, sets_apart
 from explorer.services.crowd import Cut, Machine
@@ -67,7 +68,10 @@ from explorer.services.listing import MOST_ROWS, Listed
 from explorer.services.originals import SUFFIXES, png
 from explorer.services.pictures import KINDS, Kind, asked, crop_pictures, model_pictures, pack
 from explorer.state import COMPONENTS, NORMS, PALETTES, Selection
+from models.artifacts import ArtifactError
+from models.boundary import BoundaryError
 from models.mixing import MODE_TITLES, Mode
+from models.truth import TruthError
 
 #: Panel and Bokeh compile templates and callbacks in the page, hence 'unsafe-inline' and 'unsafe-eval'; nothing may
 #: come from, or go to, another host.
@@ -773,6 +777,41 @@ class MachineScoresRoute(VolunteersRoute):
         return orjson.dumps(await self.off(self.desk.crowd.scores, self.run_id(), map_id)), "application/json"
 
 
+class BoundaryRoute(Route):
+    """Curves of a draft that a session made known; whoever asked and is gone by the time gets none."""
+
+    is_gone = False
+
+    def on_connection_close(self) -> None:
+        self.is_gone = True
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        judge = self.desk.judge
+        draft, context = judge.known(self.get_query_argument("draft", ""))
+        asks: dict[str, Callable[[], Any]] = {
+            "curves": partial(judge.curves, draft, context, self.get_query_argument("limit", "") or None),
+            "budget": partial(judge.budget, draft, context, *self.cost()),
+            "follows": partial(judge.follows, draft, context),
+            "lost": partial(judge.lost, draft, context),
+        }
+
+        def tell() -> bytes:
+            if self.is_gone:  # the page has asked anew since
+                return b""
+            try:
+                return orjson.dumps(asks[path[0]](), option=orjson.OPT_SERIALIZE_NUMPY)
+            except (BoundaryError, TruthError, ArtifactError) as error:
+                raise UsageError(str(error)) from None
+
+        self.set_header("Cache-Control", "no-store")
+        return await self.off(tell), "application/json"
+
+    def cost(self) -> tuple[float | None, int]:
+        """Seconds of a look, where a person has set them, and how many look at each image."""
+        seconds = self.number("seconds") if self.get_query_argument("seconds", "") else None
+        return seconds, self.integer("graders", 1, 1000, 1)
+
+
 def file_name(text: str) -> str:
     """A name that any file system takes."""
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", text).strip("_.")[:80] or "survey"
@@ -799,6 +838,7 @@ def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[A
         (r"/subject/(\d+)", SubjectRoute, given),
         (r"/histogram", HistogramRoute, given),
         (r"/apart", ApartRoute, slow),
+        (r"/boundary/(curves|budget|follows|lost)", BoundaryRoute, slow),
         (r"/training", TrainingRoute, given),
         (r"/grid", GridRoute, given),
         (r"/export", ExportRoute, given),

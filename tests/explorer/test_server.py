@@ -34,6 +34,10 @@ ROUTES = (
     "/table?columns=subjects.source_id",
     "/complete?text=mag&cursor=3",
     "/apart?score=subjects.edge_fraction",
+    "/boundary/curves?draft=d",
+    "/boundary/budget?draft=d",
+    "/boundary/follows?draft=d",
+    "/boundary/lost?draft=d",
 )
 
 
@@ -151,6 +155,9 @@ def test_with_the_cookie_rows_come_out_exactly_and_nonsense_is_a_sentence(url: s
         ("/grid?run=..%2F..&epoch=1", 400, b"there is no run"),
         ("/grid?run=r&epoch=..%2F1", 400, b"epoch must be a number"),
         ("/export?selection=abc", 400, b"this selection is not known to the server any more"),
+        ("/boundary/curves?draft=abc", 400, b"this boundary is not known to the server any more"),
+        ("/boundary/budget", 400, b"this boundary is not known to the server any more"),
+        ("/boundary/moon?draft=abc", 404, b""),
     ):
         status, _, body = ask(url, route, Cookie=held)
         assert (status, sentence in body) == (code, True), (route, body)
