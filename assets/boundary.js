@@ -287,7 +287,7 @@ export function render({model, el}) {
     if (!called) { name.focus(); say("Give the boundary a name to save it."); return; }
     act("save", {name: called});
   };
-  name.addEventListener("keydown", e => { if (e.key === "Enter") keep(); else if (e.key === "Escape") { write_name(true); name.blur(); } });
+  name.addEventListener("keydown", e => { if (e.key === "Enter") { keep(); if (name.value.trim()) name.blur(); } else if (e.key === "Escape") { write_name(true); name.blur(); } });
   const write_name = force => { if (force || name.getRootNode().activeElement !== name) name.value = model.draft.name ?? ""; };
   let own = "";  // a sentence of the page itself
   const say = text => { own = text; show_said(); };
@@ -586,7 +586,7 @@ export function render({model, el}) {
   const UNIT = {low: 0, high: 1, bins: []};
   const facts_of = known => {
     const found = [];
-    if (known.sentence) found.push(make("p", "", known.sentence));
+    if (known.short) { const p = make("p", "", known.short); p.title = known.sentence; found.push(p); }
     if (known.out_of_fold?.length) {
       const line = make("dl");
       for (const [title, value, note] of known.out_of_fold) { const dd = make("dd", "", value); dd.title = note ?? ""; line.append(make("dt", "", title), dd); }
@@ -627,7 +627,10 @@ export function render({model, el}) {
       if (!t.terms.length) inside.append(make("p", "about", t.type === "and" ? "Everything is kept. Add a region, a gate or a learned classifier." : "Nothing is kept: a group of “any of” without a term."));
       card.append(inside);
     }
-    return card;
+    const note = make("p", "note wrong");
+    note.dataset.of = String(t.path);
+    note.hidden = true;
+    return put(card, note);
   };
   const joined = t => {
     const box = make("div", "segments");
@@ -656,7 +659,10 @@ export function render({model, el}) {
       parts.clear();
       tree.replaceChildren(draw_term(whole_term, 1));
       upper.scrollTop = scrolled;
-      if (focused) ([...tree.querySelectorAll("[data-key]")].find(e => e.dataset.key === focused) ?? adding.querySelector("select"))?.focus({preventScroll: true});
+      const newest = is_adding && [...tree.querySelectorAll(".term.gate")].at(-1)?.querySelector(".handle, input");
+      is_adding = false;
+      if (newest) { newest.focus({preventScroll: true}); newest.closest(".term").scrollIntoView({block: "nearest"}); }
+      else if (focused) ([...tree.querySelectorAll("[data-key]")].find(e => e.dataset.key === focused) ?? adding.querySelector("select"))?.focus({preventScroll: true});
     }
     const each = t => { parts.get(String(t.path))?.update(t); (t.terms ?? []).forEach(each); };
     each(whole_term);
@@ -665,7 +671,8 @@ export function render({model, el}) {
   // adding: what is drawn, a column, what is learned, what is selected
   const draws = button("", "Region", () => { model.draws = !model.draws; });
   const column = named(make("select"), "Add a gate on a column");
-  column.addEventListener("change", () => { if (column.value) act("gate", {column: column.value}); column.value = ""; });
+  let is_adding = false;  // the new gate takes the focus
+  column.addEventListener("change", () => { if (column.value) { is_adding = true; act("gate", {column: column.value}); } column.value = ""; });
   const learn = button("", "Learned", () => ask(null), "Add a learned classifier");
   put(adding, make("span", "word", "Add"), draws, column, learn);
   const show_draws = () => {
@@ -784,7 +791,7 @@ export function render({model, el}) {
     sure_text.textContent = `Until now only the tune half was looked at. Freezing ${draft.name} v${draft.version} shows its numbers on the test half, once and for good; for this truth it was revealed ${revealed === 1 ? "once" : revealed ? `${whole(revealed)} times` : "never"} before. A boundary tuned after that has seen its test.`;
     const t = numbers.test;
     test.hidden = !t;
-    if (t) test.replaceChildren(make("h4", "", "Test half"), rates_of(t.rates, {}), make("p", "about", `revealed ${t.n_revealed === 1 ? "once" : `${whole(t.n_revealed)} times`} for this truth`));
+    if (t) test.replaceChildren(make("h4", "", "Test half"), rates_of(t.rates, {}, numbers.circular ?? []), make("p", "about", `revealed ${t.n_revealed === 1 ? "once" : `${whole(t.n_revealed)} times`} for this truth`));
   };
   const draw_compared = () => {
     const c = model.compared;
@@ -792,7 +799,7 @@ export function render({model, el}) {
     if (!c.rates) return;
     const table = make("table"), line = (cells, tag = "td") => put(make("tr"), ...cells.map((text, k) => make(k ? tag : "th", "", text)));
     put(table, line(["", c.title_a, c.title_b], "th"));
-    for (const [which, a, b] of c.rates) {
+    for (const [which, a, b] of c.rates.filter(([n]) => n !== "lift")) {
       const of = r => is_known(r?.value) ? `${said_of(which, r)} ${span_of(which, r)}` : r?.note || "–";
       table.append(line([RATES[which] ?? which, of(a), of(b)]));
     }
@@ -806,9 +813,9 @@ export function render({model, el}) {
   total.setAttribute("role", "status");
   put(figures.head, total);
   put(figures, list, notes);
-  const rates_of = (rates, others) => {
+  const rates_of = (rates, others, loops) => {
     const box = make("div", "rates");
-    draw_rates(box, rates, others, []);
+    draw_rates(box, rates, others, loops);
     return box;
   };
   const draw_rates = (box, rates, others, loops) => {
@@ -855,7 +862,15 @@ export function render({model, el}) {
     if (unknown.truth) found.push(`truth unknown for ${whole(unknown.truth)}`);
     if (unknown.boundary) found.push(`the boundary cannot tell ${whole(unknown.boundary)}`);
     if (numbers.circular?.length) found.push("circular: no measure of this boundary");
+    if (numbers.stale) found.push("the classifier was taught another truth");
     if (few?.sentence) found.push(few.sentence);
+    if (numbers.notes) {
+      found.push(...numbers.notes.filter(one => one.path === null).map(one => one.sentence));
+      for (const p of tree.querySelectorAll("p.note")) {
+        p.textContent = numbers.notes.filter(one => one.path !== null && String(one.path) === p.dataset.of).map(one => one.sentence).join("; ");
+        p.hidden = !p.textContent;
+      }
+    }
     notes.textContent = found.join(" · ");
     notes.hidden = !found.length;
     if (trouble) { notes.hidden = false; notes.textContent = trouble; }
@@ -872,11 +887,13 @@ export function render({model, el}) {
   const bare_text = make("span"), hatch = button("word", "", () => turn_hatch());
   let hatched = true;  // the map hatches it until a person hides that
   const turn_hatch = () => { hatched = !hatched; window.voorwerp.on_screen?.()?.outlines?.toggle("hatched"); draw_lost(); };
-  lost.head.append(make("span", "order", "kept of total, worst first"));
+  const order = make("span", "order", "kept of total, worst first"), unseen = make("p", "about"), which = named(make("select", "which"), "Classes of which column", "Tags, and the classes of this column");
+  which.addEventListener("change", () => act("classes", {column: which.value}));
+  lost.head.append(order, which);
   named(rows, "Groups, worst first: how many of each are kept");
   rows.setAttribute("role", "list");
   put(bare, bare_text, hatch);
-  put(lost, bare, rows);
+  put(lost, bare, rows, unseen);
   const draw_lost = () => {
     const listed = model.numbers.lost ?? [];
     while (rows.children.length > listed.length) rows.lastChild.remove();
@@ -902,14 +919,25 @@ export function render({model, el}) {
     });
     lost.classList.toggle("none", !listed.length);
     rows.hidden = !listed.length;
-    const {share, of} = model.bare, has = share !== undefined && share !== null;
-    bare_text.textContent = !has ? "" : share ? `Nothing is kept in ${percent(share)} of the ${of || "map"}` : `Something is kept in every part of the ${of || "map"}`;
-    hatch.hidden = !has || !share;
+    const {n: n_bare, said: bare_said} = model.bare, has = Boolean(bare_said);
+    bare_text.textContent = !has ? "" : n_bare ? `${bare_said[0].toUpperCase()}${bare_said.slice(1)}` : "Something is kept in every part of the map";
+    hatch.hidden = !n_bare;
     hatch.textContent = hatched ? "hide" : "show";
     hatch.setAttribute("aria-pressed", hatched);
     named(hatch, hatched ? "Hide where nothing is kept" : "Show on the map where nothing is kept", "Hatch on the map where nothing is kept");
     bare.hidden = !has;
-    if (!listed.length && !has) { bare.hidden = false; bare_text.textContent = "No tags and no classes are known here: what a cut throws away cannot be told by group."; }
+    const {lost_more: n_more, classes, lost_of: halves} = model.numbers;
+    unseen.hidden = Boolean(listed.length) && !n_more;
+    unseen.textContent = listed.length ? `${many(n_more ?? 0, "group")} more, of which as much or more is kept` : "No tags and no classes are known here: what is lost cannot be told by group.";
+    const offered = classes?.offered ?? [];
+    which.hidden = offered.length < 2;
+    if (which.dataset.key !== JSON.stringify(offered)) {
+      which.dataset.key = JSON.stringify(offered);
+      which.replaceChildren(...offered.map(of => new Option(of.replaceAll("_", " "), of)));
+    }
+    which.value = classes?.column ?? "";
+    const part = [halves?.tag, halves?.class].includes("tune");
+    order.textContent = part ? "kept of total in the tune half" : "kept of total, worst first";
   };
 
   // ----------------------------------------------------------------------------------------------------- to screen

@@ -36,8 +36,6 @@ BINS, SKETCHED = 48, 64
 POINTS = np.unique(np.concatenate([np.linspace(0, 100, 201), [0.01, 0.05, 0.1, 0.2, 99.8, 99.9, 99.95, 99.99]]))
 #: Above so many medians the greatest value of a positive column is far: its slider is logarithmic.
 FAR = 20.0
-#: Cells of the map on a side, and subjects of one from which on it is said that nothing of it is kept.
-CELLS, IN_CELL = 48, 5
 #: Characters of a file that is taken in.
 MOST_TEXT = 5_000_000
 
@@ -66,7 +64,7 @@ class BoundaryPanel(JSComponent):
     scales = param.Dict({}, doc="Per column of the draft how it is spread: `scale_of`.")
     learned = param.Dict({}, doc="What is known of each classifier of the draft, by sha256.")
     numbers = param.Dict({}, doc="`Judge.numbers`, and about: the truth in words.")
-    bare = param.Dict({}, doc="The share of the map where nothing is kept.")
+    bare = param.Dict({}, doc="n, said: on how many subjects of the plane nothing is kept around them.")
     saved = param.List([], doc="Boundaries: name, newest version, is_frozen.")
     versions = param.List([], doc="Versions of the one that is open, newest first.")
     compared = param.Dict({}, doc="Another boundary beside this one; {} for none.")
@@ -137,6 +135,7 @@ class BoundaryView(Viewer):
         self._other = ""  # what is compared with
         self._seconds: float | None = None
         self._graders = 1
+        self._classes: str | None = None
         self._is_ours = False  # the page shows the moved limit already
         self._moving: Path | Literal["truth"] | None = None
         self._wanted: tuple[Draft, Context, Path | Literal["truth"] | None, int] | None = None
@@ -387,7 +386,9 @@ class BoundaryView(Viewer):
 
     def _numbers(self, draft: Draft, context: Context, moving: Path | Literal["truth"] | None) -> dict[str, Any]:
         try:
-            told = self.judge.numbers(draft, context, moving, seconds=self._seconds, graders=self._graders)
+            told = self.judge.numbers(
+                draft, context, moving, seconds=self._seconds, graders=self._graders, classes=self._classes
+            )
         except TROUBLES as error:
             return {"trouble": str(error)}
         cost = told.get("cost")
@@ -412,11 +413,10 @@ class BoundaryView(Viewer):
 
         def count() -> dict[str, Any]:
             try:
-                source = self.boundaries.source(context)
-                share = bare_share(source.column(x), source.column(y), self.boundaries.kept(draft.keep, context).yes)
-            except TROUBLES:
+                found = self.judge.empty(draft, context, x=x, y=y)
+            except TROUBLES:  # the numbers say why
                 return {}
-            return {} if share is None else {"share": share, "of": "map" if x.startswith("maps.") else "plane"}
+            return {"n": found["n"], "said": found["said"] if found["n_placed"] else ""}
 
         bare = await asyncio.to_thread(count)
         if bare != self.panel.bare:
@@ -574,6 +574,9 @@ class BoundaryView(Viewer):
                 )
             case "cost", _:
                 self.price(told.get("seconds"), told.get("graders"))
+            case "classes", {"column": str(column)}:
+                self._classes = column
+                self._count(None)
             case "select", _:
                 pn.state.execute(self.select)
             case "lost", {"reference": str(reference)}:
@@ -1118,22 +1121,6 @@ def sketch(outline: np.ndarray) -> list[list[float]]:
     return [[round(float(x), 4), round(float(y), 4)] for x, y in (corners - low) / span]
 
 
-def bare_share(x: np.ndarray, y: np.ndarray, is_kept: np.ndarray) -> float | None:
-    """Of the cells of a plane with at least `IN_CELL` subjects, the share where nothing is kept; None without any."""
-    placed = np.isfinite(x) & np.isfinite(y)
-    if not placed.any():
-        return None
-    cells = np.zeros(int(placed.sum()), np.int64)
-    for values in (x[placed], y[placed]):
-        low, high = float(values.min()), float(values.max())
-        step = np.clip((values - low) / (high - low or 1.0) * CELLS, 0, CELLS - 1).astype(np.int64)
-        cells = cells * CELLS + step
-    counts = np.bincount(cells, minlength=CELLS**2)
-    kept = np.bincount(cells[is_kept[placed]], minlength=CELLS**2)
-    full = counts >= IN_CELL
-    return float((kept[full] == 0).mean()) if full.any() else None
-
-
 def cut_for(keep: Term, path: Path, source: boundary.Source, n: int) -> float:
     """The lower limit of a term with which the whole keeps as many as it can, and at most n.
 
@@ -1179,11 +1166,14 @@ def about_classifier(told: Mapping[str, Any]) -> dict[str, Any]:
     repeats, folds = told.get("n_repeats", 0), told.get("n_folds", 0)
     how = f"out of fold ({folds} folds by duplicate group, {repeats} repeats) at balanced score .5"
     kind = {"linear": "Linear", "nonlinear": "Non-linear"}[told["kind"]]
+    within = f", within {told['within']}" if told.get("within") else ""
     return {
         "title": f"{kind}, {told['components']} components",
         "kind": told["kind"],
         "components": told["components"],
         "sentence": told["sentence"],
+        "short": f"{told['n']:,} subjects, {told['n_positive']:,.0f} of them right{within}; components hold "
+        f"{told['explained']:.0%} of the variance; out of fold:",
         "out_of_fold": [[title, _figure(fold[name]), how] for name, title in OUT_OF_FOLD if fold.get(name)],
         "reliability": told.get("reliability") or [],
         "trouble": told.get("trouble", ""),
