@@ -47,6 +47,8 @@ CHUNK, BLOCK = 65_536, 8_192
 #: Newton's method squares what is wrong at each step: after one that gains less than this share of the loss, nothing is
 #: left of it.
 GAIN, MAX_STEPS = 1e-10, 100
+#: Of so many subjects every so-maniest says where to begin, where it has enough of both kinds.
+MANY, EVERY, ENOUGH = 65_536, 16, 200
 #: Of what a file may hold, so that a damaged one is a sentence and not the machine's memory.
 MAX_LATENT, MAX_NUMBERS = 65_536, 50_000_000
 
@@ -246,9 +248,9 @@ def _workers(n: int) -> Iterator[Callable[..., Any]]:
 
 
 def _derivatives(
-    x: np.ndarray, positive: np.ndarray, total: np.ndarray, w: np.ndarray
+    x: np.ndarray, positive: np.ndarray, total: np.ndarray, w: np.ndarray, curved: bool
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Loss, gradient and Hessian of one chunk without the penalty; the intercept stands last in `w`.
+    """Loss, gradient and, where `curved`, Hessian of one chunk without the penalty; the intercept stands last in `w`.
 
     A subject weighs `positive` as a positive one and ``total - positive`` as a negative one, so that
 
@@ -262,15 +264,15 @@ def _derivatives(
         z = block @ w32[:k] + w32[k]
         e = np.exp(-np.abs(z))
         p = np.where(z > 0, np.float32(1), e) / (1 + e)
-        loss += float(t @ (np.log1p(e) + np.maximum(z, 0)) - a @ z)
-        residual = t * p
-        curvature = residual * (1 - p)
-        residual -= a
+        loss += float(t @ (np.log(1 + e) + np.maximum(z, 0)) - a @ z)
+        residual = t * p - a
         gradient[:k] += residual @ block
         gradient[k] += residual.sum(dtype=np.float64)
-        hessian[:k, :k] += (block * curvature[:, None]).T @ block
-        hessian[k, :k] += curvature @ block
-        hessian[k, k] += curvature.sum(dtype=np.float64)
+        if curved:
+            curvature = t * p * (1 - p)
+            hessian[:k, :k] += (block * curvature[:, None]).T @ block
+            hessian[k, :k] += curvature @ block
+            hessian[k, k] += curvature.sum(dtype=np.float64)
     return loss, gradient, hessian
 
 
@@ -278,6 +280,9 @@ def minimise(
     x: np.ndarray, positive: np.ndarray, total: np.ndarray, penalty: float = 1.0, start: np.ndarray | None = None
 ) -> np.ndarray:
     """The weights of logistic regression by Newton's method: float64 (k + 1,), the intercept last and not penalized.
+
+    Among many subjects it begins at the optimum of every sixteenth. Near the optimum the Hessian is kept, for it hardly
+    changes any more, and costs most.
 
     Parameters
     ----------
@@ -298,35 +303,58 @@ def minimise(
     k = x.shape[1]
     ridge = np.append(np.full(k, 1 / penalty), 0.0)
     chunks = _parts(len(x), CHUNK)
+    if start is None and len(x) >= MANY:
+        start = _begun(x[::EVERY], positive[::EVERY], total[::EVERY], penalty)
 
     with _workers(len(x)) as each:
 
-        def look(w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        def look(w: np.ndarray, curved: bool = True) -> tuple[float, np.ndarray, np.ndarray]:
             loss, gradient, hessian = float(ridge @ w**2) / 2, ridge * w, np.diag(ridge)
-            for part in each(lambda c: _derivatives(x[c], positive[c], total[c], w), chunks):
+            for part in each(lambda c: _derivatives(x[c], positive[c], total[c], w, curved), chunks):
                 loss, gradient, hessian = loss + part[0], gradient + part[1], hessian + part[2]
             hessian[:k, k] = hessian[k, :k]
+            hessian[np.diag_indices(k + 1)] *= 1 + 1e-9  # where all are sure, nothing else holds the intercept
             return loss, gradient, hessian
 
         w = np.zeros(k + 1) if start is None else np.array(start, np.float64)
         loss, gradient, hessian = look(w)
+        gained, curved = np.inf, True
+        factor: Any = None
         for _ in range(MAX_STEPS):
-            hessian[np.diag_indices(k + 1)] *= 1 + 1e-9  # where all are sure, nothing else holds the intercept
             try:
-                step = cho_solve(cho_factor(hessian, check_finite=False), gradient, check_finite=False)
+                factor = cho_factor(hessian, check_finite=False) if curved else factor
             except np.linalg.LinAlgError:
                 break
+            step = cho_solve(factor, gradient, check_finite=False)
             if not np.isfinite(step).all():
                 break
-            if gradient @ step < GAIN * loss:
+            gain = float(gradient @ step)
+            if gain < GAIN * loss:
                 return np.asarray(w - step)
+            if not curved and gain > 0.1 * gained:  # the Hessian is too old
+                curved = True
+                loss, gradient, hessian = look(w)
+                continue
+            gained, curved = gain, gain > 1e-3 * loss
             for _ in range(30):
-                new = look(w - step)
+                new = look(w - step, curved)
                 if new[0] <= loss + 1e-6 * abs(loss):  # single precision is not exact
                     break
                 step /= 2
-            w, (loss, gradient, hessian) = w - step, new
+            w, (loss, gradient, new_hessian) = w - step, new
+            hessian = new_hessian if curved else hessian
     raise ClassifierError("logistic regression found no minimum; choose fewer components, or a smaller C")
+
+
+def _begun(x: np.ndarray, positive: np.ndarray, total: np.ndarray, penalty: float) -> np.ndarray | None:
+    """The optimum of a part of the subjects; None where it has too few of either kind to say anything."""
+    n_positive, n_negative = np.count_nonzero(positive), np.count_nonzero(total - positive)
+    if min(n_positive, n_negative) < ENOUGH:
+        return None
+    try:
+        return minimise(np.ascontiguousarray(x), positive * np.float32(EVERY), total * np.float32(EVERY), penalty)
+    except ClassifierError:
+        return None
 
 
 def _class_weights(p: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, float]:

@@ -127,6 +127,20 @@ def test_many_chunks_on_many_threads_have_the_same_optimum(monkeypatch: pytest.M
     assert made[0].sha256 == made[1].sha256
 
 
+@pytest.mark.parametrize("rarity", [1.0, 4.0, 7.0])
+def test_begun_at_a_part_it_ends_at_the_same_optimum(rarity: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every sixteenth of 12,000; at the rarest there are too few, and it begins at nothing."""
+    space, positive, _ = planted(12_000, rarity)
+    theirs = LogisticRegression(C=1, class_weight="balanced", tol=1e-12, solver="newton-cholesky", max_iter=1000)
+    theirs.fit(space.projected.astype(np.float64), positive)
+    monkeypatch.setattr(module, "MANY", 1000)
+    monkeypatch.setattr(module, "ENOUGH", 20)
+    ours = fit(space.basis, space.projected, positive)
+    np.testing.assert_allclose(ours.weights, theirs.coef_[0], atol=2e-6)
+    part = positive[::16].astype(np.float32)
+    assert (module._begun(space.projected[::16], part, np.ones(750, np.float32), 1) is None) == (rarity == 7)
+
+
 @given(st.integers(0, 2**31), st.floats(0.01, 100), st.floats(0, 6))
 @settings(max_examples=25, deadline=None)
 def test_the_gradient_is_zero_at_the_optimum(seed: int, C: float, rarity: float) -> None:
