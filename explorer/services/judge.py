@@ -106,6 +106,7 @@ class _Cut:
 
     def __init__(self, kept: Kept, halves: _Halves) -> None:
         self.kept, self.halves = kept, halves
+        self._of_classes: tuple[Groups, np.ndarray] | None = None  # while Σ moves, nothing else is thrown away
 
     @cached_property
     def n_kept(self) -> int:
@@ -134,7 +135,10 @@ class _Cut:
         return np.asarray(self.kept.yes[rows])
 
     def of_classes(self, groups: Groups) -> np.ndarray:
-        return groups.counted(self.kept.yes[groups.rows])
+        held = self._of_classes
+        if held is None or held[0] is not groups:
+            held = self._of_classes = (groups, groups.counted(self.kept.yes[groups.rows]))
+        return held[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,8 +225,8 @@ class Judge:
         self.costs, self.losses = Costs(notes.ledger), Losses(explore)
         self._lock = threading.Lock()
         self._drafts: OrderedDict[str, tuple[Draft, Context]] = OrderedDict()
-        self._halves, self._cuts = Cache(2), Cache(4)
-        self._ready, self._ready_truths, self._curves = Cache(4), Cache(4), Cache(24)
+        self._halves, self._samples, self._cuts = Cache(2), Cache(2), Cache(4)
+        self._ready, self._ready_truths, self._curves = Cache(3), Cache(4), Cache(24)
 
     # ------------------------------------------------------------------------------------------------------ drafts
     def keep(self, draft: Draft, context: Context) -> str:
@@ -650,15 +654,10 @@ class Judge:
         self, cut: _Cut | _Moved, known: Known, sigma: float | None, moving: Moving
     ) -> dict[str, Rate] | None:
         """Rates of the survey that a sample was drawn from (science rule 1); None where none was."""
-        pi = self.survey.column("inclusion_probability")
-        drawn = np.isfinite(pi) & (pi > 0)
         halves = cut.halves
-        mine = drawn & halves.tune
-        if not mine.any() or (moving is not None and int(np.count_nonzero(mine)) > WEIGHTED_LIVE):
+        pi, mine, rows = self._sample()
+        if not len(mine) or (moving is not None and len(mine) > WEIGHTED_LIVE):
             return None
-        # a sample without random draws stands for itself alone: who is not in it could not be drawn
-        stands_for = float((1 / pi[drawn]).sum())
-        rows = np.flatnonzero(mine) if stands_for >= STANDS_FOR * self.survey.n else halves.rows
         if moving == "truth" and sigma is not None and known.values is not None:
             positive = between(known.values[rows].astype(np.float64), sigma)
             p = known.soft.at(sigma)[rows] if known.soft is not None else positive
@@ -666,6 +665,22 @@ class Judge:
             p = known.p[rows] if known.p is not None else known.positive[rows]
         is_known = known.known[rows] & np.isfinite(p)
         return weighted(cut.among(rows), np.nan_to_num(p), is_known, pi[rows], halves.groups[rows], known.kind)
+
+    def _sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """π of every subject, float (N,); the rows of the tune half that were drawn; and those that rates are of.
+
+        A sample without random draws stands for itself alone: who is not in it could not be drawn, and counts so.
+        """
+
+        def make() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            pi, halves = self.survey.column("inclusion_probability"), self._half()
+            drawn = np.isfinite(pi) & (pi > 0)
+            mine = np.flatnonzero(drawn & halves.tune)
+            stands_for = float((1 / pi[drawn]).sum())
+            return pi, mine, mine if stands_for >= STANDS_FOR * self.survey.n else halves.rows
+
+        found: tuple[np.ndarray, np.ndarray, np.ndarray] = self._samples.get(self.survey.generation, make)
+        return found
 
     # --------------------------------------------------------------------------------------------- what is lost
     def _classes(self, draft: Draft, context: Context, classes: str | None) -> Groups:
@@ -1013,7 +1028,7 @@ class Judge:
 
         def of(keep: Term) -> np.ndarray:
             kept = self.boundaries.kept(keep, context)
-            return np.where(kept.unknown, np.nan, kept.yes)[rows]
+            return np.asarray(np.where(kept.unknown, np.nan, kept.yes)[rows])
 
         for name, (title, values, _, kind) in self._alone(draft, context).items():
             circular = bool(self._shares(truth, context, name))

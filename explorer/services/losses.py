@@ -125,10 +125,14 @@ class Losses:
 
     def __init__(self, explore: Explore) -> None:
         self.explore, self.survey, self.talk = explore, explore.survey, explore.talk
-        self._groups = Cache(8)
+        self._groups = Cache(12)
 
     def offered(self) -> list[str]:
         """References of the columns whose classes can be told, the user's own first."""
+        found: list[str] = self._groups.get(("offered", self.survey.generation), self._offered)
+        return found
+
+    def _offered(self) -> list[str]:
         crowd = self.survey.columns_of_crowd()
         names = [c.name for c in self.survey.columns() if c.dtype == "category"]
         names = [name for name in names if name.removeprefix("volunteers_") not in NO_CLASSES]

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from explorer.ledger import Ledger
 from explorer.services.boundaries import Boundaries, Context
 from explorer.services.explore import Explore
-
 from explorer.services.judge import Judge
+from explorer.services.learned import Learning
 from explorer.services.notes import Notes
 from explorer.services.truths import Truths
 from explorer.services.volunteers import Volunteers
@@ -25,7 +25,7 @@ from explorer.votes import (
     TALK_TAGS,
     TALK_TAGS_SCHEMA,
 )
-from models.artifacts import write_table
+from models.artifacts import LATENTS, write_array, write_table
 from tests.benchmarks.synthetic import write_survey
 
 N, VOTED, VOTES = 600, 500, 9
@@ -44,6 +44,7 @@ class Judged:
     volunteers: Volunteers
     boundaries: Boundaries
     truths: Truths
+    learning: Learning
     judge: Judge
     context: Context
 
@@ -66,6 +67,10 @@ def write_judged(folder: Path, *, with_votes: bool = True) -> Path:
             metadata = {"kind": "category"} if name == "kind" else None
             table = table.append_column(pa.field(name, column.type, metadata=metadata), column)
     pq.write_table(table, folder / SUBJECTS)
+    latents = rng.normal(0, 1, (N, 8))
+    latents[:, 0] += 1.5 * (np.arange(N) % 3 == 0)  # rings lie a little apart
+    [run] = (folder / "runs").iterdir()
+    write_array(run / LATENTS, latents.astype(np.float32))
     if with_votes:
         write_votes(folder, rng)
     return folder
@@ -117,8 +122,10 @@ def opened(folder: Path) -> Iterator[Judged]:
         volunteers = Volunteers(survey, ledger, explore.talk)
         volunteers.recount()
         survey.refresh()
-        notes, boundaries = Notes(ledger, explore), Boundaries(explore, ledger)
+        notes = Notes(ledger, explore)
         truths = Truths(explore, notes, volunteers)
+        learning = Learning(explore, truths)
+        boundaries = Boundaries(explore, ledger, learning)
         judge = Judge(explore, boundaries, truths, explore.talk, notes)
         context = Context(next(iter(explore.runs())), next(iter(explore.maps())))
-        yield Judged(survey, explore, ledger, notes, volunteers, boundaries, truths, judge, context)
+        yield Judged(survey, explore, ledger, notes, volunteers, boundaries, truths, learning, judge, context)

@@ -370,6 +370,40 @@ def test_what_scores_and_the_boundary_follow(at: Judged):
     assert len(at.judge.follows(Draft(), at.context)["of"]) == 3
 
 
+# ----------------------------------------------------------------------------------------------------- classifiers
+def test_a_classifier_shares_its_target_flatters_itself_and_is_judged_out_of_fold(at: Judged):
+    sha = at.learning.fit(at.context.run_id, KIND, at.context, components=8)
+    keep = And((Learned(sha), Gate(FEATURE, low=0.1)))
+    found = numbers(at, keep, KIND)
+    assert found["circular"] == ["kind is ring (what the classifier was taught)"]
+    assert any("its rates here flatter it" in note["sentence"] for note in found["notes"])
+    assert not found["stale"]
+    few = found["few"]
+    assert "out of fold by duplicate group, 5 times 5 folds" in few["sentence"]
+    oof = at.learning.out_of_fold(sha, at.context)
+    known, feature = at.truths.of(KIND, at.context), at.survey.scores(at.context.run_id)["feature_score"]
+    mine = tuned(at) & known.known
+    kept = [((one >= 0.5) & (feature >= 0.1))[mine] for one in oof]
+    recall = np.mean([k[known.positive[mine]].mean() for k in kept])
+    assert few["rates"]["recall"]["value"] == pytest.approx(recall)
+    assert few["rates"]["f1"]["value"] < found["rates"]["f1"]["value"]
+    other = numbers(at, keep, VOTES)
+    assert other["stale"] and other["circular"] == []
+    assert not at.judge.numbers(Draft(keep, VOTES, follows=False), at.context)["stale"]
+    for low in (0.2, 0.5, 0.9):
+        moved, still = (numbers(at, And((Learned(sha, low), *keep.terms[1:])), KIND, how) for how in ((0,), None))
+        assert moved["rates"] == still["rates"] and moved["lost"] == still["lost"]
+    curves = at.judge.curves(Draft(keep, KIND), at.context)
+    [classifier] = [one for one in curves["pr"] if one["kind"] == "classifier"]
+    assert classifier["circular"] and classifier["at"] is not None
+    budget = at.judge.budget(Draft(keep, KIND), at.context)
+    assert {one["kind"] for one in budget["curves"]} == {"score", "classifier", "boundary", "random"}
+    alone = at.judge.follows(Draft(Learned(sha), KIND), at.context)["of"][0]
+    assert alone["title"] == "balanced score of the classifier"
+    as_probability = at.judge.out_of_fold(Draft(Learned(sha, 0.3, "probability"), KIND), at.context)
+    assert as_probability["rates"]["recall"]["value"] is not None
+
+
 # ------------------------------------------------------------------------------------------------------ bad input
 @pytest.mark.parametrize(
     ("keep", "truth", "sentence"),
@@ -381,7 +415,7 @@ def test_what_scores_and_the_boundary_follow(at: Judged):
         (Gate(FEATURE, low=0.5), Truth("tag", "nobody's"), "nobody has tagged"),
         (Gate("subjects.gone", low=0.5), VOTES, 'column "gone" is not'),
         (Gate("subjects.kind", low=0.5), VOTES, "is a column of categories"),
-        (Learned("0" * 64), VOTES, "learned classifier"),
+        (Learned("0" * 64), VOTES, "classifier"),
         (Gate("subjects.kind", labels=("arc",)), VOTES, "keeps no subject of the survey"),
     ],
 )
