@@ -25,11 +25,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import wraps
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import orjson
@@ -191,7 +193,7 @@ class SurveySource:
 
     def __init__(self, explore: Explore, context: Context, learning: Learning | None, regions: Cache) -> None:
         self._explore, self._survey, self._context, self._learning = explore, explore.survey, context, learning
-        self._regions = regions
+        self._regions, self._mixed = regions, Cache(1)
 
     @property
     def n(self) -> int:
@@ -211,7 +213,11 @@ class SurveySource:
             _must_have(reference, of)
         if self._is_category(reference):
             raise UsageError(f"{reference} is a column of categories: choose some of them instead of limits")
-        return self._explore.values(reference, of.run_id, of.lambda_, of.mode, of.map_id)
+
+        def read() -> np.ndarray:
+            return self._explore.values(reference, of.run_id, of.lambda_, of.mode, of.map_id)
+
+        return self._mixed.get(of, read) if reference == "scores.anomaly_score" else read()
 
     def _is_category(self, reference: str) -> bool:
         table, _, name = reference.partition(".")
@@ -285,6 +291,21 @@ def _must_have(reference: str, context: Context) -> None:
         raise UsageError(f"{reference} is a column of a map, and no map is chosen; make a map first, or choose one")
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _alone(decide: Callable[Concatenate[Boundaries, P], T]) -> Callable[Concatenate[Boundaries, P], T]:
+    """One decision of this process after the other: what it rests on is as it was read."""
+
+    @wraps(decide)
+    def one(self: Boundaries, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._deciding:
+            return decide(self, *args, **kwargs)
+
+    return one
+
+
 # --------------------------------------------------------------------------------------------------------- boundaries
 class Boundaries:
     """The boundaries of one survey. One per server.
@@ -297,12 +318,13 @@ class Boundaries:
 
     def __init__(self, explore: Explore, ledger: Ledger, learning: Learning | None = None) -> None:
         self.explore, self.survey, self.ledger, self.learning = explore, explore.survey, ledger, learning
-        self._regions, self._kept, self._sorted = Cache(48), Cache(12), Cache(6)
+        self._regions, self._kept, self._sorted, self._sources = Cache(48), Cache(12), Cache(6), Cache(4)
+        self._deciding = threading.RLock()
 
     # ------------------------------------------------------------------------------------------------ whom it keeps
     def source(self, context: Context) -> SurveySource:
         """The survey as a boundary reads it."""
-        return SurveySource(self.explore, context, self.learning, self._regions)
+        return self._sources.get(context, lambda: SurveySource(self.explore, context, self.learning, self._regions))
 
     def kept(self, term: Term, context: Context) -> Kept:
         """Whom a boundary keeps: bool (N,) each, in row order, not to be written to.
@@ -312,8 +334,13 @@ class Boundaries:
         VoorwerpError
             A column, run, map or classifier is not there.
         """
-        key = self.survey.generation, term, context
-        return self._kept.get(key, lambda: evaluate(term, self.source(context)))
+
+        def make() -> Kept:
+            kept = evaluate(term, self.source(context))
+            kept.yes.flags.writeable = kept.no.flags.writeable = False  # it is everyone's
+            return kept
+
+        return self._kept.get((self.survey.generation, term, context), make)
 
     def value_at(self, reference: str, percentile: float, context: Context) -> float:
         """The raw value of a percentile of a column, 0 … 100, of all finite values; linear between two of them.
@@ -389,6 +416,7 @@ class Boundaries:
     def _book(self, at: datetime | str | None = None) -> _Book:
         return _Book(self.ledger.entries((KIND, "undo"), at=at, include_undone=True))
 
+    @_alone
     def save(
         self,
         name: str,
@@ -432,6 +460,7 @@ class Boundaries:
         entry = self._append(payload | context.to_json(), who, client_id, context)
         return self._book().saved_by(entry)
 
+    @_alone
     def rename(self, name: str, to: str, who: str, client_id: str | None = None) -> Entry:
         """Give a boundary another name, which must be free."""
         book, to = self._book(), _name_of(to)
@@ -439,6 +468,7 @@ class Boundaries:
             {"action": "rename", "name": name, "to": to} | book.which(name, client_id, to), who, client_id
         )
 
+    @_alone
     def duplicate(
         self, name: str, to: str, who: str, client_id: str | None = None, version: int | None = None
     ) -> Saved:
@@ -452,6 +482,7 @@ class Boundaries:
         note = f"copy of “{name}”, version {saved.version}"
         return self.save(to, saved.draft, saved.context, who, client_id, note)
 
+    @_alone
     def drop(self, name: str, who: str, client_id: str | None = None) -> Entry:
         """Remove a boundary with all its versions; its entries stay in the ledger."""
         return self._append({"action": "drop", "name": name} | self._book().which(name, client_id), who, client_id)
@@ -483,6 +514,7 @@ class Boundaries:
         return self.ledger.append(KIND, payload, who=who, client_id=client_id, **seen)  # type: ignore[arg-type]
 
     # ------------------------------------------------------------------------------------------------- the test half
+    @_alone
     def freeze(self, name: str, version: int, who: str, client_id: str | None = None) -> Saved:
         """Settle on a version: its numbers on the test half may be shown, which counts (`revealed`)."""
         saved = self.get(name, version)
@@ -490,6 +522,7 @@ class Boundaries:
             self._append(self._seen("freeze", saved, saved.truth), who, client_id, saved.context)
         return replace(saved, is_frozen=True)
 
+    @_alone
     def reveal(self, saved: Saved, truth: Truth, who: str, client_id: str | None = None) -> None:
         """Note that the numbers of a frozen version are shown against a truth; once is enough for each.
 
@@ -667,6 +700,7 @@ class Boundaries:
         }
 
     # ------------------------------------------------------------------------------------------------- of another one
+    @_alone
     def take_in(
         self, file: BoundaryFile, context: Context, who: str, client_id: str | None = None, name: str = ""
     ) -> Saved:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from explorer.services.boundaries import (
     Boundaries,
     Context,
     Learning,
+    Saved,
     _distribution,
     from_file,
 )
@@ -346,6 +348,42 @@ def test_an_answer_that_was_lost_is_given_again(boundaries: Boundaries) -> None:
     assert len(boundaries.ledger.entries("boundary")) == 5
     with pytest.raises(LedgerError, match="stands for another decision already"):
         boundaries.save("rings", draft(Gate(SCORE, 9)), HERE, "ada", ids[0])
+
+
+def test_many_who_save_at_once_get_a_version_each(boundaries: Boundaries) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(lambda k: boundaries.save("arcs", draft(Gate(SCORE, k)), HERE, f"person {k}"), range(12)))
+    assert sorted(one.version for one in made) == list(range(1, 13))
+    assert boundaries.versions("arcs") == sorted(made, key=lambda one: one.version)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_undo_brings_back_what_was_and_no_version_is_ever_another(boundaries: Boundaries, seed: int) -> None:
+    random = np.random.default_rng(seed)
+
+    def standing() -> dict[str, list[Saved]]:
+        return {name: boundaries.versions(name) for name in boundaries.names()}
+
+    ever: dict[tuple[str, int], int] = {}
+    for k in range(12):
+        before, names = standing(), boundaries.names()
+        what = random.choice(["save", "save", "rename", "drop", "duplicate"]) if names else "save"
+        name = str(random.choice(names)) if names else "a"
+        free = next(n for n in "abcdefghijklmnop" if n not in names)
+        if what == "save":
+            saved = boundaries.save(str(random.choice(["a", "b", name])), draft(Gate(SCORE, k)), HERE, "ada")
+            entry, own = saved.entry_id, (saved.name, saved.version)
+            assert ever.setdefault(own, entry) == entry
+        elif what == "duplicate":
+            entry = boundaries.duplicate(name, free, "ada").entry_id
+        else:
+            entry = (boundaries.rename(name, free, "ada") if what == "rename" else boundaries.drop(name, "ada")).id
+        after = standing()
+        undone = boundaries.undo(entry, "bo")
+        assert standing() == before
+        if random.uniform() < 0.8:
+            boundaries.undo(undone.id, "bo")
+            assert standing() == after
 
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 61, "a\x00b"])
