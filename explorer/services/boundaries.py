@@ -299,7 +299,7 @@ def _alone(decide: Callable[Concatenate[Boundaries, P], T]) -> Callable[Concaten
     """One decision of this process after the other: what it rests on is as it was read."""
 
     @wraps(decide)
-    def one(self: Boundaries, *args: P.args, **kwargs: P.kwargs) -> T:
+    def one(self: Boundaries, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with self._deciding:
             return decide(self, *args, **kwargs)
 

@@ -649,7 +649,7 @@ def test_what_is_no_file_of_ours_is_refused(content: bytes, sentence: str) -> No
 
 def test_every_entry_of_another_type_is_refused(written: dict[str, Any]) -> None:
     for name in written:
-        for value in (None, 3.5, "x", [3], {"a": 1}, -1, True):
+        for value in (None, 3.5, "x", [3], {"a": 1}):
             changed = written | {name: value}
             try:
                 from_file(json.dumps(changed).encode())
