@@ -1,12 +1,17 @@
 """Votes as truth: how probably the fraction that would choose a subject reaches Σ, when k of n who looked did.
 
 Few votes are a noisy truth: of many subjects whose true fraction is low, some get k / n ≥ Σ by chance, and where low
-ones are far more numerous they are most of those that do. The true fractions of all subjects are taken to follow one
-Beta distribution, fitted to all (k, n) of the survey (empirical Bayes); a subject's own is then Beta(a + k, b + n - k).
+ones are far more numerous they are a good part of those that do. How the true fractions of all subjects are spread is
+fitted to all (k, n) of the survey (empirical Bayes); what is known of one subject is then that, times its own votes.
+
+The spread is a Beta distribution, or two mixed where the votes tell them apart. It matters: one Beta that fits most of
+the study's subjects expects 3,744 with half of the votes or more, where there are 5,518, and so calls too many of them
+luck; of two mixed it expects 5,380.
 
 References
 ----------
 Skellam 1948, J. R. Stat. Soc. B 10, 257 (beta-binomial). Casella 1985, Am. Stat. 39, 83 (empirical Bayes).
+Schwarz 1978, Ann. Stat. 6, 461 (which of two models the data favor).
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import betaincc, betaln, digamma
+from scipy.special import betaincc, betaln, digamma, expit, logsumexp, softmax
 
 #: Fractions between this and one minus this are fitted as means, and spreads between binomial and none at all.
 EDGE = 1e-9
@@ -25,19 +30,36 @@ MOST = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """Beta(a, b), how the true fractions of a survey's subjects are spread; a, b > 0."""
+    """How the true fractions of a survey's subjects are spread: Beta(a, b), or several mixed.
+
+    Attributes
+    ----------
+    a, b
+        Of the Beta distribution, or the first of those mixed; above 0.
+    others
+        Share, a and b of each further one; the first has the rest.
+    """
 
     a: float
     b: float
+    others: tuple[tuple[float, float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if not (0 < self.a < math.inf and 0 < self.b < math.inf):
-            raise ValueError(f"a Beta distribution has a and b above 0, not {self.a:g} and {self.b:g}")
+        for share, a, b in self.parts:
+            if not (0 < a < math.inf and 0 < b < math.inf):
+                raise ValueError(f"a Beta distribution has a and b above 0, not {a:g} and {b:g}")
+            if not 0 < share <= 1:
+                raise ValueError(f"a Beta distribution cannot have a share of {share:g}")
+
+    @property
+    def parts(self) -> tuple[tuple[float, float, float], ...]:
+        """Share, a and b of each; the shares sum to 1."""
+        return (1 - sum(other[0] for other in self.others), self.a, self.b), *self.others
 
     @property
     def mean(self) -> float:
         """The mean true fraction."""
-        return self.a / (self.a + self.b)
+        return sum(share * a / (a + b) for share, a, b in self.parts)
 
 
 def pairs(k: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -81,13 +103,15 @@ def pairs(k: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
     return both[:, 1], both[:, 0], which.ravel(), times
 
 
-def fit(k: np.ndarray, n: np.ndarray) -> Prior:
-    """The Beta distribution of true fractions under which these votes are most probable.
+def fit(k: np.ndarray, n: np.ndarray, parts: int | None = None) -> Prior:
+    """The spread of true fractions under which these votes are most probable.
 
     Parameters
     ----------
     k, n
         As of `pairs`; subjects that nobody looked at say nothing.
+    parts
+        How many Beta distributions are mixed, 1 or 2; None: two where the votes favor it (Schwarz's criterion).
 
     Raises
     ------
@@ -100,27 +124,52 @@ def fit(k: np.ndarray, n: np.ndarray) -> Prior:
         raise ValueError(
             "no subject has two votes or more: how the true fractions are spread cannot be told from these"
         )
-    total = times.sum()
+    total = int(times.sum())
     mean = min(max(float(times @ k / (times @ n)), EDGE), 1 - EDGE)
-
-    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
-        """Minus the mean log likelihood, and its slope; at the logit of the mean and the logarithm of a + b."""
-        m, s = 1 / (1 + math.exp(-at[0])), math.exp(at[1])
-        a, b = m * s, (1 - m) * s
-        likelihood = times @ (betaln(a + k, b + n - k) - betaln(a, b))
-        common = digamma(s) - digamma(s + n)
-        by_a = times @ (digamma(a + k) - digamma(a) + common)
-        by_b = times @ (digamma(b + n - k) - digamma(b) + common)
-        slope = np.array([(by_a - by_b) * s * m * (1 - m), by_a * a + by_b * b])
-        return -float(likelihood) / total, -slope / total
-
     middle = math.log(mean / (1 - mean))
-    limits = [(middle - 10, middle + 10), (math.log(1e-3), math.log(MOST))]
-    starts = (np.array([middle, math.log(s)]) for s in (0.5, 5.0, 50.0))
-    found = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits) for start in starts]
-    x = min(found, key=lambda result: float(result.fun)).x
-    m, s = 1 / (1 + math.exp(-x[0])), math.exp(x[1])
-    return Prior(m * s, (1 - m) * s)
+    limits = [(middle - 10, middle + 10), (math.log(1e-3), math.log(MOST)), (-10.0, 10.0)]
+
+    def best(starts: list[list[float]]) -> tuple[float, np.ndarray]:
+        found = [
+            minimize(_loss, start, args=(k, n, times), jac=True, method="L-BFGS-B", bounds=limits * (len(start) // 3))
+            for start in starts
+        ]
+        least = min(found, key=lambda result: float(result.fun))
+        return float(least.fun), np.asarray(least.x)
+
+    loss, x = best([[middle, math.log(s), 0.0] for s in (0.5, 5.0, 50.0)])
+    if parts == 2 or (parts is None and len(k) > 5):
+        s = x[1]
+        loss_2, mixed = best(
+            [[middle - 0.7, s + 1, 0.5, middle + 1, s, -0.5], [middle - 0.2, s, 1.0, middle + 2, s, -1.0]]
+        )
+        if parts == 2 or 2 * total * (loss - loss_2) > 3 * math.log(total):
+            x = mixed
+    m, s, share = _parts(x)
+    first, *others = sorted(zip(share.tolist(), (m * s).tolist(), ((1 - m) * s).tolist(), strict=True), reverse=True)
+    return Prior(first[1], first[2], tuple(others))
+
+
+def _parts(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, a + b and share of each Beta distribution, of their logit, logarithm and logarithm."""
+    middle, size, share = np.asarray(x).reshape(-1, 3).T
+    return expit(middle), np.exp(size), softmax(share)
+
+
+def _loss(x: np.ndarray, k: np.ndarray, n: np.ndarray, times: np.ndarray) -> tuple[float, np.ndarray]:
+    """Minus the mean logarithm of the votes' probability, and its slope."""
+    m, s, share = (part[:, None] for part in _parts(x))
+    a, b = m * s, (1 - m) * s
+    likelihood = np.log(share) + betaln(a + k, b + n - k) - betaln(a, b)
+    whole = logsumexp(likelihood, axis=0)
+    weight = np.exp(likelihood - whole) * times  # whose each subject is
+    common = digamma(s) - digamma(s + n)
+    by_a = (weight * (digamma(a + k) - digamma(a) + common)).sum(axis=1)
+    by_b = (weight * (digamma(b + n - k) - digamma(b) + common)).sum(axis=1)
+    a, b, m, s, share = (part[:, 0] for part in (a, b, m, s, share))
+    by_share = weight.sum(axis=1) - share * times.sum()
+    slope = np.stack([(by_a - by_b) * s * m * (1 - m), by_a * a + by_b * b, by_share], axis=1)
+    return -float(times @ whole) / times.sum(), -slope.ravel() / times.sum()
 
 
 def soft(k: np.ndarray, n: np.ndarray, sigma: float | np.ndarray, prior: Prior) -> np.ndarray:
@@ -134,8 +183,15 @@ def soft(k: np.ndarray, n: np.ndarray, sigma: float | np.ndarray, prior: Prior) 
         Σ, one or one of each subject; at most 0 is always reached, above 1 never.
     """
     k, n = np.asarray(k, np.float64), np.asarray(n, np.float64)
-    p = betaincc(prior.a + k, prior.b + n - k, np.clip(sigma, 0, 1))
-    return np.asarray(np.where(np.asarray(sigma) > 1, 0.0, p))
+    at = np.clip(sigma, 0, 1)
+    reached = [betaincc(a + k, b + n - k, at) for _, a, b in prior.parts]
+    p = reached[0]
+    if len(reached) > 1:
+        whose = softmax(
+            [math.log(share) + betaln(a + k, b + n - k) - betaln(a, b) for share, a, b in prior.parts], axis=0
+        )
+        p = (whose * reached).sum(axis=0)
+    return np.asarray(np.where(np.asarray(sigma) > 1, 0.0, np.clip(p, 0, 1)))
 
 
 def ceiling(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
