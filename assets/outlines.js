@@ -369,7 +369,7 @@
       const wanted = told.on && !map.told.solid;
       const box = {...map.told.query, ...map.box()};
       await this.get("lines", wanted && told.learned?.length && !put_away.has("lines") ? told.learned.map(({model, scale}) => `boundary/contours?${new URLSearchParams({...box, model, scale})}`) : []);
-      await this.get("hatched", wanted && told.draft && !put_away.has("hatched") ? [`boundary/empty?${new URLSearchParams({...box, draft: told.draft})}`] : []);
+      await this.get("hatched", wanted && told.draft && !put_away.has("hatched") ? [`boundary/empty?${new URLSearchParams({...map.told.query, draft: told.draft})}`] : []);
     }
 
     async get(what, addresses) {
@@ -394,9 +394,9 @@
     /** What the lines mean, in the corner; a click hides or shows them. */
     describe() {
       const {told} = this, shown = told.on && !this.map.told?.solid, said = [];
-      const some = (this.hatched?.[0]?.cells ?? []).length;
-      if (shown) for (const [i, {title}] of (told.learned ?? []).entries()) said.push(["lines", `${title}: ${this.lines_trouble || `mean of the cell, lines at ${(this.lines?.[i]?.levels ?? [0.25, 0.5, 0.75]).map(v => String(v).replace("0.", ".")).join(" ")}`}`]);
-      if (shown && told.draft) said.push(["hatched", this.hatched_trouble ? `Where nothing is kept: ${this.hatched_trouble}` : this.hatched?.[0]?.said ?? (some ? "Nothing is kept" : "Where nothing is kept")]);
+      const bare = this.hatched?.[0];
+      if (shown) for (const {title} of told.learned ?? []) said.push(["lines", `${title}: ${this.lines_trouble || "mean of the cell, .25 .5 .75"}`]);
+      if (shown && told.draft) said.push(["hatched", this.hatched_trouble || (!bare || put_away.has("hatched") ? "Where nothing is kept" : bare.cells.length ? `Nothing is kept of ${bare.n.toLocaleString("en")} here` : "Something is kept in every part")]);
       const key = JSON.stringify([said, [...put_away]]);
       if (key === this.described) return;
       this.described = key;
@@ -486,7 +486,7 @@
       const {map} = this, taken = [];
       pen.font = `600 10px ${map.font}`;
       pen.textBaseline = "middle";
-      for (const {lines} of this.lines) for (const {level, lines: parts} of lines) {
+      for (const {level, lines: parts} of this.lines.flat()) {
         const room = [];
         pen.beginPath();
         for (const line of parts) {

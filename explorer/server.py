@@ -22,6 +22,8 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 /figure                            what is on the screen as a figure for a paper
 /apart                             what sets a selection apart, or what a score goes along with
 /boundary/PART                     curves of the boundary at work, what it costs, follows and throws away
+/boundary/empty                    where on the map it keeps nothing
+/boundary/contours                 lines of what one of its classifiers scores, over a view
 /table                             a page of the table: a sorted selection, narrowed by a filter
 /complete                          what may stand at the cursor of a filter
 /volunteers, /volunteers/PART      which votes are counted, and a part of the page of volunteers
@@ -55,8 +57,9 @@ from bokeh.server.auth_provider import AuthProvider
 from tornado.web import HTTPError, RequestHandler
 
 from explorer.errors import UsageError, VoorwerpError
-from explorer.raster import View, contours
+from explorer.raster import View, contours, mean_lines
 from explorer.services.apart import correlations, sets_apart
+from explorer.services.boundaries import Context
 from explorer.services.crowd import Cut, Machine
 from explorer.services.desk import Desk
 from explorer.services.explore import Color, Plane
@@ -812,6 +815,49 @@ class BoundaryRoute(Route):
         return seconds, self.integer("graders", 1, 1000, 1)
 
 
+class EmptyRoute(BoundaryRoute):
+    """The cells of the map's plane where a draft keeps nobody."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        plane = self.plane()
+        draft, context = self.desk.judge.known(self.get_query_argument("draft", ""))
+
+        def find() -> bytes:
+            if self.is_gone:
+                return b""
+            try:
+                return orjson.dumps(self.desk.judge.empty(draft, context, x=plane.x, y=plane.y))
+            except (BoundaryError, ArtifactError) as error:
+                raise UsageError(str(error)) from None
+
+        self.set_header("Cache-Control", "no-store")
+        return await self.off(find), "application/json"
+
+
+class LearnedContoursRoute(BoundaryRoute):
+    """Lines where the mean of a cell of the view passes ¼, ½ and ¾ of what a ``model`` scores on a ``scale``."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        learning, sha256 = self.desk.learning, self.get_query_argument("model", "")
+        scores = {"balanced": learning.balanced, "probability": learning.probability}
+        score = scores[self.choice("scale", tuple(scores))]
+        plane, view = self.plane(), self.view()
+        context = Context(self.run_id(), plane.map_id, self.lambda_(), self.mode())
+
+        def find() -> bytes:
+            if self.is_gone:
+                return b""
+            lines = mean_lines(self.explore.index(plane), view, score(sha256, context))
+            told = [
+                {"level": level, "lines": [np.float32(line).tolist() for line in found]}
+                for level, found in lines.items()
+            ]
+            return orjson.dumps(told)
+
+        self.set_header("Cache-Control", "no-store")
+        return await self.off(find), "application/json"
+
+
 def file_name(text: str) -> str:
     """A name that any file system takes."""
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", text).strip("_.")[:80] or "survey"
@@ -839,6 +885,8 @@ def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[A
         (r"/histogram", HistogramRoute, given),
         (r"/apart", ApartRoute, slow),
         (r"/boundary/(curves|budget|follows|lost)", BoundaryRoute, slow),
+        (r"/boundary/empty", EmptyRoute, given),
+        (r"/boundary/contours", LearnedContoursRoute, given),
         (r"/training", TrainingRoute, given),
         (r"/grid", GridRoute, given),
         (r"/export", ExportRoute, given),

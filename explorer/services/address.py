@@ -143,7 +143,7 @@ def fit_to_run(state: ExplorerState, explore: Explore) -> None:
     """What the run on screen lacks (a coloring, an axis, an order) gives way to its default."""
     colors = explore.colors(state.run_id, state.map_id)
     default = explore.default_color(state.run_id)
-    if state.color not in colors:
+    if not explore.can_color(state.color, state.run_id, state.map_id):
         state.color = default
     if state.sort and (state.sort not in colors or "." not in state.sort):
         state.sort = "" if default == "count" else default
@@ -179,7 +179,8 @@ def restore(state: ExplorerState, explore: Explore, remembered: Remembered, draf
     )
     colors, axes = explore.colors(state.run_id, state.map_id), explore.axes(state.run_id, state.map_id)
     default = explore.default_color(state.run_id)
-    state.color = given["color"] if given.get("color") in colors else default
+    color = given.get("color", "")
+    state.color = color if explore.can_color(color, state.run_id, state.map_id) else default
     state.sort = (
         given["sort"] if given.get("sort") in colors and "." in given["sort"] else explore.default_sort(state.run_id)
     )

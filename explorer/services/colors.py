@@ -48,7 +48,13 @@ def ramp(color_by: str, name: str = "auto", theme: Theme = "dark") -> list[str]:
         On a light ground the ramp is turned round, so that high values stand out there too.
     """
     if name == "auto":
-        name = "viridis" if color_by == "count" else "inferno" if color_by.startswith("scores.") else "cividis"
+        name = (
+            "viridis"
+            if color_by == "count"
+            else "inferno"
+            if color_by.startswith(("scores.", "learned."))
+            else "cividis"
+        )
     source, on_dark, on_light = RAMPS[name]
     ends = (on_dark, 1.0) if theme == "dark" else (1 - on_light, BLACK)
     return [source[round(i)] for i in np.linspace(255 * ends[0], 255 * ends[1], LEVELS)]

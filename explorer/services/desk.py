@@ -21,6 +21,7 @@ from explorer.services.inference import Inference
 from explorer.services.jobs import JobService
 from explorer.services.judge import Judge
 from explorer.services.learned import Learning
+from explorer.services.learned_colors import LearnedColors
 from explorer.services.listing import Listing
 from explorer.services.notes import Notes
 from explorer.services.originals import Originals
@@ -81,6 +82,7 @@ class Desk:
                 truths = Truths(explore, notes, volunteers)
                 learning = Learning(explore, truths)
                 boundaries = Boundaries(explore, ledger, learning)
+                explore.classifiers = LearnedColors(boundaries, learning)
                 desk = cls(
                     explore=explore,
                     ledger=ledger,

@@ -12,7 +12,7 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow.compute as pc
@@ -59,6 +59,29 @@ OF_CROWD = (
 )
 
 
+#: What a reference of a classifier's scores begins with; its sha256 follows.
+LEARNED = "learned."
+
+
+class Classifiers(Protocol):
+    """Who knows what learned classifiers score; `Explore` is told of one by whoever opens both."""
+
+    def names(self) -> Mapping[str, str]:
+        """sha256 → what a person calls it, of those that boundaries are kept with."""
+
+    def knows(self, sha256: str, run_id: str) -> bool:
+        """Whether there is such a classifier, and it works on the latent vectors of a run."""
+
+    def scores(self, sha256: str, run_id: str) -> np.ndarray:
+        """Balanced scores by a run's latent vectors, float (N,), NaN without one.
+
+        Raises
+        ------
+        VoorwerpError
+            There is no such classifier, or it does not work on this run.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Color:
     """What the map is coloured by. Hashable: the key of a cached `Paint`.
@@ -66,7 +89,8 @@ class Color:
     Attributes
     ----------
     by
-        ``count``, ``scores.NAME`` (of `run_id`), ``subjects.NAME``, or ``maps.NAME`` of the map that is painted.
+        ``count``, ``scores.NAME`` (of `run_id`), ``subjects.NAME``, ``maps.NAME`` of the map that is painted, or
+        ``learned.SHA256`` of a classifier.
     lambda_
         For ``scores.anomaly_score`` of a run that has both: S_anom = (1 - λ) S_image + λ S_feature, 0 ≤ λ ≤ 1.
     mode
@@ -127,6 +151,7 @@ class Explore:
     def __init__(self, survey: Survey) -> None:
         self.survey = survey
         self.talk = Talk(survey)
+        self.classifiers: Classifiers | None = None
         self._indices = Cache(8)
         self._turned = Cache(2)  # apart: each is another, and none is slow to make
         self._extents = Cache(64)
@@ -184,8 +209,24 @@ class Explore:
             return found
 
     # ------------------------------------------------------------------------------------------------ columns
+    def colorings(self, run_id: str, map_id: str = "") -> dict[str, str]:
+        """Everything the map can be coloured by: `colors`, and what the classifiers of kept boundaries score."""
+        names = self.classifiers.names() if self.classifiers is not None and run_id else {}
+        return self.colors(run_id, map_id) | {LEARNED + sha: f"Learned score of {name}" for sha, name in names.items()}
+
+    def can_color(self, reference: str, run_id: str, map_id: str = "") -> bool:
+        """Whether the map can be coloured by a reference; also by a classifier that no boundary is kept with."""
+        if not reference.startswith(LEARNED):
+            return reference in self.colors(run_id, map_id)
+        return self.classifiers is not None and self.classifiers.knows(reference.removeprefix(LEARNED), run_id)
+
+    def color_title(self, reference: str, run_id: str, map_id: str = "") -> str:
+        """What a person reads of a coloring."""
+        known = self.colorings if reference.startswith(LEARNED) else self.colors
+        return known(run_id, map_id).get(reference, "Learned score" if reference.startswith(LEARNED) else reference)
+
     def colors(self, run_id: str, map_id: str = "") -> dict[str, str]:
-        """Everything the map can be coloured by: reference → what a person reads; the survey's own columns first.
+        """Every column the map can be coloured by: reference → what a person reads; the survey's own columns first.
 
         A column of one value, or of none, tells nothing and is left out.
         """
@@ -305,6 +346,8 @@ class Explore:
                 raise no_such_column(name, "the map's own columns", AXES | PLACING)
             placing = self._placing(map_id)
             return placing[name] if name in placing else np.full(self.survey.n, np.nan, np.float32)  # an older map
+        if table == "learned" and self.classifiers is not None:
+            return self.classifiers.scores(name, run_id)
         numeric = [c.name for c in self.survey.columns() if c.dtype == "number"]
         if table != "subjects" or name not in numeric:
             raise no_such_column(name or reference, "the numeric columns", numeric)
@@ -509,7 +552,7 @@ class Explore:
     def _sorting(self, reference: str, run_id: str, lambda_: float, mode: Mode, map_id: str) -> tuple[object, ...]:
         """What an order depends on: the map matters to a map's columns only, λ to the mixed score."""
         mixed = (round(lambda_, 4), mode) if reference == "scores.anomaly_score" else ()
-        of_run, of_map = reference.startswith("scores."), reference.startswith("maps.")
+        of_run, of_map = reference.startswith(("scores.", LEARNED)), reference.startswith("maps.")
         return self.survey.generation, reference, of_run and run_id, of_map and map_id, mixed
 
     def ordered(

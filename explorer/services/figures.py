@@ -360,14 +360,14 @@ def _selected(explore: Explore, screen: Screen, rest: str, drawn: str = "") -> l
 def _of_color(explore: Explore, screen: Screen) -> str:
     """Title of the coloring, with what mixes it."""
     color = screen.color
-    title = explore.colors(color.run_id, screen.map_id).get(color.by, color.by)
+    title = explore.color_title(color.by, color.run_id, screen.map_id)
     return f"{title} (λ = {color.lambda_:.3g})" if explore.is_mixed(color) else title
 
 
 def _of_run(explore: Explore, screen: Screen, references: Sequence[str]) -> str:
     """Which run's scores a figure shows, and how they are mixed; "" where it shows none."""
     color = screen.color
-    if not color.run_id or not any(r.startswith("scores.") for r in references):
+    if not color.run_id or not any(r.startswith(("scores.", "learned.")) for r in references):
         return ""
     mixed = "scores.anomaly_score" in references and explore.mixes(color.run_id)
     how = f", with λ = {color.lambda_:.3g} of {MODE_TITLES[color.mode]}" if mixed else ""

@@ -12,12 +12,13 @@ import panel as pn
 from panel.viewable import Viewer
 
 from explorer.errors import VoorwerpError
-from explorer.services.explore import Explore
+from explorer.services.explore import LEARNED, Explore
 from explorer.services.export import selection_table
 from explorer.services.notes import Notes
 from explorer.services.samp import Samp
 from explorer.state import COMPONENTS, ExplorerState, Selection
 from explorer.views.components import Controls
+from models.boundary import classifiers
 from models.mixing import MODE_TITLES, Mode
 
 #: What a person sets in the left column: names in the state. λ's mode is apart, for it may be refused.
@@ -29,7 +30,7 @@ SET = (
 TOLD = ("selection", "run_id", "map_id", "lambda_", "lambda_mode", "sort", "descending")
 #: The paper's view: feature score against image score.
 TWO_SCORES = ("scores.feature_score", "scores.image_score")
-GROUPS = {"scores": "Scores", "maps": "Map", "subjects": "Columns"}
+GROUPS = {"scores": "Scores", "learned": "Learned", "maps": "Map", "subjects": "Columns"}
 
 
 def grouped(titles: dict[str, str]) -> list[list[Any]]:
@@ -48,12 +49,14 @@ class ControlsView(Viewer):
         self.state, self.explore, self.notes, self.ledger, self.samp = state, explore, notes, notes.ledger, samp
         self._has_sky = bool(np.isfinite(explore.survey.column("ra")).any())
         self._opened = ("", "")  # name and id of the kept selection that is selected
+        self._learned = classifiers(state.draft.keep)
         self._last: int | None = None  # the entry that "Undo" beside a sentence takes back
         self.column = Controls(sizing_mode="stretch_width", margin=0)
         self.column.asked = self._hear
         state.param.watch(lambda *_: self._show(), list(SET))
         state.param.watch(lambda *_: self._offer(), ["run_id", "map_id"])
         state.param.watch(lambda *_: self._fit(), "color")
+        state.param.watch(lambda *_: self._learn(), "draft")
         state.param.watch(lambda *_: self._tell(), list(TOLD))
         self.refresh()
 
@@ -67,7 +70,9 @@ class ControlsView(Viewer):
     def _offer(self) -> None:
         state, explore = self.state, self.explore
         map_id = state.map_id
-        colors, axes = explore.colors(state.run_id, map_id), explore.axes(state.run_id, map_id)
+        drafted = f"Learned score of {state.draft.name or 'the boundary at work'}"
+        colors = dict.fromkeys((LEARNED + sha for sha in self._learned), drafted) if state.run_id else {}
+        colors, axes = explore.colorings(state.run_id, map_id) | colors, explore.axes(state.run_id, map_id)
         if state.color not in colors:
             state.color = "count"
         self._colors, self._axes = colors, axes
@@ -79,6 +84,17 @@ class ControlsView(Viewer):
             )
             self._fit()
             self._show()
+
+    def _learn(self) -> None:
+        """The boundary at work has other classifiers: they are offered; a map colored by one goes on with its heir."""
+        state, before, now = self.state, self._learned, classifiers(self.state.draft.keep)
+        if now == before:
+            return
+        self._learned = now
+        gone = state.color.removeprefix(LEARNED)
+        if gone in before and gone not in now and now:
+            state.color = LEARNED + now[min(before.index(gone), len(now) - 1)]
+        self._offer()
 
     def _fit(self) -> None:
         """Only what acts on this coloring can be touched; nothing jumps."""

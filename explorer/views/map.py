@@ -283,7 +283,7 @@ class MapView(Viewer):
             return  # the frame says why
         self._name_axes()
         k = state.selection.count
-        colored = explore.colors(state.run_id, state.map_id).get(state.color, "selected share")
+        colored = explore.color_title(state.color, state.run_id, state.map_id)
         axes = "turned in three dimensions" if state.solid else " against ".join(reversed(self._titles()))
         told = {
             "query": {
