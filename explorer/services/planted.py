@@ -2,7 +2,7 @@
 
 They are added as any image is (`explorer.ingest.add`), with columns that say what was planted into whom:
 ``injected_kind``, ``injected_flux``, ``injected_size``, ``injected_unit`` and ``injected_host``, the host's id as text.
-A subject with an ``injected_kind`` is none of the sky's. Then they are flagged as known objects.
+A subject with an ``injected_kind`` is none of the sky's. They are flagged as known objects, and are in neither half.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from explorer.ingest.add import AddOptions, add
 from explorer.ingest.calibration import how_made
 from explorer.ingest.decoder import Decoders
 from explorer.ingest.images import BLOCK
-from explorer.ingest.join import JoinOptions, join
+from explorer.ingest.join import KNOWN, rewrite
 from explorer.services.injecting import CROPS, KIND, Host, Hosts, Planted, copies
-from explorer.survey import Survey
+from explorer.survey import SUBJECTS_SCHEMA, Survey
 from models import artifacts
 from models.images import write_linear
 from models.progress import Progress
@@ -160,10 +160,25 @@ def add_planted(survey: Survey, planted: Planted) -> Generator[Progress, None, d
             )
     options = AddOptions("path", "id", bands=picks, hdu=hdu)
     totals = yield from add(survey.path, [planted.folder / TABLE], options)
-    joined = join(survey.path, planted.folder / TABLE, JoinOptions(on="source_id=id", known=True))
+    n_flagged = _flag(survey.path, ids)
     return {
         "n": len(ids),
         "n_added": totals.get("n_added", 0),
         "n_there": totals.get("n_there", 0),
-        "n_flagged": joined.n_matched,
+        "n_flagged": n_flagged,
     }
+
+
+def _flag(path: Path, ids: list[str]) -> int:
+    """Flag what was planted as known, and take it out of both halves, so that no rate counts it; how many there are."""
+    survey = Survey.open(path)
+    try:
+        with survey.lock():
+            survey.refresh()
+            chosen = pc.is_in(survey.ids_as_text(), value_set=pa.array(ids))
+            values = {KNOWN: pa.scalar(True), "half": pa.scalar(None, pa.string())}
+            new = {name: pc.if_else(chosen, value, survey.arrow(name)) for name, value in values.items()}
+            rewrite(survey, {n: (SUBJECTS_SCHEMA.field(n), pa.chunked_array([v])) for n, v in new.items()})
+            return int(pc.sum(chosen).as_py() or 0)
+    finally:
+        survey.close()

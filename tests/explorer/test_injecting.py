@@ -362,6 +362,8 @@ def test_planted_become_known_subjects_for_ever(
     assert opened.n == 208
     new = np.arange(200, 208)
     assert (opened.column("is_known")[new] == "true").all() and not (opened.column("is_known")[:200] == "true").any()
+    assert opened.column("half")[new].tolist() == [None] * 8  # counted in no rate
+    assert set(opened.column("half")[:200]) == {"tune", "test"}
     assert opened.column("injected_kind")[new].tolist() == ["double"] * 8
     assert opened.column("injected_flux")[new].tolist() == [0.5, 2.0] * 4
     hosts = set(opened.column("injected_host")[new])
@@ -389,7 +391,7 @@ def test_cut_outs_cannot_be_added(scored: Scored, explore: Explore, monkeypatch:
 def test_linear_values_are_added_as_they_were_planted(
     tmp_path: Path, explore: Explore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FITS, with a stretch and a place on the sky: the same crops, and in one half with the host."""
+    """FITS, with a stretch and a place on the sky: the same crops, in one group with the host."""
     make(tmp_path / "linear", *write_fits_galaxies(tmp_path / "cubes", 12), extent=40, size=20)
     survey = Survey.open(tmp_path / "linear")
     monkeypatch.setattr(injecting, "candidates", lambda explore, run_id, half: np.array([0, 1, 3]))
