@@ -60,6 +60,26 @@ class ClassifierError(ValueError):
     """A classifier that cannot be fitted, read or used. The message is one sentence for a person."""
 
 
+# ------------------------------------------------------------------------------------------------- many rows at once
+def _parts(n: int, size: int) -> list[slice]:
+    return [slice(start, min(n, start + size)) for start in range(0, n, size)]
+
+
+@contextmanager
+def _workers(n: int) -> Iterator[Callable[..., Any]]:
+    """A ``map`` over chunks of `n` rows; on threads of our own, each with BLAS to itself, where that is faster.
+
+    BLAS's own threads wait for each other without rest: on a busy machine that takes ten times as long. What is added
+    up does not depend on the number of threads.
+    """
+    threads = min(len(_parts(n, CHUNK)), os.cpu_count() or 1, 16)
+    if threads < 2:
+        yield map
+        return
+    with _FITTING, _BLAS.limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        yield pool.map
+
+
 # ----------------------------------------------------------------------------------------------------- the components
 @dataclass(frozen=True, eq=False)
 class Basis:
@@ -155,39 +175,45 @@ class Basis:
                 f"{latents.shape}; use the run that it was fitted on"
             )
         found = np.empty((len(latents) if rows is None else len(rows), self.n_components), np.float32)
-        with np.errstate(invalid="ignore", over="ignore"):
-            for at, block in _blocks(latents, rows):
-                np.matmul(block.astype(np.float32, copy=False) - self.mean, self._projection, out=found[at])
-        found[~np.isfinite(found).all(axis=1)] = np.nan
+
+        def work(part: slice) -> None:
+            block = _taken(latents, rows, part).astype(np.float32, copy=False)
+            with np.errstate(invalid="ignore", over="ignore"):
+                np.matmul(block - self.mean, self._projection, out=found[part])
+            found[part][~np.isfinite(found[part]).all(axis=1)] = np.nan
+
+        with _workers(len(found)) as each:
+            list(each(work, _parts(len(found), CHUNK)))
         return found
 
 
-def _blocks(latents: np.ndarray, rows: np.ndarray | None, size: int = CHUNK) -> Iterator[tuple[slice, np.ndarray]]:
-    n = len(latents) if rows is None else len(rows)
-    for start in range(0, n, size):
-        at = slice(start, min(n, start + size))
-        yield at, np.asarray(latents[at] if rows is None else latents[rows[at]])
+def _taken(latents: np.ndarray, rows: np.ndarray | None, part: slice) -> np.ndarray:
+    return np.asarray(latents[part] if rows is None else latents[rows[part]])
 
 
 def _moments(latents: np.ndarray, rows: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, int]:
     """Mean, sum of squares and products about it (float64), and number of the finite vectors."""
-    d, n = latents.shape[1], 0
-    origin, total, scatter = np.zeros(d), np.zeros(d), np.zeros((d, d))
-    for _, block in _blocks(latents, rows):
-        values = block.astype(np.float64)
-        if not np.isfinite(values.sum()):
-            values = values[np.isfinite(values).all(axis=1)]
-        if not len(values):
-            continue
-        if not n:
-            origin = values.mean(axis=0)  # near the mean, so that no digits are lost
-        values -= origin
-        total += values.sum(axis=0)
-        scatter += values.T @ values
-        n += len(values)
-    if not n:
-        return origin, scatter, 0
-    return origin + total / n, scatter - np.outer(total, total) / n, n
+    d, size = latents.shape[1], len(latents) if rows is None else len(rows)
+
+    def finite(part: slice) -> np.ndarray:
+        values = _taken(latents, rows, part).astype(np.float64)
+        return values if np.isfinite(values.sum()) else values[np.isfinite(values).all(axis=1)]
+
+    some = (finite(part) for part in _parts(size, BLOCK))
+    origin = next((values.mean(axis=0) for values in some if len(values)), np.zeros(d))  # so that no digits are lost
+
+    def work(part: slice) -> tuple[np.ndarray, np.ndarray, int]:
+        total, scatter, n = np.zeros(d), np.zeros((d, d)), 0
+        for block in _parts(part.stop - part.start, BLOCK):
+            values = finite(slice(part.start + block.start, part.start + block.stop)) - origin
+            total, scatter, n = total + values.sum(axis=0), scatter + values.T @ values, n + len(values)
+        return total, scatter, n
+
+    total, scatter, n = np.zeros(d), np.zeros((d, d)), 0
+    with _workers(size) as each:
+        for part in each(work, _parts(size, CHUNK)):
+            total, scatter, n = total + part[0], scatter + part[1], n + part[2]
+    return origin + total / max(n, 1), scatter - np.outer(total, total) / max(n, 1), n
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,24 +255,6 @@ class Space:
 
 
 # -------------------------------------------------------------------------------------------------- logistic regression
-def _parts(n: int, size: int) -> list[slice]:
-    return [slice(start, min(n, start + size)) for start in range(0, n, size)]
-
-
-@contextmanager
-def _workers(n: int) -> Iterator[Callable[..., Any]]:
-    """A ``map`` over chunks of `n` rows; on threads of our own, each with BLAS to itself, where that is faster.
-
-    What is added up does not depend on the number of threads.
-    """
-    threads = min(len(_parts(n, CHUNK)), os.cpu_count() or 1, 16)
-    if threads < 2:
-        yield map
-        return
-    with _FITTING, _BLAS.limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        yield pool.map
-
-
 def _derivatives(
     x: np.ndarray, positive: np.ndarray, total: np.ndarray, w: np.ndarray, curved: bool
 ) -> tuple[float, np.ndarray, np.ndarray]:
