@@ -740,7 +740,7 @@ class Boundaries:
             here = self._about_map(context)
             if not here:
                 problems.append("it uses a map, and no map is chosen here")
-            elif here["coordinates_sha256"] != file.map.get("coordinates_sha256"):
+            elif not self._is_same_map(file, here):
                 problems.append("its regions lie on another map; place these subjects on that one first")
         if file.classifiers and run is not None:
             problems += self._unlike(file, context)
@@ -758,6 +758,17 @@ class Boundaries:
                     place = boundary.place_of(file.keep, path)
                     problems.append(f"{place + ': ' if place else ''}{error}")
         return list(dict.fromkeys(problems))
+
+    def _is_same_map(self, file: BoundaryFile, here: Mapping[str, Any]) -> bool:
+        """Whether places mean the same on both: equal files, or in this survey a map that was placed on the file's."""
+        if here["coordinates_sha256"] == file.map.get("coordinates_sha256"):
+            return True
+        maps, onto = self.explore.maps(), here["map_id"]
+        while file.survey_id == self.survey.info.survey_id and onto in maps:
+            if onto == file.map.get("map_id"):
+                return True
+            onto = maps[onto].inputs.get("map", "")
+        return False
 
     def _unlike(self, file: BoundaryFile, context: Context) -> list[str]:
         """Why a file's classifiers do not work on the latent vectors of a run."""

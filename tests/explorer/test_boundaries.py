@@ -546,7 +546,7 @@ def test_what_another_survey_lacks_is_said(boundaries: Boundaries, model: str, t
 
 def test_another_network_and_another_map_are_said(boundaries: Boundaries, model: str, tmp_path: Path) -> None:
     file = from_file(saved_with_all(boundaries, model))
-    other = make_survey(tmp_path / "other")
+    other = make_survey(tmp_path / "other", survey_id="survey-2")
     run = Run.read(other.run_folder("r") / RUN_JSON)
     run.checkpoint_sha256, run.preprocessing = "d" * 64, {"size": 64}
     run.write(other.run_folder("r") / RUN_JSON)
@@ -570,6 +570,24 @@ def test_another_network_and_another_map_are_said(boundaries: Boundaries, model:
         "its classifier works on latent vectors of 6 numbers, and this run's have 9",
         "no subject here has elliptical in subjects.kind",
     ]
+
+
+def test_a_map_that_was_placed_on_the_one_of_the_file_is_as_good(
+    boundaries: Boundaries, model: str, tmp_path: Path
+) -> None:
+    file = from_file(saved_with_all(boundaries, model))
+    survey = make_survey(tmp_path / "same")
+    for name, inputs in (("later", {"map": "m"}), ("last", {"map": "later"}), ("other", {})):
+        folder = survey.path / "maps" / name
+        folder.mkdir()
+        write_coordinates(folder, survey.subject_ids, XY + 1)
+        Run(name, "map", "test", {}, state="done", n_rows=N, inputs=inputs).write(folder / MAP_JSON)
+    with Ledger(survey.path, survey.info.survey_id) as ledger:
+        there = Boundaries(Explore(survey), ledger, Classifiers(survey))
+        assert [there.lacks(file, Context("r", name)) for name in ("m", "later", "last")] == [[], [], []]
+        [problem] = there.lacks(file, Context("r", "other"))
+        assert problem.startswith("its regions lie on another map")
+    survey.close()
 
 
 def _wrong(told: dict[str, Any], change: str) -> dict[str, Any]:
