@@ -933,7 +933,7 @@ export function render({model, el}) {
     which.hidden = offered.length < 2;
     if (which.dataset.key !== JSON.stringify(offered)) {
       which.dataset.key = JSON.stringify(offered);
-      which.replaceChildren(...offered.map(of => new Option(of.replaceAll("_", " "), of)));
+      which.replaceChildren(...offered.map(of => new Option(of.replace(/^subjects\./, "").replaceAll("_", " "), of)));
     }
     which.value = classes?.column ?? "";
     const part = [halves?.tag, halves?.class].includes("tune");

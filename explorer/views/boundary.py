@@ -433,7 +433,7 @@ class BoundaryView(Viewer):
         """What a person did; nonsense (an old page's, say) changes nothing."""
         number = message.get("number")
         number = number if isinstance(number, int) and not isinstance(number, bool) else 0
-        is_counted = False
+        is_counted, n_said = False, self.panel.answered
         try:
             match message:
                 case {"move": "hours", "change": {"hours": int() | float() as hours, "path": list(path)}}:
@@ -456,6 +456,8 @@ class BoundaryView(Viewer):
                     )
                 case {"act": str(name)}:
                     self.act(name, message)
+            if self.panel.is_wrong and self.panel.answered == n_said:  # what was wrong is over
+                self._say("")
         except (*TROUBLES, KeyError, TypeError) as error:
             self._say(
                 str(error) if isinstance(error, TROUBLES) else "the page sent what is no edit; reload it", wrong=True
