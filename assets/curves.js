@@ -129,7 +129,7 @@ export function render({model, el}) {
   };
 
   // --------------------------------------------------------------------------------------------------------- head
-  let curves = null, budget = null, budget_of = "", follows = null, part = "curves", chosen = "", large = "", log_budget = true;
+  let curves = null, budget = null, budget_of = "", follows = null, part = "curves", chosen = "", along = "", large = "", log_budget = true;
   const button = (text, title, run, name = "") => {
     const e = make("button", {type: "button", title, className: name}, text);
     e.addEventListener("click", run);
@@ -171,7 +171,7 @@ export function render({model, el}) {
   const root = make("div", {className: "curves"});
   const card = make("div", {className: "card", hidden: true});
   const score = make("select", {"aria-label": "Score that the lower limit is on"});
-  score.addEventListener("change", () => { chosen = score.value; draw(); refresh(0); });
+  score.addEventListener("change", () => { chosen = along = score.value; draw(); refresh(0); });
 
   class Plot {
     /** `scene()` says what is drawn, or a sentence; `set(point, settled)` what a place on it means; see `paint`. */
@@ -358,7 +358,7 @@ export function render({model, el}) {
       there.forEach((i, k) => k ? pen.lineTo(x(s.x[i]), y(s.high[i])) : pen.moveTo(x(s.x[i]), y(s.high[i])));
       for (const i of there.toReversed()) pen.lineTo(x(s.x[i]), y(s.low[i]));
       pen.closePath();
-      pen.globalAlpha = 0.16;
+      pen.globalAlpha = s.width === 2 ? 0.18 : 0.09;
       pen.fillStyle = s.color;
       pen.fill();
       pen.globalAlpha = 1;
@@ -412,9 +412,10 @@ export function render({model, el}) {
     const tags = named.map((s, i) => ({s, y: cut.heights[i]})).filter(t => t.y !== null && t.y !== undefined).sort((a, b) => a.y - b.y);
     tags.forEach(t => { t.at = t.y - 7; });
     for (let round = 0; round < 8; round++) tags.forEach((t, i) => { if (i && t.at - tags[i - 1].at < 11.5) { const push = (11.5 - (t.at - tags[i - 1].at)) / 2; tags[i - 1].at -= push; t.at += push; } });
-    const shift = Math.max(0, box.y1 + 4 - (tags[0]?.at ?? Infinity));
+    const over_top = Math.max(0, box.y1 + 5 - (tags[0]?.at ?? Infinity)), below = Math.max(0, (tags.at(-1)?.at ?? -Infinity) - (box.y0 - 6));
+    tags.forEach(t => { t.at += over_top - below; });
     pen.textAlign = "left";
-    if (tags.length > 3 && tags.some(t => Math.abs(t.at + 7 - t.y) > 8)) {  // too close to each other: a list in the corner
+    if (tags.length > 2 && tags.some(t => Math.abs(t.at + 7 - t.y) > 9)) {  // too close to each other: a list in the corner
       const wide = Math.max(...tags.map(t => pen.measureText(t.s.name).width)) + 16, left = scene.corner === "right" ? box.x1 - wide : box.x0 + 4;
       pen.fillStyle = colors.panel;
       pen.globalAlpha = 0.72;
@@ -433,7 +434,7 @@ export function render({model, el}) {
     }
     for (const t of tags) {
       const text = t.s.name, wide = pen.measureText(text).width;
-      const px = Math.max(box.x0 + 3, Math.min(box.x1 - wide - 1, cut.px - wide / 2)), py = Math.min(box.y0 - 5, t.at + shift);
+      const px = Math.max(box.x0 + 3, Math.min(box.x1 - wide - 1, cut.px - wide / 2)), py = t.at;
       pen.fillStyle = colors.panel;
       pen.globalAlpha = 0.72;
       pen.fillRect(px - 1, py - 5.5, wide + 2, 11);
@@ -548,11 +549,11 @@ export function render({model, el}) {
   const limit_now = d => { const v = limit_of(d.reference); return v === undefined ? d.at ?? null : v; };
   const set_limit = (reference, value, settled) => {
     local.limit = {reference, value};
+    along = reference;
     send({limit: {reference, value}, settled});
   };
 
   // (b) precision against recall
-  let along = "";  // the curve that the arrow keys run along
   const where = e => {
     const v = limit_of(e.reference), i = v === undefined || v === null ? null : index_of(e.threshold, v);
     return i === null ? (v === undefined && e.at ? {x: e.at[1], y: e.at[0]} : null) : {x: between(e.recall, i), y: between(e.precision, i)};
@@ -616,7 +617,7 @@ export function render({model, el}) {
       const looked = budget.looked, each = hours_each();
       const first = looked.find(v => v > 0) ?? 1;
       const own = c => c.looked ?? looked;
-      const series = budget.curves.map((c, k) => ({key: `${k} ${c.title}`, c, x: own(c), y: c.found, low: c.low, high: c.high, name: short(c.title), color: color_of(c), dash: c.kind === "random" ? [2, 3] : c.circular ? [4, 3] : [], width: c.kind === "boundary" ? 2 : 1.5}));
+      const series = budget.curves.map((c, k) => ({key: `${k} ${c.title}`, c, x: own(c), y: c.found, low: c.low, high: c.high, name: short(c.title), color: color_of(c), dash: c.kind === "random" ? [2, 3] : c.circular ? [4, 3] : [], width: c.reference === "draft" ? 2 : 1.5}));
       const most = span_of(series.flatMap(s => [s.y, s.high]))?.[1] ?? 1, at = images_now();
       const low = log_budget ? Math.max(1, first) : 0, high = Math.max(looked.at(-1), low + 1);
       return {across: {low, high, log: log_budget, title: "images looked at"}, up: {low: 0, high: most || 1, title: "interesting found"}, second: each ? {factor: each, title: "hours"} : null, series, grid: looked,
@@ -692,7 +693,7 @@ export function render({model, el}) {
   // ------------------------------------------------------------------------------------------------------- layout
   const grid = make("div", {className: "plots"}, ...Object.values(plots).map(p => p.root));
   const foot = make("p", {className: "notes"});
-  const empty_words = make("span"), empty_button = button("Open the Boundary panel", "Open the Boundary panel (B)", () => send({act: "boundary"}));
+  const empty_words = make("span"), empty_button = button("Open the Boundary panel", "Open the Boundary panel (Shift B)", () => send({act: "boundary"}));
   const empty = make("div", {className: "empty", hidden: true}, empty_words, empty_button);
   root.append(bar, grid, foot, follow_box, empty, card);
   el.append(root);
@@ -704,7 +705,7 @@ export function render({model, el}) {
 
   function arrange() {
     for (const e of segments.children) e.setAttribute("aria-pressed", e.dataset.part === part);
-    const why = !model.draft_id ? (model.trouble || "Choose a truth in the Boundary panel (B): here stand precision and recall against it, what they cost, and what the boundary follows.")
+    const why = !model.draft_id ? (model.trouble || "Choose a truth in the Boundary panel (Shift B): here stand precision and recall against it, what they cost, and what the boundary follows.")
       : part === "curves" && curves?.error ? sentence(curves.error) : "";
     empty.hidden = !why;
     empty_words.textContent = why;
@@ -740,7 +741,7 @@ export function render({model, el}) {
     lambda.hidden = !model.mixes;
     const offered = model.scores;
     if (score.children.length !== offered.length || offered.some((s, i) => score.children[i].value !== s.reference)) score.replaceChildren(...offered.map(s => new Option(short(s.title), s.reference)));
-    if (!offered.some(s => s.reference === chosen)) chosen = (offered.find(s => s.reference === "scores.feature_score") ?? offered[0])?.reference ?? "";
+    if (!offered.some(s => s.reference === chosen)) chosen = along = (offered.find(s => s.reference === "scores.feature_score") ?? offered[0])?.reference ?? "";
     score.value = chosen;
     score.disabled = !offered.length;
     const notes = [...new Set([...(curves?.notes ?? []), ...(budget?.notes ?? [])])].map(sentence);
