@@ -32,6 +32,8 @@ MAX_TERMS = 200
 MAX_VERTICES = 10_000
 MAX_LABELS = 1_000
 MAX_TEXT = 500
+#: Of edges, while an outline is searched for where it crosses itself.
+PAIRS_AT_ONCE = 500_000
 
 
 class BoundaryError(ValueError):
@@ -659,22 +661,29 @@ def crosses_itself(vertices: Sequence[Sequence[float]] | np.ndarray) -> bool:
     a, b = points, np.roll(points, -1, axis=0)
     low, high = np.minimum(a, b), np.maximum(a, b)
     order = np.argsort(low[:, 0], kind="stable")
-    starts = low[order, 0]
-    ends = np.searchsorted(starts, high[order, 0], side="right")
-    for i, e in enumerate(order):
-        others = order[i + 1 : ends[i]]  # those that begin before this one ends, from left to right
-        others = others[(low[others, 1] <= high[e, 1]) & (high[others, 1] >= low[e, 1])]
-        if others.size and _meet(points, int(e), others).any():
+    # from left to right: each edge against those that begin before it ends
+    after = np.arange(1, len(points) + 1)
+    n_others = np.searchsorted(low[order, 0], high[order, 0], side="right") - after
+    first = 0
+    while first < len(points):
+        within = int(np.searchsorted(np.cumsum(n_others[first:]), PAIRS_AT_ONCE))
+        until = min(first + within + 1, len(points))
+        n = n_others[first:until]
+        edges = np.repeat(np.arange(first, until), n)
+        others = order[np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n) + edges + 1]
+        edges = order[edges]
+        beside = (low[others, 1] <= high[edges, 1]) & (high[others, 1] >= low[edges, 1])
+        if beside.any() and _meet(points, edges[beside], others[beside]).any():
             return True
+        first = until
     return False
 
 
-def _meet(points: np.ndarray, e: int, others: np.ndarray) -> np.ndarray:
-    """Whether edge e meets each of others, whose boxes meet its; its neighbors where they fold back on it."""
+def _meet(points: np.ndarray, edges: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Whether pairs of edges, whose boxes meet, meet themselves; neighbors: whether one folds back on the other."""
     k = len(points)
-    a, b = points[e], points[(e + 1) % k]
-    c, d = points[others], points[(others + 1) % k]
-    follows, leads = others == (e + 1) % k, others == (e - 1) % k
+    a, b, c, d = points[edges], points[(edges + 1) % k], points[others], points[(others + 1) % k]
+    follows, leads = others == (edges + 1) % k, edges == (others + 1) % k
     sides = [np.sign(_cross(p, q, r)) for p, q, r in ((a, b, c), (a, b, d), (c, d, a), (c, d, b))]
     meets = (sides[0] * sides[1] <= 0) & (sides[2] * sides[3] <= 0)
     # neighbors share a point; on one line, they fold back where the far ends lie on the same side of it
