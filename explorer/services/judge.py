@@ -740,9 +740,14 @@ class Judge:
         return np.asarray(rows[~self._still(draft.keep, context).among(rows)])
 
     def empty(
-        self, draft: Draft, context: Context, grid: int = 48, x: str = COMPONENTS[0], y: str = COMPONENTS[1]
+        self, draft: Draft, context: Context, grid: int | None = None, x: str = COMPONENTS[0], y: str = COMPONENTS[1]
     ) -> dict[str, Any]:
         """Parts of a plane where nothing is kept, as cells of an even grid over all that lie in it.
+
+        Parameters
+        ----------
+        grid
+            Cells a side; None for as many as leave twelve subjects to a cell on average, 4 to 48.
 
         Returns
         -------
@@ -757,8 +762,9 @@ class Judge:
         """
         source = self.boundaries.source(context)
         at_x, at_y = (np.asarray(source.column(axis), np.float64) for axis in (x, y))
-        kept, grid = self._still(draft.keep, context).kept.yes, max(1, min(grid, 256))
+        kept = self._still(draft.keep, context).kept.yes
         placed = np.flatnonzero(np.isfinite(at_x) & np.isfinite(at_y))
+        grid = max(1, min(grid, 256)) if grid else int(np.clip(math.sqrt(len(placed) / 12), 4, 48))
         found: dict[str, Any] = {"cells": [], "n": 0, "n_placed": len(placed), "said": "nothing lies in this plane"}
         if not len(placed):
             return found
