@@ -9,7 +9,6 @@ where the number found lies in 95 of 100 random orders of exactly these subjects
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,13 +121,6 @@ def random(p_positive: np.ndarray, known: np.ndarray, looked: np.ndarray | None 
     scatter = at * (n - at) / max(1, n - 1) * p.var() + at / n * (p * (1 - p)).sum()
     half = Z95 * np.sqrt(scatter)
     return Budget(at, mean, np.clip(mean - half, 0, at), np.clip(mean + half, 0, at))
-
-
-def needed(curve: Budget, found: float) -> float:
-    """How many subjects must be looked at to find so many; NaN where all of them are not enough."""
-    if not len(curve.found) or found > curve.found[-1]:
-        return math.nan
-    return float(np.interp(found, curve.found, curve.looked))
 
 
 def _crowding(group: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.budget import Budget, budget, needed, places, random
+from models.budget import budget, places, random
 from models.rates import wilson
 
 
@@ -97,12 +97,6 @@ def test_places_show_the_start_and_the_end():
     many = places(1_500_000)
     assert many[0] == 0 and many[1] == 1 and many[-1] == 1_500_000 and len(many) <= 200
     assert np.count_nonzero(many < 1000) > 30
-
-
-def test_the_way_back_from_found_to_looked_at():
-    curve = Budget(np.array([0, 10, 20]), np.array([0.0, 8.0, 10.0]), np.zeros(3), np.zeros(3))
-    assert needed(curve, 4) == 5 and needed(curve, 9) == 15
-    assert math.isnan(needed(curve, 11))
 
 
 def test_more_than_there_are_cannot_be_looked_at():
