@@ -59,7 +59,7 @@ KIND_WORDS: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Part:
+class Part:
     """A part of a run's subjects that classifiers are fitted in, and the run's components by it.
 
     Attributes
@@ -132,7 +132,7 @@ class Learning:
         context = replace(context, run_id=run_id)
         try:
             key, part = self._part(run_id, components, self._wanted(context, within, mask))
-            p, weights = _taught(known, part.fits)
+            p, weights = taught(known, part.fits)
             about = self._about(run_id, truth, known, context, components, within, mask is not None)
             start_key = (key, kind, C, seed)
             start = self._starts.get(start_key) if is_moving else None
@@ -170,6 +170,25 @@ class Learning:
         told = (context.run_id, truth, context, like.kind, components, within)
         return self.fit(*told, C=like.C, seed=like.seed, is_moving=is_moving, mask=self._masks.get(sha256))
 
+    def part(
+        self,
+        context: Context,
+        components: float = COMPONENTS,
+        within: Term | None = None,
+        mask: np.ndarray | None = None,
+    ) -> Part:
+        """The subjects that `fit` would fit on, and the components of all; for who fits many truths at once.
+
+        Raises
+        ------
+        UsageError
+            There is nothing to learn from.
+        """
+        try:
+            return self._part(context.run_id, components, self._wanted(context, within, mask))[1]
+        except ClassifierError as error:
+            raise UsageError(str(error)) from None
+
     def _wanted(self, context: Context, within: Term | None, mask: np.ndarray | None) -> np.ndarray:
         """Whom to fit on, bool (N,)."""
         _, rows = self._latents(context.run_id)
@@ -187,14 +206,14 @@ class Learning:
                 )
         return wanted
 
-    def _part(self, run_id: str, components: float, wanted: np.ndarray) -> tuple[Any, _Part]:
+    def _part(self, run_id: str, components: float, wanted: np.ndarray) -> tuple[Any, Part]:
         """The part of a run that is wanted, made once however Σ moves; and its key."""
         key = run_id, components, hashlib.sha256(np.packbits(wanted).tobytes()).digest()
 
-        def make() -> _Part:
+        def make() -> Part:
             latents, rows = self._latents(run_id)
             space = Space.of(latents, wanted[rows], components)
-            return _Part(space, np.asarray(rows[space.rows]))
+            return Part(space, np.asarray(rows[space.rows]))
 
         return key, self._parts.get(key, make)
 
@@ -424,10 +443,10 @@ class Learning:
             components = about["components"]
             known = self.truths.of(truth, own)
             _, part = self._part(own.run_id, components, self._wanted(own, within, mask))
-            p, weights = _taught(known, part.fits)
+            p, weights = taught(known, part.fits)
             projected = part.space.projected[: part.space.n_fit]
             repeats = REPEATS if made.n_positive < ENOUGH else 1
-            groups = self._group()[part.fits]
+            groups = self.groups()[part.fits]
             logits = np.full((repeats, self.survey.n), np.nan, np.float32)
             logits[:, part.fits] = out_of_fold(made, projected, p, groups, weights, FOLDS, repeats)
             return logits, known, part.fits
@@ -438,7 +457,7 @@ class Learning:
             raise UsageError(str(error)) from None
         return found
 
-    def _group(self) -> np.ndarray:
+    def groups(self) -> np.ndarray:
         """Duplicate groups, int (N,); a subject without one is its own."""
 
         def make() -> np.ndarray:
@@ -494,7 +513,7 @@ class Learning:
         return told
 
 
-def _taught(known: Known, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def taught(known: Known, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What a truth says of `rows`: how much positive each is, float (m,), and what it weighs: 0 where unknown."""
     if known.p is None:
         return known.positive[rows].astype(np.float64), known.known[rows].astype(np.float64)
