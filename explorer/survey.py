@@ -58,6 +58,9 @@ PARTS = "parts"
 CONTACT_SHEET = "contact_sheet.png"
 WRITE_LOCK = "write.lock"
 
+#: The column that tells what was planted into a copy of a subject; null for the sky's own.
+PLANTED = "injected_kind"
+
 #: Columns that every subjects.parquet has, in this order; the user's own come after them.
 SUBJECTS_SCHEMA = pa.schema(
     [
@@ -730,6 +733,12 @@ class Survey:
 
         result: tuple[np.ndarray, list[str]] = self._cached("category", name, make)
         return result
+
+    def planted(self) -> np.ndarray:
+        """Who is a copy with a source planted into it and so none of the sky's (`voorwerp inject --add`): bool (N,)."""
+        if PLANTED not in self._subjects.schema.names:
+            return np.zeros(self.n, np.bool_)
+        return np.asarray(self._arrow(PLANTED).is_valid().to_numpy(zero_copy_only=False))
 
     def subject(self, row: int) -> dict[str, object]:
         """Every column of one subject, as Python values; None where missing."""

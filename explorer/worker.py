@@ -226,7 +226,9 @@ def workspace_of(survey: Survey, kind: Kind, run: Run, folder: Path) -> Workspac
     threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
     images = None if survey.images is None else Crops(survey.images)
     groups, _ = survey.category("duplicate_group")
-    return Workspace(folder, images, survey.subject_ids, parents, run.preprocessing, threads, groups)
+    planted = survey.planted()
+    left_out = planted if planted.any() else None
+    return Workspace(folder, images, survey.subject_ids, parents, run.preprocessing, threads, groups, left_out)
 
 
 def iterate(kind: Kind, config: Any, workspace: Workspace, reporter: Reporter, folder: Path) -> dict[str, Any]:

@@ -265,6 +265,9 @@ class Workspace:
     duplicate_groups
         int (N,), equal where two subjects show the same thing, -1 where unknown: a split keeps groups whole. None where
         nothing is known.
+    left_out
+        bool (N,): images that are none of the sky's (sources were planted into them). Nothing is fitted to them; they
+        are scored like all others. None for none.
     """
 
     directory: Path
@@ -274,6 +277,7 @@ class Workspace:
     preprocessing: Mapping[str, Any]
     threads: int = 1
     duplicate_groups: np.ndarray | None = None
+    left_out: np.ndarray | None = None
 
 
 # ------------------------------------------------------------------------------------------- scores and latents

@@ -145,9 +145,8 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     torch.set_num_threads(workspace.threads)
     device = pick_device(config.device)
     model = build(bands, config).to(device)
-    rows, held_out = split_rows(
-        groups_of(np.arange(n), workspace.duplicate_groups), config.validation, config.train_on, config.seed
-    )
+    groups = groups_of(np.arange(n), workspace.duplicate_groups)
+    rows, held_out = split_rows(groups, config.validation, config.train_on, config.seed, workspace.left_out)
     if not rows.size:
         raise ArtifactError(f"no image is left to train on; take --validation below {config.validation:g}")
 

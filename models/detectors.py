@@ -202,11 +202,17 @@ def as_vectors(block: np.ndarray, center: float) -> np.ndarray:
     return pixels.reshape(len(block), math.prod(block.shape[1:]))
 
 
-def draw_sample(source: Source, n: int, seed: int, center: float) -> tuple[np.ndarray, np.ndarray]:
-    """A random sample of at most `n` subjects without the missing ones: their rows, ascending, and float32 (m, d)."""
+def draw_sample(
+    source: Source, n: int, seed: int, center: float, left_out: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A random sample of at most `n` subjects without the missing ones: their rows, ascending, and float32 (m, d).
+
+    `left_out`, bool (N,), are never drawn.
+    """
     n_all, length = len(source.vectors), math.prod(source.vectors.shape[1:])
-    n = min(n, n_all, max(2, SAMPLE_BYTES // (4 * length)))
-    drawn = np.sort(np.random.default_rng(seed).choice(n_all, n, replace=False))
+    may = np.arange(n_all) if left_out is None else np.flatnonzero(~left_out)
+    n = min(n, len(may), max(2, SAMPLE_BYTES // (4 * length)))
+    drawn = np.sort(may[np.random.default_rng(seed).choice(len(may), n, replace=False)])
     sample, rows = np.empty((n, length), np.float32), np.empty(n, np.int64)
     m = 0
     for i in range(0, n, BLOCK):
@@ -235,7 +241,10 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     source = Source.latents(workspace.parents["score"]) if config.on == "latents" else Source.pixels(workspace)
     n, center = len(source.vectors), config.center or 0.0
     yield Progress(0, n, "fitting to a sample")
-    rows, sample = draw_sample(source, config.fit_on, config.seed, center)
+    left_out = None
+    if workspace.left_out is not None:
+        left_out = np.isin(source.subject_ids, workspace.subject_ids[workspace.left_out])
+    rows, sample = draw_sample(source, config.fit_on, config.seed, center, left_out)
     if len(rows) < 2:
         raise ArtifactError(f"{len(rows)} of {n:,} subjects have something to score; a detector needs two or more")
     reduce = None

@@ -334,7 +334,9 @@ def take_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ the data
-def split_rows(groups: np.ndarray, validation: float, train_on: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split_rows(
+    groups: np.ndarray, validation: float, train_on: int | None, seed: int, left_out: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw training and validation rows; rows of one group stay together.
 
     Parameters
@@ -345,12 +347,18 @@ def split_rows(groups: np.ndarray, validation: float, train_on: int | None, seed
         Share held out, 0 to 1.
     train_on
         At most about this many training rows, from a random subset of the groups; None takes all.
+    left_out
+        bool (n,): rows that are in neither.
 
     Returns
     -------
     train, validation
         int64, sorted, disjoint.
     """
+    if left_out is not None and left_out.any():
+        kept = np.flatnonzero(~left_out)
+        train, held_out = split_rows(groups[kept], validation, train_on, seed)
+        return kept[train], kept[held_out]
     _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(sizes))
     before = np.cumsum(sizes[order]) - sizes[order]  # rows in the groups drawn earlier
@@ -420,7 +428,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     images = gather(workspace.images, workspace.directory)
     hashes = np.concatenate([pixel_hashes(images[i : i + 4096]) for i in range(0, n, 4096)])
     groups = groups_of(hashes, workspace.duplicate_groups)
-    rows, validation_rows = split_rows(groups, config.validation, config.train_on, config.seed)
+    rows, validation_rows = split_rows(groups, config.validation, config.train_on, config.seed, workspace.left_out)
     if len(rows) < 2:
         n_groups = len(np.unique(groups))
         raise ArtifactError(

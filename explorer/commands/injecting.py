@@ -123,7 +123,7 @@ def inject(
     from explorer.services.boundaries import Boundaries, Context
     from explorer.services.explore import Explore
     from explorer.services.figures import written
-    from explorer.survey import Survey
+    from explorer.survey import PLANTED, Survey
     from models import artifacts
 
     given = [("contrast", contrast), ("counts", counts), ("mag", mag)]
@@ -178,7 +178,7 @@ def inject(
             was = f", {made['n_there']:,} were there" if made["n_there"] else ""
             click.echo(
                 f"{made['n_added']:,} of {made['n']:,} planted sources added{was}; {made['n_flagged']:,} are known "
-                f"objects now, each with {injecting.KIND}"
+                f"objects now, each with {PLANTED}"
             )
             click.echo("volunteers train on known objects: choosing one is right; keep them as “duds” where it is not")
     finally:

@@ -52,8 +52,6 @@ Half = Literal["test", "tune", "all"]
 HALVES: tuple[Half, ...] = ("test", "tune", "all")
 
 PLAN, PLANTED, CROPS, LATENTS, SCORES = "plan.json", "planted.parquet", "crops.npy", "latents.npy", "scores.npz"
-#: The column that tells planted copies from the sky's, once they are subjects (`explorer.services.planted`).
-KIND = "injected_kind"
 #: Re-scored hosts may differ from what the run stored by this share, in the median: another machine rounds otherwise.
 SAME_SCORE = 0.01
 
@@ -296,17 +294,10 @@ def _picture(values: np.ndarray, top: float | None) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray((values[:, :, 0] if is_grey else values).astype(dtype)))
 
 
-def is_planted(survey: Survey) -> np.ndarray:
-    """Who is a copy with a planted source and so none of the sky's, bool (N,): whoever has an ``injected_kind``."""
-    if KIND not in {column.name for column in survey.columns()}:
-        return np.zeros(survey.n, bool)
-    return np.asarray(survey.arrow(KIND).is_valid())
-
-
 def candidates(explore: Explore, run_id: str, half: Half) -> np.ndarray:
     """Rows that may be hosts: scored by the run, in the half, neither known objects nor withdrawn nor planted."""
     survey = explore.survey
-    may = np.isfinite(explore.values("scores.anomaly_score", run_id)) & ~is_planted(survey)
+    may = np.isfinite(explore.values("scores.anomaly_score", run_id)) & ~survey.planted()
     if half != "all":
         may &= survey.column("half") == half
     for name in ("is_known", "is_withdrawn"):

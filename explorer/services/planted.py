@@ -26,8 +26,8 @@ from explorer.ingest.calibration import how_made
 from explorer.ingest.decoder import Decoders
 from explorer.ingest.images import BLOCK
 from explorer.ingest.join import KNOWN, rewrite
-from explorer.services.injecting import CROPS, KIND, Host, Hosts, Planted, copies
-from explorer.survey import SUBJECTS_SCHEMA, Survey
+from explorer.services.injecting import CROPS, Host, Hosts, Planted, copies
+from explorer.survey import PLANTED, SUBJECTS_SCHEMA, Survey
 from models import artifacts
 from models.images import write_linear
 from models.progress import Progress
@@ -81,11 +81,11 @@ def write_files(survey: Survey, planted: Planted) -> Generator[Progress, None, p
                 if not np.array_equal(crop, crops[planted.n_hosts + i]):
                     raise IngestError(f"host {record['host']} is not what it was when it was planted into; plant anew")
                 path = _write(folder / ids[i], host, values, survey)
-                told = {"id": ids[i], "path": str(path.absolute()), KIND: plan.kind, FLUX: record["flux"]}
+                told = {"id": ids[i], "path": str(path.absolute()), PLANTED: plan.kind, FLUX: record["flux"]}
                 unit = f"flux: {plan.unit}; size: {plan.sizes[0].unit}"
                 told |= {SIZE: record["size"], UNIT: unit, HOST: record["host"]}
                 records.append(told | {"ra": about["ra"], "dec": about["dec"]})
-    fields = [("id", pa.string()), ("path", pa.string()), (KIND, pa.string()), (FLUX, pa.float64())]
+    fields = [("id", pa.string()), ("path", pa.string()), (PLANTED, pa.string()), (FLUX, pa.float64())]
     fields += [(SIZE, pa.float64()), (UNIT, pa.string()), (HOST, pa.string())]
     if any(record["ra"] is not None for record in records):
         fields += [("ra", pa.float64()), ("dec", pa.float64())]  # the same sky as the host's: in one half with it

@@ -23,7 +23,7 @@ from explorer.services.crowd import rate
 from explorer.services.explore import Explore
 from explorer.services.export import FORMULA
 from explorer.services.figures import INK, QUIET, WIDTHS, Add, Drawn, Width, elided, laid_out, number
-from explorer.services.injecting import Scored, is_planted
+from explorer.services.injecting import Scored
 from explorer.survey import Survey
 from models.artifacts import ArtifactError
 from models.boundary import Gate, Term, columns, evaluate, in_words
@@ -97,7 +97,7 @@ class Function:
 def top_line(explore: Explore, context: Context, share: float) -> Line:
     """The top of the survey by anomaly score as a boundary, its limit as a raw score."""
     scores = explore.values("scores.anomaly_score", context.run_id, context.lambda_, context.mode)
-    scores = scores[np.isfinite(scores) & ~is_planted(explore.survey)]
+    scores = scores[np.isfinite(scores) & ~explore.survey.planted()]
     percentile = round(100 * (1 - share), 6)
     gate = Gate("scores.anomaly_score", low=float(np.percentile(scores, percentile)), low_percentile=percentile)
     return Line(f"top {100 * share:g} % by anomaly score", gate, context)

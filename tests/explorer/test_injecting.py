@@ -372,13 +372,24 @@ def test_planted_become_known_subjects_for_ever(
     crops = np.load(tmp_path / "out" / "crops.npy")[4:]
     np.testing.assert_array_equal(opened.images[200:], crops)
     assert all(int(name) >= 9 * 10**18 for name in opened.source_ids(new))  # SDSS ids are integers
-    assert injecting.is_planted(opened).tolist() == [False] * 200 + [True] * 8
+    assert opened.planted().tolist() == [False] * 200 + [True] * 8
     table = pq.read_table(tmp_path / "out" / "planted.parquet")
     assert set(QUALITY_COLUMNS) <= set(table.column_names)
     opened.close()
     again = voorwerp("inject", survey, *plan, "--out", tmp_path / "out", "--add")
     assert "0 of 8 planted sources added, 8 were there; 8 are known" in again
     assert "no problem found" in voorwerp("check", survey)
+    voorwerp("run", survey, "score", "--method", "pca", "--n-components", "4")
+    opened = Survey.open(survey)
+    newest = opened.scores(opened.runs("score")[0].run_id)
+    assert set(newest["split"][:200]) == {"train"} and set(newest["split"][200:]) == {
+        "unseen"
+    }  # nothing is fitted to them
+    assert np.isfinite(newest["anomaly_score"]).all()
+    context = Context(opened.runs("score")[0].run_id)
+    gate = top_line(Explore(opened), context, 0.05).keep
+    assert isinstance(gate, Gate) and (newest["anomaly_score"][:200] >= (gate.low or 0)).sum() == 10
+    opened.close()
 
 
 def test_cut_outs_cannot_be_added(scored: Scored, explore: Explore, monkeypatch: pytest.MonkeyPatch) -> None:

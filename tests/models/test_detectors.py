@@ -101,6 +101,15 @@ def test_a_detector_is_fitted_to_a_random_sample_and_measures_all(tmp_path: Path
     np.testing.assert_allclose(found["anomaly_score"], (left**2).sum(1), rtol=1e-3)
 
 
+def test_a_sample_is_of_the_sky_alone() -> None:
+    vectors, n = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32), np.full(50, "ok")
+    source = detectors.Source(vectors, np.arange(50), n, n)
+    left_out = np.arange(50) >= 30
+    rows, sample = detectors.draw_sample(source, 40, 0, 0.0, left_out)
+    assert rows.tolist() == list(range(30)) and sample.shape == (30, 3)
+    assert detectors.draw_sample(source, 40, 0, 0.0)[0].max() >= 30
+
+
 def test_the_sample_is_smaller_where_images_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detectors, "SAMPLE_BYTES", 25 * 4 * 16 * 16 * 3)
     _, results = scored(tmp_path, blobs(60, size=16), method="pca", n_components=3)

@@ -193,6 +193,17 @@ def test_a_group_is_never_split() -> None:
     assert not set(groups[unseen]) & set(groups[np.concatenate([rows, validation])])
 
 
+def test_who_is_left_out_is_in_neither_part_and_moves_nobody() -> None:
+    groups, left_out = np.arange(300) // 2, np.zeros(300, bool)
+    left_out[200:] = True
+    rows, validation = train.split_rows(groups, 0.2, None, 3, left_out)
+    assert sorted([*rows, *validation]) == list(range(200))
+    alone = train.split_rows(groups[:200], 0.2, None, 3)
+    assert (rows.tolist(), validation.tolist()) == (alone[0].tolist(), alone[1].tolist())
+    nobody = train.split_rows(groups, 0.2, None, 3, np.zeros(300, bool))
+    assert nobody[0].tolist() == train.split_rows(groups, 0.2, None, 3)[0].tolist()
+
+
 def test_groups_are_the_surveys_and_else_those_of_equal_pixels() -> None:
     hashes = np.array([7, 7, 9, 9, 5], np.uint64)
 
