@@ -33,6 +33,7 @@ from explorer.state import COMPONENTS, Draft
 from models.artifacts import ArtifactError, sha256_json
 from models.boundary import (
     And,
+    BoundaryError,
     Gate,
     Kept,
     Learned,
@@ -53,9 +54,9 @@ from models.boundary import (
     to_json,
 )
 from models.budget import Budget, budget, places, random
-from models.classifier import corrected
+from models.classifier import ClassifierError, corrected
 from models.rates import Counts, Ranked, Rate, Sweep, count, rates, ratio
-from models.truth import Truth
+from models.truth import Truth, TruthError
 from models.votes_truth import ceiling
 from models.weighted import weighted
 
@@ -81,7 +82,7 @@ MOST_SCORES, MOST_SAVED = 8, 8
 
 Moving = Path | Literal["truth"] | None
 #: What a question may fail with that a person can do something about.
-TROUBLES = (VoorwerpError, ArtifactError, ValueError)
+TROUBLES = (VoorwerpError, ArtifactError, BoundaryError, TruthError, ClassifierError)
 NO_TRUTH = "no truth is chosen: choose what the boundary is judged against"
 
 
@@ -193,11 +194,16 @@ class _ReadyTruth:
     is_single: bool
     pairs_kept: np.ndarray | None  # how many have each pair of votes: kept, and all
     pairs_all: np.ndarray | None
+    values: np.ndarray  # of the whole survey, in order, without the missing
     holds: tuple[Any, ...]
 
     def sigma(self, sigma: float) -> float:
         """Σ as `explorer.services.truths.reaches` compares it."""
         return float(np.float32(sigma)) if self.is_single else sigma
+
+    def n_right(self, sigma: float) -> int:
+        """Subjects of the survey that reach Σ."""
+        return len(self.values) - int(np.searchsorted(self.values, self.values.dtype.type(self.sigma(sigma))))
 
     def counts(self, sigma: float) -> Counts:
         reached = self.sweep.at(low=self.sigma(sigma))
@@ -375,10 +381,12 @@ class Judge:
             There can be no rates: why.
         """
         soft: Counts | None = None
-        title = known.title
+        title, sentence = known.title, known.sentence
         if moving == "truth" and truth.at_least is not None and isinstance(cut, _Cut):
             ready = self._ready_truth(cut, known)
             counts, title = ready.counts(truth.at_least), f"{known.title} ≥ {truth.at_least:.6g}"
+            n_known = int(np.count_nonzero(known.known)) if known.kind == "positives_only" else len(ready.values)
+            sentence = self.truths.sentence(title, known.kind, ready.n_right(truth.at_least), n_known)
             if ready.pairs_kept is not None and ready.pairs_all is not None and known.soft is not None:
                 p = known.soft.of_pairs(truth.at_least)
                 soft = _expected(counts, float(p @ ready.pairs_kept), float(p @ ready.pairs_all))
@@ -388,7 +396,7 @@ class Judge:
                 soft = _expected(counts, cut.expected(known.p), float(np.nansum(known.p[cut.halves.rows])))
         learning = self.boundaries.learning
         models = classifiers(draft.keep)
-        found["title"], found["sentence"], found["kind"] = title, known.sentence, known.kind
+        found["title"], found["sentence"], found["kind"] = title, sentence, known.kind
         found["kind_words"] = KIND_WORDS[known.kind]
         found["circular"] = self.truths.circular(truth, draft.keep, learning, context)
         found["stale"] = draft.follows and any(taught(learning, sha) != truth for sha in models)
@@ -482,7 +490,7 @@ class Judge:
         masks = alternatives(keep, path, source)
         refusing = alternatives(Not(keep), (0, *path), source)
         rows, n = self._half().rows, len(values)
-        order = np.argsort(values)
+        order = np.argsort(values) if isinstance(leaf, Learned) else self._order(leaf.column, context)
         tuned_order = order
         if len(rows) < n:
             place = np.full(n, -1, np.int64)
@@ -505,6 +513,10 @@ class Judge:
             p_sums = np.concatenate([[0.0], np.cumsum(change[tuned_order[: len(tuned.values)]])])
         return _Ready(values, masks, tuned, refused, whole, p_sums, p_rest, (known, groups))
 
+    def _order(self, reference: str, context: Context) -> np.ndarray:
+        of = context.run_id, context.lambda_, False, context.mode, context.map_id
+        return self.explore.order(reference, *of)
+
     def _ready_truth(self, cut: _Cut, base: Known) -> _ReadyTruth:
         def make() -> _ReadyTruth:
             rows = cut.halves.rows
@@ -521,7 +533,8 @@ class Judge:
                 pairs_kept = np.bincount(pair[rows][voted & cut.tuned], minlength=len(k))
             n_kept, n_kept_known = int(np.count_nonzero(cut.tuned)), int(np.count_nonzero(cut.tuned & valued))
             sweep = Sweep(mine, yes, no, no, cut.tuned, yes)
-            return _ReadyTruth(sweep, n_kept, n_kept_known, single, pairs_kept, pairs_all, (cut, base))
+            whole = np.sort(values[base.known & ~np.isnan(values)].astype(mine.dtype))
+            return _ReadyTruth(sweep, n_kept, n_kept_known, single, pairs_kept, pairs_all, whole, (cut, base))
 
         found: _ReadyTruth = self._ready_truths.get((id(cut), id(base)), make)
         return found

@@ -316,12 +316,15 @@ class Truths:
         references = truth.references
         return Known(positive, known, None, values, kind, title, sentence, references, tuple(notes), votes)
 
-    def _sentence(self, title: str, kind: Kind, positive: np.ndarray, known: np.ndarray) -> str:
-        n_right, n_known = int(positive.sum()), int(known.sum())
+    def sentence(self, title: str, kind: Kind, n_right: int, n_known: int) -> str:
+        """What a truth is, how many subjects of the survey are right, wrong and unknown, and its kind."""
         if kind == "positives_only":
             return f"{title}: {n_right:,} listed, {self.survey.n - n_right:,} unlabelled; {KIND_WORDS[kind]}"
         counts = f"{n_right:,} right, {n_known - n_right:,} not, {self.survey.n - n_known:,} unknown"
         return f"{title}: {counts}; {KIND_WORDS[kind]}"
+
+    def _sentence(self, title: str, kind: Kind, positive: np.ndarray, known: np.ndarray) -> str:
+        return self.sentence(title, kind, int(np.count_nonzero(positive)), int(np.count_nonzero(known)))
 
     def _kind(self, truth: Truth) -> Kind:
         if truth.kind != "":
@@ -439,7 +442,10 @@ class Truths:
         tuned = (n > 0) & self.half("tune")
         if not tuned.any():
             raise UsageError("nobody has voted on a subject of the tune half: this truth cannot be soft")
-        prior = fit(k[tuned], n[tuned])
+        try:
+            prior = fit(k[tuned], n[tuned])
+        except ValueError as error:  # no subject has two votes
+            raise UsageError(f"this truth cannot be soft: {error}") from None
         others = [r for r in truth.references if r != reference]
         scale = self._column(others[0], truth, context).astype(np.float64) if others else None
         return Soft(k, n, prior, scale)

@@ -115,7 +115,7 @@ def test_a_moving_sigma_gives_what_counting_anew_gives(at: Judged, keep: Term, i
         truth = replace(VOTES, at_least=sigma, is_soft=is_soft)
         moved, still = numbers(at, keep, truth, "truth"), numbers(at, keep, truth)
         assert moved["trouble"] == still["trouble"]
-        assert moved["title"] == still["title"]
+        assert moved["title"] == still["title"] and moved["sentence"] == still["sentence"]
         assert moved["rates"] == still["rates"]
         assert (moved["soft"] is None) == (still["soft"] is None)
         for rate, told in (moved["soft"] or {}).items():
