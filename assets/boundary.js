@@ -760,7 +760,7 @@ export function render({model, el}) {
     write(graders, told(c.graders));
     sum.querySelector(".total").textContent = `= ${hours_of(c.hours)}`;
     sum.querySelector(".last").textContent = c.graders === 1 ? "grader" : "graders";
-    seconds.title = c.measured ? "Seconds for an image: the median of the vetting log" : "Seconds for an image: assumed, no vetting was logged yet";
+    seconds.title = c.measured ? "Seconds for an image: the mean of the vetting log" : "Seconds for an image: assumed, no vetting was logged yet";
     const r = c.found_per_hour, notes = [];
     if (is_known(r?.value)) notes.push(`≈ ${told(Number(r.value.toPrecision(3)))} interesting an hour${!is_known(r.low) ? "" : ` [${told(Number(r.low.toPrecision(2)))}, ${told(Number(r.high.toPrecision(2)))}]`}${r.note ? `, ${r.note}` : ""}`);
     else if (r?.note) notes.push(`interesting ones an hour: ${r.note}`);
