@@ -21,7 +21,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -41,7 +41,7 @@ from explorer.services.originals import OURS, Originals
 from explorer.survey import Survey
 from models import artifacts
 from models.artifacts import Run
-from models.embedding import finished, percentiles, place
+from models.embedding import OFF_MAP, finished, percentiles, place
 from models.images import QUALITY_COLUMNS, ImageError, Linear, cut, prepare_linear, read_linear
 from models.injection import Form, InjectionError, Kind, add, drawn, host_flux, stored
 from models.mixing import SD_OF_MAD, Mode, center_and_spread, mix
@@ -407,7 +407,10 @@ def plant(explore: Explore, run_id: str, plan: Plan, folder: Path) -> Generator[
             except InjectionError as error:
                 raise UsageError(str(error)) from None
     if not hosts:
-        why = "; ".join(f"{n:,}: {reason}" for reason, n in set_aside.items()) or "the half has no scored subject"
+        why = (
+            "; ".join(f"{n:,}: {reason}" for reason, n in set_aside.items())
+            or f"no subject of the half {plan.half} is scored; --half all draws from all"
+        )
         raise UsageError(f"no subject of {survey.path} can be a host ({why})")
     records = [records[0] for records, _ in hosts] + [one for records, _ in hosts for one in records[1:]]
     crops = np.concatenate([np.stack([c[0] for _, c in hosts]), *(c[1:] for _, c in hosts)])
@@ -541,7 +544,7 @@ class Scored:
             percent = percentiles(base.knn_distance[fitted], distance)
             percent[~np.isfinite(distance)] = np.nan
             found = {name: at[:, k] for k, name in enumerate(AXES)}
-            off = np.where(np.isfinite(percent), percent > 99.9, np.nan)
+            off = np.where(np.isfinite(percent), percent > OFF_MAP, np.nan)
             made = {"knn_percentile": percent, "is_off_map": off, "is_placed": np.ones(self.n)}
             self._placed[map_id] = found | {name: made[name] for name in PLACING}
         return self._placed[map_id]
@@ -561,7 +564,11 @@ class Scored:
         }
         if map_id:
             numbers |= {f"maps.{name}": values for name, values in self.placed(map_id).items()}
-        categories = {}
+        bad = np.isnan(self.image_score)
+        categories: dict[str, tuple[np.ndarray, Sequence[str]]] = {
+            "scores.split": (np.zeros(self.n, np.int32), ["unseen"]),
+            "scores.quality": (bad.astype(np.int32), ["ok", "score not finite"]),
+        }
         crowd = set(survey.columns_of_crowd())
         for column in survey.columns():
             if column.name in crowd:
@@ -570,6 +577,8 @@ class Scored:
                 numbers[f"subjects.{column.name}"] = table.column(column.name).to_numpy()
             elif column.dtype == "number":
                 numbers[f"subjects.{column.name}"] = survey.column(column.name)[self.hosts]
+            elif column.name in ("is_known", "is_withdrawn"):  # no host is
+                categories[f"subjects.{column.name}"] = (np.zeros(self.n, np.int32), ["false"])
             elif column.dtype == "category":
                 codes, labels = survey.category(column.name)
                 categories[f"subjects.{column.name}"] = (codes[self.hosts], labels)
@@ -617,7 +626,9 @@ def score(explore: Explore, run_id: str, planted: Planted) -> Generator[Progress
 def _rescored(folder: Path) -> Iterator[Progress]:
     """The progress of `models.rescoring`."""
     command = [sys.executable, "-P", "-m", "models.rescoring", str(folder)]
-    worker = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    worker = subprocess.Popen(  # Ctrl-C is for us, who end it in order
+        command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True
+    )
     assert worker.stdout is not None
     try:
         for line in worker.stdout:

@@ -24,10 +24,12 @@ from explorer.services.explore import Explore
 from explorer.services.figures import written
 from explorer.services.foreign import Foreign
 from explorer.services.injecting import Hosts, Length, Plan, Planted, Scored, copies, plant, run_of, score, sheet
+from explorer.services.learned import CLASSIFIERS
 from explorer.services.planted import add_planted
 from explorer.services.recovered import Line, as_csv, as_json, cells_of, figure, recovered, top_line
 from explorer.survey import Survey
 from models.boundary import And, Gate, Learned, Not, Region, evaluate
+from models.classifier import Basis, fit
 from models.images import QUALITY_COLUMNS
 from tests.explorer.making import finished, make
 from tests.galaxies import write_fits_galaxies, write_galaxies
@@ -305,6 +307,39 @@ def test_boundaries_that_cannot_be_told_say_why(
     assert {c.kept["k"] for c in host.cells} == {host.hosts["k"]}  # nothing planted changes what is the host's
     assert 0 < on_map.hosts["k"] < 30
     assert quality.hosts["k"] == 30
+
+
+def test_a_classifier_scores_a_host_as_it_did_in_the_survey(
+    scored: Scored,
+    explore: Explore,
+    context: Context,
+    boundaries: Boundaries,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    latents, rows = explore.survey.latents(context.run_id)
+    bright = explore.values("scores.image_score", context.run_id)[rows] > 0
+    bright[: len(rows) // 2] = False
+    basis = Basis.fit(latents, 5)
+    made = fit(basis, basis.project(latents), bright)
+    monkeypatch.setattr(explore.survey, "path", tmp_path)
+    (refused,) = recovered(scored, [Line("gone", Learned(made.sha256), context)], boundaries)
+    assert "classifier" in refused.refused
+    (tmp_path / CLASSIFIERS).mkdir()
+    (tmp_path / CLASSIFIERS / f"{made.sha256}.json").write_bytes(made.to_bytes())
+    own = np.empty(explore.survey.n)
+    own[rows] = made.balanced(latents)
+    limit = float(np.median(own[scored.hosts[:30]])) + 1e-4
+    (found,) = recovered(scored, [Line("learned", Learned(made.sha256, low=limit), context)], boundaries)
+    assert not found.refused
+    assert found.hosts["k"] == (own[scored.hosts[:30]] >= limit).sum() > 0
+
+
+def test_flags_and_words_of_the_planted_are_their_own(scored: Scored, context: Context, boundaries: Boundaries) -> None:
+    gates = [("subjects.is_known", "false"), ("scores.split", "unseen"), ("scores.quality", "ok")]
+    lines = [Line(reference, Gate(reference, labels=(label,)), context) for reference, label in gates]
+    for one in recovered(scored, lines, boundaries):
+        assert not one.refused and {cell.kept["k"] for cell in one.cells} == {30}, one.line.name
 
 
 def test_files_hold_what_was_counted(
