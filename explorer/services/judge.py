@@ -424,8 +424,9 @@ class Judge:
         def make() -> _Halves:
             has, n = self.truths.has_halves, self.survey.n
             test = self.truths.half("test") if has else np.zeros(n, np.bool_)
-            codes, labels = self.survey.category("duplicate_group")
-            groups = np.where(codes >= 0, codes, len(labels) + np.arange(n))
+            given = self.survey.arrow("duplicate_group")
+            known, ids = given.is_valid().to_numpy(zero_copy_only=False), given.fill_null(0).to_numpy()
+            groups = np.where(known, ids, ids.max(initial=0) + 1 + np.arange(n))
             return _Halves("tune" if has else "all", self.truths.half("tune"), test, groups)
 
         found: _Halves = self._halves.get(self.survey.generation, make)

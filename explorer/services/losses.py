@@ -23,7 +23,7 @@ from models.rates import wilson
 #: Categories that a column has at most to be told class by class.
 MOST_CLASSES = 50
 #: Groups that are told, the worst.
-TOLD = 60
+TOLD = 120
 #: What a reference of a group begins with.
 TAG, CLASS = "talk:", "class:"
 #: Columns of categories that are no classes of what is in the image.
