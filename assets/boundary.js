@@ -875,7 +875,9 @@ export function render({model, el}) {
     notes.hidden = !found.length;
     if (trouble) { notes.hidden = false; notes.textContent = trouble; }
     notes.classList.toggle("wrong", Boolean(trouble));
-    root.classList.toggle("stale", Boolean(trouble));
+    root.classList.toggle("stale", Boolean(trouble) && !is_known(numbers.n_kept));
+    figures.style.minHeight = gesture ? `${figures.dataset.tall}px` : "";  // nothing jumps under a hand
+    if (!gesture) figures.dataset.tall = figures.offsetHeight;
     draw_lost();
     if (!gesture || document.hidden) draw_truth(); else { const kind = kind_box; kind.title = KIND_TITLES[numbers.kind] ?? ""; }
     draw_cost();

@@ -24,6 +24,7 @@ from explorer.services.truths import Truths
 from explorer.state import Draft, ExplorerState, Selection
 from explorer.views.components import CSS
 from models import boundary
+from models.artifacts import ArtifactError
 from models.boundary import And, Gate, Learned, Not, Or, Path, Region, Term
 from models.truth import Truth
 
@@ -41,7 +42,7 @@ MOST_TEXT = 5_000_000
 
 GROUPS = {"scores": "Scores", "maps": "Map", "subjects": "Columns"}
 #: What a person may be wrong about; each is one sentence.
-TROUBLES = (VoorwerpError, ValueError)
+TROUBLES = (VoorwerpError, ArtifactError, ValueError)
 
 
 class Sides(JSComponent):
@@ -145,11 +146,14 @@ class BoundaryView(Viewer):
         self._fit_wanted: tuple[Draft, Path | None, dict[str, Any]] | None = None
         self._is_fitting = False
         self._is_stale = True
+        self._at_work: set[str] = set()
+        self._wanted_again: set[str] = set()
         state.param.watch(lambda event: self._follow(event.old, event.new), "draft")
         state.param.watch(lambda *_: self._turn(), "side")
         state.param.watch(lambda event: setattr(self.panel, "draws", event.new), "draws")
-        state.param.watch(lambda *_: self.refresh(), ["run_id", "map_id", "lambda_", "lambda_mode"])
-        state.param.watch(lambda *_: self._count_bare(), ["x", "y"])
+        state.param.watch(lambda *_: self.refresh(), ["run_id", "map_id"])
+        state.param.watch(lambda *_: self._mix(), ["lambda_", "lambda_mode"])
+        state.param.watch(lambda *_: self._once("bare", self._count_bare), ["x", "y"])
         self._turn()
 
     def __panel__(self) -> pn.viewable.Viewable:
@@ -183,7 +187,33 @@ class BoundaryView(Viewer):
         self._list()
         self._show_draft()
         self._count(None)
-        pn.state.execute(self._offer)
+        self._once("offer", self._offer)
+
+    def _mix(self) -> None:
+        """λ is another: what is counted from the anomaly score is."""
+        if self.state.side != "boundary":
+            self._is_stale = True
+            return
+        self._count(None)
+        self._once("spread", self._spread)
+        self._once("offer", self._offer)
+
+    def _once(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Work that is at work already is done once more after that, however often it was asked for."""
+        if self.state.side != "boundary":
+            return
+        self._wanted_again.add(name)
+        if name not in self._at_work:
+            self._at_work.add(name)
+            pn.state.execute(partial(self._repeat, name, work))
+
+    async def _repeat(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            while name in self._wanted_again:
+                self._wanted_again.discard(name)
+                await work()
+        finally:
+            self._at_work.discard(name)
 
     async def _offer(self) -> None:
         try:
@@ -249,7 +279,7 @@ class BoundaryView(Viewer):
             "keep": self._shown(draft.keep, ()),
         }
         self.panel.draft = told
-        pn.state.execute(self._spread)
+        self._once("spread", self._spread)
 
     def _shown(self, term: Term, path: Path) -> dict[str, Any]:
         """A term as the page draws it: a region by few corners, whatever it has."""
@@ -377,12 +407,12 @@ class BoundaryView(Viewer):
             while self._wanted is not None:
                 (draft, context, moving, number), self._wanted = self._wanted, None
                 numbers = await asyncio.to_thread(self._numbers, draft, context, moving)
-                pn.state.execute(partial(self._show_numbers, numbers, number, moving), schedule=True)
+                pn.state.execute(partial(self._show_numbers, numbers, number), schedule=True)
         finally:
             self._is_counting = False
         if moving is None:
-            await self._count_bare_now()
-            await self._compare()
+            self._once("bare", self._count_bare)
+            self._once("compare", self._compare)
 
     def _numbers(self, draft: Draft, context: Context, moving: Path | Literal["truth"] | None) -> dict[str, Any]:
         try:
@@ -392,23 +422,14 @@ class BoundaryView(Viewer):
         except TROUBLES as error:
             return {"trouble": str(error)}
         cost = told.get("cost")
-        about = str(told.get("sentence") or "").partition(";")[0]
+        about = str(told.get("sentence") or told.get("title") or "").partition(";")[0]
         return told | {"about": about, "cost": cost and cost | {"total": self.explore.survey.n}}
 
-    def _show_numbers(self, numbers: dict[str, Any], number: int, moving: object) -> None:
-        if moving is not None:  # what is not counted while a limit moves stands as it stood
-            before = self.panel.numbers
-            numbers = {"about": before.get("about", ""), **numbers}
-            for name in ("weighted", "test", "few", "notes"):
-                if not numbers.get(name) and name in ("test", "few"):
-                    numbers[name] = before.get(name)
+    def _show_numbers(self, numbers: dict[str, Any], number: int) -> None:
         self.panel.param.update(numbers=numbers, heard=max(number, self.panel.heard))
 
-    def _count_bare(self) -> None:
-        if self.state.side == "boundary":
-            pn.state.execute(self._count_bare_now)
-
-    async def _count_bare_now(self) -> None:
+    async def _count_bare(self) -> None:
+        """Where on the plane nothing is kept."""
         draft, context, x, y = self.state.draft, self.context, self.state.x, self.state.y
 
         def count() -> dict[str, Any]:
@@ -633,7 +654,7 @@ class BoundaryView(Viewer):
             case "compare", {"name": str(other)}:
                 self._other = other
                 if other:
-                    pn.state.execute(self._compare)
+                    self._once("compare", self._compare)
                 else:
                     self.panel.compared = {}
             case "export", _:
@@ -814,20 +835,10 @@ class BoundaryView(Viewer):
 
     def _fitted_again(self, draft: Draft, context: Context, is_moving: bool) -> dict[str, str]:
         """sha256 of each classifier of a draft → of the one that was fitted in the same way to its truth."""
-        made = {}
-        for sha in boundary.classifiers(draft.keep):
-            classifier = self.learning.get(sha)
-            within = classifier.about.get("within")
-            made[sha] = self.learning.fit(
-                context.run_id,
-                draft.truth,
-                context,
-                classifier.kind,
-                classifier.about.get("components_asked", classifier.basis.n_components),
-                within=boundary.from_json(within) if within is not None else None,
-                is_moving=is_moving,
-            )
-        return made
+        if draft.truth is None:
+            return {}
+        shas = boundary.classifiers(draft.keep)
+        return {sha: self.learning.refit(sha, draft.truth, context, is_moving=is_moving) for sha in shas}
 
     def _put(self, draft: Draft, path: Path | None, sha: str) -> None:
         """A classifier that a person asked for: one step of undo."""
