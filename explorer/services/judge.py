@@ -358,10 +358,6 @@ class Judge:
             trouble.append(str(error))
         return found | {"trouble": "; ".join(trouble)}
 
-    def prepare(self, draft: Draft, context: Context, moving: Moving, classes: str | None = None) -> None:
-        """Sort what a limit needs before it moves, so that its first step is as fast as the others; never fails."""
-        self.numbers(draft, context, moving, classes=classes)
-
     def _judge(
         self,
         found: dict[str, Any],

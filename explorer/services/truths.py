@@ -236,12 +236,6 @@ class Truths:
         }
         return told | more
 
-    def most_votes(self, truth: Truth) -> int:
-        """Most votes that a subject has, where they are known one by one and a truth counts them; else 0."""
-        if CHOSEN not in truth.references or not self._has_single_votes():
-            return 0
-        return int(np.nan_to_num(self.explore.values("subjects.n_votes")).max(initial=0))
-
     def _has_single_votes(self) -> bool:
         return bool(self.survey.columns_of_crowd()) and self.volunteers.summary().get("weights") is not None
 
