@@ -266,7 +266,8 @@ def _laid_out(
     at: datetime,
     with_caption: bool,
 ) -> Drawn:
-    left, text_width = 2.0, WIDTHS[width] - 4.0
+    left = 2.0
+    text_width = 0.98 * (WIDTHS[width] - 2 * left)  # as pixels, a line is up to 1.5 % wider than its outlines
     blocks: list[tuple[list[str], float, str]] = []
     if with_caption:
         source = " · ".join(f"{name} {value}" for name, value in provenance.items() if name != "view")
