@@ -438,10 +438,11 @@ class Learning:
             raise UsageError("the classifier was fitted on subjects that were not recorded; fit it again to judge it")
         own = replace(Context.from_json(told), run_id=str(about["run"]["run_id"]))
 
+        known = self.truths.of(truth, own)
+
         def make() -> tuple[np.ndarray, Known, np.ndarray]:
             within = from_json(about["within"]) if "within" in about else None
             components = about["components"]
-            known = self.truths.of(truth, own)
             _, part = self._part(own.run_id, components, self._wanted(own, within, mask))
             p, weights = taught(known, part.fits)
             projected = part.space.projected[: part.space.n_fit]
@@ -451,8 +452,9 @@ class Learning:
             logits[:, part.fits] = out_of_fold(made, projected, p, groups, weights, FOLDS, repeats)
             return logits, known, part.fits
 
+        key = sha256, self.survey.generation, id(known)  # which is another where a tag was added; the value holds it
         try:
-            found: tuple[np.ndarray, Known, np.ndarray] = self._judged.get((sha256, self.survey.generation), make)
+            found: tuple[np.ndarray, Known, np.ndarray] = self._judged.get(key, make)
         except ClassifierError as error:
             raise UsageError(str(error)) from None
         return found
@@ -461,8 +463,10 @@ class Learning:
         """Duplicate groups, int (N,); a subject without one is its own."""
 
         def make() -> np.ndarray:
-            codes, labels = self.survey.category("duplicate_group")
-            return np.where(codes >= 0, codes, len(labels) + np.arange(self.survey.n))
+            given = self.survey.arrow("duplicate_group")
+            is_given, n = given.is_valid().to_numpy(zero_copy_only=False), self.survey.n
+            _, codes = np.unique(given.fill_null(0).to_numpy(), return_inverse=True)
+            return np.where(is_given, codes, n + np.arange(n))
 
         found: np.ndarray = self._groups.get(self.survey.generation, make)
         return found

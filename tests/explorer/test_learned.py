@@ -48,7 +48,7 @@ def learnable(folder: Path) -> Path:
     oddness[::50] = np.nan
     subjects = subjects.append_column("oddness", pa.array(oddness, from_pandas=True))
     at = subjects.schema.get_field_index("duplicate_group")
-    groups = pa.array(np.arange(N) // 2, pa.int64())
+    groups = pa.array([2**62 + i // 2 if i < 500 else None for i in range(N)], pa.int64())
     subjects = subjects.set_column(at, subjects.schema.field(at), groups)
     pq.write_table(subjects, folder / SUBJECTS)
     return folder
@@ -231,8 +231,20 @@ def test_folds_are_of_duplicate_groups(at: Judged, learning: Learning, monkeypat
     learning.out_of_fold(fitted(learning, at), at.context)
     has_latent = (np.arange(N) < N - 10) & (np.arange(N) != 7)
     rows = np.flatnonzero(tune(at) & has_latent)
-    groups = rows // 2
+    groups = np.where(rows >= 500, -rows, rows // 2)  # those without a group are on their own
     np.testing.assert_array_equal(asked[0][:, None] == asked[0], groups[:, None] == groups)
+
+
+def test_whoever_is_tagged_later_is_judged_anew(at: Judged, learning: Learning) -> None:
+    latents, rows = at.survey.latents(at.context.run_id)
+    odd = [int(row) for row in rows[latents[:, 0] > 1] if tune(at)[row]]
+    for row in odd[:12]:
+        at.notes.add_tag(int(at.survey.subject_ids[row]), "odd", who="p")
+    sha = fitted(learning, at, Truth("tag", "odd"))
+    told = learning.what(sha, at.context)
+    assert told["out_of_fold"]["recall"]["n"] == 12 and "at least" in told["out_of_fold"]["precision"]["note"]
+    at.notes.add_tag(int(at.survey.subject_ids[odd[12]]), "odd", who="p")
+    assert learning.what(sha, at.context)["out_of_fold"]["recall"]["n"] == 13
 
 
 def test_a_soft_truth_is_learned_and_judged(tmp_path: Path) -> None:
