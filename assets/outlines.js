@@ -396,7 +396,7 @@
       const {told} = this, shown = told.on && !this.map.told?.solid, said = [];
       const bare = this.hatched?.[0];
       if (shown) for (const {title} of told.learned ?? []) said.push(["lines", `${title}: ${this.lines_trouble || "mean of the cell, .25 .5 .75"}`]);
-      if (shown && told.draft) said.push(["hatched", this.hatched_trouble || (!bare || put_away.has("hatched") ? "Where nothing is kept" : bare.cells.length ? `Nothing is kept of ${bare.n.toLocaleString("en")} here` : "Something is kept in every part")]);
+      if (shown && told.draft) said.push(["hatched", this.hatched_trouble || (!bare || put_away.has("hatched") ? "Where nothing is kept" : bare.cells.length ? `Nothing is kept of ${bare.n.toLocaleString("en")} here` : "Something is kept wherever five or more lie")]);
       const key = JSON.stringify([said, [...put_away]]);
       if (key === this.described) return;
       this.described = key;

@@ -1014,8 +1014,9 @@ def mean_lines(
 
     Cells are squares of a grid over where the subjects in view are but for the farthest few, the more the more subjects
     there are: about four to a cell, 12 to 120 cells a side. A cell's mean is of its own subjects, counted fourfold, of
-    those of the four cells beside it, counted twice, and of those at its corners. Where none of them has a value there
-    is no mean, and no line. {} for fewer than ten in view.
+    those of the four cells beside it, counted twice, and of those at its corners. There is no mean, and no line, where
+    these counts are not four: where it has none with a value of its own, and few around it. {} for fewer than ten in
+    view.
 
     Parameters
     ----------
@@ -1034,7 +1035,7 @@ def mean_lines(
     told = np.asarray(values, np.float32)[index.rows]
     _sums(*place, *index._box((x0, x1, y0, y1)), x0, y0, 1 / dx, 1 / dy, told, total, known, count, False)
     sums, weights = (_with_neighbors(grid[1].astype(np.float64)) for grid in (total, known))
-    mean = np.ma.masked_invalid(np.divide(sums, weights, out=np.full(shape[1:], np.nan), where=weights > 0))
+    mean = np.ma.masked_invalid(np.divide(sums, weights, out=np.full(shape[1:], np.nan), where=weights >= 4))
     at = np.arange(-0.5, cells + 1)
     lines = contour_generator(x0 + dx * (at + 1), y0 + dy * (at + 1), mean)
     return {level: [np.asarray(line) for line in lines.lines(level)] for level in levels}
