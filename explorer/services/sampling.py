@@ -251,7 +251,7 @@ def drawn_by(explore: Explore, design: Design, ledger: Ledger) -> Drawn:
     columns = columns_of(explore, design.run_id, design.map_id, ledger)
     read = reader(explore, design.run_id, design.map_id, design.lambda_, design.mode, ledger)
     withdrawn = read("subjects.is_withdrawn") == 1
-    frame = ~withdrawn
+    frame = ~withdrawn & ~survey.planted()
     if design.where:
         frame &= parse(design.where, columns).rows(read)
     if not frame.any():

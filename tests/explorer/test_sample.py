@@ -250,6 +250,16 @@ def test_who_is_withdrawn_is_not_drawn(survey: Survey) -> None:
     assert drawn.rows.tolist() == list(range(150, 200))
 
 
+def test_what_was_planted_is_not_drawn(survey: Survey) -> None:
+    table = pq.read_table(survey.path / "subjects.parquet")
+    kinds = pa.array([None] * 170 + ["arc"] * 30, pa.string())
+    pq.write_table(table.append_column("injected_kind", kinds), survey.path / "subjects.parquet")
+    with Ledger(survey.path, survey.info.survey_id) as ledger:
+        drawn = sample(Explore(survey), design(survey, top=0.1, n_random=153), "A", ledger, "ada")
+    assert drawn.n_frame == 170
+    assert drawn.rows.tolist() == list(range(170))
+
+
 @pytest.mark.parametrize(
     ("told", "message"),
     [
