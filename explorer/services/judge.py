@@ -153,7 +153,6 @@ class _Ready:
     whole: Sweep
     p_sums: np.ndarray | None  # (n_valued + 1,): what each value of the tune half adds to Σ p of the kept
     p_rest: float
-    holds: tuple[Any, ...]  # what the key names by id: as long as this is kept, no other has it
 
 
 class _Moved:
@@ -195,7 +194,6 @@ class _ReadyTruth:
     pairs_kept: np.ndarray | None  # how many have each pair of votes: kept, and all
     pairs_all: np.ndarray | None
     values: np.ndarray  # of the whole survey, in order, without the missing
-    holds: tuple[Any, ...]
 
     def sigma(self, sigma: float) -> float:
         """Σ as `explorer.services.truths.reaches` compares it."""
@@ -379,7 +377,7 @@ class Judge:
         soft: Counts | None = None
         title, sentence = known.title, known.sentence
         if moving == "truth" and truth.at_least is not None and isinstance(cut, _Cut):
-            ready = self._ready_truth(cut, known)
+            ready = self._ready_truth(draft.keep, truth, context, cut, known)
             counts, title = ready.counts(truth.at_least), f"{known.title} ≥ {truth.at_least:.6g}"
             n_known = int(np.count_nonzero(known.known)) if known.kind == "positives_only" else len(ready.values)
             sentence = self.truths.sentence(title, known.kind, ready.n_right(truth.at_least), n_known)
@@ -472,7 +470,8 @@ class Judge:
         open_leaf: Term = replace(leaf, **none) if isinstance(leaf, Gate) else replace(leaf, low=0.0)  # type: ignore[arg-type]
         keep = replaced(draft.keep, path, open_leaf)
         groups = self._classes(draft, context, classes)
-        key = (self.survey.generation, keep, path, context, id(known), id(groups))
+        of_truth = self.truths.key(draft.truth, context) if draft.truth is not None and known is not None else ()
+        key = (self.survey.generation, keep, path, context, of_truth, classes, len(groups.rows))
         found: _Ready = self._ready.get(key, lambda: self._make_ready(keep, context, path, leaf, known, groups))
         return found
 
@@ -508,13 +507,15 @@ class Judge:
             p_rest = float(p @ np.where(np.isnan(mine), unsure, no))
             change = p * (yes.astype(np.int8) - no.astype(np.int8))
             p_sums = np.concatenate([[0.0], np.cumsum(change[tuned_order[: len(tuned.values)]])])
-        return _Ready(values, masks, tuned, refused, whole, p_sums, p_rest, (known, groups))
+        return _Ready(values, masks, tuned, refused, whole, p_sums, p_rest)
 
     def _order(self, reference: str, context: Context) -> np.ndarray:
         of = context.run_id, context.lambda_, False, context.mode, context.map_id
         return self.explore.order(reference, *of)
 
-    def _ready_truth(self, cut: _Cut, base: Known) -> _ReadyTruth:
+    def _ready_truth(self, keep: Term, truth: Truth, context: Context, cut: _Cut, base: Known) -> _ReadyTruth:
+        key = (keep, context, self.truths.key(replace(truth, at_least=0.0), context))
+
         def make() -> _ReadyTruth:
             rows = cut.halves.rows
             values = base.values if base.values is not None else np.full(self.survey.n, np.nan)
@@ -531,9 +532,9 @@ class Judge:
             n_kept, n_kept_known = int(np.count_nonzero(cut.tuned)), int(np.count_nonzero(cut.tuned & valued))
             sweep = Sweep(mine, yes, no, no, cut.tuned, yes)
             whole = np.sort(values[base.known & ~np.isnan(values)].astype(mine.dtype))
-            return _ReadyTruth(sweep, n_kept, n_kept_known, single, pairs_kept, pairs_all, whole, (cut, base))
+            return _ReadyTruth(sweep, n_kept, n_kept_known, single, pairs_kept, pairs_all, whole)
 
-        found: _ReadyTruth = self._ready_truths.get((id(cut), id(base)), make)
+        found: _ReadyTruth = self._ready_truths.get(key, make)
         return found
 
     # ------------------------------------------------------------------------------------------- what must be said
@@ -830,22 +831,18 @@ class Judge:
         """
         if draft.truth is None:
             raise UsageError(NO_TRUTH)
-        known = self.truths.of(draft.truth, context)
-        key = ("curves", self.survey.generation, draft.keep, context, reference, id(known))
-        found: tuple[dict[str, Any], Known] = self._curves.get(
-            key, lambda: (self._make_curves(draft, draft.truth, context, known, reference), known)
-        )
-        return found[0]
+        truth = draft.truth
+        key = ("curves", draft.keep, context, reference, self.truths.key(truth, context))
+        found: dict[str, Any] = self._curves.get(key, lambda: self._make_curves(draft, truth, context, reference))
+        return found
 
     def _scores(self, context: Context) -> dict[str, str]:
         """The run's scores: reference → title."""
         titles = self.explore.colors(context.run_id, context.map_id)
         return {r: title for r, title in titles.items() if r.startswith("scores.") and not self.explore.is_category(r)}
 
-    def _make_curves(
-        self, draft: Draft, truth: Truth | None, context: Context, known: Known, reference: str | None
-    ) -> dict[str, Any]:
-        assert truth is not None
+    def _make_curves(self, draft: Draft, truth: Truth, context: Context, reference: str | None) -> dict[str, Any]:
+        known = self.truths.of(truth, context)
         cut, rows = self._still(draft.keep, context), self._half().rows
         counts = cut.counts(known)
         _check_two_classes(counts, known, truth.at_least, known.title, cut.halves)
@@ -864,7 +861,7 @@ class Judge:
             "pr": [],
             "boundary": {"at": point if None not in point else None},
             "ceiling": None,
-            "sigma": self._along_sigma(cut, known, truth, context),
+            "sigma": self._along_sigma(draft.keep, cut, truth, context),
             "notes": notes,
         }
         for name, (title, values, low, kind) in along.items():
@@ -952,10 +949,10 @@ class Judge:
         told["counts"] = {"tp": found.tp.tolist(), "fp": found.fp.tolist(), "fn": fn.tolist(), "tn": found.tn.tolist()}
         return told
 
-    def _along_sigma(self, cut: _Cut, known: Known, truth: Truth, context: Context) -> dict[str, Any] | None:
+    def _along_sigma(self, keep: Term, cut: _Cut, truth: Truth, context: Context) -> dict[str, Any] | None:
         if truth.at_least is None:
             return None
-        ready = self._ready_truth(cut, self.truths.base(truth, context))
+        ready = self._ready_truth(keep, truth, context, cut, self.truths.base(truth, context))
         x = ready.sweep.grid(POINTS)
         each = [ready.counts(float(sigma)) for sigma in x]
         tp, fp, fn, tn = (np.array([getattr(c, name) for c in each]) for name in ("tp", "fp", "fn", "tn"))
@@ -1003,16 +1000,14 @@ class Judge:
         truth, cost = draft.truth, self.costs.of(seconds, graders)
         if hours is not None and not (math.isfinite(hours) and hours >= 0):
             raise UsageError(f"{hours:g} hours cannot be spent; give 0 or more")
-        known = self.truths.of(truth, context)
         saved = [one for one in self._saved() if one.context == context and one.keep != draft.keep]
-        key = ("budget", self.survey.generation, draft.keep, context, id(known), tuple(one.entry_id for one in saved))
-        held: tuple[dict[str, Any], Known] = self._curves.get(
-            key, lambda: (self._make_budget(draft, truth, context, known, saved), known)
-        )
+        named = tuple((one.name, one.version, one.entry_id) for one in saved)
+        key = ("budget", draft.keep, draft.name, draft.version, context, self.truths.key(truth, context), named)
+        held: dict[str, Any] = self._curves.get(key, lambda: self._make_budget(draft, truth, context, saved))
         n_kept = self._still(draft.keep, context).n_kept
         images = cost.images(hours) if hours is not None else float(n_kept)
         spent = {"images": images, "hours": cost.hours(images)}
-        return held[0] | {
+        return held | {
             "at": spent,
             "seconds": cost.seconds,
             "graders": cost.graders,
@@ -1023,9 +1018,8 @@ class Judge:
         """The last version of each boundary that is saved."""
         return [self.boundaries.get(name) for name in self.boundaries.names()[-MOST_SAVED:]]
 
-    def _make_budget(
-        self, draft: Draft, truth: Truth, context: Context, known: Known, saved: list[Saved]
-    ) -> dict[str, Any]:
+    def _make_budget(self, draft: Draft, truth: Truth, context: Context, saved: list[Saved]) -> dict[str, Any]:
+        known = self.truths.of(truth, context)
         halves, cut = self._half(), self._still(draft.keep, context)
         rows, n = halves.rows, self.survey.n
         _check_two_classes(cut.counts(known), known, truth.at_least, known.title, halves)

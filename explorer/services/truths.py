@@ -142,7 +142,7 @@ class Truths:
 
     def __init__(self, explore: Explore, notes: Notes, volunteers: Volunteers) -> None:
         self.explore, self.survey, self.notes, self.volunteers = explore, explore.survey, notes, volunteers
-        self._bases, self._known, self._offers = Cache(6), Cache(6), Cache(4)
+        self._bases, self._known, self._offers = Cache(8), Cache(12), Cache(4)
         self._limited = Cache(4)
 
     # ------------------------------------------------------------------------------------------------ what is offered
@@ -248,7 +248,7 @@ class Truths:
         UsageError
             A column, category, tag or run that is not there; or votes that cannot be counted so.
         """
-        key = (self._key(truth, context), truth)
+        key = self.key(truth, context)
         found: Known = self._known.get(key, lambda: self._at(truth, context))
         return found
 
@@ -272,13 +272,13 @@ class Truths:
         """
         if truth.at_least is not None:
             truth = replace(truth, at_least=0.0)
-        key = (self._key(truth, context), truth)
+        key = self.key(truth, context)
         found: Known = self._bases.get(key, lambda: self._base(truth, context))
         return found
 
-    def _key(self, truth: Truth, context: Context) -> tuple[Any, ...]:
-        """Of everything that a truth is read from but itself."""
-        key: tuple[Any, ...] = (self.survey.generation,)
+    def key(self, truth: Truth, context: Context) -> tuple[Any, ...]:
+        """Of a truth and everything that it is read from: as long as it is the same, so is what the truth says."""
+        key: tuple[Any, ...] = (truth, self.survey.generation)
         if any(r.startswith("scores.") for r in truth.references):
             key += (context.run_id, round(context.lambda_, 4), context.mode)
         if any(r.startswith("maps.") for r in truth.references):
