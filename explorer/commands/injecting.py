@@ -189,6 +189,7 @@ def _say(planted: Any, functions: "list[Function]") -> None:
     """What is recovered, a table for each boundary."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     plan: Plan = planted.plan
     console = Console(width=None if Console().is_terminal else 160)
@@ -202,7 +203,7 @@ def _say(planted: Any, functions: "list[Function]") -> None:
         if one.refused:
             console.print(f"{one.line.title}: {one.refused}", markup=False, highlight=False)
             continue
-        table = Table(title=f"{one.line.title}: {one.words}", title_justify="left", title_style="bold")
+        table = Table(title=Text(f"{one.line.title}: {one.words}"), title_justify="left", title_style="bold")
         table.add_column(plan.title, justify="right")
         for size in plan.sizes:
             table.add_column(str(size), justify="right")

@@ -27,6 +27,7 @@ from explorer.services.injecting import Hosts, Length, Plan, Planted, Scored, co
 from explorer.services.learned import CLASSIFIERS
 from explorer.services.planted import add_planted
 from explorer.services.recovered import Line, as_csv, as_json, cells_of, figure, recovered, top_line
+from explorer.state import Draft
 from explorer.survey import Survey
 from models.boundary import And, Gate, Learned, Not, Region, evaluate
 from models.classifier import Basis, fit
@@ -390,7 +391,14 @@ def test_planted_become_known_subjects_for_ever(
     """The whole command, twice: nothing is added twice."""
     survey = shutil.copytree(finished_survey, tmp_path / "survey")
     plan = ["--kind", "double", "--contrast", "0.5,2", "--size", "5px", "--psf", "2px", "--hosts", "4"]
+    opened = Survey.open(survey)
+    context = Context(opened.runs("score")[0].run_id, opened.maps()[0].run_id)
+    with Ledger(survey, opened.info.survey_id) as ledger:
+        keep = Gate("scores.feature_score", low=0.0)
+        Boundaries(Explore(opened), ledger).save("All of [it]", Draft(keep), context, "ada")
+    opened.close()
     said = voorwerp("inject", survey, *plan, "--out", tmp_path / "out", "--add")
+    assert "All of [it], version 1" in said and "4 of 4  1.00 [.51, 1.00]" in said
     assert "4 images, each with 2 sources: double" in said and "top 1 % by anomaly score" in said
     assert "8 of 8 planted sources added" in said and "8 are known objects now" in said
     opened = Survey.open(survey)
