@@ -266,7 +266,7 @@ export function render({model, el}) {
 
   // ---------------------------------------------------------------------------------------------------- the name
   const top = make("header"), name = named(make("input", "name"), "Name of the boundary"), version = make("span", "version");
-  Object.assign(name, {type: "text", placeholder: "unsaved boundary", autocomplete: "off", spellcheck: false, maxLength: 200});
+  Object.assign(name, {type: "text", placeholder: "unnamed", autocomplete: "off", spellcheck: false, maxLength: 200});
   const save = button("save", "Save", () => keep());
   save.title = "Save a new version (Shift+S)";
   const undo = button("icon", "↶", () => act("undo"), "Undo the last edit of the boundary"), redo = button("icon", "↷", () => act("redo"), "Redo the edit that was undone");
@@ -419,7 +419,7 @@ export function render({model, el}) {
     sigma.hidden = !has;
     if (has) {
       const scale = model.scales[key_of(t)] ?? {low: o?.low ?? Math.min(0, t.at_least), high: o?.high ?? Math.max(1, t.at_least), bins: []};
-      sigma_word.textContent = `${o?.title ?? t.column} ≥ Σ${o?.unit && !o.title.includes(o.unit) ? `, ${o.unit}` : ""}`;
+      sigma_word.textContent = `at least Σ${o?.unit && !o.title.includes(o.unit) ? `, ${o.unit}` : ""}`;
       if (!gesture) {
         sigma_range.set(scale, {low: t.at_least}, `Σ, threshold of the truth`);
         write(sigma_box, told(t.at_least));
@@ -459,13 +459,13 @@ export function render({model, el}) {
 
   // ------------------------------------------------------------------------------------------------------- terms
   const keeps = section("Keeps", "keeps"), tree = make("div", "tree"), adding = make("div", "adding"), form = make("form", "learning");
-  tree.setAttribute("role", "tree");
+  tree.setAttribute("role", "group");
   named(tree, "What is kept");
   form.hidden = true;
   put(keeps, tree, adding, form);
   const parts = new Map();  // path → what of a term changes without its structure
   let shape = "";
-  const shape_of = t => ({type: t.type, path: t.path, column: t.column, is_category: t.is_category, names: t.names, model: t.type === "learned", terms: (t.terms ?? []).map(shape_of)});
+  const shape_of = t => ({type: t.type, path: t.path, column: t.column, is_category: t.is_category, names: t.names, title: t.title, terms: (t.terms ?? []).map(shape_of)});
 
   const tools = (t, at, title) => {
     const box = make("div", "tools"), inner = t.negated ? at.slice(0, -1) : at;
@@ -611,8 +611,7 @@ export function render({model, el}) {
     const t = given.type === "not" ? {...given.terms[0], negated: true} : given, is_group = t.type === "and" || t.type === "or";
     const card = make("div", `term ${is_group ? "group" : t.type}${t.negated ? " negated" : ""}`), head = make("div", "head");
     const title = is_group ? TYPES[t.type].toLowerCase() : t.title;
-    card.setAttribute("role", "treeitem");
-    card.setAttribute("aria-level", depth);
+    card.setAttribute("role", "group");
     named(card, `${t.negated ? "not " : ""}${is_group ? title : `${TYPES[t.type]}: ${title}`}`);
     put(card, head);
     if (is_group) { head.append(joined(t), make("span", "fill")); if (depth > 1 || t.negated) head.append(tools(t, t.path, title)); }
@@ -622,7 +621,6 @@ export function render({model, el}) {
     else if (t.type === "learned") draw_learned(t, card);
     else {
       const inside = make("div", "inside");
-      inside.setAttribute("role", "group");
       inside.append(...t.terms.map(one => draw_term(one, depth + 1)));
       if (!t.terms.length) inside.append(make("p", "about", t.type === "and" ? "Everything is kept. Add a region, a gate or a learned classifier." : "Nothing is kept: a group of “any of” without a term."));
       card.append(inside);
