@@ -15,8 +15,6 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 
 from explorer.errors import UsageError, VoorwerpError
 from explorer.services.boundaries import Context
-from explorer.services.cost import Cost
-from explorer.services.losses import Groups, Losses
 from explorer.state import Draft
 from explorer.survey import SUBJECTS
 from models.boundary import And, Gate, Learned, Not, Or, Region, Term
@@ -187,40 +185,6 @@ def test_groups_that_are_the_truth_are_told_of_the_tune_half_alone(at: Judged):
     assert found["rates"]["recall"]["k"] == next(one["k"] for one in found["lost"] if one["name"] == "ring")
 
 
-def test_one_persons_tags_are_one_look_and_everybodys_are_many(at: Judged):
-    """The linearised number of looks is that of a thousand bootstraps over taggers."""
-    rng = np.random.default_rng(0)
-    n, people = 300, 40
-    tagger = rng.integers(0, people, n)
-    kept = rng.random(n) < (0.2 + 0.6 * (tagger % 2))  # taggers differ in what they find
-    groups = Groups(
-        "tag", ["a"], ["talk:a"], np.arange(n), np.array([0, n]), [people], np.arange(n), tagger, np.zeros(people, int)
-    )
-    k = groups.counted(kept)
-    effective = groups.effective(kept, k)[0]
-    shares = []
-    for _ in range(4000):
-        w = np.bincount(rng.integers(0, people, people), minlength=people)[tagger]
-        shares.append((w * kept).sum() / w.sum())
-    p = k[0] / n
-    assert effective == pytest.approx(p * (1 - p) / np.var(shares), rel=0.15)
-    assert effective < 0.7 * n
-    alone = Groups(
-        "tag", ["a"], ["talk:a"], np.arange(9), np.array([0, 9]), [1], np.arange(9), np.zeros(9, int), np.zeros(1, int)
-    )
-    told = alone.told(np.array([9]), alone.effective(np.ones(9, bool), np.array([9])), "all")[0]
-    assert told["low"] == pytest.approx(float(wilson(1, 1)[0]))  # nine by one person are worth one
-
-
-def test_who_tagged_a_subject_twice_or_with_others_counts_once(at: Judged):
-    tags = Losses(at.explore).tags()
-    assert dict(zip(tags.names, tags.sizes.tolist(), strict=True)) == {"merger": 60, "arc": 15, "supernova": 1}
-    with pytest.raises(UsageError, match="not in the columns of a few classes"):
-        Losses(at.explore).classes("subjects.magnitude")
-    with pytest.raises(UsageError, match="there is no group"):
-        Losses(at.explore).rows("class:half=tune")
-
-
 def test_cells_where_nothing_is_kept(at: Judged):
     found = at.judge.empty(Draft(BOUNDARIES["both"], VOTES), at.context, grid=12)
     xy = at.survey.coordinates(at.context.map_id)[:, :2].astype(float)
@@ -245,16 +209,6 @@ def test_hours_and_what_they_find(at: Judged):
         assert cost["found_per_hour"][end] == pytest.approx(precision[end] * 200)
     assert numbers(at, BOUNDARIES["gate"])["cost"]["seconds"] == 5
     assert "give more than 0" in numbers(at, BOUNDARIES["gate"], seconds=0.0)["trouble"]
-    with pytest.raises(UsageError, match="graders look at each image"):
-        Cost(5.0, 0)
-
-
-def test_the_vetting_log_says_how_long_a_look_takes(tmp_path: Path):
-    with opened(write_judged(tmp_path / "survey", with_votes=False)) as found:
-        for i in range(30):
-            found.ledger.append("vote", {"seconds": 4000.0 if i == 0 else 2.0 + (i % 3)}, who="p")
-        cost = found.judge.costs.of()
-        assert cost.measured and cost.n == 29 and cost.seconds == pytest.approx(3.0, abs=0.1)
 
 
 # --------------------------------------------------------------------------------------------------------- curves
