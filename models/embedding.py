@@ -693,6 +693,11 @@ def finished(folder: Path, scored: Path, threads: int) -> Generator[Progress, No
         raise ArtifactError(f"{folder / PLACING} is missing, so nothing can be placed on this map; make a map anew")
     k = json.loads((folder / PLACING).read_text())["k"]
     is_old = "is_placed" not in table.column_names
+    if not is_old and table.column("is_placed").to_numpy().all():
+        raise ArtifactError(
+            f"{about.run_id} has no layout of its own: its subjects were placed on the map of another survey, and so "
+            "are more of them; apply the boundary again"
+        )
     if is_old:
         _, distances = yield from neighbors(latents, k + 1, threads)
     return Base(

@@ -43,11 +43,11 @@ from explorer.raster import Cache
 from explorer.services.explore import OF_CROWD, Explore, Plane
 from explorer.services.filters import reader
 from explorer.state import Draft
-from models import artifacts, boundary
+from models import artifacts, boundary, drift
 from models.artifacts import Run
 from models.boundary import BoundaryError, Gate, Kept, Learned, Term, evaluate, leaves
 from models.classifier import Classifier, ClassifierError
-from models.embedding import QUALITY_NEIGHBORS, search
+from models.embedding import QUALITY_NEIGHBORS
 from models.mixing import MODE_TITLES, Mode
 from models.truth import Truth, TruthError
 
@@ -58,8 +58,10 @@ MAX_BYTES = 50_000_000
 MAX_NAME, MAX_NOTE = 60, 1_000
 #: Points of a distribution that a file carries: its KS distance to another is known to ± 1 / (QUANTILES - 1).
 QUANTILES = 1_001
-#: Subjects whose latent vectors stand for all of a survey, and the percentile beyond which others are strangers.
+#: Subjects whose distances stand for all of a survey, and the percentile beyond which others are strangers.
 REFERENCE, BEYOND = 20_000, 99.9
+#: Among a map's inputs: sha256 of another survey's coordinates, on whose layout its subjects were placed.
+PLACED_ON = "placed_on"
 #: Columns that hold what people wrote of a subject; those of votes: `OF_CROWD`.
 OF_TALK = ("n_comments", "n_tags", "n_taggers", "tag_group", "tag_group_study")
 
@@ -562,8 +564,8 @@ class Boundaries:
             ``survey``, ``run`` and ``map`` (`{}` where none is used), ``lambda``, ``lambda_mode``, ``keep``, ``truth``,
             ``in_words``, ``thresholds`` (path, column, limit, value, percentile in the whole survey,
             percentile_set by the person), ``from_people``, ``classifiers`` (by sha256), ``kept`` (of the tune half:
-            yes, no, unknown, and the share by inclusion probability), ``drift`` (see `drift_reference`),
-            ``code_version``.
+            yes, no, unknown, and the share by inclusion probability, which is worth so many equal weights), ``drift``
+            (see `drift_reference`), ``code_version``.
 
         Raises
         ------
@@ -598,8 +600,9 @@ class Boundaries:
         run = self.explore.runs().get(context.run_id)
         if run is None:
             return {}
-        told = {"run_id": run.run_id, "kind": run.kind, "checkpoint_sha256": self.checkpoint(run)}
-        return told | {"preprocessing": run.preprocessing, "titles": self.explore.score_titles(run.run_id)}
+        told: dict[str, Any] = {"run_id": run.run_id, "kind": run.kind, "checkpoint_sha256": self.checkpoint(run)}
+        told |= {"preprocessing": run.preprocessing, "settings": settings_of(run)}
+        return told | {"titles": self.explore.score_titles(run.run_id)}
 
     def checkpoint(self, run: Run) -> str | None:
         """sha256 of the network that made a run's scores: its own, or its training's; None where it has neither."""
@@ -641,12 +644,12 @@ class Boundaries:
         yes, no = kept.yes & tune, kept.no & tune
         n, n_yes, n_no = int(tune.sum()), int(yes.sum()), int(no.sum())
         told: dict[str, Any] = {"half": "tune", "n": n, "yes": n_yes, "no": n_no, "unknown": n - n_yes - n_no}
-        told |= {"share": n_yes / n if n else None, "weighted_share": None}
+        told |= {"share": n_yes / n if n else None, "weighted_share": None, "weighted_n": None}
         chance = self.survey.column("inclusion_probability")
         known = tune & (chance > 0)
         if known.any():
-            weights = 1 / chance[known]
-            told["weighted_share"] = float(weights[yes[known]].sum() / weights.sum())
+            found = drift.effective(1 / chance[known], yes[known])
+            told |= {"weighted_share": found.value, "weighted_n": found.n}
         return told
 
     def drift_reference(self, saved: Saved) -> dict[str, Any]:
@@ -657,8 +660,8 @@ class Boundaries:
         dict
             ``columns``: reference (or sha256 of a classifier: balanced scores) → for ``all`` and for ``kept`` the
             number n of finite values and their `QUANTILES` quantiles, evenly spaced from the least to the greatest.
-            ``latents``: mean distance to the k nearest among a random `n` of the run's vectors, at some percentiles;
-            None where the run has none. ``note``: what these do not tell.
+            ``latents``: mean distance of `n` subjects to the k nearest of a random sample of them, at some percentiles,
+            and the sample (`models.drift.packed`); None where the run has no vectors. ``note``: what these do not tell.
         """
         context, source, tune = saved.context, self.source(saved.context), self._tune()
         yes = self.kept(saved.keep, context).yes
@@ -677,27 +680,28 @@ class Boundaries:
         }
 
     def _strangeness(self, context: Context) -> dict[str, Any] | None:
-        """How far subjects are from their nearest in latent space."""
+        """How far the tune half's subjects are from the nearest of a sample of them in latent space; the sample itself.
+
+        Another survey measures its own by the very sample (`models.drift.distances`), so both mean the same. Who is in
+        the sample is measured among the others.
+        """
         if not context.run_id or not (self.survey.run_folder(context.run_id) / artifacts.LATENTS).exists():
             return None
-        latents, _ = self.survey.latents(context.run_id)
-        random = np.random.default_rng(0)
-        looked = np.sort(random.choice(len(latents), min(len(latents), 2 * REFERENCE), replace=False))
+        latents, of_rows = self.survey.latents(context.run_id)
+        random, mine = np.random.default_rng(0), np.flatnonzero(self._tune()[of_rows])
+        looked = np.sort(random.choice(mine, min(len(mine), 2 * REFERENCE), replace=False))
         rows = looked[np.isfinite(latents[looked]).all(1)]
         if len(rows) < 3:
             return None
-        chosen = np.sort(random.choice(rows, min(len(rows), REFERENCE), replace=False))
-        sample = np.ascontiguousarray(latents[chosen], np.float32)
+        chosen = random.choice(rows, min(len(rows), REFERENCE), replace=False)
+        told = drift.packed(latents[np.sort(chosen[: drift.SAMPLE])]) | {"size": int(latents.shape[1])}
+        sample = drift.unpacked(told)
         k = min(QUALITY_NEIGHBORS, len(sample) - 1)
-        distance = search(sample, sample, k, own=0)[1].mean(1)
+        others = drift.distances(sample, latents[np.sort(chosen[drift.SAMPLE :])], k)
+        distance = np.concatenate([drift.own_distances(sample, k), others])
         shares = (50.0, 90.0, 99.0, BEYOND)
-        return {
-            "n": len(sample),
-            "of": len(latents),
-            "k": k,
-            "size": int(latents.shape[1]),
-            "percentiles": {f"{share:g}": float(np.percentile(distance, share)) for share in shares},
-        }
+        percentiles = {f"{share:g}": float(np.percentile(distance, share)) for share in shares}
+        return {"n": len(distance), "of": len(mine), "k": k, "percentiles": percentiles} | told
 
     # ------------------------------------------------------------------------------------------------- of another one
     @_alone
@@ -729,13 +733,26 @@ class Boundaries:
             problems.append("it uses the scores or latent vectors of a run, and no run is chosen here")
         elif run is not None and file.run:
             theirs, ours = file.run.get("checkpoint_sha256"), self.checkpoint(run)
-            if theirs != ours:
+            if theirs is None and file.survey_id != self.survey.info.survey_id:
+                problems.append(
+                    "its scores are not a network's but of that survey's own making (a detector fitted there, or "
+                    "imported), so they mean nothing elsewhere"
+                )
+            elif theirs != ours:
                 problems.append(
                     f"its scores are of another network (checkpoint {_start(theirs)}, here {_start(ours)}); score this "
                     "survey with that one"
                 )
             if run.preprocessing != file.run.get("preprocessing"):
                 problems.append("its network's images were prepared otherwise than those of this survey")
+            ours_set, theirs_set = settings_of(run), file.run.get("settings")
+            theirs_set = theirs_set if isinstance(theirs_set, dict) else {}
+            unlike = [n for n in ours_set.keys() & theirs_set.keys() if ours_set[n] != theirs_set[n]] if scores else []
+            problems += [
+                f"its scores were made with {name.replace('_', ' ')} {_short(theirs_set[name])}, those of {run.run_id} "
+                f"with {ours_set[name]}; score this survey with that"
+                for name in sorted(unlike)
+            ]
         if any(c.startswith("maps.") for c in columns):
             here = self._about_map(context)
             if not here:
@@ -760,8 +777,9 @@ class Boundaries:
         return list(dict.fromkeys(problems))
 
     def _is_same_map(self, file: BoundaryFile, here: Mapping[str, Any]) -> bool:
-        """Whether places mean the same on both: equal files, or in this survey a map that was placed on the file's."""
-        if here["coordinates_sha256"] == file.map.get("coordinates_sha256"):
+        """Whether places mean the same on both: equal files, or subjects here that were placed on the file's map."""
+        onto_theirs = self.explore.maps()[here["map_id"]].inputs.get(PLACED_ON)
+        if file.map.get("coordinates_sha256") in (here["coordinates_sha256"], onto_theirs):
             return True
         maps, onto = self.explore.maps(), here["map_id"]
         while file.survey_id == self.survey.info.survey_id and onto in maps:
@@ -912,6 +930,12 @@ def _distribution(values: np.ndarray) -> dict[str, Any]:
     return {"n": len(finite), "quantiles": np.quantile(finite, shares).astype(float).tolist() if len(finite) else []}
 
 
+def settings_of(run: Run) -> dict[str, Any]:
+    """What of a run's settings its image and feature scores depend on, as it took them."""
+    names = ("latent_axes", "center", "feature_stage")
+    return {name: run.results[name] for name in names if name in run.results}
+
+
 def _start(sha256: object) -> str:
     return str(sha256)[:8] if sha256 else "none"
 
@@ -1054,6 +1078,12 @@ def _drift(told: Mapping[str, Any]) -> Mapping[str, Any]:
             raise UsageError(f"drift.latents: it has percentiles with {BEYOND:g} among them, not {_short(latents)}")
         if not all(_is_count(latents.get(name)) for name in ("n", "k", "size")):
             raise UsageError(f"drift.latents: it has numbers n, k and size, not {_short(latents)}")
+        try:
+            sample = drift.unpacked(latents)
+        except drift.DriftError as error:
+            raise UsageError(f"drift.latents: {error}") from None
+        if not 1 <= latents["k"] < len(sample):
+            raise UsageError(f"drift.latents.k: {latents['k']} neighbors are to be among {len(sample):,} vectors")
     return told
 
 

@@ -32,6 +32,7 @@ from explorer.services.boundaries import (
 from explorer.services.explore import Explore
 from explorer.state import Draft
 from explorer.survey import Survey
+from models import drift
 from models.artifacts import MAP_JSON, RUN_JSON, Run, sha256_file, write_coordinates, write_scores
 from models.boundary import And, Gate, Learned, Not, Or, Region, Term
 from models.classifier import Basis, Classifier, fit
@@ -484,11 +485,13 @@ def test_the_drift_reference_is_of_the_tune_half(boundaries: Boundaries, model: 
         assert one["n"] == len(values) and len(one["quantiles"]) == QUANTILES
         assert (one["quantiles"][0], one["quantiles"][-1]) == (values.min(), values.max())
         assert one["quantiles"][500] == pytest.approx(np.median(values))
-    known = LATENTS[np.isfinite(LATENTS).all(1)].astype(np.float64)
-    apart = np.sqrt(np.square(known[:, None] - known).sum(2))
     latents = file.drift["latents"]
+    known = drift.unpacked(latents).astype(np.float64)
+    wanted = LATENTS[tune & np.isfinite(LATENTS).all(1)]
+    np.testing.assert_allclose(np.sort(known, axis=0), np.sort(wanted, axis=0), rtol=1e-3, atol=1e-4)
+    apart = np.sqrt(np.square(known[:, None] - known).sum(2))
     nearest = np.sort(apart, axis=1)[:, 1 : latents["k"] + 1].mean(1)
-    assert (latents["n"], latents["size"]) == (N - 1, 6)
+    assert (latents["n"], latents["n_sample"], latents["size"]) == (len(wanted), len(wanted), 6)
     assert latents["percentiles"]["99.9"] == pytest.approx(np.percentile(nearest, 99.9), rel=1e-5)
 
 
@@ -626,6 +629,8 @@ WRONG = [
     ("f['drift']['columns']['scores.image_score']['all']['quantiles'].reverse()", "quantiles: they are not in order"),
     ("f['drift']['latents'] = {'percentiles': {}}", "drift.latents: it has percentiles with 99.9 among them"),
     ("f['drift']['latents']['k'] = None", "drift.latents: it has numbers n, k and size"),
+    ("f['drift']['latents']['k'] = 5000", "drift.latents.k: 5000 neighbors are to be among"),
+    ("f['drift']['latents']['sample'] = 'AA=='", "drift.latents: the sample of latent vectors has 1 bytes"),
 ]
 
 
