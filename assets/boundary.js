@@ -62,6 +62,8 @@ const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 // ----------------------------------------------------------------------------------------------------------- a slider
 /** A track over the spread of a column, with one handle or two: `act({low, high}, settled)` with the ends that were moved. */
 class Range {
+  static last = null;  // that was moved and has not come to rest: it does before anything else is done
+
   constructor({ends, act, open = true}) {
     Object.assign(this, {ends, act, open, scale: null, low: null, high: null, held: null});
     this.root = make("div", "range");
@@ -141,13 +143,14 @@ class Range {
     this[end] = v;
     this.show();
     this.held = settled ? null : end;
+    Range.last = settled ? null : this;
     this.act({[end]: v}, settled);
   }
 
   settle() {
     if (!this.held || this.dragged) return;
     const end = this.held;
-    this.held = null;
+    this.held = Range.last = null;
     this.act({[end]: this[end]}, true);
   }
 
@@ -213,7 +216,7 @@ export function render({model, el}) {
     queue.push({move: what, change, settled});
     flush();
   };
-  const act = (what, more = {}) => { queue.push({act: what, ...more}); flush(); };
+  const act = (what, more = {}) => { Range.last?.settle(); queue.push({act: what, ...more}); flush(); };
   model.on("heard", flush);
 
   // ------------------------------------------------------------------------------------------------------- parts
@@ -555,7 +558,7 @@ export function render({model, el}) {
     const line = make("div", "place"), outline = svg("svg", {viewBox: "-3 -3 106 106", class: "sketch", "aria-hidden": "true"}), text = make("div", "words");
     const path = svg("path", {"fill-rule": "evenodd"}), where = make("span", ""), note = make("span", "quiet");
     outline.append(path);
-    put(line, outline, put(text, where, note), button("", "Edit on map", () => act("show", {path: t.path}), `Edit this region on the map`));
+    put(line, outline, put(text, where, note), button("", "Edit on map", () => { act("show", {path: t.path}); window.voorwerp.on_screen?.()?.outlines.show(t.path); }, `Edit this region on the map`));
     card.append(line);
     parts.set(String(t.path), {update: now => {
       path.setAttribute("d", `${now.sketch.map(([x, y], k) => `${k ? "L" : "M"}${(100 * x).toFixed(1)} ${(100 - 100 * y).toFixed(1)}`).join("")}Z`);
@@ -885,8 +888,10 @@ export function render({model, el}) {
   // ------------------------------------------------------------------------------------------- what is thrown away
   const lost = section("What it throws away", "lost"), rows = make("div", "rows"), bare = make("div", "bare");
   const bare_text = make("span"), hatch = button("word", "", () => turn_hatch());
-  let hatched = true;  // the map hatches it until a person hides that
-  const turn_hatch = () => { hatched = !hatched; window.voorwerp.on_screen?.()?.outlines?.toggle("hatched"); draw_lost(); };
+  const turn_hatch = () => window.voorwerp.on_screen?.()?.outlines.toggle("hatched");
+  const hatch_turned = () => draw_lost();
+  window.addEventListener("voorwerp-outlines", hatch_turned);
+  model.on("remove", () => window.removeEventListener("voorwerp-outlines", hatch_turned));
   const order = make("span", "order", "kept of total, worst first"), unseen = make("p", "about"), which = named(make("select", "which"), "Classes of which column", "Tags, and the classes of this column");
   which.addEventListener("change", () => act("classes", {column: which.value}));
   lost.head.append(order, which);
@@ -922,6 +927,7 @@ export function render({model, el}) {
     const {n: n_bare, said: bare_said} = model.bare, has = Boolean(bare_said);
     bare_text.textContent = !has ? "" : n_bare ? `${bare_said[0].toUpperCase()}${bare_said.slice(1)}` : "Something is kept in every part of the map";
     hatch.hidden = !n_bare;
+    const hatched = !window.voorwerp.outlines?.hides("hatched");  // the map hatches it until a person hides that
     hatch.textContent = hatched ? "hide" : "show";
     hatch.setAttribute("aria-pressed", hatched);
     named(hatch, hatched ? "Hide where nothing is kept" : "Show on the map where nothing is kept", "Hatch on the map where nothing is kept");

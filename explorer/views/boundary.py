@@ -257,7 +257,7 @@ class BoundaryView(Viewer):
         if self.state.side != "boundary":
             self._is_stale = True
             return
-        if (old.name, old.version) != (new.name, new.version) or old.truth != new.truth:
+        if (old.name, old.version) != (new.name, new.version) or (old.truth != new.truth and not self._is_ours):
             self._place()
         if not self._is_ours:
             self._show_draft()
@@ -528,9 +528,10 @@ class BoundaryView(Viewer):
                 self._count(None if settled else moving, number)
             if settled:
                 self.state.settle_draft()
-                self._show_draft()
                 if moving == "truth":
+                    self._place()
                     self._refit(False)
+                self._show_draft()
         finally:
             self._is_ours = False
         return True
