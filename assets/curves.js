@@ -91,24 +91,25 @@ const span_of = lists => {
 
 export function render({model, el}) {
   // ------------------------------------------------------------------------------------------- what a person did
-  let waiting = null, sent = 0;
-  let local = {};  // where the dots stand until the session answers
+  const waiting = new Map();  // kind → the newest of what was done
+  let sent = 0, local = {};  // when the last message went; where the dots stand until the session answers
+  const is_told = () => !waiting.size && !sent;
   const tell = () => {
-    if (!waiting || Date.now() - sent < PATIENCE) return;
-    const message = waiting;
-    waiting = null;
+    if (!waiting.size || Date.now() - sent < PATIENCE) return;
+    const [kind, message] = waiting.entries().next().value;
+    waiting.delete(kind);
     sent = Date.now();
     model.send_msg(message);
   };
-  const send = change => {
-    waiting = {...waiting, ...change};
+  const send = message => {
+    waiting.set(Object.keys(message)[0], message);
     tell();
     draw();
   };
   model.on("answered", () => {
     sent = 0;
     tell();
-    if (!sent && !dragging) local = local.hours === undefined ? {} : {hours: local.hours};  // those come with the numbers
+    if (is_told() && !dragging) local = local.hours === undefined ? {} : {hours: local.hours};  // those come with the numbers
     trouble.textContent = sentence(model.said);
     draw();
   });
@@ -416,13 +417,19 @@ export function render({model, el}) {
     tags.forEach(t => { t.at += over_top - below; });
     pen.textAlign = "left";
     if (tags.length > 2 && tags.some(t => Math.abs(t.at + 7 - t.y) > 9)) {  // too close to each other: a list in the corner
-      const wide = Math.max(...tags.map(t => pen.measureText(t.s.name).width)) + 16, left = scene.corner === "right" ? box.x1 - wide : box.x0 + 4;
+      const wide = Math.max(...tags.map(t => pen.measureText(t.s.name).width)) + 18, tall = 12 * tags.length + 4;
+      const corners = [[box.x0 + 3, box.y1], [box.x1 - wide, box.y1], [box.x0 + 3, box.y0 - tall - 2], [box.x1 - wide, box.y0 - tall - 2]].map(([left, top]) => {
+        let crowd = is_number(scene.mark) && x(scene.mark) > left && x(scene.mark) < left + wide ? 3 : 0;
+        for (const s of series) for (let px = left; px < left + wide; px += 4) { const py = height_at(s, px, x, y); if (py !== null && py > top - 4 && py < top + tall + 2) crowd++; }
+        return {left: left + 2, top, crowd};
+      });
+      const {left, top} = corners.reduce((m, c) => c.crowd < m.crowd ? c : m);
       pen.fillStyle = colors.panel;
       pen.globalAlpha = 0.72;
-      pen.fillRect(left - 2, box.y1, wide + 3, 12 * tags.length + 3);
+      pen.fillRect(left - 2, top, wide, tall);
       pen.globalAlpha = 1;
       tags.forEach((t, i) => {
-        const py = box.y1 + 8 + 12 * i;
+        const py = top + 8 + 12 * i;
         pen.strokeStyle = pen.fillStyle = t.s.color;
         pen.lineWidth = 2;
         pen.setLineDash(t.s.dash?.length ? [3, 2] : []);
@@ -568,7 +575,7 @@ export function render({model, el}) {
       const dots = series.map(s => ({...where(s.e), color: s.color})).filter(d => is_number(d.x));
       if (curves.boundary?.at) dots.push({x: curves.boundary.at[1], y: curves.boundary.at[0], color: colors.ink});
       const now = curves.pr.find(e => e.reference === along) ?? curves.pr[0], v = limit_of(now.reference), p = where(now);
-      return {across: {...SHARES, title: "recall"}, up: {low: 0, high, title: "precision"}, series: all, free: true, dots, corner: "right",
+      return {across: {...SHARES, title: "recall"}, up: {low: 0, high, title: "precision"}, series: all, free: true, dots,
         label: `Precision against recall: ${curves.pr.map(e => e.title).join(", ")}`, value: p?.x,
         words: p ? `${now.title} at least ${told(v)}: precision ${share(p.y)}, recall ${share(p.x)}` : `${now.title}: no limit`};
     },
@@ -804,7 +811,7 @@ export function render({model, el}) {
     curves: reader("curves", () => model.draft_id && part === "curves" ? query(chosen ? {limit: chosen} : {}) : null, found => {
       const was = Boolean(curves?.error);
       if (found !== null || !model.draft_id) curves = found;
-      if (!waiting && !sent && !dragging) local = {};
+      if (is_told() && !dragging) local = {};
       if (was !== Boolean(curves?.error)) { arrange_only(); }
       head();
       draw();
@@ -812,7 +819,7 @@ export function render({model, el}) {
     budget: reader("budget", () => model.draft_id && part === "curves" ? query({...is_number(model.at.seconds) ? {seconds: model.at.seconds} : {}, ...is_number(model.at.graders) ? {graders: model.at.graders} : {}}) : null, found => {
       if (found !== null || !model.draft_id) budget = found;
       budget_of = found && !found.error ? model.draft_id : "";
-      if (!dragging && !waiting && !sent) delete local.hours;
+      if (!dragging && is_told()) delete local.hours;
       head();
       draw();
     }, busy(budget_plot.root)),
@@ -837,7 +844,7 @@ export function render({model, el}) {
 
   let images = model.at.images;
   model.on("at", () => {
-    if (!dragging && !waiting && !sent && images !== model.at.images) delete local.hours;
+    if (!dragging && is_told() && images !== model.at.images) delete local.hours;
     images = model.at.images;
     draw();
     readers.budget.refresh(QUIET);
