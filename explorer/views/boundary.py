@@ -145,6 +145,7 @@ class BoundaryView(Viewer):
         self._facts: dict[str, dict[str, Any]] = {}
         self._fit_wanted: tuple[Draft, Path | None, dict[str, Any]] | None = None
         self._is_fitting = False
+        self._titles: dict[str, str] = {}  # hours may move a limit before the panel was ever looked at
         self._is_stale = True
         self._at_work: set[str] = set()
         self._wanted_again: set[str] = set()
