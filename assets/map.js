@@ -257,7 +257,7 @@
           undo.addEventListener("click", () => { undo.disabled = true; this.tell({kind: "undo"}); });
         }
       }
-      this.hint.classList.toggle("said", Boolean(told.said) && !hushed);
+      this.hint.classList.toggle("said", Boolean(told.said) && !told.is_news && !hushed);
     }
 
     /** Say something here for a while. */

@@ -86,6 +86,9 @@
       if (told.drawn && told.drawn[0] !== this.drawn) {
         this.drawn = told.drawn[0];
         this.choose(told.drawn[1].join());
+      } else if (this.find(this.wanted ?? null) && told.on) {
+        this.choose(this.wanted);
+        this.wanted = null;
       } else if (this.chosen !== null) {  // its place may be another now
         const same = was && told.regions.find(r => r.shape === was.shape && String(r.vertices) === String(was.vertices));
         const there = this.find(this.chosen);
@@ -191,6 +194,12 @@
       if (this.drag) { this.give_up(); return; }
       if (this.grip.matches(":focus")) { this.corner = null; this.tag(this.chosen)?.focus(); this.draw(); return; }
       this.choose(null);
+    }
+
+    /** Choose a region; if it lies on another plane, once that is on screen. */
+    show(path) {
+      const key = path.join();
+      if (this.find(key)) this.choose(key); else this.wanted = key;
     }
 
     tag(key) {
@@ -353,6 +362,7 @@
       if (!put_away.delete(name)) put_away.add(name);
       this.ask();
       this.draw();
+      window.dispatchEvent(new CustomEvent("voorwerp-outlines"));
     }
 
     /** Fetch what is to be seen, once the view and the boundary are at rest. */
@@ -529,5 +539,8 @@
     }
   }
 
-  window.voorwerp.outlines = map => new Outlines(map);
+  window.voorwerp.outlines = Object.assign(map => new Outlines(map), {
+    /** Whether a person put the lines or the hatching away; `voorwerp-outlines` tells of a change. */
+    hides: name => put_away.has(name),
+  });
 })();

@@ -100,7 +100,7 @@ class MapView(Viewer):
         self._inbox.on_change("tags", lambda attribute, old, new: self._hear(json.loads(new[0])))
         self._handles: dict[str, Any] = {}
         self._waiting: dict[str, Callable[[], None]] = {}
-        self._said, self._fits = "", 0
+        self._said, self._fits, self._is_news = "", 0, False
         self._removed: int | None = None  # the entry that took the last place away, as long as it can be undone here
         self._heard = 0  # the page's last message on the boundary
         self._newest: tuple[int, Path] = (0, ())  # how many regions were drawn here, and the last
@@ -314,6 +314,7 @@ class MapView(Viewer):
             "selected": k,
             "fit": self._fits,
             "said": self._said,
+            "is_news": self._is_news,
             "removed": self._removed,
             "about": f"Map of {n:,} subjects, {axes}, colored by {colored}; {k:,} selected",
         }
@@ -438,8 +439,8 @@ class MapView(Viewer):
         if self.state.overlay.startswith(("selection:", "talk:")):
             self._lay_over()
 
-    def _say(self, text: str, removed: int | None = None) -> None:
-        self._said, self._removed = text, removed
+    def _say(self, text: str, removed: int | None = None, is_news: bool = False) -> None:
+        self._said, self._removed, self._is_news = text, removed, is_news
         self._ask()
 
     # ----------------------------------------------------------------------------------- page → session
@@ -516,7 +517,7 @@ class MapView(Viewer):
         except (VoorwerpError, ArtifactError):
             return  # the frame says why
         inside = f"{k:,} of {len(index):,} subjects inside" if k else "no subject is inside this region"
-        self._say("; ".join([inside, *said]))
+        self._say("; ".join([inside, *said]), is_news=k > 0 and CROSSES not in said)
 
     async def _select(self, message: dict[str, Any], plane: Plane, mode: str) -> None:
         """Let what was drawn meet the selection; it takes a second where a wide brush went over a million subjects."""
