@@ -1,5 +1,6 @@
 """The pane "Curves": what a click on a curve makes of the boundary, without a browser."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from explorer.errors import UsageError
 from explorer.services.boundaries import Context
 from explorer.state import Draft, ExplorerState
 from explorer.views.curves import LEARNED, CurvesView, in_words, limits, with_limit
@@ -171,3 +173,23 @@ def test_truths_in_words():
     assert in_words(Truth("product", "subjects.votes", FEATURE, 2.0), TITLES) == "votes × Feature score"
     assert in_words(Truth("category", "subjects.shape", labels=("a", "b", "c", "d")), TITLES) == "shape is a, b, c, …"
     assert in_words(Truth("talk", "lens"), TITLES) == "Talk tag lens"
+
+
+def test_a_classifier_is_fitted_again_within_what_is_kept(view: CurvesView):
+    class Learning:
+        def fit(self, run_id: str, truth: Truth, context: Context, *, within: object) -> str:
+            if within == And(()):
+                raise UsageError("no subject of the truth is kept")
+            assert (run_id, truth, context.run_id) == ("r", TRUTH, "r")
+            return SHA
+
+    view.learning = Learning()
+    view.state.edit(Draft(And((DRAWN,)), TRUTH))
+    asyncio.run(view._refit())
+    assert view.state.draft.keep == And((DRAWN, Learned(SHA)))
+    assert (view.pane.busy, view.pane.said) == (False, "")
+    assert view.pane.at["limits"] == {LEARNED + SHA: 0.5}
+    view.state.edit(Draft(And(()), TRUTH))
+    asyncio.run(view._refit())
+    assert (view.pane.busy, view.pane.said) == (False, "no subject of the truth is kept")
+    assert view.state.draft.keep == And(())
