@@ -844,7 +844,7 @@ export function render({model, el}) {
         range.style.right = `${100 - 100 * r.high}%`;
         point.style.left = `${100 * r.value}%`;
       }
-      const rest = Object.entries(others).filter(([, o]) => o?.[n]).map(([word, o]) => `${word} ${is_known(o[n].value) ? `${said_of(n, o[n])} ${span_of(n, o[n])}` : o[n].note || "–"}`);
+      const rest = Object.entries(others).filter(([, o]) => o?.[n] && o[n].value !== r.value).map(([word, o]) => `${word} ${is_known(o[n].value) ? `${said_of(n, o[n])} ${span_of(n, o[n])}` : o[n].note || "–"}`);
       if (has && r.note && !at_least) rest.unshift(r.note);
       also.textContent = rest.join(" · ");
       also.hidden = !rest.length;
