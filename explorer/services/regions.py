@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -165,34 +166,31 @@ def simplified(
     points = np.asarray(outline, np.float64) / per_pixel
     far = int(np.argmax(((points - points[0]) ** 2).sum(axis=1)))
     closed = np.vstack((points, points[:1]))
-    tolerance = TOLERANCE
-    while True:
-        kept = np.zeros(len(points), bool)
-        kept[[0, far]] = True
-        for first, last in ((0, far), (far, len(points))):
-            _thin(closed, first, last, tolerance, kept)
-        if kept.sum() <= most:
-            break
-        tolerance *= 1.3
-    for k in np.argsort(-_away(points, points[0], points[far]), kind="stable"):  # a line is no outline
+    weight = np.zeros(len(points))  # the greatest tolerance at which each vertex stays
+    weight[[0, far]] = np.inf
+    for first, last in ((0, far), (far, len(points))):
+        _weigh(closed, first, last, weight)
+    tolerance = max(TOLERANCE, float(np.sort(weight)[-most - 1]) if len(weight) > most else 0.0)
+    kept = weight > tolerance
+    for k in np.argsort(-weight, kind="stable"):
         if kept.sum() >= 3:
             break
         kept[k] = True
     return np.asarray(outline, np.float64)[kept], tolerance
 
 
-def _thin(points: np.ndarray, first: int, last: int, tolerance: float, kept: np.ndarray) -> None:
-    """Mark the vertices between two of a line that must stay."""
-    spans = [(first, last)]
+def _weigh(points: np.ndarray, first: int, last: int, weight: np.ndarray) -> None:
+    """Between two vertices of a line, by how much each is off what is left of it when it is its turn to go."""
+    spans = [(first, last, math.inf)]
     while spans:
-        a, b = spans.pop()
+        a, b, above = spans.pop()
         if b - a < 2:
             continue
         away = _away(points[a + 1 : b], points[a], points[b])
         k = int(np.argmax(away))
-        if away[k] > tolerance:
-            kept[a + 1 + k] = True
-            spans += [(a, a + 1 + k), (a + 1 + k, b)]
+        weight[a + 1 + k] = own = min(above, float(away[k]))  # it goes before those that it was found between
+        if own > TOLERANCE:
+            spans += [(a, a + 1 + k, own), (a + 1 + k, b, own)]
 
 
 def _away(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
