@@ -740,6 +740,18 @@ class Survey:
             return np.zeros(self.n, np.bool_)
         return np.asarray(self._arrow(PLANTED).is_valid().to_numpy(zero_copy_only=False))
 
+    def frame(self) -> np.ndarray:
+        """Who is to be looked for and counted, bool (N,): neither planted nor withdrawn. Samples are drawn of these."""
+
+        def make() -> np.ndarray:
+            withdrawn = self._arrow("is_withdrawn").fill_null(False).to_numpy(zero_copy_only=False)
+            found = np.asarray(~(self.planted() | withdrawn))
+            found.flags.writeable = False  # it is everyone's
+            return found
+
+        result: np.ndarray = self._cached("frame", "", make)
+        return result
+
     def subject(self, row: int) -> dict[str, object]:
         """Every column of one subject, as Python values; None where missing."""
         self._check_row(row)

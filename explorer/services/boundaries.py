@@ -635,9 +635,10 @@ class Boundaries:
         return found
 
     def _tune(self) -> np.ndarray:
-        """bool (N,): the tune half; of a survey without halves everyone."""
+        """bool (N,): the tune half; of a survey without halves everyone; of those who count (`Survey.frame`)."""
         codes, labels = self.survey.category("half")
-        return codes == labels.index("tune") if "tune" in labels else np.ones(self.survey.n, np.bool_)
+        frame = self.survey.frame()
+        return (codes == labels.index("tune")) & frame if "tune" in labels else frame
 
     def _kept_of(self, saved: Saved) -> dict[str, Any]:
         kept, tune = self.kept(saved.keep, saved.context), self._tune()

@@ -2,7 +2,8 @@
 
 Live numbers are those of the tune half (science rule 3). What is kept, what it costs and what is thrown away are of the
 whole survey: a person vets all of it, and tags and classes say nothing of a truth that is not made of them. Where they
-are what the truth is made of, they are counted in the tune half alone, or the test half would be told.
+are what the truth is made of, they are counted in the tune half alone, or the test half would be told. Who was planted
+or withdrawn is in none of these (`Survey.frame`).
 
 While one limit moves, everything else stands still, is sorted once and kept: a move is look-ups
 (`models.rates.Sweep`). `Judge.numbers` never fails: what cannot be answered is a sentence in ``trouble``, and the
@@ -94,11 +95,17 @@ class _Halves:
     tune: np.ndarray
     test: np.ndarray
     groups: np.ndarray  # int (N,): duplicate groups; a subject without one is its own
+    frame: np.ndarray  # bool (N,): who counts at all
 
     @cached_property
     def rows(self) -> np.ndarray:
         """Rows of the tune half."""
         return np.flatnonzero(self.tune)
+
+    @cached_property
+    def n(self) -> int:
+        """Subjects of the survey that count."""
+        return int(np.count_nonzero(self.frame))
 
 
 # ---------------------------------------------------------------------------------------------- a boundary, counted
@@ -111,7 +118,7 @@ class _Cut:
 
     @cached_property
     def n_kept(self) -> int:
-        return int(np.count_nonzero(self.kept.yes))
+        return int(np.count_nonzero(self.kept.yes & self.halves.frame))
 
     @cached_property
     def n_unknown(self) -> int:
@@ -302,7 +309,7 @@ class Judge:
                 See `models.rates.Rate.to_json`; null where there are none. `soft` expects each vote truth by its
                 probability, `weighted` stands for the survey that a sample was drawn from.
             n_kept, n_all
-                Of the whole survey.
+                Of the whole survey, but for who was planted or withdrawn.
             cost
                 images, seconds, graders, hours (of all graders), found_per_hour, measured.
             lost, lost_of, lost_more
@@ -320,7 +327,7 @@ class Judge:
         found |= {
             "half": "tune",
             "n": 0,
-            "n_all": self.survey.n,
+            "n_all": 0,
             "trouble": "",
             "notes": [],
             "title": "",
@@ -330,7 +337,7 @@ class Judge:
         found |= {"lost": [], "lost_of": {}, "lost_more": 0, "classes": None, "stale": False}
         try:
             halves, cost = self._half(), self.costs.of(seconds, graders)
-            found |= {"half": halves.name, "n": len(halves.rows)}
+            found |= {"half": halves.name, "n": len(halves.rows), "n_all": halves.n}
             cut, known = self._cut(draft, context, moving, classes)
         except TROUBLES as error:
             return found | {"trouble": str(error)}
@@ -421,7 +428,7 @@ class Judge:
             given = self.survey.arrow("duplicate_group")
             known, ids = given.is_valid().to_numpy(zero_copy_only=False), given.fill_null(0).to_numpy()
             groups = np.where(known, ids, ids.max(initial=0) + 1 + np.arange(n))
-            return _Halves("tune" if has else "all", self.truths.half("tune"), test, groups)
+            return _Halves("tune" if has else "all", self.truths.half("tune"), test, groups, self.survey.frame())
 
         found: _Halves = self._halves.get(self.survey.generation, make)
         return found
@@ -500,7 +507,8 @@ class Judge:
         none = nobody[rows]
         on, off, open_ = (m[rows] for m in refusing)
         refused = Sweep(mine, on, off, open_, none, none, order=tuned_order)
-        whole = Sweep(values, *masks, nobody, nobody, groups.members, order)
+        frame = self._half().frame
+        whole = Sweep(values, *(m & frame for m in masks), nobody, nobody, groups.members, order)
         p_sums, p_rest = None, 0.0
         if known is not None and known.p is not None:
             p = np.nan_to_num(known.p[rows])
@@ -688,7 +696,7 @@ class Judge:
             drawn = np.isfinite(pi) & (pi > 0)
             mine = np.flatnonzero(drawn & halves.tune)
             stands_for = float((1 / pi[drawn]).sum())
-            return pi, mine, mine if stands_for >= STANDS_FOR * self.survey.n else halves.rows
+            return pi, mine, mine if stands_for >= STANDS_FOR * halves.n else halves.rows
 
         found: tuple[np.ndarray, np.ndarray, np.ndarray] = self._samples.get(self.survey.generation, make)
         return found
@@ -774,7 +782,7 @@ class Judge:
         source = self.boundaries.source(context)
         at_x, at_y = (np.asarray(source.column(axis), np.float64) for axis in (x, y))
         kept = self._still(draft.keep, context).kept.yes
-        placed = np.flatnonzero(np.isfinite(at_x) & np.isfinite(at_y))
+        placed = np.flatnonzero(np.isfinite(at_x) & np.isfinite(at_y) & self._half().frame)
         grid = max(1, min(grid, 256)) if grid else int(np.clip(math.sqrt(len(placed) / 12), 4, 48))
         found: dict[str, Any] = {"cells": [], "n": 0, "n_placed": len(placed), "said": "nothing lies in this plane"}
         if not len(placed):
@@ -987,7 +995,7 @@ class Judge:
         Returns
         -------
         dict
-            n (images of the survey), n_known (subjects it is judged by), looked, curves (title, reference, found, low,
+            n (images of the survey that count), n_known (subjects judged by), looked, curves (title, reference, found, low,
             high, kind, circular), at (images, hours), seconds, graders, measured, notes.
 
         Raises
@@ -1021,7 +1029,7 @@ class Judge:
     def _make_budget(self, draft: Draft, truth: Truth, context: Context, saved: list[Saved]) -> dict[str, Any]:
         known = self.truths.of(truth, context)
         halves, cut = self._half(), self._still(draft.keep, context)
-        rows, n = halves.rows, self.survey.n
+        rows, n = halves.rows, halves.n
         _check_two_classes(cut.counts(known), known, truth.at_least, known.title, halves)
         is_known = known.known[rows]
         p = np.nan_to_num(known.p[rows]) if known.p is not None else known.positive[rows]

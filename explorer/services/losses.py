@@ -147,13 +147,13 @@ class Losses:
 
     def _tags(self, among: np.ndarray | None) -> Groups:
         names, rows, parts, taggers, of_tagger, n_taggers = [], [], [], [], [], []
+        counting = self._counting(among)
         start = n_codes = 0
         starts = [0]
         for group in self.talk.groups():
             given, who = self.talk.taggings(group.name)
             pairs = np.unique(np.column_stack([given, who]).astype(np.int64), axis=0)
-            if among is not None:
-                pairs = pairs[among[pairs[:, 0]]]
+            pairs = pairs[counting[pairs[:, 0]]]
             mine, place = np.unique(pairs[:, 0], return_inverse=True)
             people, code = np.unique(pairs[:, 1], return_inverse=True)
             names.append(group.name)
@@ -188,8 +188,7 @@ class Losses:
     def _classes(self, column: str, among: np.ndarray | None) -> Groups:
         name = column.partition(".")[2]
         codes, labels = self.survey.category(name)
-        if among is not None:
-            codes = np.where(among, codes, -1)
+        codes = np.where(self._counting(among), codes, -1)
         order = np.argsort(codes, kind="stable")
         starts = np.searchsorted(codes[order], np.arange(len(labels) + 1))
         rows = order[starts[0] :].astype(np.int64)
@@ -198,8 +197,13 @@ class Losses:
         named = [label if label not in ("true", "false", "") else f"{title}: {label}" for label in labels]
         return Groups("class", named, references, rows, starts - starts[0], [None] * len(labels))
 
+    def _counting(self, among: np.ndarray | None) -> np.ndarray:
+        """Who counts, bool (N,): nobody can throw away what was planted or withdrawn."""
+        frame = self.survey.frame()
+        return frame if among is None else frame & among
+
     def rows(self, reference: str) -> np.ndarray:
-        """Members of a group by its reference, int64.
+        """Members of a group by its reference who count (`Survey.frame`), int64.
 
         Raises
         ------
@@ -207,11 +211,12 @@ class Losses:
             No such group.
         """
         if reference.startswith(TAG):
-            return self.talk.rows(reference.removeprefix(TAG))
+            rows = self.talk.rows(reference.removeprefix(TAG))
+            return np.asarray(rows[self.survey.frame()[rows]])
         name, _, label = reference.removeprefix(CLASS).partition("=")
         if not reference.startswith(CLASS) or f"subjects.{name}" not in self.offered():
             raise UsageError(f'there is no group "{reference[:60]}" to be thrown away')
         codes, labels = self.survey.category(name)
         if label not in labels:
             raise UsageError(f'"{label}" is no value of {name}')
-        return np.flatnonzero(codes == labels.index(label))
+        return np.flatnonzero((codes == labels.index(label)) & self.survey.frame())

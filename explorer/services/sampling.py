@@ -250,8 +250,7 @@ def drawn_by(explore: Explore, design: Design, ledger: Ledger) -> Drawn:
     survey = explore.survey
     columns = columns_of(explore, design.run_id, design.map_id, ledger)
     read = reader(explore, design.run_id, design.map_id, design.lambda_, design.mode, ledger)
-    withdrawn = read("subjects.is_withdrawn") == 1
-    frame = ~withdrawn & ~survey.planted()
+    frame = survey.frame().copy()
     if design.where:
         frame &= parse(design.where, columns).rows(read)
     if not frame.any():

@@ -1,6 +1,7 @@
 """What a boundary may be judged against in a survey, and which subjects each truth makes right, wrong or unknown.
 
-Whose truth is unknown is unknown, never wrong: a subject without votes, or without a value. Under a truth of kind
+Whose truth is unknown is unknown, never wrong: a subject without votes, or without a value, or one that does not count
+(planted or withdrawn, `Survey.frame`). Under a truth of kind
 "positives only" (tags, known objects) nobody is wrong: who has no tag is unlabelled.
 
 Callable from a script; thread-safe.
@@ -311,6 +312,10 @@ class Truths:
                 notes.append(self._about_limit(truth.limit))
         if kind == "positives_only":
             known = np.ones(n, np.bool_)
+        frame = self.survey.frame()
+        if not frame.all():
+            positive, known = positive & frame, known & frame
+            values = np.where(frame, values, np.nan) if values is not None else None
         title = self._name(truth, context)
         sentence = "" if truth.at_least is not None else self._sentence(title, kind, positive, known)
         references = truth.references
@@ -318,9 +323,10 @@ class Truths:
 
     def sentence(self, title: str, kind: Kind, n_right: int, n_known: int) -> str:
         """What a truth is, how many subjects of the survey are right, wrong and unknown, and its kind."""
+        n = int(np.count_nonzero(self.survey.frame()))
         if kind == "positives_only":
-            return f"{title}: {n_right:,} listed, {self.survey.n - n_right:,} unlabelled; {KIND_WORDS[kind]}"
-        counts = f"{n_right:,} right, {n_known - n_right:,} not, {self.survey.n - n_known:,} unknown"
+            return f"{title}: {n_right:,} listed, {n - n_right:,} unlabelled; {KIND_WORDS[kind]}"
+        counts = f"{n_right:,} right, {n_known - n_right:,} not, {n - n_known:,} unknown"
         return f"{title}: {counts}; {KIND_WORDS[kind]}"
 
     def _sentence(self, title: str, kind: Kind, positive: np.ndarray, known: np.ndarray) -> str:
@@ -477,14 +483,16 @@ class Truths:
 
     # ---------------------------------------------------------------------------------------------- halves, circles
     def half(self, name: str) -> np.ndarray:
-        """Rows of a half, bool (N,); every row where the survey has no halves.
+        """Rows of a half, bool (N,), of those who count (`Survey.frame`): all of them where the survey has no halves.
 
         See `has_halves`: without them there is nothing to keep apart.
         """
         codes, labels = self.survey.category("half")
         if not self.has_halves:
-            return np.ones(self.survey.n, np.bool_)
-        return np.asarray(codes == labels.index(name)) if name in labels else np.zeros(self.survey.n, np.bool_)
+            return self.survey.frame()
+        if name not in labels:
+            return np.zeros(self.survey.n, np.bool_)
+        return np.asarray((codes == labels.index(name)) & self.survey.frame())
 
     @property
     def has_halves(self) -> bool:

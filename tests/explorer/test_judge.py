@@ -475,3 +475,43 @@ def test_drafts_are_known_by_their_content(at: Judged):
 
 def test_votes_are_of_those_who_voted(at: Judged):
     assert numbers(at, BOUNDARIES["gate"])["rates"]["base"]["n"] == tuned(at)[:VOTED].sum()
+
+
+@pytest.mark.parametrize("has_halves", [True, False])
+def test_who_was_planted_or_withdrawn_counts_nowhere(tmp_path: Path, has_halves: bool):
+    folder = write_judged(tmp_path / "survey")
+    table = pq.read_table(folder / SUBJECTS)
+    planted, withdrawn = np.arange(N) % 11 == 2, np.arange(N) % 13 == 3  # of every tag and class
+    if not has_halves:
+        index = table.schema.get_field_index("half")
+        table = table.set_column(index, table.schema.field(index), pa.nulls(N, pa.string()))
+    index = table.schema.get_field_index("is_withdrawn")
+    table = table.set_column(index, table.schema.field(index), pa.array([True if w else None for w in withdrawn]))
+    table = table.append_column("injected_kind", pa.array(np.where(planted, "arc", None)))
+    pq.write_table(table, folder / SUBJECTS)
+    frame = ~(planted | withdrawn)
+    with opened(folder) as found:
+        kept = found.boundaries.kept(BOUNDARIES["both"], found.context).yes
+        assert (kept & planted).any() and (kept & withdrawn).any()
+        tune = tuned(found) & frame if has_halves else frame
+        rest, moved = numbers(found, BOUNDARIES["both"]), numbers(found, BOUNDARIES["both"], moving=(0,))
+        for told in (rest, moved, numbers(found, BOUNDARIES["both"], moving="truth")):
+            assert (told["n_kept"], told["n_all"], told["n"]) == ((kept & frame).sum(), frame.sum(), tune.sum())
+            assert told["cost"]["images"] == (kept & frame).sum()
+            assert told["rates"] == rest["rates"] and told["sentence"] == rest["sentence"]
+            merger = next(one for one in told["lost"] if one["name"] == "merger")
+            assert (merger["k"], merger["n"]) == ((kept & frame)[:60].sum(), frame[:60].sum())
+            assert (
+                sum(one["n"] for one in told["lost"] if one["of"] == "class") == (frame & (np.arange(N) % 50 > 0)).sum()
+            )
+        assert rest["rates"]["kept"]["k"] == (kept & tune).sum()
+        known = found.truths.of(VOTES, found.context)
+        assert not (known.known & ~frame).any() and f"{(frame & ~known.known).sum():,} unknown" in rest["sentence"]
+        draft = Draft(BOUNDARIES["both"], VOTES)
+        gone = found.judge.thrown_away(draft, found.context, "talk:merger")
+        assert gone.tolist() == np.flatnonzero(frame[:60] & ~kept[:60]).tolist()
+        budget = found.judge.budget(draft, found.context)
+        assert budget["n"] == frame.sum() and budget["at"]["images"] == (kept & frame).sum()
+        assert found.judge.empty(draft, found.context)["n_placed"] == frame.sum()
+        saved = found.boundaries.save("all", draft, found.context, "ada")
+        assert json.loads(found.boundaries.to_file(saved))["kept"]["yes"] == (kept & tune).sum()
