@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from explorer.commands import (
+    boundary,
     counting,
     exporting,
     ingesting,
@@ -21,6 +22,7 @@ from explorer.commands import (
     judging,
     making,
     publishing,
+    reporting,
     running,
     sampling,
     serving,
@@ -48,12 +50,14 @@ for command in (
     running.jobs,
     judging.judge,
     injecting.inject,
+    boundary.group,
     ingesting.ingest,
     tables.join,
     tables.import_run,
     exporting.find,
     exporting.export,
     exporting.figure,
+    reporting.report,
     publishing.retire,
     counting.consensus,
     counting.replay,

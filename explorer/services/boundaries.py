@@ -60,6 +60,20 @@ MAX_NAME, MAX_NOTE = 60, 1_000
 QUANTILES = 1_001
 #: Subjects whose distances stand for all of a survey, and the percentile beyond which others are strangers.
 REFERENCE, BEYOND = 20_000, 99.9
+#: In the name of a column of a study's own table they say that people said it.
+WORDS_OF_PEOPLE = {
+    "vote",
+    "votes",
+    "voted",
+    "voters",
+    "tag",
+    "tags",
+    "taggers",
+    "grade",
+    "grades",
+    "graders",
+    "volunteers",
+}
 #: Among a map's inputs: sha256 of another survey's coordinates, on whose layout its subjects were placed.
 PLACED_ON = "placed_on"
 #: Columns that hold what people wrote of a subject; those of votes: `OF_CROWD`.
@@ -552,7 +566,13 @@ class Boundaries:
         """The columns of a boundary that hold what people said of the subjects of this survey: votes, tags, grades."""
         said = {*self.survey.columns_of_crowd(), *OF_CROWD, *OF_TALK}
         names = [(c, c.removeprefix("subjects.")) for c in boundary.columns(term) if c.startswith("subjects.")]
-        return tuple(c for c, name in names if name.removeprefix("volunteers_") in said or name.startswith("fraction_"))
+        return tuple(
+            c
+            for c, name in names
+            if name.removeprefix("volunteers_") in said
+            or name.startswith("fraction_")
+            or WORDS_OF_PEOPLE & _words(name)
+        )
 
     def to_file(self, saved: Saved) -> bytes:
         """A version as one JSON file, with all that applying it elsewhere takes. Slow: it measures the survey.
@@ -929,6 +949,10 @@ def _distribution(values: np.ndarray) -> dict[str, Any]:
     finite = values[np.isfinite(values)]
     shares = np.linspace(0, 1, QUANTILES)
     return {"n": len(finite), "quantiles": np.quantile(finite, shares).astype(float).tolist() if len(finite) else []}
+
+
+def _words(name: str) -> set[str]:
+    return set(name.lower().replace("-", "_").split("_"))
 
 
 def settings_of(run: Run) -> dict[str, Any]:
