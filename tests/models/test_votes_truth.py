@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
+from scipy.special import betaincc
 
-from models.votes_truth import Prior, ceiling, ceiling_of_votes, fit, pairs, soft
+from models.votes_truth import Prior, _above, ceiling, ceiling_of_votes, fit, pairs, soft
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +166,13 @@ def test_the_studys_positives_are_not_all_expected_to_be(shared_data: Path):
         upto = np.ceil(sizes / 2) - 1
         seen = sum(share * times @ stats.betabinom.sf(upto, sizes, a, b) for share, a, b in prior.parts)
         assert seen == pytest.approx(expected, rel=0.01)
+
+
+def test_the_upper_part_is_scipys_own_at_every_size():
+    rng = np.random.default_rng(1)
+    a, b = 10 ** rng.uniform(-3, 5, (2, 50_000))
+    for low in (-12.0, -4.0, -1.0):
+        x = 10 ** rng.uniform(low, 0, 50_000)
+        np.testing.assert_allclose(_above(a, b, x), betaincc(a, b, x), rtol=0, atol=1e-11)
+    assert _above(np.array([2.0, 3.0]), np.array([3.0, 2.0]), np.float64(0)).tolist() == [1, 1]
+    assert _above(np.array([2.0, 3.0]), np.array([3.0, 2.0]), np.float64(1)).tolist() == [0, 0]
