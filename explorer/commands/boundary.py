@@ -348,11 +348,11 @@ def compare(survey: Path, a: str, b: str, **truths: Any) -> None:
             numbers.append(desk.judge.numbers(replace(saved.draft, truth=truth), saved.context))
             click.echo(f"“{saved.name}”, version {saved.version}: {_words(desk, saved)}")
         click.echo(f"truth: {numbers[0]['sentence']}")
-        for saved, found in zip((one, other), numbers, strict=True):
-            if found["circular"]:
-                click.secho(f"circular: “{saved.name}” shares {', '.join(found['circular'])} with it", fg="yellow")
-            if found["trouble"]:
-                click.secho(f"“{saved.name}”: {found['trouble']}", fg="yellow")
+        for saved, told in zip((one, other), numbers, strict=True):
+            if told["circular"]:
+                click.secho(f"circular: “{saved.name}” shares {', '.join(told['circular'])} with it", fg="yellow")
+            if told["trouble"]:
+                click.secho(f"“{saved.name}”: {told['trouble']}", fg="yellow")
         _table(console, [(f"“{saved.name}”", n["rates"]) for saved, n in zip((one, other), numbers, strict=True)])
         found = compared(desk, one, other, truth)
         click.echo(
