@@ -295,7 +295,13 @@ export function render({model, el}) {
   let own = "";  // a sentence of the page itself
   const say = text => { own = text; show_said(); };
   const show_said = () => {
-    words_text.textContent = own || model.said;
+    const text = own || model.said, [found] = text.match(/\/report\/[\w.-]+/) ?? [];
+    words_text.textContent = text;
+    if (!own && found) {  // a report that was written: its page is a click away
+      const link = Object.assign(make("a"), {href: found.slice(1), target: "_blank", rel: "noopener", textContent: "the report"});
+      const [before, after] = text.split(found);
+      words_text.replaceChildren(before, link, after);
+    }
     take_back.hidden = Boolean(own) || !model.can_take_back;
     words.hidden = !words_text.textContent;
     words.classList.toggle("wrong", Boolean(own) || model.is_wrong);

@@ -34,6 +34,7 @@ from explorer.errors import SurveyError, VoorwerpError
 from explorer.secret import secret_of
 from explorer.server import Access, Login, hosts_of, routes
 from explorer.services import address, histograms, orders
+from explorer.services.boundaries import Context
 from explorer.services.classify import Classify, Settings
 from explorer.services.desk import Desk
 from explorer.services.explore import Plane
@@ -152,7 +153,9 @@ class Session:
         link(self.tabs, state, "pane")
         self.panes: dict[str, Any] = {"gallery": GalleryView(state, explore, desk.groups)}
         self.subject = SubjectView(state, explore, desk.notes, desk.samp)
-        self.boundary = BoundaryView(state, explore, desk.boundaries, desk.judge, desk.truths, desk.learning)
+        self.boundary = BoundaryView(
+            state, explore, desk.boundaries, desk.judge, desk.truths, desk.learning, partial(_report, desk)
+        )
         self.volunteers = VolunteersView(state, explore, desk.crowd)
         self._generation, self._last = explore.survey.generation, desk.notes.last
         if selection is not None:
@@ -297,6 +300,13 @@ class Session:
         with edit_readonly(page):
             page.busy = Idle().param.busy
         return page
+
+
+async def _report(desk: Desk, draft: Draft, context: Context) -> str:
+    """Write a report of a boundary; where it is. What draws figures is imported by whoever wants one."""
+    from explorer.services.report import write_report
+
+    return await write_report(desk, draft, context)
 
 
 @contextmanager

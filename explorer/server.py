@@ -858,6 +858,18 @@ class LearnedContoursRoute(BoundaryRoute):
         return await self.off(find), "application/json"
 
 
+class ReportRoute(Route):
+    """A report of this survey, by its name: a page that may load nothing and run nothing."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        # matplotlib takes half a second to import, and few sessions open a report
+        reports = await self.off(importlib.import_module, "explorer.services.report")
+        body = await self.off(reports.page_of, self.explore.survey, path[0])
+        self.set_header("Content-Security-Policy", reports.POLICY + "; frame-ancestors 'none'")
+        self.set_header("Cache-Control", "no-store")
+        return body, "text/html; charset=utf-8"
+
+
 def file_name(text: str) -> str:
     """A name that any file system takes."""
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", text).strip("_.")[:80] or "survey"
@@ -891,6 +903,7 @@ def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[A
         (r"/grid", GridRoute, given),
         (r"/export", ExportRoute, given),
         (r"/figure", FigureRoute, slow),
+        (r"/report/([A-Za-z0-9._-]+)", ReportRoute, given),
         (r"/table", TableRoute, given),
         (r"/complete", CompleteRoute, given),
         (r"/volunteers/whatif", WhatIfRoute, given),

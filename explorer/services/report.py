@@ -63,9 +63,11 @@ FILES = (
     "consensus.parquet",
     "crowd.parquet",
     "classifications.parquet",
+    "totals.parquet",
+    "gold.parquet",
+    "experience.parquet",
     "talk_tags.parquet",
     "talk_comments.parquet",
-    "tag_groups.csv",
 )
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "pyarrow", "duckdb", "matplotlib", "torch", "umap-learn", "zarr")
 #: The page may show what is in it and style it; nothing else, from nowhere.
@@ -231,8 +233,8 @@ async def write_report(desk: Services, draft: Draft, context: Context, who: str 
     """
     path = await asyncio.to_thread(_written, desk, draft, context, who)
     missing = json.loads((path.parent / ABOUT).read_bytes())["missing"]
-    lacking = f"; {counted(len(missing), 'figure')} could not be drawn, and it says why" if missing else ""
-    return f"report written: /report/{path.parent.name} opens it; it is in {path.parent}{lacking}"
+    lacking = f"; {counted(len(missing), 'figure')} could not be drawn: it says why" if missing else ""
+    return f"written: /report/{path.parent.name}, in {path.parent}{lacking}"
 
 
 def _written(desk: Services, draft: Draft, context: Context, who: str) -> Path:
