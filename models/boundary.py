@@ -16,6 +16,8 @@ from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 
+from models.limits import between
+
 Shape = Literal["polygon", "freehand", "box", "ellipse"]
 Scale = Literal["balanced", "probability"]
 Path = tuple[int, ...]
@@ -327,26 +329,6 @@ def evaluate(term: Term, source: Source) -> Kept:
             return Kept(kept.no, kept.yes)
         case And() | Or():
             return _together(term, [evaluate(one, source) for one in term.terms], source.n)
-
-
-def between(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
-    """low ≤ value ≤ high, bool (N,), as exact as if all were float64; False for NaN."""
-    found: np.ndarray = ~np.isnan(values)
-    if low is not None:
-        found &= values >= _as_limit(low, values.dtype, up=True)
-    if high is not None:
-        found &= values <= _as_limit(high, values.dtype, up=False)
-    return found
-
-
-def _as_limit(limit: float, dtype: np.dtype, up: bool) -> np.generic:
-    """The number of `dtype` that parts its numbers as `limit` does, so that float32 need not be made wide for it."""
-    if dtype != np.float32:
-        return np.float64(limit)
-    with np.errstate(over="ignore"):  # beyond all of them: infinite
-        near = np.float32(limit)
-    beyond = float(near) < limit if up else float(near) > limit
-    return np.nextafter(near, np.float32(np.inf if up else -np.inf)) if beyond else near
 
 
 def _answers(yes: np.ndarray, missing: np.ndarray) -> Kept:

@@ -21,6 +21,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from models.limits import is_single, nearest
+
 #: Standard deviations of a 95 % interval.
 Z95 = 1.959963984540054
 
@@ -271,7 +273,7 @@ class Sweep:
 
     A gate keeps low ≤ value ≤ high. As everything else of the boundary stands still, each subject needs only three
     answers: is it kept where the gate says yes, where it says no, and where it cannot say (`boundary.alternatives`).
-    Thresholds are compared exactly, in float64, also of float32 values.
+    Thresholds are compared as `models.limits` says.
 
     Parameters
     ----------
@@ -321,8 +323,8 @@ class Sweep:
         if (ascending[1:] < ascending[:-1]).any() or (n_valued and np.isnan(ascending).any()):
             raise ValueError("the order does not sort the values with NaN last")
 
-        #: Values in ascending order, without the missing ones.
-        self.values = ascending
+        #: Values in ascending order, without the missing ones; and whether they are in single precision.
+        self.values, self.is_single = ascending, is_single(ascending)
         self._first_finite = int(np.searchsorted(ascending, ascending.dtype.type(-np.inf), "right"))
         self._end_finite = int(np.searchsorted(ascending, ascending.dtype.type(np.inf), "left"))
         self.n = n
@@ -367,11 +369,16 @@ class Sweep:
 
     def places(self, low: Any, high: Any) -> tuple[Any, Any]:
         """Places [first, end) among `values` of those in low … high; None is no limit. Of scalars or arrays."""
-        first = 0 if low is None else np.searchsorted(self.values, _up(low, self.values.dtype), "left")
-        end = (
-            len(self.values) if high is None else np.searchsorted(self.values, _down(high, self.values.dtype), "right")
-        )
+        first: Any = 0
+        end: Any = len(self.values)
+        if low is not None:
+            first = np.searchsorted(self.values, self._nearest(low, True), "left")
+        if high is not None:
+            end = np.searchsorted(self.values, self._nearest(high, False), "right")
         return first, np.maximum(first, end)
+
+    def _nearest(self, limit: Any, is_low: bool) -> np.ndarray:
+        return nearest(limit, self.is_single, is_low).astype(self.values.dtype)
 
     def at(self, low: float | None = None, high: float | None = None) -> Counts:
         """Counts with low ≤ value ≤ high; None is no limit."""
@@ -439,20 +446,6 @@ def ratio(k: np.ndarray, n: np.ndarray) -> np.ndarray:
     """k over n, float64; NaN where n is 0."""
     found: np.ndarray = np.divide(k, n, out=np.full(np.shape(n), np.nan), where=np.asarray(n) > 0)
     return found
-
-
-def _up(threshold: Any, dtype: Any) -> np.ndarray:
-    """The lowest number of the dtype that is not below the threshold: v ≥ threshold says the same of it."""
-    given = np.asarray(threshold, np.float64)
-    rounded = given.astype(dtype)
-    return np.where(rounded < given, np.nextafter(rounded, np.asarray(np.inf, dtype)), rounded).astype(dtype)
-
-
-def _down(threshold: Any, dtype: Any) -> np.ndarray:
-    """The highest number of the dtype that is not above the threshold."""
-    given = np.asarray(threshold, np.float64)
-    rounded = given.astype(dtype)
-    return np.where(rounded > given, np.nextafter(rounded, np.asarray(-np.inf, dtype)), rounded).astype(dtype)
 
 
 # --------------------------------------------------------------------------------------------------- a whole ranking

@@ -29,7 +29,7 @@ from explorer.services.explore import Explore
 from explorer.services.losses import NO_GROUPS, Groups, Losses
 from explorer.services.notes import Notes
 from explorer.services.talk import Talk
-from explorer.services.truths import KIND_WORDS, Known, Truths, is_single, taught
+from explorer.services.truths import KIND_WORDS, Known, Soft, Truths, taught
 from explorer.state import COMPONENTS, Draft
 from models.artifacts import ArtifactError, sha256_json
 from models.boundary import (
@@ -45,7 +45,6 @@ from models.boundary import (
     Term,
     alternatives,
     at,
-    between,
     classifiers,
     crosses_itself,
     evaluate,
@@ -56,6 +55,7 @@ from models.boundary import (
 )
 from models.budget import Budget, budget, places, random
 from models.classifier import ClassifierError, corrected
+from models.limits import between, is_single, nearest
 from models.rates import Counts, Ranked, Rate, Sweep, count, rates, ratio
 from models.truth import Truth, TruthError
 from models.votes_truth import ceiling
@@ -76,6 +76,8 @@ IN_CELL = 5
 REMEMBERED = 256
 #: Subjects drawn with known probability up to which weighted rates follow a moving limit.
 WEIGHTED_LIVE = 20_000
+#: Different pairs of votes up to which a soft truth follows a moving Σ.
+MOST_PAIRS = 5_000
 #: Share of the survey that a sample must stand for, so that rates of it are those of the survey.
 STANDS_FOR = 0.8
 #: Scores of a run, and saved boundaries, that have a budget curve.
@@ -183,7 +185,7 @@ class _Moved:
     def among(self, rows: np.ndarray) -> np.ndarray:
         values = self.ready.values[rows]
         yes, no, unsure = (mask[rows] for mask in self.ready.masks)
-        inside = between(values, self.low, self.high)
+        inside = between(values, self.low, self.high, self.ready.whole.is_single)
         return np.asarray(np.where(np.isnan(values), unsure, np.where(inside, yes, no)))
 
     def of_classes(self, groups: Groups) -> np.ndarray:
@@ -198,13 +200,13 @@ class _ReadyTruth:
     n_kept: int
     n_kept_known: int
     is_single: bool
-    pairs_kept: np.ndarray | None  # how many have each pair of votes: kept, and all
+    pairs_kept: np.ndarray | None  # how many have each pair of votes: kept, and all; None where there are too many
     pairs_all: np.ndarray | None
     values: np.ndarray  # of the whole survey, in order, without the missing
 
     def sigma(self, sigma: float) -> float:
-        """Σ as `explorer.services.truths.reaches` compares it."""
-        return float(np.float32(sigma)) if self.is_single else sigma
+        """Σ as it is compared in the whole survey, of which the sweep is a part."""
+        return float(nearest(sigma, self.is_single, True))
 
     def n_right(self, sigma: float) -> int:
         """Subjects of the survey that reach Σ."""
@@ -216,6 +218,11 @@ class _ReadyTruth:
         fp = self.n_kept_known - tp
         unknown = self.n_kept - self.n_kept_known
         return Counts(tp, fp, fn, n_known - tp - fp - fn, unknown, self.sweep.n - n_known)
+
+
+def _is_quick(soft: Soft) -> bool:
+    """Whether a soft truth follows a moving Σ: weighted votes of each subject are a pair of their own."""
+    return soft.scale is None and len(soft.pairs[0]) <= MOST_PAIRS
 
 
 def _expected(counts: Counts, found: float, total: float) -> Counts:
@@ -507,8 +514,8 @@ class Judge:
         none = nobody[rows]
         on, off, open_ = (m[rows] for m in refusing)
         refused = Sweep(mine, on, off, open_, none, none, order=tuned_order)
-        frame = self._half().frame
-        whole = Sweep(values, *(m & frame for m in masks), nobody, nobody, groups.members, order)
+        all_yes, all_no, all_unsure = (m & self._half().frame for m in masks)
+        whole = Sweep(values, all_yes, all_no, all_unsure, nobody, nobody, groups.members, order)
         p_sums, p_rest = None, 0.0
         if known is not None and known.p is not None:
             p = np.nan_to_num(known.p[rows])
@@ -532,7 +539,7 @@ class Judge:
             yes, no = np.ones(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
             valued = ~np.isnan(mine)
             pairs_kept = pairs_all = None
-            if base.soft is not None and base.soft.scale is None:
+            if base.soft is not None and _is_quick(base.soft):
                 k, _, pair = base.soft.pairs
                 voted = (pair[rows] >= 0) & valued
                 pairs_all = np.bincount(pair[rows][voted], minlength=len(k))
@@ -678,8 +685,9 @@ class Judge:
         if not len(mine) or (moving is not None and len(mine) > WEIGHTED_LIVE):
             return None
         if moving == "truth" and sigma is not None and known.values is not None:
-            positive = between(known.values[rows].astype(np.float64), sigma)
-            p = known.soft.at(sigma)[rows] if known.soft is not None else positive
+            if known.soft is not None and not _is_quick(known.soft):
+                return None
+            p = known.soft.at(sigma)[rows] if known.soft is not None else between(known.values, sigma)[rows]
         else:
             p = known.p[rows] if known.p is not None else known.positive[rows]
         is_known = known.known[rows] & np.isfinite(p)
@@ -995,8 +1003,8 @@ class Judge:
         Returns
         -------
         dict
-            n (images of the survey that count), n_known (subjects judged by), looked, curves (title, reference, found, low,
-            high, kind, circular), at (images, hours), seconds, graders, measured, notes.
+            n (images of the survey that count), n_known (subjects judged by), looked, curves (title, reference, found,
+            low, high, kind, circular), at (images, hours), seconds, graders, measured, notes.
 
         Raises
         ------

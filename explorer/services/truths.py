@@ -25,6 +25,7 @@ from explorer.services.volunteers import Volunteers
 from explorer.survey import counted
 from models.boundary import Term, classifiers, columns
 from models.consensus import Votes
+from models.limits import between
 from models.rates import Kind
 from models.truth import Truth, TruthError
 from models.votes_truth import Prior, fit, pairs, soft
@@ -257,7 +258,7 @@ class Truths:
         base = self.base(truth, context)
         if truth.at_least is None:
             return base
-        positive = reaches(base.values, truth.at_least) if base.values is not None else base.positive
+        positive = between(base.values, truth.at_least) if base.values is not None else base.positive
         title = f"{self._name(truth, context)} ≥ {truth.at_least:.6g}"
         p = base.soft.at(truth.at_least) if truth.is_soft and base.soft is not None else None
         sentence = self._sentence(title, base.kind, positive, base.known)
@@ -557,21 +558,6 @@ def taught(learning: Learning | None, sha256: str) -> Truth | None:
         return Truth.from_json(told) if told is not None else None
     except (VoorwerpError, TruthError):
         return None
-
-
-def reaches(values: np.ndarray, sigma: float) -> np.ndarray:
-    """value ≥ Σ, bool (N,), NaN: no; 7 of 10 reaches .7 where the column holds it in single precision, too."""
-    if is_single(values):
-        return np.asarray(values.astype(np.float32) >= np.float32(sigma))
-    return np.asarray(values >= sigma)
-
-
-def is_single(values: np.ndarray) -> bool:
-    """Whether all finite values are exact in single precision."""
-    if values.dtype == np.float32:
-        return True
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(((values.astype(np.float32) == values) | np.isnan(values)).all())
 
 
 def first_votes(votes: Votes, answer: int, limit: int, by_views: bool) -> tuple[np.ndarray, np.ndarray]:

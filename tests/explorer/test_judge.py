@@ -450,6 +450,10 @@ def test_a_sample_gives_rates_of_the_survey(tmp_path: Path):
         assert moved["weighted"] == told["weighted"]
         sigma = found.judge.numbers(Draft(Gate(FEATURE, low=0.5), VOTES), found.context, "truth")
         assert sigma["weighted"] == told["weighted"]
+        one = feature[np.flatnonzero(mine)[0]]  # meant by a Σ a little above it, too, as scores are in single precision
+        draft = Draft(Gate(FEATURE, low=0.5), Truth("column", FEATURE, at_least=float(one) * (1 + 1e-9)))
+        sigma, rest = (found.judge.numbers(draft, found.context, moving) for moving in ("truth", None))
+        assert sigma["weighted"] == rest["weighted"] and sigma["rates"] == rest["rates"]
 
 
 def test_without_halves_all_are_judged_and_that_is_said(tmp_path: Path):

@@ -10,7 +10,6 @@ import pytest
 from scipy.stats import beta
 
 from explorer.errors import UsageError
-from explorer.services.truths import reaches
 from explorer.votes import CLASSIFICATIONS
 from models.boundary import And, Gate, Region
 from models.truth import Truth
@@ -51,13 +50,16 @@ def test_who_has_no_votes_is_unknown_not_wrong(at: Judged, folder: Path):
 
 
 def test_a_fraction_that_is_sigma_reaches_it(at: Judged, folder: Path):
-    """3/9 in single precision is above a third in double, 4/9 below; both are exactly what was counted."""
+    """Ninths in single precision are above those in double; from and up to one is exactly what was counted."""
     for k in range(10):
         known = at.truths.of(Truth("column", CHOSEN, at_least=k / 9), at.context)
         expected = {i for i, said in votes_of(folder).items() if 9 * sum(said) >= k * len(said)}
         assert set(np.flatnonzero(known.positive)) == expected
-    assert reaches(np.array([np.float32(0.7), np.nan], np.float64), 0.7).tolist() == [True, False]
-    assert reaches(np.array([0.7, 0.1 + 0.2]), 0.3).tolist() == [True, True]
+        gate = at.boundaries.kept(Gate(CHOSEN, low=k / 9), at.context)
+        assert set(np.flatnonzero(gate.yes)) == expected  # as a gate at the same limit
+        gate = at.boundaries.kept(Gate(CHOSEN, high=k / 9), at.context)
+        upto = {i for i, said in votes_of(folder).items() if 9 * sum(said) <= k * len(said)}
+        assert set(np.flatnonzero(gate.yes)) == upto
 
 
 def test_scores_products_and_categories(at: Judged):

@@ -28,7 +28,6 @@ from models.boundary import (
     Term,
     alternatives,
     at,
-    between,
     check,
     classifiers,
     columns,
@@ -218,20 +217,6 @@ def test_alternatives_ask_no_other_column_than_the_others() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ limits
-@given(
-    st.lists(st.floats(width=32), min_size=1), st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))
-)
-@example([0.1], 0.1)
-@example([math.inf, 3.4e38], 1e300)
-def test_limits_hold_exactly_for_float32_columns(values: list[float], limit: float | None) -> None:
-    array = np.array(values, np.float32)
-    values = array.tolist()
-    low = [not math.isnan(v) and (limit is None or v >= limit) for v in values]
-    high = [not math.isnan(v) and (limit is None or v <= limit) for v in values]
-    assert between(array, low=limit).tolist() == between(array.astype(np.float64), low=limit).tolist() == low
-    assert between(array, high=limit).tolist() == between(array.astype(np.float64), high=limit).tolist() == high
-
-
 def test_a_gate_has_no_answer_where_the_value_is_missing() -> None:
     values = Table().column(NUMBERS[0])
     kept = keeps(Gate(NUMBERS[0], 0.25, 0.75))

@@ -172,9 +172,11 @@ def test_a_moved_threshold_counts_as_one_by_one_would(drawn, low, high, dtype, i
     order = np.argsort(values, kind="stable").astype(np.uint32) if is_ordered else None
     sweep = Sweep(values, yes, no, unsure, positive, known, tracked, order)
     exact = values.astype(np.float64)
+    is_single = all(math.isnan(v) or float(np.float32(v)) == v for v in exact.tolist())
+    at_low, at_high = (v if v is None or not is_single else float(np.float32(v)) for v in (low, high))
     inside = np.ones(len(values), bool)
-    inside &= True if low is None else exact >= low
-    inside &= True if high is None else exact <= high
+    inside &= True if low is None else exact >= at_low
+    inside &= True if high is None else exact <= at_high
     kept = np.where(np.isnan(exact), unsure, np.where(inside, yes, no))
     assert sweep.at(low, high) == count(kept, positive, known)
     np.testing.assert_array_equal(sweep.tracked_at(low, high), [kept[rows].sum() for rows in tracked])
@@ -210,13 +212,15 @@ def test_a_curve_without_a_value_or_with_one_is_no_error():
     assert nothing.at(0.0, 1.0) == Counts(0, 0, 0, 0) and len(nothing.curve().x) == 0
 
 
-def test_a_float32_value_is_compared_as_the_number_it_is():
-    values = np.array([0.1, 0.7], np.float32)  # a little above .1, a little below .7
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_value_in_single_precision_is_at_the_limit_that_was_meant(dtype):
+    values = np.array([0.1, 0.7], np.float32).astype(dtype)  # a little above .1, a little below .7
     yes, no = np.ones(2, bool), np.zeros(2, bool)
     sweep = Sweep(values, yes, no, no, yes, yes)
-    assert sweep.at(low=0.1).tp == 2 and sweep.at(high=0.1).tp == 0
-    assert sweep.at(low=0.7).tp == 0 and sweep.at(high=0.7).tp == 2 and sweep.at(high=0.2).tp == 1
+    assert sweep.at(low=0.1).tp == 2 and sweep.at(high=0.1).tp == 1
+    assert sweep.at(low=0.7).tp == 1 and sweep.at(high=0.7).tp == 2 and sweep.at(high=0.2).tp == 1
     assert sweep.at(low=float(np.float32(0.7))).tp == 1
+    assert sweep.curve(grid=np.array([0.1, 0.7, 0.7001])).tp.tolist() == [2, 1, 0]
 
 
 def test_wrong_columns_orders_and_rows_are_refused():
