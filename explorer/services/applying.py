@@ -93,7 +93,8 @@ def refuse(desk: Desk, file: BoundaryFile, is_by_percentile: bool = False) -> No
     Raises
     ------
     RefusedError
-        It has gates on what people said; or a limit on a score whose zero is each survey's own.
+        It has gates on what people said; or its scores mean nothing elsewhere, being no network's, or standardised by
+        each survey's own median and spread.
     """
     said = dict.fromkeys((*file.from_people, *desk.boundaries.from_people(file.keep)))
     if said:
@@ -103,8 +104,14 @@ def refuse(desk: Desk, file: BoundaryFile, is_by_percentile: bool = False) -> No
             f"“{file.survey}”, and nobody has looked at these; take that gate out, or "
             "teach a classifier the same and use it instead"
         )
-    is_mixed = any(c == "scores.anomaly_score" for c in boundary.columns(file.keep))
     is_own = file.survey_id == desk.explore.survey.info.survey_id
+    if needs_run(file) and not file.run.get("checkpoint_sha256") and not is_own:
+        raise RefusedError(
+            f"“{file.name}” is not deployable: {file.run.get('run_id') or 'its run'} has no network behind it but "
+            f"scores of “{file.survey}”'s own making (a detector fitted there, or imported), which mean nothing "
+            "elsewhere"
+        )
+    is_mixed = any(c == "scores.anomaly_score" for c in boundary.columns(file.keep))
     if is_mixed and file.context.mode == "standardised" and not is_by_percentile and not is_own:
         raise RefusedError(
             f"“{file.name}” limits the standardised anomaly score, whose zero and unit are each survey's own median "

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -251,6 +251,15 @@ def test_standardised_scores_have_no_meaning_elsewhere(tuned: Desk, new: Desk) -
     refuse(tuned, brought(tuned, "mixed"))
 
 
+def test_scores_without_a_network_are_of_one_survey(tuned: Desk, new: Desk) -> None:
+    file = brought(new, "low", tuned)
+    other = replace(file, run=dict(file.run) | {"checkpoint_sha256": None})
+    with pytest.raises(RefusedError, match=r"is not deployable: \S+-score has no network behind it"):
+        apply(new, other, context_of(new, file))
+    refuse(tuned, other)
+    refuse(new, replace(other, keep=Gate("subjects.magnitude", low=18), run={}))
+
+
 def test_without_the_network_or_the_map_it_says_what_to_do(tuned: Desk, plain: Path, tmp_path: Path) -> None:
     with Desk.open(shutil.copytree(plain, tmp_path / "plain")) as desk:
         file = brought(desk, "all", tuned)
@@ -315,9 +324,16 @@ def test_what_cannot_be_moved_is_not_compared(tuned: Desk) -> None:
 
 # ------------------------------------------------------------------------------------------------------- the commands
 def test_the_commands(
-    tuned: Desk, plain: Path, tmp_path: Path, voorwerp: Callable[..., str], capsys: pytest.CaptureFixture[str]
+    tuned: Desk, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fit, show, export, apply with the network brought along, in one go; a refusal is one sentence and exit code 1."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def voorwerp(*arguments: object) -> str:
+        capsys.readouterr()
+        assert cli.main([str(one) for one in arguments]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
     here, there = shutil.copytree(plain, tmp_path / "new"), tuned.explore.survey.path
     said = voorwerp("boundary", "fit", there, "spirals", "--truth-class", "shape=spiral", "--components", 3)
     assert "out of fold" in said and "circular" in said and "“spirals”, version 1" in said
