@@ -749,7 +749,7 @@ class Survey:
             found.flags.writeable = False  # it is everyone's
             return found
 
-        result: np.ndarray = self._cached("frame", "", make)
+        result: np.ndarray = self._cached("frame", "is_withdrawn", make)
         return result
 
     def subject(self, row: int) -> dict[str, object]:

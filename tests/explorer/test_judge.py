@@ -519,3 +519,16 @@ def test_who_was_planted_or_withdrawn_counts_nowhere(tmp_path: Path, has_halves:
         assert found.judge.empty(draft, found.context)["n_placed"] == frame.sum()
         saved = found.boundaries.save("all", draft, found.context, "ada")
         assert json.loads(found.boundaries.to_file(saved))["kept"]["yes"] == (kept & tune).sum()
+
+
+def test_who_is_withdrawn_later_counts_no_more(tmp_path: Path):
+    folder = write_judged(tmp_path / "survey", with_votes=False)
+    with opened(folder) as found:
+        draft = Draft(And(()), KIND)
+        assert found.judge.numbers(draft, found.context)["n_kept"] == N
+        table = pq.read_table(folder / SUBJECTS)
+        index = table.schema.get_field_index("is_withdrawn")
+        gone = pa.array([True, False] + [None] * (N - 2))
+        pq.write_table(table.set_column(index, table.schema.field(index), gone), folder / SUBJECTS)
+        found.survey.refresh()
+        assert found.judge.numbers(draft, found.context)["n_kept"] == N - 1
