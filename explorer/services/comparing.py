@@ -11,7 +11,8 @@ from explorer.errors import UsageError
 from explorer.services.boundaries import Saved
 from explorer.services.desk import Desk
 from models import boundary
-from models.boundary import Gate, Leaf, Learned, Path, Term, alternatives, between, leaves, replaced
+from models.boundary import Gate, Leaf, Learned, Path, Term, alternatives, leaves, replaced
+from models.limits import between
 from models.truth import Truth
 from models.weighted import Difference, paired
 
