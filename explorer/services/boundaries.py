@@ -48,6 +48,7 @@ from models.artifacts import Run
 from models.boundary import BoundaryError, Gate, Kept, Learned, Term, evaluate, leaves
 from models.classifier import Classifier, ClassifierError
 from models.embedding import QUALITY_NEIGHBORS
+from models.limits import is_single, nearest
 from models.mixing import MODE_TITLES, Mode
 from models.truth import Truth, TruthError
 
@@ -376,6 +377,7 @@ class Boundaries:
         """The percentile, 0 … 100, of a raw value of a column: `value_at` the other way; of equal ones the first."""
         ordered = self._some_in_order(reference, context)
         n = len(ordered)
+        value = float(nearest(value, is_single(ordered), True))
         above = int(np.searchsorted(ordered, np.float64(value)))
         if above == 0 or n == 1:
             return 0.0 if above == 0 else 100.0
@@ -752,12 +754,19 @@ class Boundaries:
         scores = [c for c in columns if c.startswith("scores.")]
         if (scores or file.classifiers) and run is None:
             problems.append("it uses the scores or latent vectors of a run, and no run is chosen here")
+        elif (scores or file.classifiers) and not file.run:
+            problems.append("it does not say which run its scores or latent vectors are of; export it anew")
         elif run is not None and file.run:
             theirs, ours = file.run.get("checkpoint_sha256"), self.checkpoint(run)
             if theirs is None and file.survey_id != self.survey.info.survey_id:
                 problems.append(
                     "its scores are not a network's but of that survey's own making (a detector fitted there, or "
                     "imported), so they mean nothing elsewhere"
+                )
+            elif theirs is None and ours is None and run.run_id != file.run.get("run_id"):
+                problems.append(
+                    f"its scores are those of {_short(file.run.get('run_id'))}, a detector fitted anew in every run; "
+                    "choose that run"
                 )
             elif theirs != ours:
                 problems.append(
@@ -800,7 +809,8 @@ class Boundaries:
     def _is_same_map(self, file: BoundaryFile, here: Mapping[str, Any]) -> bool:
         """Whether places mean the same on both: equal files, or subjects here that were placed on the file's map."""
         onto_theirs = self.explore.maps()[here["map_id"]].inputs.get(PLACED_ON)
-        if file.map.get("coordinates_sha256") in (here["coordinates_sha256"], onto_theirs):
+        theirs = file.map.get("coordinates_sha256")
+        if theirs is not None and theirs in (here["coordinates_sha256"], onto_theirs):
             return True
         maps, onto = self.explore.maps(), here["map_id"]
         while file.survey_id == self.survey.info.survey_id and onto in maps:

@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -590,6 +591,25 @@ def test_a_map_that_was_placed_on_the_one_of_the_file_is_as_good(
         assert [there.lacks(file, Context("r", name)) for name in ("m", "later", "last")] == [[], [], []]
         [problem] = there.lacks(file, Context("r", "other"))
         assert problem.startswith("its regions lie on another map")
+        unsaid = there.lacks(replace(file, run={}, map={}), Context("r", "m"))
+        assert [problem.partition(" ")[0] for problem in unsaid] == ["it", "its"]  # it says neither run nor map
+        assert "which run" in unsaid[0] and "on another map" in unsaid[1]
+    survey.close()
+
+
+def test_a_detector_fitted_again_is_another_one(boundaries: Boundaries, model: str, tmp_path: Path) -> None:
+    file = from_file(saved_with_all(boundaries, model))
+    survey = make_survey(tmp_path / "same")
+    run = Run.read(survey.run_folder("r") / RUN_JSON)
+    run.checkpoint_sha256 = None
+    run.write(survey.run_folder("r") / RUN_JSON)
+    survey.close()
+    survey = Survey.open(survey.path)
+    with Ledger(survey.path, survey.info.survey_id) as ledger:
+        there = Boundaries(Explore(survey), ledger, Classifiers(survey))
+        for run_id, problems in (("r", 0), ("before", 1)):
+            told = there.lacks(replace(file, run={**file.run, "checkpoint_sha256": None, "run_id": run_id}), HERE)
+            assert len(told) == problems and all("fitted anew" in one for one in told)
     survey.close()
 
 
