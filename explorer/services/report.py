@@ -741,7 +741,11 @@ class _Report:
             *middle,
             '<h2 id="study">The study’s figures, remade from this survey</h2>',
             *(p + (self.after_six if f.name == "figure_6" else "") for f, p in study),
-            *(['<h2 id="more">Of the boundary and its cost</h2>'] if own else []),
+            *(
+                ['<h2 id="more">Of the boundary and its cost</h2>']
+                if self.has_boundary
+                else ['<h2 id="more">Cost</h2>']
+            ),
             *(p for _, p in own),
             *follows,
             *self._provenance(about),
