@@ -589,6 +589,7 @@ export function render({model, el}) {
       range.set(known.scale ?? UNIT, {low: now.low}, "Cut of the learned classifier");
       if (!range.held) write(box, told(now.low));
       follow.box.checked = model.draft.follows;
+      facts.style.minHeight = known.is_judged ? "" : `${facts.offsetHeight}px`;  // fitted again: nothing jumps until it is judged
       facts.replaceChildren(...facts_of(known));
     }});
   };
@@ -698,7 +699,7 @@ export function render({model, el}) {
 
   // ------------------------------------------------------------------------------------------------- learning
   let asked = null;
-  const l_kind = select("Classifier", [["", [["linear", "linear: PCA + logistic regression"], ["nonlinear", "non-linear: random features"]]]], "linear", () => {});
+  const l_kind = select("Classifier", [["", [["linear", "linear: PCA + logistic regression"], ["nonlinear", "non-linear: kernel features"]]]], "linear", () => {});
   const l_components = exact("Components of the PCA, or share of variance", () => {}, "How many components of the PCA, or a share of the variance below 1");
   l_components.value = "25";
   const l_within = tick("within the rest", "Fit among what the other terms keep only: anomalies of anomalies", () => {});
@@ -971,8 +972,10 @@ export function render({model, el}) {
   const {commands} = window.voorwerp, here = () => model.shown;
   const add = (id, title, run, more_of = {}) => forget.push(commands.add({id: `boundary-${id}`, title, group: "Boundary", run, when: here, ...more_of}));
   add("save", "Save the boundary", keep, {key: "s", shift: true});
-  add("undo", "Undo an edit of the boundary", () => act("undo"), {key: "z", ctrl: true, shift: false, when: () => here() && model.draft.undo});
-  add("redo", "Redo an edit of the boundary", () => act("redo"), {key: "z", ctrl: true, shift: true, when: () => here() && model.draft.redo});
+  // within a field these keys undo what is typed there
+  const typed = e => Boolean(e?.composedPath().some(t => t.matches?.("input:not([type=range], [type=checkbox], [type=radio]), textarea")));
+  add("undo", "Undo an edit of the boundary", () => act("undo"), {key: "z", ctrl: true, shift: false, when: e => here() && model.draft.undo && !typed(e)});
+  add("redo", "Redo an edit of the boundary", () => act("redo"), {key: "z", ctrl: true, shift: true, when: e => here() && model.draft.redo && !typed(e)});
   add("select", "Select what the boundary keeps", () => act("select"));
   add("new", "New, empty boundary", () => act("new"));
   add("draw", "Draw a region into the boundary", () => { model.draws = !model.draws; });
@@ -983,6 +986,11 @@ export function render({model, el}) {
   model.on("offered", draw_truth);
   model.on("columns", list_columns);
   model.on("numbers", draw_numbers);
+  const show_counting = () => {
+    root.classList.toggle("counting", model.counting);
+    for (const part of [figures, lost, cost]) part.setAttribute("aria-busy", model.counting);
+  };
+  model.on("counting", show_counting);
   model.on("bare", draw_lost);
   model.on("fitting", show_fitting);
   model.on("compared", draw_compared);
@@ -996,4 +1004,5 @@ export function render({model, el}) {
   show_fitting();
   draw_compared();
   show_said();
+  show_counting();
 }

@@ -209,6 +209,11 @@ class Session:
             self._last = last
             self.controls.refresh()
             self.map.refresh_places()
+            self.boundary.refresh()
+            truth = self.state.draft.truth
+            if "curves" in self.panes and truth is not None and truth.what == "tag":
+                self.panes["curves"].refresh()
+        self.boundary.poll()
         self.explore.survey.refresh()
         if n_added := self.explore.survey.n_added:
             self._say(f"{n_added:,} subjects were added: start `voorwerp serve` again to see them")

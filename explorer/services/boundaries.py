@@ -336,7 +336,8 @@ class Boundaries:
     def __init__(self, explore: Explore, ledger: Ledger, learning: Learning | None = None) -> None:
         self.explore, self.survey, self.ledger, self.learning = explore, explore.survey, ledger, learning
         self._regions, self._kept, self._sorted, self._sources = Cache(48), Cache(12), Cache(6), Cache(4)
-        self._deciding = threading.RLock()
+        self._deciding, self._reading = threading.RLock(), threading.Lock()
+        self._last, self._now = 0, _Book(())
 
     # ------------------------------------------------------------------------------------------------ whom it keeps
     def source(self, context: Context) -> SurveySource:
@@ -431,8 +432,21 @@ class Boundaries:
             raise UsageError(f"the boundary “{name}” has no version {version}; it has {known}")
         return found
 
+    @property
+    def last(self) -> int:
+        """The last entry: as long as it is the same, nothing was saved, renamed, dropped, frozen or taken back."""
+        self._book()
+        return self._last
+
     def _book(self, at: datetime | str | None = None) -> _Book:
-        return _Book(self.ledger.entries((KIND, "undo"), at=at, include_undone=True))
+        kinds = (KIND, "undo")
+        if at is not None:
+            return _Book(self.ledger.entries(kinds, at=at, include_undone=True))
+        with self._reading:  # a list of fifty boundaries asks fifty times
+            if self.ledger.entries(kinds, since=self._last, include_undone=True):
+                entries = self.ledger.entries(kinds, include_undone=True)
+                self._now, self._last = _Book(entries), entries[-1].id
+            return self._now
 
     @_alone
     def save(

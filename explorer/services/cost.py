@@ -8,8 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from explorer.errors import UsageError
 from explorer.ledger import Ledger
+from models import boundary
+from models.boundary import Gate, Learned, Path, Term
 
 #: Seconds an image until somebody has vetted some.
 SECONDS = 5.0
@@ -96,6 +100,45 @@ class Costs:
                 looks = [s for entry in fresh if entry.kind == VOTE and (s := _seconds(entry.payload)) is not None]
                 self._n, self._total, self._last = self._n + len(looks), self._total + sum(looks), last
             return self._n, self._total
+
+
+def cut_for(keep: Term, path: Path, source: boundary.Source, n: int) -> float:
+    """The lower limit of a term with which the whole keeps as many as it can, and at most n.
+
+    Raises
+    ------
+    UsageError
+        The term has no lower limit, no value, or with every limit more than n are kept.
+    """
+    leaf = boundary.at(keep, path)
+    if isinstance(leaf, Gate) and not leaf.labels:
+        values = source.column(leaf.column)
+        within = ~(values > leaf.high) if leaf.high is not None else np.ones(len(values), np.bool_)
+    elif isinstance(leaf, Learned):
+        values = source.balanced(leaf.model) if leaf.scale == "balanced" else source.probability(leaf.model)
+        within = np.ones(len(values), np.bool_)
+    else:
+        raise UsageError("hours move the lower limit of a gate or of a learned classifier; choose one")
+    yes, no, unsure = boundary.alternatives(keep, path, source)
+    known = ~np.isnan(values)
+    order = np.argsort(values[known], kind="stable")
+    ordered = values[known][order]
+    if not len(ordered):
+        raise UsageError("the column has no value for any subject, so no limit on it can be set")
+    above = (np.where(within, yes, no)[known][order]).astype(np.int64)  # where the limit is at or below the value
+    below = no[known][order].astype(np.int64)
+    starts = np.flatnonzero(np.diff(ordered, prepend=-math.inf) > 0)  # a limit at each different value
+    up = np.concatenate([[0], np.cumsum(below)])[starts]
+    down = above.sum() - np.concatenate([[0], np.cumsum(above)])[starts]
+    kept = up + down + int(unsure[~known].sum())
+    if leaf.__class__ is Gate and leaf.high is not None:
+        ok = ordered[starts] <= leaf.high
+        starts, kept = starts[ok], kept[ok]
+    fits = kept <= n
+    if not fits.any():
+        raise UsageError(f"with every lower limit of it more than {n:,} images are kept; narrow another term")
+    best = int(np.argmax(np.where(fits, kept, -1)))
+    return float(ordered[starts[best]])
 
 
 def _seconds(payload: dict[str, Any]) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from panel.viewable import Viewer
 from explorer import ASSETS
 from explorer.errors import UsageError, VoorwerpError
 from explorer.services.boundaries import Boundaries, Context, Saved, from_file
+from explorer.services.cost import cut_for
 from explorer.services.explore import Explore
 from explorer.services.truths import Truths
 from explorer.state import Draft, ExplorerState, Selection
@@ -65,6 +65,7 @@ class BoundaryPanel(JSComponent):
     scales = param.Dict({}, doc="Per column of the draft how it is spread: `scale_of`.")
     learned = param.Dict({}, doc="What is known of each classifier of the draft, by sha256.")
     numbers = param.Dict({}, doc="`Judge.numbers`, and about: the truth in words.")
+    counting = param.Boolean(False, doc="Whether the numbers are not yet those of what is shown.")
     bare = param.Dict({}, doc="n, said: on how many subjects of the plane nothing is kept around them.")
     saved = param.List([], doc="Boundaries: name, newest version, is_frozen.")
     versions = param.List([], doc="Versions of the one that is open, newest first.")
@@ -143,14 +144,17 @@ class BoundaryView(Viewer):
         self._is_counting = False
         self._scales: OrderedDict[tuple[Any, ...], dict[str, Any]] = OrderedDict()
         self._facts: dict[str, dict[str, Any]] = {}
-        self._fit_wanted: tuple[Draft, Path | None, dict[str, Any]] | None = None
+        self._fit_wanted: dict[str, tuple[Draft, Path | None, dict[str, Any]]] = {}  # the newest of each kind
         self._is_fitting = False
         self._titles: dict[str, str] = {}  # hours may move a limit before the panel was ever looked at
         self._is_stale = True
+        self._last = boundaries.last
+        self._affording, self._n_afforded = asyncio.Lock(), 0
         self._at_work: set[str] = set()
         self._wanted_again: set[str] = set()
         state.param.watch(lambda event: self._follow(event.old, event.new), "draft")
         state.param.watch(lambda *_: self._turn(), "side")
+        state.param.watch(lambda *_: self._turn_below(), "pane")
         state.param.watch(lambda event: setattr(self.panel, "draws", event.new), "draws")
         state.param.watch(lambda *_: self.refresh(), ["run_id", "map_id"])
         state.param.watch(lambda *_: self._mix(), ["lambda_", "lambda_mode"])
@@ -175,10 +179,15 @@ class BoundaryView(Viewer):
         if is_shown and self._is_stale:
             self.refresh()
 
+    def _turn_below(self) -> None:
+        """The curves may be in sight now."""
+        if self._is_stale:
+            self._count_aside()
+
     def refresh(self) -> None:
         """Offer what survey, run and ledger have now, and count anew."""
         if self.state.side != "boundary":
-            self._is_stale = True
+            self._count_aside()
             return
         self._is_stale = False
         context = self.context
@@ -190,10 +199,22 @@ class BoundaryView(Viewer):
         self._count(None)
         self._once("offer", self._offer)
 
+    def poll(self) -> None:
+        """Once a second: what was saved, renamed, frozen or deleted in another tab, or from a script."""
+        if (last := self.boundaries.last) != self._last:
+            self._last = last
+            self.refresh()
+
+    def _count_aside(self) -> None:
+        """The panel is not in sight: it is made anew when it is; the curves want the numbers nevertheless."""
+        self._is_stale = True
+        if self.state.pane == "curves" and self.state.side != "boundary":
+            self._count(None)
+
     def _mix(self) -> None:
         """λ is another: what is counted from the anomaly score is."""
         if self.state.side != "boundary":
-            self._is_stale = True
+            self._count_aside()
             return
         self._count(None)
         self._once("spread", self._spread)
@@ -256,7 +277,7 @@ class BoundaryView(Viewer):
     def _follow(self, old: Draft, new: Draft) -> None:
         """The draft is another: here, on the map, by undo."""
         if self.state.side != "boundary":
-            self._is_stale = True
+            self._count_aside()
             return
         if (old.name, old.version) != (new.name, new.version) or (old.truth != new.truth and not self._is_ours):
             self._place()
@@ -398,6 +419,8 @@ class BoundaryView(Viewer):
         """Count what the draft is worth, as soon as the count before it is done."""
         number = max(number, self._wanted[3] if self._wanted else 0)
         self._wanted = (self.state.draft, self.context, moving, number)
+        if moving is None:
+            self.panel.counting = True
         if not self._is_counting:
             self._is_counting = True
             pn.state.execute(self._work)
@@ -408,7 +431,7 @@ class BoundaryView(Viewer):
             while self._wanted is not None:
                 (draft, context, moving, number), self._wanted = self._wanted, None
                 numbers = await asyncio.to_thread(self._numbers, draft, context, moving)
-                pn.state.execute(partial(self._show_numbers, numbers, number), schedule=True)
+                pn.state.execute(partial(self._show_numbers, numbers, number, draft, context), schedule=True)
         finally:
             self._is_counting = False
         if moving is None:
@@ -426,8 +449,13 @@ class BoundaryView(Viewer):
         about = str(told.get("sentence") or told.get("title") or "").partition(";")[0]
         return told | {"about": about, "cost": cost and cost | {"total": self.explore.survey.n}}
 
-    def _show_numbers(self, numbers: dict[str, Any], number: int) -> None:
-        self.panel.param.update(numbers=numbers, heard=max(number, self.panel.heard))
+    def _show_numbers(self, numbers: dict[str, Any], number: int, draft: Draft, context: Context) -> None:
+        is_of_now = (draft, context) == (self.state.draft, self.context)
+        self.panel.param.update(
+            numbers=numbers,
+            heard=max(number, self.panel.heard),
+            counting=self.panel.counting and not is_of_now,
+        )
 
     async def _count_bare(self) -> None:
         """Where on the plane nothing is kept."""
@@ -672,9 +700,8 @@ class BoundaryView(Viewer):
             self.state.edit(replace(draft, truth=None))
             return
         if "offered" in told:
-            found = [
-                o for o in self.truths.offered(self.context) if key_of(Truth.from_json(o["truth"])) == told["offered"]
-            ]
+            offered = self.panel.offered or self.truths.offered(self.context)  # as it was read beside the event loop
+            found = [o for o in offered if key_of(Truth.from_json(o["truth"])) == told["offered"]]
             if not found:
                 raise UsageError("this truth is not there any more; choose another")
             self.state.edit(replace(draft, truth=Truth.from_json(found[0]["truth"])))
@@ -759,18 +786,27 @@ class BoundaryView(Viewer):
         self._count(None)
 
     async def afford(self, hours: float, path: Path, *, settled: bool, number: int = 0) -> None:
-        """Move one limit so that what is kept can be looked at in so many hours of experts."""
-        draft, context = self.state.draft, self.context
-        seconds = self._seconds or (self.panel.numbers.get("cost") or {}).get("seconds") or 5.0
-        n = int(hours * 3600 / (seconds * self._graders))
-        try:
-            low = await asyncio.to_thread(cut_for, draft.keep, path, self.boundaries.source(context), n)
-        except TROUBLES as error:
-            pn.state.execute(partial(self._say, str(error), wrong=True), schedule=True)
-            low = None
+        """Move one limit so that what is kept can be looked at in so many hours of experts; one after the other."""
+        self._n_afforded += 1
+        mine = self._n_afforded
+        async with self._affording:
+            draft, context = self.state.draft, self.context
+
+            def cut() -> float | None:
+                if mine != self._n_afforded and not settled:  # a newer one waits
+                    return None
+                n = int(self.judge.costs.of(self._seconds, self._graders).images(hours) + 1e-6)
+                return cut_for(draft.keep, path, self.boundaries.source(context), n)
+
+            try:
+                low = await asyncio.to_thread(cut)
+            except TROUBLES as error:
+                pn.state.execute(partial(self._say, str(error), wrong=True), schedule=True)
+                low = None
 
         def move() -> None:
-            if low is None or self.state.draft.keep != draft.keep:  # edited meanwhile
+            # the limit before it may have been set meanwhile; anything else is an edit that this is not of
+            if low is None or _without_low(self.state.draft.keep, path) != _without_low(draft.keep, path):
                 self.panel.heard = max(number, self.panel.heard)
                 if settled:
                     self.state.settle_draft()
@@ -792,7 +828,7 @@ class BoundaryView(Viewer):
         if not self.context.run_id:
             raise UsageError("a classifier learns on a run's latent vectors, and no run is chosen")
         how = {"kind": kind, "components": int(components) if components >= 1 else components, "within": within}
-        self._fit_wanted = (draft, path, how)
+        self._fit_wanted["asked"] = (draft, path, how)
         self._start_fitting()
 
     def _refit(self, is_moving: bool) -> None:
@@ -800,7 +836,7 @@ class BoundaryView(Viewer):
         draft = self.state.draft
         if draft.truth is None or not draft.follows or not boundary.classifiers(draft.keep):
             return
-        self._fit_wanted = (self.state.draft, None, {"is_moving": is_moving})
+        self._fit_wanted["follows"] = (draft, None, {"is_moving": is_moving})
         self._start_fitting()
 
     def _start_fitting(self) -> None:
@@ -812,18 +848,22 @@ class BoundaryView(Viewer):
     async def _learn(self) -> None:
         error = ""
         try:
-            while self._fit_wanted is not None:
-                (draft, path, how), self._fit_wanted = self._fit_wanted, None
-                error = ""
+            while self._fit_wanted:
+                is_asked = "asked" in self._fit_wanted
+                draft, path, how = self._fit_wanted.pop("asked" if is_asked else "follows")
                 try:
-                    if "kind" in how:
+                    if is_asked:
                         sha = await asyncio.to_thread(self._fitted, draft, path, how, self.context)
                         pn.state.execute(partial(self._put, draft, path, sha), schedule=True)
                     else:
+                        error = ""
                         made = await asyncio.to_thread(self._fitted_again, draft, self.context, how["is_moving"])
                         pn.state.execute(partial(self._put_again, made), schedule=True)
                 except TROUBLES as trouble:
-                    error = str(trouble)
+                    if is_asked:  # what follows does not hush it
+                        pn.state.execute(partial(self._say, str(trouble), wrong=True), schedule=True)
+                    else:
+                        error = str(trouble)
         finally:
             self._is_fitting = False
             pn.state.execute(partial(self._end_fitting, error), schedule=True)
@@ -860,6 +900,9 @@ class BoundaryView(Viewer):
         """Classifiers that followed the truth: no step of undo of their own."""
         now = self.state.draft
         keep = now.keep
+        for old, new in made.items():  # it is called as the one before it: nothing jumps
+            if "title" in self._facts.get(old, {}):
+                self._facts.setdefault(new, {"title": self._facts[old]["title"]})
         for path, leaf in boundary.leaves(keep):
             if isinstance(leaf, Learned) and made.get(leaf.model, leaf.model) != leaf.model:
                 keep = boundary.replaced(keep, path, replace(leaf, model=made[leaf.model]))
@@ -958,7 +1001,12 @@ class BoundaryView(Viewer):
         except TROUBLES as error:
             pn.state.execute(partial(self._say, str(error), wrong=True), schedule=True)
             return
-        pn.state.execute(partial(setattr, self.panel, "compared", compared), schedule=True)
+
+        def show() -> None:
+            if self._other == other:  # it may have been closed meanwhile
+                self.panel.compared = compared
+
+        pn.state.execute(show, schedule=True)
 
     async def export(self) -> None:
         """Hand the version that is open to the browser as a file."""
@@ -990,26 +1038,25 @@ class BoundaryView(Viewer):
         try:
             if len(text) > MOST_TEXT:
                 raise UsageError(f"the file has more than {MOST_TEXT / 1e6:.0f} MB; `voorwerp boundary apply` takes it")
-            keep, truth, said = await asyncio.to_thread(self._read, text)
+            keep, truth, said, problems = await asyncio.to_thread(self._read, text)
         except TROUBLES as error:
             pn.state.execute(partial(self._say, str(error), wrong=True), schedule=True)
             return
 
         def show() -> None:
             self.state.edit(Draft(keep, truth, follows=False))
-            self._say(said, wrong="but" in said)
+            self._say("; ".join([said, *problems]), wrong=bool(problems))
 
         pn.state.execute(show, schedule=True)
 
-    def _read(self, text: str) -> tuple[Term, Truth | None, str]:
+    def _read(self, text: str) -> tuple[Term, Truth | None, str, list[str]]:
         file = from_file(text.encode())
         for classifier in file.classifiers.values():
             if self.learning is None:
                 raise UsageError("the boundary has a learned classifier, and nothing is learned here")
             self.learning.add(classifier.to_json())
-        problems = self.boundaries.lacks(file, self.context)
         said = f"“{file.name}” v{file.version} of {file.survey} taken in, not saved yet"
-        return file.keep, file.truth, said + (f", but {'; '.join(problems)}" if problems else "")
+        return file.keep, file.truth, said, self.boundaries.lacks(file, self.context)
 
     # ---------------------------------------------------------------------------------------------------- selecting
     async def select(self) -> None:
@@ -1094,6 +1141,19 @@ def _path(told: list[Any]) -> Path:
     return tuple(told)
 
 
+def _without_low(keep: Term, path: Path) -> Term | None:
+    """A boundary whatever the lower limit of one term is; None where there is no such term."""
+    try:
+        leaf = boundary.at(keep, path)
+        if isinstance(leaf, Learned):
+            return boundary.replaced(keep, path, replace(leaf, low=0.0))
+        if isinstance(leaf, Gate):
+            return boundary.replaced(keep, path, replace(leaf, low=None, low_percentile=None))
+    except boundary.BoundaryError:
+        pass
+    return None
+
+
 def scale_of(values: np.ndarray) -> dict[str, Any]:
     """How a column is spread, for a slider: its ends, counts between them, and percentiles; {} without a value.
 
@@ -1134,45 +1194,6 @@ def sketch(outline: np.ndarray) -> list[list[float]]:
     low, high = corners.min(axis=0), corners.max(axis=0)
     span = np.where(high > low, high - low, 1.0)
     return [[round(float(x), 4), round(float(y), 4)] for x, y in (corners - low) / span]
-
-
-def cut_for(keep: Term, path: Path, source: boundary.Source, n: int) -> float:
-    """The lower limit of a term with which the whole keeps as many as it can, and at most n.
-
-    Raises
-    ------
-    UsageError
-        The term has no lower limit, no value, or with every limit more than n are kept.
-    """
-    leaf = boundary.at(keep, path)
-    if isinstance(leaf, Gate) and not leaf.labels:
-        values = source.column(leaf.column)
-        within = ~(values > leaf.high) if leaf.high is not None else np.ones(len(values), np.bool_)
-    elif isinstance(leaf, Learned):
-        values = source.balanced(leaf.model) if leaf.scale == "balanced" else source.probability(leaf.model)
-        within = np.ones(len(values), np.bool_)
-    else:
-        raise UsageError("hours move the lower limit of a gate or of a learned classifier; choose one")
-    yes, no, unsure = boundary.alternatives(keep, path, source)
-    known = ~np.isnan(values)
-    order = np.argsort(values[known], kind="stable")
-    ordered = values[known][order]
-    if not len(ordered):
-        raise UsageError("the column has no value for any subject, so no limit on it can be set")
-    above = (np.where(within, yes, no)[known][order]).astype(np.int64)  # where the limit is at or below the value
-    below = no[known][order].astype(np.int64)
-    starts = np.flatnonzero(np.diff(ordered, prepend=-math.inf) > 0)  # a limit at each different value
-    up = np.concatenate([[0], np.cumsum(below)])[starts]
-    down = above.sum() - np.concatenate([[0], np.cumsum(above)])[starts]
-    kept = up + down + int(unsure[~known].sum())
-    if leaf.__class__ is Gate and leaf.high is not None:
-        ok = ordered[starts] <= leaf.high
-        starts, kept = starts[ok], kept[ok]
-    fits = kept <= n
-    if not fits.any():
-        raise UsageError(f"with every lower limit of it more than {n:,} images are kept; narrow another term")
-    best = int(np.argmax(np.where(fits, kept, -1)))
-    return float(ordered[starts[best]])
 
 
 def about_classifier(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -161,17 +161,12 @@ class CurvesView(Viewer):
         self.pane.param.update(
             lambda_=round(state.lambda_, 3),
             lambda_mode=state.lambda_mode,
-            at=self._price() | {"limits": limits(draft.keep), "sigma": draft.truth.at_least if draft.truth else None},
+            at=self._cost | {"limits": limits(draft.keep), "sigma": draft.truth.at_least if draft.truth else None},
             truth=self._about(draft),
             can_refit=self.learning is not None and draft.truth is not None and bool(state.run_id),
             trouble=trouble,
             draft_id=draft_id,
         )
-
-    def _price(self) -> dict[str, float]:
-        """What looking costs; images and hours only where somebody counts them as the draft moves."""
-        is_counted = self.state.side == "boundary"
-        return {name: v for name, v in self._cost.items() if is_counted or name in ("seconds", "graders")}
 
     def _about(self, draft: Draft) -> dict[str, Any]:
         """The truth, for the head of the pane."""

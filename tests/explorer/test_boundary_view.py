@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from explorer.errors import UsageError
 from explorer.services.desk import Desk
 from explorer.state import Draft, ExplorerState
-from explorer.views.boundary import BoundaryView, cut_for, key_of, scale_of, sketch
-from models.boundary import And, Gate, Learned, Not, Or, Region, evaluate
+from explorer.views.boundary import BoundaryView, key_of, scale_of, sketch
+from models.boundary import And, Gate, Learned, Not, Or
 from models.truth import Truth
 
 FEATURE, MAGNITUDE = "scores.feature_score", "subjects.magnitude"
@@ -269,50 +268,76 @@ def test_what_is_no_message_is_left_alone(view: BoundaryView):
     assert (view.state.draft, view.panel.said) == (before, said)
 
 
+def test_two_hours_at_once_end_with_the_later_one(view: BoundaryView):
+    edit(view, Draft(And((Gate(FEATURE),))))
+
+    def both() -> None:
+        for images, settled in ((80, False), (60, False), (20, True)):
+            message = {"hours": images * 5 / 3600, "path": [0]}
+            view.panel._handle_msg({"move": "hours", "change": message, "settled": settled, "number": images})
+
+    done(both)
+    assert kept(view) == 20
+    done(view.state.undo_draft)  # one gesture
+    assert view.state.draft.keep == And((Gate(FEATURE),))
+
+
+def test_an_edit_while_hours_are_worked_out_is_not_overwritten(view: BoundaryView):
+    edit(view, Draft(And((Gate(FEATURE),))))
+    other = Draft(And((Gate(FEATURE), Gate(MAGNITUDE, 20.0))))
+
+    def both() -> None:
+        asyncio.get_running_loop().create_task(view.afford(0.01, (0,), settled=True))
+        asyncio.get_running_loop().call_soon(view.state.edit, other)
+
+    done(both)
+    assert view.state.draft == other
+
+
+def test_what_another_tab_or_a_script_saves_is_listed(view: BoundaryView):
+    view.boundaries.save("by a script", Draft(And((Gate(FEATURE, 20.0),))), view.context, "someone")
+    assert view.panel.saved == []
+    done(view.poll)
+    assert [one["name"] for one in view.panel.saved] == ["by a script"]
+    before = view.panel.saved
+    view.boundaries.rename("by a script", "renamed", "someone")
+    view.state.side = "subject"
+    done(view.poll)
+    assert view.panel.saved == before  # nobody looks
+    done(lambda: setattr(view.state, "side", "boundary"))
+    assert [one["name"] for one in view.panel.saved] == ["renamed"]
+
+
+def test_the_curves_are_counted_for_while_the_subject_is_shown(view: BoundaryView):
+    done(lambda: setattr(view.state, "side", "subject"))
+    edit(view, Draft(And((Gate(FEATURE, 20.0),))))
+    assert view.panel.numbers["n_kept"] == 200 != kept(view)  # nobody looks
+    done(lambda: setattr(view.state, "pane", "curves"))
+    assert view.panel.numbers["n_kept"] == kept(view)
+    edit(view, Draft(And((Gate(FEATURE, 60.0),))))
+    assert view.panel.numbers["n_kept"] == kept(view)
+
+
+def test_numbers_are_marked_until_they_are_of_what_is_shown(view: BoundaryView):
+    seen = []
+    view.panel.param.watch(lambda event: seen.append((event.new, view.panel.numbers["n_kept"])), "counting")
+    edit(view, Draft(And((Gate(FEATURE, 20.0),))))
+    assert seen == [(True, 200), (False, kept(view))]
+
+
+def test_a_fit_that_was_asked_for_is_not_lost_to_one_that_follows(view: BoundaryView):
+    edit(view, Draft(And(()), BRIGHT))
+
+    def both() -> None:
+        view.fit(None, "linear", 4, within=False)
+        view.fit(None, "linear", 5, within=False)
+        view._fit_wanted["follows"] = (view.state.draft, None, {"is_moving": False})
+
+    done(both)
+    assert any(isinstance(leaf, Learned) for leaf in view.state.draft.keep.terms)
+
+
 # ------------------------------------------------------------------------------------------------------ pure functions
-class Arrays:
-    """A source over arrays."""
-
-    def __init__(self, **columns: np.ndarray) -> None:
-        self.columns = {f"subjects.{name}": values for name, values in columns.items()}
-        self.n = len(next(iter(columns.values())))
-
-    def column(self, reference: str) -> np.ndarray:
-        return self.columns[reference]
-
-
-@pytest.mark.parametrize("n", [0, 1, 7, 25, 60, 100])
-@pytest.mark.parametrize("shape", ["and", "not", "or"])
-def test_no_limit_keeps_more_of_what_is_allowed_than_the_one_that_is_found(n: int, shape: str):
-    rng = np.random.default_rng(n)
-    a = np.round(rng.normal(size=100), 1)
-    a[:5] = np.nan
-    source, b = Arrays(a=a, b=rng.normal(size=100)), Gate("subjects.b", 0.3)
-    gate = Gate("subjects.a", high=1.2)
-    whole, path = {"and": (And((gate, b)), (0,)), "not": (And((Not(gate), b)), (0, 0)), "or": (Or((gate, b)), (0,))}[
-        shape
-    ]
-
-    def with_low(low: float) -> int:
-        moved = replace(gate, low=low)
-        inner = {"and": And((moved, b)), "not": And((Not(moved), b)), "or": Or((moved, b))}[shape]
-        return int(evaluate(inner, source).yes.sum())
-
-    every = {low: with_low(low) for low in np.unique(a[a <= 1.2])}
-    best = max((k for k in every.values() if k <= n), default=None)
-    if best is None:
-        with pytest.raises(UsageError, match="narrow another"):
-            cut_for(whole, path, source, n)
-    else:
-        assert with_low(cut_for(whole, path, source, n)) == best
-
-
-def test_a_region_has_no_limit_for_hours_to_move():
-    source = Arrays(a=np.arange(4.0), b=np.arange(4.0))
-    with pytest.raises(UsageError, match="lower limit"):
-        cut_for(And((Region("subjects.a", "subjects.b", ((0, 0), (2, 2)), "box"),)), (0,), source, 2)
-
-
 def test_the_spread_of_a_column_counts_everyone_and_knows_its_percentiles():
     values = np.concatenate([np.random.default_rng(0).lognormal(3, 1.5, 5000), [np.nan, np.inf]]).astype(np.float32)
     told = scale_of(values)

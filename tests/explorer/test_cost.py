@@ -1,12 +1,15 @@
-"""How long a look takes: by the vetting log, without pauses and without what was taken back."""
+"""How long a look takes, by the vetting log, without pauses and what was taken back; and what so many hours reach."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from explorer.errors import UsageError
 from explorer.ledger import Ledger
-from explorer.services.cost import ENOUGH, Cost, Costs
+from explorer.services.cost import ENOUGH, Cost, Costs, cut_for
+from models.boundary import And, Gate, Not, Or, Region, evaluate
 
 
 def test_the_vetting_log_says_how_long_a_look_takes(tmp_path: Path):
@@ -31,3 +34,46 @@ def test_hours_are_images_times_seconds_times_graders_and_back():
     for seconds, graders in ((0, 1), (float("nan"), 1), (5, 0), (5, 2000), (1e6, 1)):
         with pytest.raises(UsageError, match=r"give"):
             Cost(seconds, graders)
+
+
+class Arrays:
+    """A source over arrays."""
+
+    def __init__(self, **columns: np.ndarray) -> None:
+        self.columns = {f"subjects.{name}": values for name, values in columns.items()}
+        self.n = len(next(iter(columns.values())))
+
+    def column(self, reference: str) -> np.ndarray:
+        return self.columns[reference]
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 25, 60, 100])
+@pytest.mark.parametrize("shape", ["and", "not", "or"])
+def test_no_limit_keeps_more_of_what_is_allowed_than_the_one_that_is_found(n: int, shape: str):
+    rng = np.random.default_rng(n)
+    a = np.round(rng.normal(size=100), 1)
+    a[:5] = np.nan
+    source, b = Arrays(a=a, b=rng.normal(size=100)), Gate("subjects.b", 0.3)
+    gate = Gate("subjects.a", high=1.2)
+    whole, path = {"and": (And((gate, b)), (0,)), "not": (And((Not(gate), b)), (0, 0)), "or": (Or((gate, b)), (0,))}[
+        shape
+    ]
+
+    def with_low(low: float) -> int:
+        moved = replace(gate, low=low)
+        inner = {"and": And((moved, b)), "not": And((Not(moved), b)), "or": Or((moved, b))}[shape]
+        return int(evaluate(inner, source).yes.sum())
+
+    every = {low: with_low(low) for low in np.unique(a[a <= 1.2])}
+    best = max((k for k in every.values() if k <= n), default=None)
+    if best is None:
+        with pytest.raises(UsageError, match="narrow another"):
+            cut_for(whole, path, source, n)
+    else:
+        assert with_low(cut_for(whole, path, source, n)) == best
+
+
+def test_a_region_has_no_limit_for_hours_to_move():
+    source = Arrays(a=np.arange(4.0), b=np.arange(4.0))
+    with pytest.raises(UsageError, match="lower limit"):
+        cut_for(And((Region("subjects.a", "subjects.b", ((0, 0), (2, 2)), "box"),)), (0,), source, 2)

@@ -141,6 +141,11 @@ def test_a_gate_moves_the_numbers_and_not_and_any_and_undo_change_what_is_kept(p
     says(panel, 70 - both)
     panel.get_by_role("button", name="Remove Image score").click()
     says(panel, 50)
+    name = panel.get_by_label("Name of the boundary")
+    name.press_sequentially("x")
+    name.press("Control+z")  # within a field what was typed there is undone
+    expect(name).to_have_value("")
+    says(panel, 50)
 
 
 def linked(page: Page, survey: Path) -> dict:

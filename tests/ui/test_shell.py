@@ -22,6 +22,7 @@ PANES = {
     "6": ("Histograms", ".histograms canvas[aria-label*='have a value']"),
     "7": ("Table", ".table .line[data-row]"),
     "8": ("Sets apart", ".apart li.row"),
+    "9": ("Curves", ".curves .empty"),
 }
 
 
@@ -72,6 +73,18 @@ def test_every_pane_has_no_serious_finding(survey_page: Page):
         expect(survey_page.get_by_role("tab", name=name)).to_have_attribute("aria-selected", "true")
         expect(survey_page.locator(part).first).to_be_visible()
         nothing_serious(survey_page)
+
+
+def test_the_boundary_has_no_serious_finding(survey_page: Page):
+    survey_page.keyboard.press("Shift+B")
+    panel = survey_page.get_by_role("region", name="Boundary")
+    expect(panel.get_by_role("status").filter(has_text="kept")).to_be_visible()
+    in_both_themes(survey_page)
+    survey_page.get_by_label("Add a gate on a column").select_option(label="Feature score")
+    expect(survey_page.get_by_role("slider", name="Feature score, at least")).to_be_visible()
+    survey_page.get_by_role("button", name="Boundaries, versions, files").click()
+    expect(survey_page.get_by_role("menuitem", name="New, empty")).to_be_visible()
+    in_both_themes(survey_page)
 
 
 def test_the_dialogs_have_no_serious_finding(survey_page: Page):
