@@ -97,7 +97,7 @@ class Function:
 def top_line(explore: Explore, context: Context, share: float) -> Line:
     """The top of the survey by anomaly score as a boundary, its limit as a raw score."""
     scores = explore.values("scores.anomaly_score", context.run_id, context.lambda_, context.mode)
-    scores = scores[np.isfinite(scores) & ~explore.survey.planted()]
+    scores = scores[np.isfinite(scores) & explore.survey.frame()]
     percentile = round(100 * (1 - share), 6)
     gate = Gate("scores.anomaly_score", low=float(np.percentile(scores, percentile)), low_percentile=percentile)
     return Line(f"top {100 * share:g} % by anomaly score", gate, context)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from explorer import cli
 from explorer.errors import JobError, UsageError
+from explorer.kinds.score import KIND, ScoreConfig
 from explorer.ledger import Ledger
 from explorer.services import injecting
 from explorer.services.boundaries import Boundaries, Context
@@ -30,6 +31,9 @@ from explorer.services.planted import add_planted
 from explorer.services.recovered import Line, as_csv, as_json, cells_of, figure, recovered, top_line
 from explorer.state import Draft
 from explorer.survey import Survey
+from explorer.worker import workspace_of
+from models import detectors
+from models.artifacts import SCORES
 from models.boundary import And, Gate, Learned, Not, Region, evaluate
 from models.classifier import Basis, fit
 from models.images import QUALITY_COLUMNS
@@ -369,12 +373,16 @@ def test_files_hold_what_was_counted(
     assert page.shape == (3 * 2 * 98, 4 * 98, 3)
 
 
-def test_top_is_of_the_sky_alone(explore: Explore, context: Context) -> None:
+def test_top_is_of_the_sky_alone(explore: Explore, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     line = top_line(explore, context, 0.05)
     assert isinstance(line.keep, Gate) and line.keep.low is not None
     scores = explore.values("scores.anomaly_score", context.run_id)
     assert (scores >= line.keep.low).sum() == 10  # of 200
     assert line.keep.low_percentile == 95
+    frame = scores < np.sort(scores)[-20]  # as if the 20 highest were planted, or withdrawn
+    monkeypatch.setattr(explore.survey, "frame", lambda: frame)
+    sky = top_line(explore, context, 0.05).keep
+    assert isinstance(sky, Gate) and sky.low is not None and ((scores >= sky.low) & frame).sum() == 9  # of 180
 
 
 def test_only_runs_of_the_network_score_what_is_new(explore: Explore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,16 +436,13 @@ def test_planted_become_known_subjects_for_ever(
     again = voorwerp("inject", survey, *plan, "--out", tmp_path / "out", "--add")
     assert "0 of 8 planted sources added, 8 were there; 8 are known" in again
     assert "no problem found" in voorwerp("check", survey)
-    voorwerp("run", survey, "score", "--method", "pca", "--n-components", "4")
     opened = Survey.open(survey)
-    newest = opened.scores(opened.runs("score")[0].run_id)
-    assert set(newest["split"][:200]) == {"train"} and set(newest["split"][200:]) == {
-        "unseen"
-    }  # nothing is fitted to them
-    assert np.isfinite(newest["anomaly_score"]).all()
-    context = Context(opened.runs("score")[0].run_id)
-    gate = top_line(Explore(opened), context, 0.05).keep
-    assert isinstance(gate, Gate) and (newest["anomaly_score"][:200] >= (gate.low or 0)).sum() == 10
+    (folder := tmp_path / "pca").mkdir()
+    workspace = workspace_of(opened, KIND, opened.runs("score")[0], folder)
+    finished(detectors.run(ScoreConfig(method="pca", n_components=4), workspace))  # type: ignore[arg-type]
+    newest = pq.read_table(folder / SCORES).to_pydict()
+    assert newest["subject_id"] == opened.subject_ids.tolist() and np.isfinite(newest["anomaly_score"]).all()
+    assert newest["split"] == ["train"] * 200 + ["unseen"] * 8  # nothing is fitted to them
     opened.close()
 
 
