@@ -115,8 +115,8 @@ class Rate:
     Attributes
     ----------
     k, n
-        What was counted. Of F1, k and n are those of J = TP / (TP + FP + FN), of lift those of recall. Whole numbers,
-        or sums of probabilities where the truth is soft.
+        What was counted, value = k / n but of lift, whose k and n are those of recall; of F1, 2 TP of 2 TP + FP + FN.
+        Whole numbers, or sums of probabilities where the truth is soft.
     value
         None where it cannot be estimated; `low` and `high` are None with it.
     note
@@ -200,7 +200,7 @@ def f1_of_jaccard(jaccard: Rate) -> Rate:
     if jaccard.value is None or jaccard.low is None or jaccard.high is None:
         return jaccard
     value, low, high = (2 * j / (1 + j) for j in (jaccard.value, jaccard.low, jaccard.high))
-    return Rate(jaccard.k, jaccard.n, value, low, high, jaccard.note)
+    return Rate(2 * jaccard.k, jaccard.n + jaccard.k, value, low, high, jaccard.note)
 
 
 def ratio_interval(top: Sequence[float], bottom: Sequence[float]) -> tuple[float, float]:

@@ -38,7 +38,7 @@ def _oddity(image: np.ndarray, name: str, rng: np.random.Generator) -> np.ndarra
 
 
 def write_planted(folder: Path, n: int, *, size: int = 48, seed: int = 0) -> Path:
-    """Write `n` images and ``classes.csv`` (image, class) to a folder, the same for the same seed; returns the table."""
+    """Write `n` images and ``classes.csv`` (image, class) to a folder, the same for one seed; returns the table."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     shares = [share for share, _ in CLASSES.values()]

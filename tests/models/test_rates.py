@@ -53,7 +53,7 @@ def test_f1s_interval_is_wilsons_of_the_jaccard_index_carried_over():
     ends = stats.binomtest(tp, tp + fp + fn).proportion_ci(method="wilson")
     assert (found.low, found.high) == pytest.approx([2 * j / (1 + j) for j in (ends.low, ends.high)], abs=EXACT)
     assert found.value == pytest.approx(2 * tp / (2 * tp + fp + fn), abs=EXACT)
-    assert (found.k, found.n) == (tp, tp + fp + fn)
+    assert (found.k, found.n) == (2 * tp, 2 * tp + fp + fn)
 
 
 def test_f1s_interval_covers():
