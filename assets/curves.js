@@ -150,8 +150,9 @@ export function render({model, el}) {
     votes_said.textContent = all ? "all" : `first ${votes.value}`;
     votes.setAttribute("aria-valuetext", all ? "all votes" : `the first ${votes.value} votes`);
   };
-  votes.addEventListener("input", () => { tell_votes(); send({votes: Number(votes.value), settled: false}); });
-  votes.addEventListener("change", () => send({votes: Number(votes.value), settled: true}));
+  let sliding = false;
+  votes.addEventListener("input", () => { sliding = true; tell_votes(); send({votes: Number(votes.value), settled: false}); });
+  votes.addEventListener("change", () => { sliding = false; send({votes: Number(votes.value), settled: true}); });
   const again = button("Fit again within", "Fit another classifier within what the boundary keeps now, and keep what both keep: anomalies iterated", () => send({act: "refit"}), "again");
   const forget = window.voorwerp?.commands?.add({id: "boundary-refit", title: "Fit again within what is kept", group: "Boundary", when: () => model.shown && model.can_refit && !model.busy, run: () => send({act: "refit"})});
   const lambda = button("λ", "λ is mixed in the left column: go to its slider", () => {
@@ -190,6 +191,7 @@ export function render({model, el}) {
         if (e.button || !this.drawn) return;
         this.handle.setPointerCapture(e.pointerId);
         dragging = true;
+        this.pressed = null;
         this.point(...place(e));
         this.press(...place(e), false);
       });
@@ -204,7 +206,12 @@ export function render({model, el}) {
         this.press(...place(e), true);
         refresh(QUIET);
       });
-      this.handle.addEventListener("pointercancel", () => { dragging = false; });
+      this.handle.addEventListener("pointercancel", () => {
+        if (!dragging) return;
+        dragging = false;
+        if (this.pressed) this.set(this.pressed, true);
+        refresh(QUIET);
+      });
       this.handle.addEventListener("pointerleave", () => { this.over = null; card.hidden = true; this.draw(); });
       this.handle.addEventListener("blur", () => this.end());
       this.handle.addEventListener("keydown", e => {
@@ -236,8 +243,8 @@ export function render({model, el}) {
       this.handle.setAttribute("aria-disabled", Boolean(text));
     }
     press(x, y, settled) {
-      const at = this.nearest(x, y);
-      if (at) this.set(at, settled);
+      const at = this.nearest(x, y) ?? (settled ? this.pressed : null);  // let go off the curves: where it was last
+      if (at) this.set(this.pressed = at, settled);
     }
     /** The point of the curves that is meant at a place: by its x, or by distance where curves are no functions of x. */
     nearest(px, py) {
@@ -740,7 +747,7 @@ export function render({model, el}) {
     badge.hidden = !circular.length;
     badge.title = circular.length ? `The truth shares ${circular.join(", ")} with what is judged: these figures are no evidence` : "";
     votes_box.hidden = !(most > 1);
-    if (most > 1) { votes.max = most; if (document.activeElement !== votes) votes.value = limit ?? most; tell_votes(); }
+    if (most > 1) { votes.max = most; if (!sliding) votes.value = limit ?? most; tell_votes(); }
     again.hidden = !model.can_refit;
     again.disabled = model.busy;
     again.textContent = model.busy ? "Fitting …" : "Fit again within";

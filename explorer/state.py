@@ -286,6 +286,11 @@ class ExplorerState(param.Parameterized):
             self._tuned_from = self.draft
         self.draft = draft
 
+    @property
+    def is_tuning(self) -> bool:
+        """Whether a gesture on the draft is not over."""
+        return self._tuned_from is not None
+
     def settle_draft(self) -> None:
         """End a gesture on the draft: it is one step of undo."""
         before, self._tuned_from = self._tuned_from, None

@@ -145,7 +145,7 @@ class BoundaryView(Viewer):
         self._scales: OrderedDict[tuple[Any, ...], dict[str, Any]] = OrderedDict()
         self._facts: dict[str, dict[str, Any]] = {}
         self._fit_wanted: dict[str, tuple[Draft, Path | None, dict[str, Any]]] = {}  # the newest of each kind
-        self._is_fitting = False
+        self._is_fitting = self._refit_rests = False
         self._titles: dict[str, str] = {}  # hours may move a limit before the panel was ever looked at
         self._is_stale = True
         self._last = boundaries.last
@@ -276,6 +276,10 @@ class BoundaryView(Viewer):
 
     def _follow(self, old: Draft, new: Draft) -> None:
         """The draft is another: here, on the map, by undo."""
+        if old.truth != new.truth and old.keep == new.keep:
+            self._refit(self.state.is_tuning)
+        elif self._refit_rests and not self.state.is_tuning:
+            self._refit(False)
         if self.state.side != "boundary":
             self._count_aside()
             return
@@ -284,8 +288,6 @@ class BoundaryView(Viewer):
         if not self._is_ours:
             self._show_draft()
         self._count(self._moving if self._is_ours else None)
-        if old.truth != new.truth and old.keep == new.keep:
-            self._refit(self._is_ours)
 
     def _show_draft(self) -> None:
         draft = self.state.draft
@@ -833,7 +835,7 @@ class BoundaryView(Viewer):
 
     def _refit(self, is_moving: bool) -> None:
         """The truth moved: what follows it is fitted again, to the newest truth only."""
-        draft = self.state.draft
+        draft, self._refit_rests = self.state.draft, is_moving
         if draft.truth is None or not draft.follows or not boundary.classifiers(draft.keep):
             return
         self._fit_wanted["follows"] = (draft, None, {"is_moving": is_moving})

@@ -325,6 +325,24 @@ def test_numbers_are_marked_until_they_are_of_what_is_shown(view: BoundaryView):
     assert seen == [(True, 200), (False, kept(view))]
 
 
+def test_a_classifier_follows_a_truth_that_is_moved_beside_the_panel(view: BoundaryView):
+    edit(view, Draft(And(()), BRIGHT))
+    tell(view, {"act": "fit", "kind": "linear", "components": 4})
+    done(lambda: setattr(view.state, "side", "subject"))
+
+    def taught() -> tuple[str, float]:
+        (leaf,) = view.state.draft.keep.terms
+        return leaf.model, view.learning.get(leaf.model).about["truth"]["at_least"]
+
+    for sigma in (19.0, 19.5):
+        done(lambda s=sigma: view.state.tune(replace(view.state.draft, truth=replace(BRIGHT, at_least=s))))
+        assert taught()[1] == sigma
+    asked = []
+    view.learning.refit = lambda sha, truth, context, is_moving=False: asked.append((truth.at_least, is_moving)) or sha
+    done(view.state.settle_draft)
+    assert asked == [(19.5, False)]  # once more, at rest
+
+
 def test_a_fit_that_was_asked_for_is_not_lost_to_one_that_follows(view: BoundaryView):
     edit(view, Draft(And(()), BRIGHT))
 
