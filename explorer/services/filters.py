@@ -48,6 +48,7 @@ from explorer.errors import UsageError
 from explorer.ledger import Ledger
 from explorer.services.explore import Explore
 from explorer.state import Selection
+from models.limits import is_single, nearest
 from models.mixing import Mode
 
 _Of = Literal["selection", "talk"]
@@ -294,10 +295,12 @@ class _Compare(_Condition):
     right: _Number
 
     def _is(self, holds: bool, read: Read) -> np.ndarray:
-        if isinstance(self.left, _Percent):
+        if isinstance(self.left, _Percent) or (isinstance(self.left, _Constant) and isinstance(self.right, _Column)):
             return _Compare(self.right, _TURNED[self.sign], self.left)._is(holds, read)
         left = self.left.values(read)
         right = _against(self.right, left, read)
+        if isinstance(right, float) and isinstance(self.left, _Column):  # as a gate compares: 7 of 10 is .7
+            right = nearest(right, is_single(left), self.sign in (">", ">=")).astype(left.dtype)[()]
         compare = _COMPARE[self.sign][0 if holds else 1]
         with np.errstate(all="ignore"):  # a bound beyond float32
             found: np.ndarray = compare(left, right)

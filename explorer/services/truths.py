@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from explorer.errors import UsageError, VoorwerpError, no_such_column
 from explorer.raster import Cache
@@ -23,6 +24,7 @@ from explorer.services.explore import SCORES, Explore
 from explorer.services.notes import Notes
 from explorer.services.volunteers import Volunteers
 from explorer.survey import counted
+from explorer.votes import CLASSIFICATIONS
 from models.boundary import Term, classifiers, columns
 from models.consensus import Votes
 from models.limits import between
@@ -42,6 +44,9 @@ LISTS = ("is_known",)
 MOST_LABELS, MOST_GROUPS = 200, 300
 #: Σ that is offered first, of a fraction; of everything else this percentile.
 SIGMA, PERCENTILE = 0.5, 99.0
+
+#: What is said of first votes where nobody knows which were first.
+UNTIMED = "; when they were cast is not known, so the first are those that stand first in the file"
 
 KIND_WORDS: dict[str, str] = {
     "complete": "complete: of every subject whose truth is known it is known whether it is right",
@@ -479,8 +484,17 @@ class Truths:
         n_all, n_short = int((n > 0).sum()), int(((n > 0) & (n < limit)).sum())
         return (
             f"only the first {counted(limit, 'vote')} of each subject count; {n_short:,} of {n_all:,} subjects have "
-            "fewer and count with those they have"
+            f"fewer and count with those they have{'' if self._is_timed() else UNTIMED}"
         )
+
+    def _is_timed(self) -> bool:
+        """Whether the time of every vote in the files is known; ingest has sorted them by it then."""
+        path = self.survey.path / CLASSIFICATIONS
+
+        def look() -> bool:
+            return not path.exists() or pq.read_table(path, columns=["created_at"]).column(0).null_count == 0
+
+        return bool(self._limited.get(("timed", self.survey.generation), look))
 
     # ---------------------------------------------------------------------------------------------- halves, circles
     def half(self, name: str) -> np.ndarray:

@@ -419,3 +419,15 @@ def test_a_survey_without_runs_has_columns_too(tmp_path: Path):
         assert columns.kinds["subjects.source_id"] == "id" and columns.kinds["subjects.is_known"] == "truth"
         assert parse("not is_known", columns).rows(reader(explore)).all()
         assert not parse("ra > 3 or ra <= 3", columns).rows(reader(explore)).any()
+
+
+@pytest.mark.parametrize(
+    "text", ["magnitude >= .7", "magnitude <= .7", "magnitude = .7", ".7 <= magnitude", "not magnitude < .7"]
+)
+def test_seven_of_ten_in_single_precision_is_seven_of_ten(text: str):
+    held = np.array([7 / 10], np.float32)
+    for values in (held, held.astype(np.float64)):
+        assert parse(text, COLUMNS).rows(lambda _, values=values: values).tolist() == [True]
+    wide = np.array([7 / 10, 0.1 + 0.2])  # not exact in single precision: compared as they are
+    assert parse("magnitude = .7", COLUMNS).rows(lambda _: wide).tolist() == [True, False]
+    assert parse("magnitude <= .3", COLUMNS).rows(lambda _: wide).tolist() == [False, False]

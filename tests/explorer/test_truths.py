@@ -130,6 +130,8 @@ def test_a_limit_counts_the_first_votes(at: Judged, folder: Path, limit: int):
     n_short = sum(len(said) < limit for said in votes_of(folder).values())
     assert f"{n_short} of {VOTED} subjects have fewer" in known.notes[0]
     assert f"first {limit} vote" in known.title
+    is_timed = pq.read_table(folder / CLASSIFICATIONS).column("created_at").null_count == 0
+    assert ("when they were cast is not known" in known.notes[0]) != is_timed
 
 
 def test_what_was_counted_from_the_same_is_circular(at: Judged):
