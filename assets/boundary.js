@@ -319,7 +319,11 @@ export function render({model, el}) {
   const fold = () => { menu.hidden = true; more.setAttribute("aria-expanded", "false"); };
   const unfold = () => {
     const {draft, saved, versions} = model, is_saved = saved.some(s => s.name === draft.name), parts = [];
-    const title = text => make("h4", "", text);
+    const title = text => {  // a menu has items only; their own names say which of these they are under
+      const e = make("h4", "", text);
+      e.setAttribute("aria-hidden", "true");
+      return e;
+    };
     if (saved.length) {
       parts.push(title("Open"));
       for (const s of saved) parts.push(item([make("span", "", s.name), make("em", "", `v${s.version}${s.is_frozen ? " · frozen" : ""}`)], () => act("open", {name: s.name}), `Open ${s.name}`, s.name === draft.name));
