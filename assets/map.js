@@ -28,6 +28,8 @@
     lasso: "Draw around subjects", box: "Drag a box", ellipse: "Drag an ellipse", brush: "Paint over subjects; − and + size",
     polygon: "Click the corners; the first one or Enter closes, Backspace takes one back",
   };
+  const DRAWS = {lasso: "Draw around a region", box: "Drag a box", ellipse: "Drag an ellipse", polygon: "Click corners, double click closes"};  // into the boundary
+  const MEETS = {subtract: "leaves it out", intersect: "keeps what is in both"};  // else it adds
   const SHAPES = {
     circle: [], square: [[-1, -1], [1, -1], [1, 1], [-1, 1]], triangle: [[0, -1.25], [1.15, 0.85], [-1.15, 0.85]],
     diamond: [[0, -1.35], [1.35, 0], [0, 1.35], [-1.35, 0]], down: [[0, 1.25], [1.15, -0.85], [-1.15, -0.85]],
@@ -239,15 +241,19 @@
       buttons.brush.title = told.draws ? "Paint over subjects: the brush selects, it makes no region of the boundary (W)" : `${TOOLS.brush[2]} (W)`;
       this.surface.dataset.tool = this.tool;
       this.surface.classList.toggle("solid", told.solid);
-      const drawn = told.draws && this.tool === "brush" ? ": it selects, and makes no region of the boundary" : told.draws ? " for the boundary" : "";
-      const calm = this.whispered ? this.whispered : this.tool !== "pan" ? `${HINTS[this.tool].replace(/^[^;]+/, part => part + drawn)} · Shift adds, Alt takes away, both intersect` : told.solid ? "Drag turns the map, Shift + drag moves it" : "";
+      const drawn = told.draws ? ": it selects, and makes no region of the boundary" : "";  // the brush
+      const calm = this.whispered ? this.whispered
+        : told.draws && DRAWS[this.tool] ? `${DRAWS[this.tool]}: ${MEETS[told.mode] ?? "adds a region"} · Shift adds, Alt leaves out, both intersect`
+        : told.draws && this.tool === "pan" ? "Drag moves the map, a corner or a region · Polygon (G), lasso (L), box (B) or ellipse (E) draws another"
+        : this.tool !== "pan" ? `${HINTS[this.tool].replace(/^[^;]+/, part => part + drawn)} · Shift adds, Alt takes away, both intersect`
+        : told.solid ? "Drag turns the map, Shift + drag moves it" : "";
       if (told.removed !== this.removed) {  // it can be brought back for a while
         this.removed = told.removed;
         this.hushed = false;
         clearTimeout(this.hushing);
         if (told.removed) this.hushing = setTimeout(() => { this.hushed = true; this.equip(); }, SAID);
       }
-      const hushed = told.removed && this.hushed, text = hushed ? calm : told.said || calm, key = `${text} ${hushed ? "" : told.removed ?? ""}`;
+      const hushed = told.removed && this.hushed || told.draws && this.gesture, text = hushed ? calm : told.said || calm, key = `${text} ${hushed ? "" : told.removed ?? ""}`;
       if (this.hinted !== key) {
         this.hinted = key;
         this.hint.textContent = text;
@@ -769,12 +775,14 @@
       }
       if (this.pointers.size > 2) return;
       const tool = e.button === 1 ? "pan" : this.tool;
-      if (e.button === 0 && this.outlines.grab(at, tool)) { this.press = {tool: "outline"}; return; }
+      const draws = tool !== "pan" && mode_of(e);  // a hand that holds Shift or Alt draws, on a corner, too
+      if (e.button === 0 && !draws && this.outlines.grab(at, tool)) { this.press = {tool: "outline"}; return; }
       this.press = {at, tool, view: this.view, turn: this.turn, moved: false};
       if (tool === "pan" || tool === "polygon") return;
       const [x, y] = this.data(...at);
       this.last = null;
       this.gesture = {shape: tool, x: [x], y: [y], from: at};
+      this.equip();
       this.draw();
     }
 
@@ -875,6 +883,7 @@
       }
       this.gesture.x.push(x);
       this.gesture.y.push(y);
+      this.equip();
       this.draw();
     }
 
@@ -915,6 +924,7 @@
       this.gesture = null;
       this.disown?.();
       this.disown = null;
+      if (this.told) this.equip();
       this.draw();
     }
 

@@ -211,19 +211,26 @@
     }
 
     // --------------------------------------------------------------------------------------------------------- mouse
-    /** What of the regions is at a pixel: a corner of the chosen one, or an edge of any. */
+    /** The corner within reach of a pixel: the nearest of the chosen region, else of any. A hand's line is all corners:
+     *  of one that is not chosen only if `dense`, so that one can draw on it. */
+    corner_at(at, dense) {
+      let best = Infinity, found = null;
+      for (const told of this.told.regions) {
+        const key = told.path.join(), is_chosen = key === this.chosen;
+        if (told.shape === "freehand" && !is_chosen && !dense) continue;
+        handles(this.now(told)).forEach((v, k) => {
+          const [x, y] = this.map.px(...v), d = Math.hypot(at[0] - x, at[1] - y), rank = is_chosen ? d : d + 2 * REACH;
+          if (d < REACH + 1 && rank < best) [best, found] = [rank, {key, corner: k}];
+        });
+      }
+      return found;
+    }
+
+    /** What of the regions is at a pixel: a corner, or an edge. */
     under(at, edges) {
       if (!this.told.on) return null;
-      const {here} = this, reach = REACH + 1;
-      if (here) {
-        let best = reach, found = null;
-        handles(here).forEach((v, k) => {
-          const [x, y] = this.map.px(...v), d = Math.hypot(at[0] - x, at[1] - y);
-          if (d < best) [best, found] = [d, {key: this.chosen, corner: k}];
-        });
-        if (found) return found;
-      }
-      if (!edges) return null;
+      const corner = this.corner_at(at, edges);
+      if (corner || !edges) return corner;
       let best = REACH, found = null;
       for (const told of this.told.regions) {
         const region = this.now(told), key = told.path.join(), points = outline(region).map(v => this.map.px(...v));
@@ -337,7 +344,13 @@
         let tag = this.tags.children[i];
         if (!tag) {
           tag = make("button", "", this.tags, {type: "button"});
-          tag.addEventListener("pointerdown", e => { tag.setPointerCapture(e.pointerId); this.take({key: tag.dataset.key}, this.map.where(e)); });
+          tag.addEventListener("pointerdown", e => {  // a corner beneath comes first
+            const at = this.map.where(e);
+            tag.setPointerCapture(e.pointerId);
+            this.take(this.corner_at(at, true) ?? {key: tag.dataset.key}, at);
+          });
+          tag.addEventListener("mousedown", e => { if (this.drag?.corner !== undefined) e.preventDefault(); });  // no focus
+          tag.addEventListener("pointermove", e => { if (!this.drag) tag.style.cursor = this.corner_at(this.map.where(e), true) ? "pointer" : ""; });
           this.dragged_by(tag);
           tag.addEventListener("click", e => {  // by the keys: on to its corners
             if (e.detail) return;
@@ -474,7 +487,7 @@
       });
     }
 
-    /** A region's number stands above its highest corner, within the map as long as some of the region is. */
+    /** A region's number stands above its highest corner and out of its reach, within the map as long as some of the region is. */
     place_tags() {
       const {map} = this, bar = map.bar.getBoundingClientRect().height + 8;
       this.told.regions.forEach((told, i) => {
@@ -482,7 +495,7 @@
         const [x, y] = points.reduce((a, b) => b[1] < a[1] ? b : a), all = k => points.map(p => p[k]);
         tag.hidden = Math.max(...all(0)) < 0 || Math.min(...all(0)) > map.w || Math.max(...all(1)) < 0 || Math.min(...all(1)) > map.h;
         const within = (v, low, high) => Math.max(low, Math.min(high, v));
-        tag.style.transform = `translate(${Math.round(within(x - 10, 2, map.w - 26))}px, ${Math.round(within(y - 24, bar, map.h - 22))}px)`;
+        tag.style.transform = `translate(${Math.round(within(x - 10, 2, map.w - 26))}px, ${Math.round(within(y - 34, bar, map.h - 22))}px)`;
       });
       const {here, corner} = this;
       if (!here || corner === null) return;

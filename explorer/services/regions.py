@@ -43,17 +43,17 @@ def drawn_on(keep: Term, x: str, y: str) -> list[Drawn]:
 
 
 def joined(keep: Term, region: Region, mode: str) -> Term:
-    """The boundary once a region meets those that are drawn on its plane, as a new outline meets a selection.
+    """The boundary once a region meets those that are drawn on its plane; nothing that was drawn is replaced.
 
     What is drawn there is what the boundary demands of the plane alone: those terms of the outermost "and" that have
     regions of this plane and nothing else. Whatever else the boundary demands stays as it is, and so does a region
-    that is an alternative to something that is not drawn there. Where nothing is drawn yet, `add` and `intersect`
-    draw the first region, and `subtract` leaves out what is inside.
+    that is an alternative to something that is not drawn there. Where nothing is drawn yet, any mode but `subtract`
+    draws the first region, and `subtract` leaves out what is inside.
 
     Parameters
     ----------
     mode
-        replace, add, subtract or intersect.
+        add, subtract or intersect; replace, which is a selection's, adds.
 
     Returns
     -------
@@ -69,9 +69,7 @@ def joined(keep: Term, region: Region, mode: str) -> Term:
     drawn = tuple(part for part in parts if _is_drawn(part, region))
     rest = tuple(part for part in parts if not _is_drawn(part, region))
     new = Not(region) if mode == "subtract" else region
-    if mode == "replace":
-        drawn = (new,)
-    elif mode == "add" and drawn:
+    if mode in ("replace", "add") and drawn:
         one = drawn[0] if len(drawn) == 1 else And(drawn)
         drawn = (Or((*(one.terms if isinstance(one, Or) else (one,)), new)),)
     else:

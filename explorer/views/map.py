@@ -40,6 +40,8 @@ CORNERS = 2000
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "hexagon", "down")
 #: What a person asks of a view is one undoable step of the session: parameter → what it may become.
 SETTABLE = {"tool": TOOLS} | dict.fromkeys(("solid", "contours", "places", "draws"), (True, False))
+#: Tools that draw a region of a boundary.
+OUTLINING = ("lasso", "box", "polygon", "ellipse")
 #: What is said of an outline that crosses itself.
 CROSSES = "the outline crosses itself: a place is inside where it is around it an odd number of times"
 #: What a classifier's lines are of.
@@ -104,6 +106,7 @@ class MapView(Viewer):
         self._removed: int | None = None  # the entry that took the last place away, as long as it can be undone here
         self._heard = 0  # the page's last message on the boundary
         self._newest: tuple[int, Path] = (0, ())  # how many regions were drawn here, and the last
+        self._counted: Region | None = None  # what was said is of this region of the draft
         self._gestures = asyncio.Lock()  # one after the other, in the order they were made
         self._body = pn.Column(sizing_mode="stretch_both", margin=0, css_classes=["map"])
         where = ["map_id", "x", "y", "solid"]
@@ -112,9 +115,10 @@ class MapView(Viewer):
         for watched, watch in (
             (where, self._turn_to),
             (
-                [*mixed, *colored, "selection", "turn", "tool", "contours", "places", "theme", "side", "draws"],
+                [*mixed, *colored, "selection", "turn", "tool", "mode", "contours", "places", "theme", "side", "draws"],
                 self._ask,
             ),
+            (["draws"], self._take_tool),
             (["draft", "side", *where, *mixed], self._outline),
             (["color", "palette", "theme"], self._recolor),
             (["focus", "selection", "places"], self._mark),
@@ -306,6 +310,7 @@ class MapView(Viewer):
             "turn": state.turn,
             "titles": list(AXES.values()),
             "tool": state.tool,
+            "mode": state.mode,
             "contours": state.contours,
             "places": state.places,
             "draws": state.draws and self.draws_here,
@@ -402,6 +407,8 @@ class MapView(Viewer):
     def _outline(self) -> None:
         """The regions of the boundary that lie on this plane, and what else of it is drawn here."""
         state, draft, on = self.state, self.state.draft, self.draws_here
+        if self._counted is not None and not self._has(self._counted):
+            self._say("")
         learned = [leaf for _, leaf in leaves(draft.keep) if isinstance(leaf, Learned)] if on else []
         told: dict[str, Any] = {
             "on": on,
@@ -439,8 +446,19 @@ class MapView(Viewer):
         if self.state.overlay.startswith(("selection:", "talk:")):
             self._lay_over()
 
-    def _say(self, text: str, removed: int | None = None, is_news: bool = False) -> None:
-        self._said, self._removed, self._is_news = text, removed, is_news
+    def _take_tool(self) -> None:
+        """Who turns to drawing into the boundary has a tool that draws, and who turns away from it pans."""
+        if not self.state.draws:
+            self.state.tool = "pan"
+        elif self.state.tool not in OUTLINING:
+            self.state.tool = "polygon"
+
+    def _has(self, region: Region) -> bool:
+        """Whether a region is in the draft as it is now."""
+        return any(leaf == region for _, leaf in leaves(self.state.draft.keep))
+
+    def _say(self, text: str, removed: int | None = None, is_news: bool = False, counted: Region | None = None) -> None:
+        self._said, self._removed, self._is_news, self._counted = text, removed, is_news, counted
         self._ask()
 
     # ----------------------------------------------------------------------------------- page → session
@@ -517,7 +535,8 @@ class MapView(Viewer):
         except (VoorwerpError, ArtifactError):
             return  # the frame says why
         inside = f"{k:,} of {len(index):,} subjects inside" if k else "no subject is inside this region"
-        self._say("; ".join([inside, *said]), is_news=k > 0 and CROSSES not in said)
+        if self._has(region):  # it may have been undone meanwhile
+            self._say("; ".join([inside, *said]), is_news=k > 0 and CROSSES not in said, counted=region)
 
     async def _select(self, message: dict[str, Any], plane: Plane, mode: str) -> None:
         """Let what was drawn meet the selection; it takes a second where a wide brush went over a million subjects."""
