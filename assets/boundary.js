@@ -56,6 +56,11 @@ const span_of = (name, r) => {
   const [scale, n] = IN_PERCENT.has(name) ? [100, sharp(r, 100)] : [1, Math.max(2, 1 + sharp(r, 100))];
   return `[${(scale * r.low).toFixed(n)}, ${(scale * r.high).toFixed(n)}]`;
 };
+/** An interval of a share; near 0 and 1, and where it is narrow, with a decimal. */
+const between = (low, high) => {
+  const n = high - low < 0.1 ? 1 : 0;
+  return `${(100 * low).toFixed(n)}–${(100 * high).toFixed(n)} %`;
+};
 const hours_of = h => h < 0.1 ? `${Math.max(h > 0 ? 1 : 0, Math.round(60 * h))} min` : `${told(Number(h.toPrecision(h < 10 ? 2 : 3)))} h`;
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
@@ -193,7 +198,7 @@ class Range {
 
 // -------------------------------------------------------------------------------------------------------------- panel
 export function render({model, el}) {
-  const root = make("div", "boundary"), upper = make("div", "upper"), lower = make("div", "lower"), forget = [];
+  const root = make("div", "boundary"), upper = make("div", "upper"), lower = make("div", "lower"), body = make("div", "body"), forget = [];
   named(root, "Boundary");
   root.setAttribute("role", "region");
   el.append(root);
@@ -211,12 +216,13 @@ export function render({model, el}) {
   /** A threshold on its way: the latest takes the place of what waits, but the end of a gesture is never left out. */
   const move = (what, change, settled) => {
     gesture = !settled;
+    if (own) say("");
     const last = queue.at(-1);
     if (last?.move !== undefined && !last.settled && same(last.move, what)) { queue.pop(); change = {...last.change, ...change}; }
     queue.push({move: what, change, settled});
     flush();
   };
-  const act = (what, more = {}) => { Range.last?.settle(); queue.push({act: what, ...more}); flush(); };
+  const act = (what, more = {}) => { Range.last?.settle(); say(""); queue.push({act: what, ...more}); flush(); };
   model.on("heard", flush);
 
   // ------------------------------------------------------------------------------------------------------- parts
@@ -247,9 +253,16 @@ export function render({model, el}) {
     box.addEventListener("change", () => {
       const text = box.value.replaceAll(",", "").replace("−", "-").trim(), v = Number(text);
       const wrong = text !== "" && !Number.isFinite(v);
-      box.setAttribute("aria-invalid", wrong);
-      if (!wrong) run(text === "" ? null : v); else say(`“${box.value}” is no number.`);
+      if (wrong) {
+        const text = box.value;
+        box.value = box.dataset.holds ?? "";
+        say(`“${text}” is no number.`);
+        return;
+      }
+      say("");
+      run(text === "" ? null : v);
     });
+    box.addEventListener("focus", () => { box.dataset.holds = box.value; });
     box.addEventListener("keydown", e => { if (e.key === "Enter") box.blur(); });
     return box;
   };
@@ -306,7 +319,11 @@ export function render({model, el}) {
     words.hidden = !words_text.textContent;
     words.classList.toggle("wrong", Boolean(own) || model.is_wrong);
   };
-  model.on(["said", "answered", "can_take_back", "is_wrong"], () => { own = ""; show_said(); });
+  model.on(["said", "answered", "can_take_back", "is_wrong"], () => {
+    own = "";
+    show_said();
+    if (model.is_wrong && !gesture) { draw_truth(); draw_terms(); draw_cost(); }  // what was typed and refused gives way to what holds
+  });
 
   const item = (text, run, label, current) => {
     const e = button("", "", () => { fold(); run(); }, label);
@@ -603,7 +620,11 @@ export function render({model, el}) {
     if (known.short) { const p = make("p", "", known.short); p.title = known.sentence; found.push(p); }
     if (known.out_of_fold?.length) {
       const line = make("dl");
-      for (const [title, value, note] of known.out_of_fold) { const dd = make("dd", "", value); dd.title = note ?? ""; line.append(make("dt", "", title), dd); }
+      for (const [title, value, of, note] of known.out_of_fold) {
+        const dd = make("dd", "", value), kn = make("dd", "kn", of);
+        dd.title = kn.title = note ?? "";
+        line.append(make("dt", "", title), dd, kn);
+      }
       found.push(put(make("div", "fold"), line, known.reliability?.length ? reliability(known.reliability) : null));
     }
     if (known.trouble) found.push(make("p", "wrong", known.trouble));
@@ -667,10 +688,11 @@ export function render({model, el}) {
     const {keep: whole_term} = model.draft, now = JSON.stringify(shape_of(whole_term));
     if (now !== shape) {
       shape = now;
-      const focused = root.getRootNode().activeElement?.dataset?.key, scrolled = upper.scrollTop;
+      const focused = root.getRootNode().activeElement?.dataset?.key, scrolled = [upper.scrollTop, body.scrollTop];
       parts.clear();
       tree.replaceChildren(draw_term(whole_term, 1));
-      upper.scrollTop = scrolled;
+      upper.scrollTop = scrolled[0];
+      body.scrollTop = scrolled[1];
       const newest = is_adding && [...tree.querySelectorAll(".term.gate")].at(-1)?.querySelector(".handle, input");
       is_adding = false;
       if (newest) { newest.focus({preventScroll: true}); newest.closest(".term").scrollIntoView({block: "nearest"}); }
@@ -862,7 +884,24 @@ export function render({model, el}) {
       line.classList.toggle("loop", loops.length > 0 && ["precision", "recall", "f1", "lift"].includes(n));
     });
   };
+  /** Where the column is too low for all numbers beside the terms: the least of them, always in sight. */
+  const brief = make("div", "brief");
+  brief.setAttribute("aria-hidden", "true");  // said in full below
+  const draw_brief = () => {
+    const {rates, n_kept, lost: groups = [], trouble} = model.numbers, line = make("div");
+    for (const [n, text] of [["precision", "P"], ["recall", "R"]]) {
+      const r = rates?.[n];
+      if (!r) continue;
+      const at_least = /at least/.test(r.note ?? "") ? "≥ " : "";
+      line.append(put(make("span", `one ${(model.numbers.circular ?? []).length ? "loop" : ""}`), `${text} `, make("b", "", is_known(r.value) ? `${at_least}${said_of(n, r)}` : "–"), is_known(r.value) && is_known(r.n) ? ` ${whole(r.k)} of ${whole(r.n)}` : ""));
+    }
+    if (is_known(n_kept)) line.append(put(make("span", "one"), "kept ", make("b", "", whole(n_kept)), ` of ${whole(model.numbers.n_all || model.n)}`));
+    const [worst] = groups.filter(l => l.is_right !== false);
+    const more = worst && worst.k < worst.n ? `keeps ${whole(worst.k)} of ${whole(worst.n)} ${worst.name.replaceAll("_", " ")}` : "";
+    brief.replaceChildren(line, ...(trouble || more) ? [make("div", trouble ? "more wrong" : "more", trouble || `worst: ${more}`)] : []);
+  };
   const draw_numbers = () => {
+    draw_brief();
     const {numbers, n} = model, {rates, soft: softly, weighted, unknown = {}, half, trouble, few} = numbers;
     total.replaceChildren();
     if (numbers.n_kept !== undefined && numbers.n_kept !== null) put(total, make("b", "", whole(numbers.n_kept)), ` of ${whole(n)} kept`);
@@ -924,7 +963,7 @@ export function render({model, el}) {
       e.dataset.reference = l.reference;
       title.textContent = l.name.replaceAll("_", " ");
       kn.textContent = `${whole(l.k)} of ${whole(l.n)}`;
-      ci.textContent = l.low === null || l.low === undefined ? "" : `${Math.round(100 * l.low)}–${Math.round(100 * l.high)} %`;
+      ci.textContent = is_known(l.low) ? between(l.low, l.high) : "";
       fill.style.width = `${100 * share}%`;
       range.style.left = `${100 * (l.low ?? share)}%`;
       range.style.right = `${100 - 100 * (l.high ?? share)}%`;
@@ -932,6 +971,7 @@ export function render({model, el}) {
       const gone = l.n - l.k, who = l.n_taggers ? `, tagged by ${many(l.n_taggers, "person").replace("persons", "people")}` : "";
       named(e, `${title.textContent}: ${kn.textContent} kept, 95 % interval ${ci.textContent}${who}. Select the ${whole(gone)} that are thrown away`, `${l.of === "tag" ? "Tag on Talk" : "Class"}${who}: select the ${whole(gone)} that are thrown away`);
       e.disabled = !gone;
+      e.parentNode.classList.toggle("aim", l.is_right === false && (!k || listed[k - 1].is_right !== false));
     });
     lost.classList.toggle("none", !listed.length);
     rows.hidden = !listed.length;
@@ -953,19 +993,20 @@ export function render({model, el}) {
       which.replaceChildren(...offered.map(of => new Option(of.replace(/^subjects\./, "").replaceAll("_", " "), of)));
     }
     which.value = classes?.column ?? "";
-    const part = [halves?.tag, halves?.class].includes("tune");
-    order.textContent = part ? "kept of total in the tune half" : "kept of total, worst first";
+    const in_half = [...new Set(listed.map(l => l.half === "tune" ? "tune half" : "whole survey"))].sort();
+    order.textContent = in_half.length ? `kept of ${in_half.length > 1 ? `the ${in_half[1]}, ${halves?.tag === "tune" ? "tags" : "classes"} of the tune half` : `the ${in_half[0]}`}` : "";
   };
 
   // ----------------------------------------------------------------------------------------------------- to screen
   put(upper, truth, keeps, cost, actions);
   put(lower, figures, lost);
-  put(root, top, upper, lower);
+  put(root, top, put(body, upper, brief, lower));
   const draw_draft = () => {
     const {draft} = model;
     write_name(false);
     version.textContent = draft.version ? `v${draft.version}${draft.is_frozen ? " frozen" : ""}${draft.changed ? " · edited" : ""}` : draft.changed ? "unsaved" : "";
     undo.disabled = !draft.undo;
+    undo.title = draft.undo ? "Undo the last edit of the boundary" : "Nothing to undo: edits are kept until the page is reloaded";
     redo.disabled = !draft.redo;
     save.classList.toggle("primary", Boolean(draft.changed));
     draw_truth();

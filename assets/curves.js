@@ -302,11 +302,26 @@ export function render({model, el}) {
     }
   }
 
-  function paint(pen, w, h, scene, over) {
+  /** A curve's name as it stands in a legend: a piece of its line before it. */
+  const KEY = 15;
+  /** Names in rows as wide as there is room: [[{s, at}, …], …]. */
+  const rowed = (pen, named, room) => {
+    const rows = [[]];
+    let at = 0;
+    for (const s of named) {
+      const wide = KEY + pen.measureText(s.name).width + 8;
+      if (at && at + wide - 8 > room) { rows.push([]); at = 0; }
+      rows.at(-1).push({s, at});
+      at += wide;
+    }
+    return rows;
+  };
+  function paint(pen, w, h, scene, over, has_legend = false) {
     const {across, up, series, second} = scene;
     pen.font = `10px ${getComputedStyle(root).fontFamily}`;
     const marks_up = (up.log ? decades(up.low, up.high, 4) : ticks(up.low, up.high, Math.max(2, Math.min(5, h / 42)))).map(v => [v, tick(v, up.log)]);
-    const box = {x0: Math.max(BOX.left, 21 + Math.max(...marks_up.map(([, t]) => pen.measureText(t).width))), x1: w - BOX.right, y0: h - BOX.bottom, y1: BOX.top + (second ? 22 : 0)};
+    const listed = has_legend ? rowed(pen, series.filter(s => s.name), w - 8) : [], above = listed.length ? 12 * listed.length + 3 : 0;
+    const box = {x0: Math.max(BOX.left, 21 + Math.max(...marks_up.map(([, t]) => pen.measureText(t).width))), x1: w - BOX.right, y0: h - BOX.bottom, y1: BOX.top + (second ? 22 : 0) + above};
     const scale = (a, from, to) => {
       const f = a.log ? Math.log : v => v, g = a.log ? Math.exp : v => v, low = f(a.low), size = f(a.high) - low || 1;
       return Object.assign(v => from + (to - from) * (f(a.log ? Math.max(v, a.low) : v) - low) / size, {back: p => g(low + size * Math.min(1, Math.max(0, (p - from) / (to - from)))), from: Math.min(from, to), to: Math.max(from, to)});
@@ -423,38 +438,37 @@ export function render({model, el}) {
     const over_top = Math.max(0, box.y1 + 5 - (tags[0]?.at ?? Infinity)), below = Math.max(0, (tags.at(-1)?.at ?? -Infinity) - (box.y0 - 6));
     tags.forEach(t => { t.at += over_top - below; });
     pen.textAlign = "left";
-    if (tags.length > 2 && tags.some(t => Math.abs(t.at + 7 - t.y) > 9)) {  // too close to each other: a list in the corner
-      const wide = Math.max(...tags.map(t => pen.measureText(t.s.name).width)) + 18, tall = 12 * tags.length + 4;
-      const corners = [[box.x0 + 3, box.y1], [box.x1 - wide, box.y1], [box.x0 + 3, box.y0 - tall - 2], [box.x1 - wide, box.y0 - tall - 2]].map(([left, top]) => {
-        let crowd = is_number(scene.mark) && x(scene.mark) > left && x(scene.mark) < left + wide ? 3 : 0;
-        for (const s of series) for (let px = left; px < left + wide; px += 4) { const py = height_at(s, px, x, y); if (py !== null && py > top - 4 && py < top + tall + 2) crowd++; }
-        return {left: left + 2, top, crowd};
-      });
-      const {left, top} = corners.reduce((m, c) => c.crowd < m.crowd ? c : m);
-      pen.fillStyle = colors.panel;
-      pen.globalAlpha = 0.72;
-      pen.fillRect(left - 2, top, wide, tall);
-      pen.globalAlpha = 1;
-      tags.forEach((t, i) => {
-        const py = top + 8 + 12 * i;
-        pen.strokeStyle = pen.fillStyle = t.s.color;
-        pen.lineWidth = 2;
-        pen.setLineDash(t.s.dash?.length ? [3, 2] : []);
-        pen.beginPath(); pen.moveTo(left, py); pen.lineTo(left + 11, py); pen.stroke();
-        pen.setLineDash([]);
-        pen.fillText(t.s.name, left + 15, py);
-      });
-      tags.length = 0;
-    }
     for (const t of tags) {
-      const text = t.s.name, wide = pen.measureText(text).width;
-      const px = Math.max(box.x0 + 3, Math.min(box.x1 - wide - 1, cut.px - wide / 2)), py = t.at;
-      pen.fillStyle = colors.panel;
-      pen.globalAlpha = 0.72;
-      pen.fillRect(px - 1, py - 5.5, wide + 2, 11);
-      pen.globalAlpha = 1;
-      pen.fillStyle = t.s.color;
-      pen.fillText(text, px, py);
+      const wide = pen.measureText(t.s.name).width;
+      t.px = Math.max(box.x0 + 3, Math.min(box.x1 - wide - 1, cut.px - wide / 2));
+      t.wide = wide;
+      let met = 0, n = 0;
+      for (let px = t.px; px <= t.px + wide; px += 4, n++) if (series.some(s => { const py = height_at(s, px, x, y); return py !== null && Math.abs(py - t.at) < 5; })) met++;
+      t.is_crossed = met > 0.34 * n;
+    }
+    const has_room = tags.length === named.length && tags.every(t => !t.is_crossed && Math.abs(t.at + 7 - t.y) <= 9);
+    if (!has_legend && !has_room && named.length > 1 && box.y0 - box.y1 > 84) {  // no room beside the lines: in rows above them
+      pen.clearRect(0, 0, w, h);
+      return paint(pen, w, h, scene, over, true);
+    }
+    listed.forEach((row, i) => row.forEach(({s, at}) => {
+      const py = 7 + 12 * i, left = 4 + at;
+      pen.strokeStyle = pen.fillStyle = s.color;
+      pen.lineWidth = 2;
+      pen.setLineDash(s.dash?.length ? [3, 2] : []);
+      pen.beginPath(); pen.moveTo(left, py); pen.lineTo(left + 11, py); pen.stroke();
+      pen.setLineDash([]);
+      pen.fillText(s.name, left + KEY, py);
+    }));
+    if (!has_legend) {
+      for (const t of tags) {
+        pen.strokeStyle = colors.panel;
+        pen.lineWidth = 3.5;
+        pen.lineJoin = "round";
+        pen.strokeText(t.s.name, t.px, t.at);
+        pen.fillStyle = t.s.color;
+        pen.fillText(t.s.name, t.px, t.at);
+      }
     }
 
     // dots where the thresholds are, and where the pointer is
@@ -634,7 +648,7 @@ export function render({model, el}) {
       const series = budget.curves.map((c, k) => ({key: `${k} ${c.title}`, c, x: own(c), y: c.found, low: c.low, high: c.high, name: short(c.title), color: color_of(c), dash: c.kind === "random" ? [2, 3] : c.circular ? [4, 3] : [], width: c.reference === "draft" ? 2 : 1.5}));
       const most = span_of(series.flatMap(s => [s.y, s.high]))?.[1] ?? 1, at = images_now();
       const low = log_budget ? Math.max(1, first) : 0, high = Math.max(looked.at(-1), low + 1);
-      return {across: {low, high, log: log_budget, title: "images looked at"}, up: {low: 0, high: most || 1, title: "interesting found"}, second: each ? {factor: each, title: "hours"} : null, series, grid: looked,
+      return {across: {low, high, log: log_budget, title: "images looked at"}, up: {low: 0, high: most || 1, title: `found, scaled to all ${whole(budget.n)}`}, second: each ? {factor: each, title: "hours"} : null, series, grid: looked,
         mark: is_number(at) ? Math.max(low, Math.min(high, at)) : null,
         dots: is_number(at) ? series.map(s => ({x: Math.max(low, Math.min(high, at)), y: between(s.y, index_of(s.x, at)), color: s.color})) : [],
         label: "Interesting subjects found against images looked at", value: at,
@@ -717,6 +731,8 @@ export function render({model, el}) {
     Object.assign(colors, {ink: value("--ink"), quiet: value("--quiet"), line: value("--line"), panel: value("--panel"), precision: value("--accent"), recall: value("--warm"), f1: value("--ink"), hues});
   }
 
+  /** A truth of classes or tags: the other plots have the room. */
+  const has_no_sigma = () => Boolean(curves && !curves.error && !curves.sigma);
   function arrange() {
     for (const e of segments.children) e.setAttribute("aria-pressed", e.dataset.part === part);
     const why = !model.draft_id ? (model.trouble || "Choose a truth in the Boundary panel (Shift B): here stand precision and recall against it, what they cost, and what the boundary follows.")
@@ -729,12 +745,13 @@ export function render({model, el}) {
     follow_box.hidden = part !== "follows" || Boolean(why);
     foot.hidden = grid.hidden;
     for (const p of Object.values(plots)) {
-      p.root.hidden = Boolean(large) && large !== p.name;
+      p.root.hidden = large ? large !== p.name : p === sigma_plot && has_no_sigma();
       p.grow.textContent = large ? "⤡" : "⤢";
-      p.grow.title = large ? "All four plots" : `Enlarge: ${p.heading.textContent.toLowerCase()}`;
+      p.grow.title = large ? "All plots" : `Enlarge: ${p.heading.textContent.toLowerCase()}`;
       p.grow.setAttribute("aria-label", p.grow.title);
     }
     grid.classList.toggle("one", Boolean(large));
+    grid.classList.toggle("three", !large && has_no_sigma());
     head();
     refresh(0);
     draw();
@@ -758,7 +775,7 @@ export function render({model, el}) {
     if (!offered.some(s => s.reference === chosen)) chosen = along = (offered.find(s => s.reference === "scores.feature_score") ?? offered[0])?.reference ?? "";
     score.value = chosen;
     score.disabled = !offered.length;
-    const notes = [...new Set([...(curves?.notes ?? []), ...(budget?.notes ?? [])])].map(sentence);
+    const notes = [...new Set([...(budget?.notes ?? []), ...(curves?.notes ?? [])])].map(sentence);
     if (curves?.pr?.some(e => e.circular)) notes.unshift("Dashed: each against its own truth, not comparable.");
     foot.textContent = foot.title = notes.join(" ");
     log_button.setAttribute("aria-pressed", log_budget);
@@ -818,6 +835,8 @@ export function render({model, el}) {
     curves: reader("curves", () => model.draft_id && part === "curves" ? query(chosen ? {limit: chosen} : {}) : null, found => {
       const was = Boolean(curves?.error);
       if (found !== null || !model.draft_id) curves = found;
+      if (has_no_sigma() && large === "sigma") large = "";
+      if (has_no_sigma() !== grid.classList.contains("three") && !large) arrange();
       if (is_told() && !dragging) local = {};
       if (was !== Boolean(curves?.error)) { arrange_only(); }
       head();

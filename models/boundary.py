@@ -589,8 +589,9 @@ def _words(term: Term, titles: Mapping[str, str], is_inner: bool) -> str:
         case Gate():
             return _gate_in_words(term, titles)
         case Learned():
-            name = titles.get(term.model, f"classifier {term.model[:8]}")
-            return f"{'balanced score' if term.scale == 'balanced' else 'probability'} of {name} ≥ {term.low:.6g}"
+            name = titles.get(term.model, "")
+            what = "learned score" if term.scale == "balanced" else "learned probability"
+            return f"{what}{f' ({name[0].lower()}{name[1:]})' if name else ''} at least {term.low:.6g}"
         case Not():
             return f"not ({_words(term.term, titles, False)})"
         case And() | Or():

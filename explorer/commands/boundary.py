@@ -114,15 +114,16 @@ def _truth(desk: "Desk", context: "Context", told: Mapping[str, Any]) -> "Truth 
         raise UsageError(f"the truth cannot be used: {error}") from None
 
 
-def _rate(told: Mapping[str, Any] | None) -> str:
-    """``.123 [.100, .151] 12 of 98``."""
+def _rate(told: Mapping[str, Any] | None, name: str = "") -> str:
+    """``.123 [.100, .151] 12 of 98``, of the kept fraction in percent."""
     if told is None:
         return ""
     if told["value"] is None:
         return told["note"] or "cannot be estimated"
     k, n = (f"{x:,.0f}" if float(x).is_integer() else f"{x:,.1f}" for x in (told["k"], told["n"]))
     interval = "" if told["low"] is None else f" [{told['low']:.3f}, {told['high']:.3f}]"
-    return f"{told['value']:.3f}{interval}  {k} of {n}" + (f"  ({told['note']})" if told["note"] else "")
+    of = "" if name == "lift" else f"  {k} of {n}"  # a lift is no k of n
+    return f"{told['value']:.3f}{interval}{of}" + (f"  ({told['note']})" if told["note"] else "")
 
 
 def _table(console: "Console", parts: Sequence[tuple[str, Mapping[str, Any] | None]]) -> None:
@@ -135,7 +136,7 @@ def _table(console: "Console", parts: Sequence[tuple[str, Mapping[str, Any] | No
     table = Table("", *(escape(title) for title, _ in parts))
     for name, title in RATES.items():
         if any(rates and name in rates for _, rates in parts):
-            table.add_row(title, *(escape(_rate((rates or {}).get(name))) for _, rates in parts))
+            table.add_row(title, *(escape(_rate((rates or {}).get(name), name)) for _, rates in parts))
     console.print(table)
 
 
@@ -165,6 +166,8 @@ def _say(console: "Console", numbers: Mapping[str, Any]) -> None:
     for one in numbers["lost"][:MOST_LOST]:
         if one is numbers["lost"][0]:
             click.echo("what it throws away, worst first:")
+        if one["is_right"] is False and one is next(o for o in numbers["lost"] if o["is_right"] is False):
+            click.echo("  not right: losing these is the aim")
         people = f", {one['n_taggers']:,} taggers" if one.get("n_taggers") else ""
         click.echo(
             f"  {one['name']} ({one['of']}{people}): keeps {_rate(one | {'value': one['k'] / one['n'], 'note': ''})}"
@@ -185,6 +188,7 @@ def _words(desk: "Desk", saved: "Saved") -> str:
     from models.boundary import in_words
 
     titles = dict(desk.explore.colors(saved.context.run_id, saved.context.map_id))
+    titles |= desk.boundaries.titles_of(saved.keep)
     return in_words(saved.keep, titles)
 
 

@@ -339,6 +339,21 @@ class Boundaries:
         self._deciding, self._reading = threading.RLock(), threading.Lock()
         self._last, self._now = 0, _Book(())
 
+    def titles_of(self, keep: Term) -> dict[str, str]:
+        """What a person reads for each classifier of a boundary, by sha256: its kind, and the term where many are."""
+        learned = [(k, leaf) for k, (_, leaf) in enumerate(boundary.leaves(keep), 1) if isinstance(leaf, Learned)]
+        many = len({leaf.model for _, leaf in learned}) > 1
+        found: dict[str, str] = {}
+        for k, leaf in learned:
+            try:
+                made = self._learning().get(leaf.model)
+                kind = {"linear": "Linear", "nonlinear": "Non-linear"}[made.kind]
+                title = f"{kind}, {made.basis.n_components} components"
+            except (VoorwerpError, ClassifierError):  # it is said where the boundary is evaluated
+                title = "Learned classifier"
+            found.setdefault(leaf.model, f"{title} (term {k})" if many else title)
+        return found
+
     # ------------------------------------------------------------------------------------------------ whom it keeps
     def source(self, context: Context) -> SurveySource:
         """The survey as a boundary reads it."""
@@ -615,7 +630,8 @@ class Boundaries:
         told |= {"survey_id": self.survey.info.survey_id, "survey": self.survey.info.name}
         told |= {"run": self._about_run(context), "map": self._about_map(context)} | context.to_json()
         told |= {"keep": boundary.to_json(keep), "truth": saved.truth and saved.truth.to_json()}
-        told["in_words"] = boundary.in_words(keep, self.explore.colors(context.run_id, context.map_id))
+        titles = dict(self.explore.colors(context.run_id, context.map_id)) | self.titles_of(keep)
+        told["in_words"] = boundary.in_words(keep, titles)
         told |= {"thresholds": self._thresholds(keep, context), "from_people": list(self.from_people(keep))}
         told["classifiers"] = {sha: self._learning().get(sha).to_json() for sha in shas}
         told |= {"kept": self._kept_of(saved), "drift": self.drift_reference(saved), "code_version": code_version()}

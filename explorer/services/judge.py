@@ -321,6 +321,8 @@ class Judge:
                 images, seconds, graders, hours (of all graders), found_per_hour, measured.
             lost, lost_of, lost_more
                 The groups of which the least is kept; in which half tags and classes are counted; how many groups more.
+                ``is_right`` of each class of the very column that the truth is a category of, null of any other: those
+                that are not right come last, losing them is the aim.
             classes
                 ``column``, and those ``offered``.
             test
@@ -555,7 +557,8 @@ class Judge:
     # ------------------------------------------------------------------------------------------- what must be said
     def _about_terms(self, keep: Term, context: Context) -> list[dict[str, Any]]:
         """What is odd about single terms, each with its path."""
-        source, titles = self.boundaries.source(context), self.explore.colors(context.run_id, context.map_id)
+        source = self.boundaries.source(context)
+        titles = dict(self.explore.colors(context.run_id, context.map_id)) | self.boundaries.titles_of(keep)
         found: list[dict[str, Any]] = []
         for path, leaf in leaves(keep):
             said = []
@@ -573,6 +576,8 @@ class Judge:
                         said.append("this region holds no subject")
                     else:
                         said.append(f"no subject is {words}" if isinstance(leaf, Gate) else f"no subject has {words}")
+                elif isinstance(leaf, Gate) and not leaf.labels and leaf.low is None and leaf.high is None:
+                    said.append("limits nothing yet")
                 elif isinstance(leaf, Gate) and not leaf.labels and np.isinf(source.column(leaf.column)).any():
                     said.append(f"{titles.get(leaf.column, leaf.column)} is infinite for some subjects")
             except TROUBLES as error:
@@ -724,6 +729,13 @@ class Judge:
         mine = {"talk"} if column == "talk" else self.truths.atoms((column,), context.run_id)
         return bool(mine & self.truths.made_of(draft.truth, context.run_id))
 
+    @staticmethod
+    def _right(truth: Truth | None, column: str, groups: Groups) -> dict[str, bool]:
+        """Reference of each class of the column that the truth is a category of → whether it is a right one."""
+        if truth is None or truth.what != "category" or truth.column != column:
+            return {}
+        return {reference: reference.partition("=")[2] in truth.labels for reference in groups.references}
+
     def _lost(self, draft: Draft, context: Context, cut: _Cut | _Moved, classes: str | None) -> dict[str, Any]:
         offered = self.losses.offered()
         column = classes or (offered[0] if offered else "")
@@ -736,7 +748,10 @@ class Judge:
         told = tags.told(k, tags.effective(is_kept, k), halves["tag"])
         groups = self._classes(draft, context, classes)
         told += groups.told(cut.of_classes(groups), groups.sizes.astype(np.float64), halves["class"])
-        told.sort(key=lambda one: (one["k"] / one["n"], -one["n"]))
+        right = self._right(draft.truth, column, groups)
+        told = [one | {"is_right": right.get(one["reference"])} for one in told]
+        # what is right comes before what is lost on purpose
+        told.sort(key=lambda one: (one["is_right"] is False, one["k"] / one["n"], -one["n"]))
         n = int(np.count_nonzero(tags.sizes)) + int(np.count_nonzero(groups.sizes))
         named = {"column": column, "offered": offered} if column else None
         return {"lost": told, "lost_of": halves, "lost_more": n - len(told), "classes": named}
@@ -912,13 +927,13 @@ class Judge:
     ) -> dict[str, tuple[str, np.ndarray, float | None, Literal["score", "classifier"]]]:
         """Every score of the run and every classifier of a boundary: title, values, the lower limit it has, kind."""
         source, found = self.boundaries.source(context), {}
-        parts = leaves(draft.keep)
+        parts, called = leaves(draft.keep), self.boundaries.titles_of(draft.keep)
         low = {leaf.column: leaf.low for _, leaf in parts if isinstance(leaf, Gate) and leaf.low is not None}
         for name, title in list(self._scores(context).items())[:MOST_SCORES]:
             found[name] = (title, source.column(name), low.get(name), "score")
         for _, leaf in parts:
             if isinstance(leaf, Learned):
-                title = f"classifier {leaf.model[:6]}"
+                title = called[leaf.model]
                 at_low = leaf.low if leaf.scale == "balanced" else None
                 found[f"learned.{leaf.model}"] = (title, source.balanced(leaf.model), at_low, "classifier")
         return found  # type: ignore[return-value]

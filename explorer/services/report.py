@@ -399,15 +399,15 @@ class _Report:
                 f"<p>This report is of the survey, of no boundary. {_t(there)}</p>",
             ]
         draft, context, judge = self.draft, self.context, self.desk.judge
-        words = dict(self.titles)
+        words, called = dict(self.titles), self.desk.boundaries.titles_of(draft.keep)
         whats = []
         for sha in classifiers(draft.keep):
             try:
                 told = self.desk.learning.what(sha, context)
             except TROUBLES as error:
                 told = {"sha256": sha, "sentence": str(error)}
-            whats.append(told)
-            words[sha] = f"classifier {sha[:6]}" + (f" of {told['truth_title']}" if told.get("truth_title") else "")
+            whats.append(told | {"called": called[sha]})
+            words[sha] = called[sha] + (f", of {told['truth_title']}" if told.get("truth_title") else "")
         if self.saved is not None:
             frozen = "frozen" if self.saved.is_frozen else "not frozen"
             name = f"“{self.saved.name}”, version {self.saved.version} ({frozen})"
@@ -507,11 +507,14 @@ class _Report:
                 "<h3>What it throws away</h3>",
                 "<p>There are neither tags nor classes in this survey to say it by.</p>",
             ]
-        head = ("group", "of", "kept", "n", "low", "high", "taggers", "half")
-        keys = ("name", "of", "k", "n", "low", "high", "n_taggers", "half")
+        head = ("group", "of", "kept", "n", "low", "high", "taggers", "half", "is_right")
+        keys = ("name", "of", "k", "n", "low", "high", "n_taggers", "half", "is_right")
+        aim = next((o["reference"] for o in lost if o["is_right"] is False), None)
+        line = '<tr><th colspan="6" class="note">not right: losing these is the aim</th></tr>'
         self.tables["boundary_lost"] = Table(head, [tuple(one[k] for k in keys) for one in lost])
         rows = "".join(
-            f'<tr><th>{_t(o["name"])}</th><td>{_t(o["of"])}</td><td class="n">{o["n"] - o["k"]:,} of {o["n"]:,}</td>'
+            (line if o["reference"] == aim else "")
+            + f'<tr><th>{_t(o["name"])}</th><td>{_t(o["of"])}</td><td class="n">{o["n"] - o["k"]:,} of {o["n"]:,}</td>'
             f'<td class="n">{_percent(o["k"] / o["n"])}</td><td class="n">{_percent(o["low"])} – '
             f"{_percent(o['high'])}</td>"
             f'<td class="n">{_n(o["n_taggers"])}</td></tr>'
@@ -830,7 +833,11 @@ def _rates(blocks: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
             value = rate and rate.get("value")
             show: Callable[[Any], str] = (lambda v: "–" if v is None else f"{v:.2f}") if name == "lift" else _percent
             ends = f"{show(rate['low'])} – {show(rate['high'])}" if rate and rate.get("low") is not None else "–"
-            of = f"{_count(rate['k'])} of {_count(rate['n'])}" if rate and rate.get("n") is not None else "–"
+            of = (
+                f"{_count(rate['k'])} of {_count(rate['n'])}"
+                if rate and rate.get("n") is not None and name != "lift"
+                else "–"
+            )
             note = f' <span class="note">{_t(rate["note"])}</span>' if rate and rate.get("note") else ""
             lines.append(
                 f'<tr>{first}<th>{_t(titles.get(name, name))}{note}</th><td class="n">{show(value)}</td>'
@@ -844,7 +851,7 @@ def _rates(blocks: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 def _what(told: Mapping[str, Any]) -> str:
     """A classifier of the boundary."""
-    parts = [f"<h3>Classifier {_t(told['sha256'][:6])}</h3><p>{_t(_sentence(told.get('sentence', '')))}</p>"]
+    parts = [f"<h3>{_t(told.get('called', 'Classifier'))}</h3><p>{_t(_sentence(told.get('sentence', '')))}</p>"]
     if told.get("out_of_fold"):
         words = f"At balanced score ½, out of fold: mean of {told['n_repeats']} times {told['n_folds']} folds"
         parts.append(_rates([(words, told["out_of_fold"])]))

@@ -1155,6 +1155,9 @@ class Figures:
 
         def draw(add: Add) -> None:
             axes = add(46, 3, 126, high)
+            n_right = sum(one["is_right"] is not False for one in shown)
+            if 0 < n_right < len(shown):
+                axes.axhline(n_right - 0.5, color=LINE, linewidth=0.6)
             for y, one in enumerate(shown):
                 axes.plot([100 * one["low"], 100 * one["high"]], [y, y], color=PICKED, linewidth=1.4, alpha=0.5)
                 axes.plot(100 * one["k"] / one["n"], y, "o", color=PICKED, markersize=2.8)
@@ -1165,8 +1168,12 @@ class Figures:
             axes.set_xlabel("kept, %", labelpad=2)
 
         halves = sorted({HALVES.get(one["half"], one["half"]) for one in shown})
+        has_aim = any(one["is_right"] is False for one in shown)
+        last = ", those that are not right, which it is to lose, last" if has_aim else ""
         said = [
-            "Of each tag and class, how many the boundary keeps, the most thrown away first; lines: 95 % "
+            "Of each tag and class, how many the boundary keeps, the most thrown away first"
+            f"{last}; "
+            "lines: 95 % "
             "intervals, of tags "
             f"with the taggers as the unit. Counted in: {', '.join(halves)}.",
         ]
@@ -1202,7 +1209,7 @@ class Figures:
         said = [
             *(f"{note[0].upper()}{note[1:]}." for note in found["notes"]),
             "Bands: 95 % (bootstrap by duplicate group).",
-            f"Vertical line: {found['at']['images']:,.0f} images, {number(found['at']['hours'])} expert hours "
+            f"Vertical line: {found['at']['images']:,.0f} images, {_time_of(found['at']['hours'])} of experts "
             f"at {hours}."
             if 0 < found["at"]["images"] < x.max()
             else "",
@@ -1228,6 +1235,7 @@ class Figures:
 
     def reliability(self, *told: str) -> Figure:
         found = [self.desk.learning.what(sha, self.context) for sha in classifiers(self.draft.keep)]
+        called = self.desk.boundaries.titles_of(self.draft.keep)
         usable = [one for one in found if one.get("reliability")]
         if not usable:
             raise Missing("; ".join(one["trouble"] for one in found if one.get("trouble")) or "it was not judged")
@@ -1249,7 +1257,7 @@ class Figures:
                     markersize=2.6,
                     linewidth=0.9,
                     elinewidth=0.7,
-                    label=f"classifier {one['sha256'][:6]}",
+                    label=elided(called[one["sha256"]], 30, 6),
                 )
                 most = max(most, float(np.nanmax(p)), float(np.nanmax(high)))
             axes.set(xlim=(0, 1.05 * most), ylim=(0, 1.05 * most))
@@ -1337,6 +1345,11 @@ def _three(told: Sequence[str]) -> tuple[str, str, str]:
 
 def _array(values: Any) -> np.ndarray:
     return np.array([np.nan if v is None else v for v in values], np.float64)
+
+
+def _time_of(hours: float) -> str:
+    """Hours by two digits, below one minutes."""
+    return f"{float(f'{hours:.2g}'):,g} h" if hours >= 1 else f"{max(1, round(60 * hours)) if hours else 0} min"
 
 
 def _at(values: Any, i: int) -> Any:

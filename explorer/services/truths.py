@@ -331,8 +331,8 @@ class Truths:
         """What a truth is, how many subjects of the survey are right, wrong and unknown, and its kind."""
         n = int(np.count_nonzero(self.survey.frame()))
         if kind == "positives_only":
-            return f"{title}: {n_right:,} listed, {n - n_right:,} unlabelled; {KIND_WORDS[kind]}"
-        counts = f"{n_right:,} right, {n_known - n_right:,} not, {n - n_known:,} unknown"
+            return f"{title}: {n_right:,} listed, {n - n_right:,} unlabelled of all {n:,}; {KIND_WORDS[kind]}"
+        counts = f"{n_right:,} right, {n_known - n_right:,} not, {n - n_known:,} unknown of all {n:,}"
         return f"{title}: {counts}; {KIND_WORDS[kind]}"
 
     def _sentence(self, title: str, kind: Kind, positive: np.ndarray, known: np.ndarray) -> str:

@@ -1212,7 +1212,11 @@ def about_classifier(told: Mapping[str, Any]) -> dict[str, Any]:
         "sentence": told["sentence"],
         "short": f"{told['n']:,} subjects, {told['n_positive']:,.0f} of them right{within}; components hold "
         f"{told['explained']:.0%} of the variance; out of fold:",
-        "out_of_fold": [[title, _figure(fold[name]), how] for name, title in OUT_OF_FOLD if fold.get(name)],
+        "out_of_fold": [
+            [title, *_figure(fold[name], is_percent=name == "kept"), how]
+            for name, title in OUT_OF_FOLD
+            if fold.get(name)
+        ],
         "reliability": told.get("reliability") or [],
         "trouble": told.get("trouble", ""),
     }
@@ -1222,9 +1226,13 @@ def about_classifier(told: Mapping[str, Any]) -> dict[str, Any]:
 OUT_OF_FOLD = (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1"), ("kept", "Kept"))
 
 
-def _figure(rate: Mapping[str, Any]) -> str:
-    value, low, high, note = (rate.get(name) for name in ("value", "low", "high", "note"))
+def _figure(rate: Mapping[str, Any], *, is_percent: bool) -> tuple[str, str]:
+    """A rate with its interval, and its k of n."""
+    value, low, high, note, k, n = (rate.get(name) for name in ("value", "low", "high", "note", "k", "n"))
     if value is None:
-        return str(note or "–")
+        return str(note or "–"), ""
     least = "≥ " if "at least" in str(note) else ""
-    return f"{least}{value:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low is not None else "")
+    scale, digits, unit = (100, 1, " %") if is_percent else (1, 2, "")
+    ends = f" [{scale * low:.{digits}f}, {scale * high:.{digits}f}]" if low is not None and high is not None else ""
+    of = f"{k:,.0f} of {n:,.0f}" if k is not None and n is not None else ""
+    return f"{least}{scale * value:.{digits}f}{unit}{ends}", of

@@ -451,14 +451,16 @@ def test_anything_else_is_refused_by_a_sentence_and_by_nothing_else(told: object
 def test_a_boundary_reads_as_a_sentence() -> None:
     region = Region("maps.umap_1", "maps.umap_2", ((0, 0), (1, 1), (1, 0), (0, 1)))
     either = Or((Gate("scores.feature_score", 0.5, low_percentile=90), Learned(MODELS[0], 0.5)))
-    titles = {"maps.umap_1": "UMAP 1", "maps.umap_2": "UMAP 2", MODELS[0]: "“mergers”"}
+    titles = {"maps.umap_1": "UMAP 1", "maps.umap_2": "UMAP 2", MODELS[0]: "Linear, 25 components"}
     assert in_words(And((region, Not(Gate("subjects.kind", labels=("artifact",))), either)), titles) == (
         "inside a polygon on UMAP 1 and UMAP 2 (which crosses itself: even-odd rule) and not (kind is artifact) and "
-        "(feature score ≥ 0.5 (percentile 90 where it was set) or balanced score of “mergers” ≥ 0.5)"
+        "(feature score ≥ 0.5 (percentile 90 where it was set) or learned score (linear, 25 components) at "
+        "least 0.5)"
     )
     assert in_words(And()) == "everything" and in_words(Or()) == "nothing"
     assert in_words(Gate("subjects.z", 2, 1)) == "z ≥ 2 and ≤ 1, which nothing is"
     assert in_words(Gate("subjects.z")) == "z is known"
+    assert in_words(Learned(MODELS[0], 0.25, "probability")) == "learned probability at least 0.25"  # no sha to read
 
 
 @given(terms)

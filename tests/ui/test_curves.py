@@ -95,6 +95,6 @@ def test_four_plots_stand_side_by_side_in_a_small_window_and_one_can_have_it_all
     curves.get_by_role("button", name="Enlarge: precision and recall").click()
     expect(plot(curves, "limit")).to_be_hidden()
     assert plot(curves, "pr").bounding_box()["width"] > 600
-    curves.get_by_role("button", name="All four plots").click()
+    curves.get_by_role("button", name="All plots").click()
     curves.get_by_role("button", name="What it follows").click()
     expect(curves.get_by_role("list", name=re.compile("^Rank correlation of")).locator("li.row").first).to_be_visible()
