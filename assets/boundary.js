@@ -958,6 +958,7 @@ export function render({model, el}) {
       rows.append(put(Object.assign(make("div")), e));
       e.parentNode.setAttribute("role", "listitem");
     }
+    rows.style.setProperty("--kn", `${Math.max(6, ...listed.map(l => `${whole(l.k)} of ${whole(l.n)}`.length))}ch`);
     listed.forEach((l, k) => {
       const e = rows.children[k].firstChild, [title, bar, kn, ci] = e.children, [fill, range] = bar.children, share = l.n ? l.k / l.n : 0;
       e.dataset.reference = l.reference;
@@ -967,7 +968,7 @@ export function render({model, el}) {
       fill.style.width = `${100 * share}%`;
       range.style.left = `${100 * (l.low ?? share)}%`;
       range.style.right = `${100 - 100 * (l.high ?? share)}%`;
-      e.classList.toggle("bad", l.n > 0 && share < 0.5);
+      e.classList.toggle("bad", l.is_right !== false && l.n > 0 && share < 0.5);
       const gone = l.n - l.k, who = l.n_taggers ? `, tagged by ${many(l.n_taggers, "person").replace("persons", "people")}` : "";
       named(e, `${title.textContent}: ${kn.textContent} kept, 95 % interval ${ci.textContent}${who}. Select the ${whole(gone)} that are thrown away`, `${l.of === "tag" ? "Tag on Talk" : "Class"}${who}: select the ${whole(gone)} that are thrown away`);
       e.disabled = !gone;

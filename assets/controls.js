@@ -177,6 +177,15 @@ export function render({model, el}) {
       label.style.left = `${100 * at}%`;
       labels.append(label);
     }
+    requestAnimationFrame(() => {  // where two would stand on each other the ends stay
+      const all = [...labels.children], boxes = all.map(e => e.getBoundingClientRect()), last = boxes.at(-1);
+      let free = -Infinity;
+      boxes.forEach((b, i) => {
+        const is_end = i === 0 || i === all.length - 1, fits = b.left >= free && (i === all.length - 1 || b.right + 5 <= last.left);
+        all[i].style.visibility = is_end || fits ? "" : "hidden";
+        if (is_end || fits) free = b.right + 5;
+      });
+    });
     return [canvas, labels];
   };
   const swatches = (labels, colors) => {
