@@ -684,6 +684,7 @@ export function render({model, el}) {
     return t;
   };
 
+  let n_terms = Infinity;
   const draw_terms = () => {
     const {keep: whole_term} = model.draft, now = JSON.stringify(shape_of(whole_term));
     if (now !== shape) {
@@ -693,6 +694,9 @@ export function render({model, el}) {
       tree.replaceChildren(draw_term(whole_term, 1));
       upper.scrollTop = scrolled[0];
       body.scrollTop = scrolled[1];
+      const n = tree.querySelectorAll(".term:not(.group)").length;
+      if (n === n_terms + 1) [...tree.querySelectorAll(".term:not(.group)")].at(-1).scrollIntoView({block: "nearest"});  // what was added is in sight
+      n_terms = n;
       const newest = is_adding && [...tree.querySelectorAll(".term.gate")].at(-1)?.querySelector(".handle, input");
       is_adding = false;
       if (newest) { newest.focus({preventScroll: true}); newest.closest(".term").scrollIntoView({block: "nearest"}); }

@@ -447,7 +447,8 @@ export function render({model, el}) {
       t.is_crossed = met > 0.34 * n;
     }
     const has_room = tags.length === named.length && tags.every(t => !t.is_crossed && Math.abs(t.at + 7 - t.y) <= 9);
-    if (!has_legend && !has_room && named.length > 1 && box.y0 - box.y1 > 84) {  // no room beside the lines: in rows above them
+    const rows = has_legend || has_room ? 0 : rowed(pen, named, w - 8).length;
+    if (rows && box.y0 - box.y1 - 12 * rows > 52) {  // no room beside the lines: in rows above them
       pen.clearRect(0, 0, w, h);
       return paint(pen, w, h, scene, over, true);
     }
@@ -460,7 +461,7 @@ export function render({model, el}) {
       pen.setLineDash([]);
       pen.fillText(s.name, left + KEY, py);
     }));
-    if (!has_legend) {
+    if (has_room && !has_legend) {  // else the card says which is which
       for (const t of tags) {
         pen.strokeStyle = colors.panel;
         pen.lineWidth = 3.5;

@@ -185,6 +185,27 @@ def test_groups_that_are_the_truth_are_told_of_the_tune_half_alone(at: Judged):
     assert found["rates"]["recall"]["k"] == next(one["k"] for one in found["lost"] if one["name"] == "ring")
 
 
+def test_right_classes_come_before_those_that_are_lost_on_purpose(at: Judged):
+    lost = numbers(at, BOUNDARIES["both"], replace(KIND, labels=("ring", "spiral")))["lost"]
+    right = {one["name"]: one["is_right"] for one in lost}
+    assert right == {"ring": True, "spiral": True, "elliptical": False, **dict.fromkeys(TAGS)}
+    assert [one["name"] for one in lost][-1] == "elliptical"
+    shares = [one["k"] / one["n"] for one in lost[:-1]]
+    assert shares == sorted(shares)
+    assert {one["is_right"] for one in numbers(at, BOUNDARIES["both"])["lost"]} == {None}  # the truth is no class
+
+
+def test_classifiers_are_called_by_what_they_are_and_a_gate_without_limits_says_so(at: Judged):
+    shas = [at.learning.fit(at.context.run_id, KIND, at.context, "linear", n) for n in (3, 4)]
+    assert at.boundaries.titles_of(Learned(shas[0])) == {shas[0]: "Linear, 3 components"}
+    keep = And((Learned(shas[0]), Gate(FEATURE), Learned(shas[1])))
+    titles = {shas[0]: "Linear, 3 components (term 1)", shas[1]: "Linear, 4 components (term 3)"}
+    assert at.boundaries.titles_of(keep) == titles
+    notes = numbers(at, keep)["notes"]
+    assert {"path": [1], "sentence": "limits nothing yet"} in notes
+    assert titles[shas[0]] in [one["title"] for one in at.judge.curves(Draft(keep, VOTES), at.context)["pr"]]
+
+
 def test_cells_where_nothing_is_kept(at: Judged):
     found = at.judge.empty(Draft(BOUNDARIES["both"], VOTES), at.context, grid=12)
     xy = at.survey.coordinates(at.context.map_id)[:, :2].astype(float)

@@ -221,3 +221,63 @@ def test_a_classifier_is_fitted_and_what_it_is_worth_is_circular(panel: Page):
     term.get_by_role("slider", name="Cut of the learned classifier").focus()
     panel.keyboard.press("End")
     eventually(lambda: kept(panel), lambda k: k < before)
+    rates = term.locator("dl")
+    expect(rates).to_contain_text(re.compile(r"Recall\s*[\d.]+ \[[\d.]+, [\d.]+\]\s*[\d,]+ of [\d,]+"))
+    expect(rates).to_contain_text(re.compile(r"Kept\s*[\d.]+ %"))
+
+
+def test_a_refused_number_gives_way_to_what_holds_and_its_sentence_goes(panel: Page):
+    gate(panel, "Feature score", 50)
+    said, box = panel.locator(".boundary .said"), panel.get_by_role("textbox", name="Feature score at least")
+    holds = box.input_value()
+    box.fill("abc")
+    box.press("Enter")
+    expect(said).to_contain_text("“abc” is no number")
+    expect(box).to_have_value(holds)
+    rank = panel.get_by_role("textbox", name="Feature score from percentile")
+    rank.fill("200")
+    rank.press("Enter")
+    expect(said).to_contain_text("a percentile is 0 to 100, not 200")
+    expect(rank).to_have_value("50")
+    rank.fill("75")
+    rank.press("Enter")
+    says(panel, 50)
+    expect(said).to_be_hidden()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1280, 800), (1024, 768)])
+def test_nothing_pinned_hides_terms_and_actions_where_it_is_low(panel: Page, width: int, height: int):
+    panel.set_viewport_size({"width": width, "height": height})
+    truths(panel).select_option(label="shape")
+    gate(panel, "Feature score", 30)
+    gate(panel, "Image score", 30)
+    brief = panel.locator(".brief")
+    expect(brief).to_contain_text(re.compile(r"P [≥ ]*[\d.]+ \d+ of \d+"))
+    inner, outer = brief.bounding_box(), panel.locator(".boundary .body").bounding_box()
+    added = panel.get_by_role("group", name="Gate: Image score").bounding_box()
+    assert inner is not None and outer is not None and added is not None
+    assert inner["height"] < 70
+    assert outer["y"] - 1 <= added["y"] and added["y"] + added["height"] <= inner["y"] + 1  # what was added is in sight
+    apply = panel.get_by_role("button", name="Let what is kept become the selection")
+    apply.scroll_into_view_if_needed()
+    apply.click()
+    keys = panel.get_by_role("button", name="Light or dark").bounding_box()
+    assert keys is not None and keys["x"] + keys["width"] <= width
+    lost = panel.get_by_role("list", name="Groups, worst first").locator("button").last
+    lost.scroll_into_view_if_needed()
+    name, bar, kn, ci = (lost.locator(part).bounding_box() for part in (".name", ".bar", ".kn", ".ci"))
+    assert name and bar and kn and ci
+    assert bar["x"] + bar["width"] <= kn["x"] and kn["x"] + kn["width"] <= ci["x"]
+    expect(panel.locator(".rows .aim")).to_have_count(1)
+
+
+def test_edits_can_be_undone_after_a_save(panel: Page):
+    gate(panel, "Feature score", 50)
+    name = panel.get_by_label("Name of the boundary")
+    name.fill("saved and undone")
+    name.press("Enter")
+    expect(panel.locator(".boundary .said")).to_contain_text("saved as")
+    panel.get_by_role("button", name="Undo the last edit of the boundary").click()
+    says(panel, 200)
+    panel.get_by_role("button", name="Redo the edit that was undone").click()
+    says(panel, 100)
