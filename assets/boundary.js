@@ -962,7 +962,7 @@ export function render({model, el}) {
       rows.append(put(Object.assign(make("div")), e));
       e.parentNode.setAttribute("role", "listitem");
     }
-    rows.style.setProperty("--kn", `${Math.max(6, ...listed.map(l => `${whole(l.k)} of ${whole(l.n)}`.length))}ch`);
+    rows.style.setProperty("--kn", `${(0.84 * Math.max(6, ...listed.map(l => `${whole(l.k)} of ${whole(l.n)}`.length))).toFixed(1)}ch`);
     listed.forEach((l, k) => {
       const e = rows.children[k].firstChild, [title, bar, kn, ci] = e.children, [fill, range] = bar.children, share = l.n ? l.k / l.n : 0;
       e.dataset.reference = l.reference;

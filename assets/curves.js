@@ -652,7 +652,7 @@ export function render({model, el}) {
       const series = budget.curves.map((c, k) => ({key: `${k} ${c.title}`, c, x: own(c), y: c.found, low: c.low, high: c.high, name: beside.includes(c.reference) ? "" : short(c.title), color: color_of(c), dash: c.kind === "random" ? [2, 3] : c.circular ? [4, 3] : [], width: c.reference === "draft" ? 2 : 1.5}));
       const most = span_of(series.flatMap(s => [s.y, s.high]))?.[1] ?? 1, at = images_now();
       const low = log_budget ? Math.max(1, first) : 0, high = Math.max(looked.at(-1), low + 1);
-      return {across: {low, high, log: log_budget, title: "images looked at"}, up: {low: 0, high: most || 1, title: "interesting found"}, second: each ? {factor: each, title: "hours"} : null, series, grid: looked,
+      return {across: {low, high, log: log_budget, title: "images looked at"}, up: {low: 0, high: most || 1, title: `found, of all ${whole(budget.n)}`}, second: each ? {factor: each, title: "hours"} : null, series, grid: looked,
         mark: is_number(at) ? Math.max(low, Math.min(high, at)) : null,
         dots: is_number(at) ? series.map(s => ({x: Math.max(low, Math.min(high, at)), y: between(s.y, index_of(s.x, at)), color: s.color})) : [],
         label: "Interesting subjects found against images looked at", value: at,

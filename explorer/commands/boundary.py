@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from models.truth import Truth
 
 RATES = {"precision": "precision", "recall": "recall", "f1": "F1", "kept": "kept", "base": "base rate", "lift": "lift"}
+#: Rates that are told in percent, as on screen.
+IN_PERCENT = ("kept", "base")
 MOST_LOST = 8  # groups that are told
 TRUTH = r"\s*([^\s*<>=]+)\s*(?:\*\s*([^\s*<>=]+)\s*)?(?:>=\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*)?"
 
@@ -115,15 +117,17 @@ def _truth(desk: "Desk", context: "Context", told: Mapping[str, Any]) -> "Truth 
 
 
 def _rate(told: Mapping[str, Any] | None, name: str = "") -> str:
-    """``.123 [.100, .151] 12 of 98``, of the kept fraction in percent."""
+    """``.123 [.100, .151] 12 of 98``, kept fraction and base rate in percent."""
     if told is None:
         return ""
     if told["value"] is None:
         return told["note"] or "cannot be estimated"
     k, n = (f"{x:,.0f}" if float(x).is_integer() else f"{x:,.1f}" for x in (told["k"], told["n"]))
-    interval = "" if told["low"] is None else f" [{told['low']:.3f}, {told['high']:.3f}]"
+    scale, digits, unit = (100, 1, " %") if name in IN_PERCENT else (1, 3, "")
+    low, high = (None if told[end] is None else f"{scale * told[end]:.{digits}f}" for end in ("low", "high"))
+    interval = "" if low is None else f" [{low}, {high}]"
     of = "" if name == "lift" else f"  {k} of {n}"  # a lift is no k of n
-    return f"{told['value']:.3f}{interval}{of}" + (f"  ({told['note']})" if told["note"] else "")
+    return f"{scale * told['value']:.{digits}f}{unit}{interval}{of}" + (f"  ({told['note']})" if told["note"] else "")
 
 
 def _table(console: "Console", parts: Sequence[tuple[str, Mapping[str, Any] | None]]) -> None:

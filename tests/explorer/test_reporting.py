@@ -18,11 +18,23 @@ from click.testing import CliRunner
 from PIL import Image
 
 from explorer.cli import cli
+from explorer.commands.boundary import _rate as told_in_terminal
 from explorer.errors import UsageError
 from explorer.services.boundaries import Context
 from explorer.services.figure_six import NOT_COMPARABLE
-from explorer.services.report import ABOUT, PAGE, Opened, Options, is_report, opened, page_of, report, write_report
-from explorer.services.report_figures import Table
+from explorer.services.report import (
+    ABOUT,
+    PAGE,
+    Opened,
+    Options,
+    _rates,
+    is_report,
+    opened,
+    page_of,
+    report,
+    write_report,
+)
+from explorer.services.report_figures import Table, _time_of
 from explorer.state import Draft
 from explorer.votes import TALK_TAGS
 from models.artifacts import sha256_file, write_table
@@ -260,3 +272,19 @@ def test_the_command(tmp_path: Path) -> None:
     assert told.endswith(f"--out {out} --figures png,svg --quick")
     for wrong in (["--version", "2"], ["--boundary", "none"], ["--figures", "gif"]):
         assert isinstance(CliRunner().invoke(cli, ["report", str(folder), *wrong]).exception, UsageError)
+
+
+def test_what_is_no_k_of_n_is_not_told_as_one_and_hours_have_two_digits() -> None:
+    rate = {"k": 27, "n": 36, "value": 0.75, "low": 0.5, "high": 0.875, "note": ""}
+    assert "27 of 36" in _rates([("here", {"recall": rate})])
+    assert "27 of 36" not in _rates([("here", {"lift": rate | {"value": 4.5}})])
+    assert "27 of 36" not in told_in_terminal(rate, "lift") and "27 of 36" in told_in_terminal(rate, "recall")
+    assert told_in_terminal(rate, "kept").startswith("75.0 % [50.0, 87.5]")
+    told = [_time_of(h) for h in (0.0, 0.001, 0.7194, 4.519, 1234.0)]
+    assert told == [
+        "0 min",
+        "1 min",
+        "43 min",
+        "4.5 h",
+        "1,200 h",
+    ]
