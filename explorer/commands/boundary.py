@@ -362,6 +362,9 @@ def compare(survey: Path, a: str, b: str, **truths: Any) -> None:
             if told["trouble"]:
                 click.secho(f"“{saved.name}”: {told['trouble']}", fg="yellow")
         _table(console, [(f"“{saved.name}”", n["rates"]) for saved, n in zip((one, other), numbers, strict=True)])
+        for saved, told in zip((one, other), numbers, strict=True):
+            for note in told["notes"]:
+                click.secho(f"“{saved.name}”: {note['sentence']}", fg="yellow")
         found = compared(desk, one, other, truth)
         click.echo(
             f"of {found.n:,} in the tune half both keep {found.both:,} ({found.right[0]:,} right), only “{a}” "
