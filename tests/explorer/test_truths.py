@@ -46,7 +46,7 @@ def test_who_has_no_votes_is_unknown_not_wrong(at: Judged, folder: Path):
     for i, said in votes.items():
         assert known.positive[i] == (2 * sum(said) >= len(said))
     n_right = int(known.positive.sum())
-    assert f"{n_right} right, {VOTED - n_right} not, {N - VOTED} unknown" in known.sentence
+    assert f"{n_right} right, {VOTED - n_right} not, {N - VOTED} unknown of all {N}" in known.sentence
 
 
 def test_a_fraction_that_is_sigma_reaches_it(at: Judged, folder: Path):
