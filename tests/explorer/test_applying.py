@@ -340,7 +340,8 @@ def test_the_commands(
     assert voorwerp("boundary", "show", there, "spirals", "--test").count("test half") > 1
     assert "shown 1 time for this truth" in voorwerp("boundary", "show", there, "spirals")
     assert "spirals" in voorwerp("boundary", "show", there)
-    assert "paired" in voorwerp("boundary", "compare", there, "spirals", "half", "--truth", "magnitude >= 19")
+    said = voorwerp("boundary", "compare", there, "spirals", "half", "--truth", "magnitude >= 19")
+    assert "paired" in said and "“spirals”: the boundary has a classifier that was fitted on the tune half" in said
     voorwerp("boundary", "export", there, "spirals", tmp_path / "s.json")
     assert cli.main(["boundary", "apply", str(here), str(tmp_path / "s.json")]) == 1
     assert "brings that network over" in capsys.readouterr().err
