@@ -151,6 +151,84 @@ def test_what_is_drawn_with_alt_is_left_out_and_a_hands_outline_is_simplified(sc
     np.testing.assert_allclose(shift[:, 1], 0, atol=1e-9)
 
 
+def test_who_turns_to_drawing_has_a_tool_that_draws_and_is_told_how(screen: Page):
+    hint = screen.locator(".layer .hint")
+    until(screen, "m.told.tool === 'polygon'")
+    expect(hint).to_have_text(
+        "Click corners, double click closes: adds a region · Shift adds, Alt leaves out, both intersect"
+    )
+    screen.get_by_role("button", name="Subtract", exact=True).click()
+    expect(hint).to_contain_text("closes: leaves it out")
+    screen.keyboard.press("j")
+    until(screen, "m.told.tool === 'pan' && !m.told.draws")
+    expect(hint).to_have_text("")
+    use(screen, "b", "box")
+    screen.keyboard.press("j")
+    until(screen, "m.told.draws && m.told.tool === 'box'")
+    use(screen, "p", "pan")
+    expect(hint).to_contain_text("Polygon (G)")
+
+
+def test_drawing_replaces_nothing_and_what_is_said_of_a_region_goes_with_it(screen: Page, xy: np.ndarray):
+    hint, boxes = screen.locator(".layer .hint"), [[(0.2, 0.3), (0.45, 0.7)], [(0.4, 0.5), (0.8, 0.9)]]
+    use(screen, "b", "box")
+    inside = np.zeros(N, bool)
+    for n, path in enumerate(boxes):
+        drag(screen, path)
+        region = drawn(screen, n + 1)[-1]
+        (x0, y0), (x1, y1) = np.sort(region["vertices"], axis=0)
+        within = (x0 <= xy[:, 0]) & (xy[:, 0] <= x1) & (y0 <= xy[:, 1]) & (xy[:, 1] <= y1)
+        inside |= within
+        expect(hint).to_contain_text(f"{within.sum()} of {N} subjects inside")
+        n_kept(screen, int(inside.sum()))
+    screen.keyboard.press("Control+z")
+    drawn(screen, 1)
+    expect(hint).to_contain_text("Drag a box: adds a region")
+
+
+def test_a_press_near_a_corner_takes_it_though_its_region_is_not_chosen_and_its_number_stands_out_of_reach(
+    screen: Page,
+):
+    use(screen, "b", "box")
+    for n, path in enumerate([[(0.2, 0.35), (0.45, 0.7)], [(0.55, 0.35), (0.8, 0.7)]]):
+        drag(screen, path)
+        drawn(screen, n + 1)
+    use(screen, "p", "pan")
+    first, second = regions(screen)
+    layer = screen.locator(".layer").bounding_box()
+    for i, region in enumerate((first, second)):
+        number = screen.get_by_role("button", name=f"Region {i + 1}: box").bounding_box()
+        corners = [screen.evaluate("v => voorwerp.on_screen().px(...v)", v) for v in region["vertices"]]
+        assert number["y"] + number["height"] + 10 < layer["y"] + min(y for _, y in corners)
+    x, y = spot(screen, (0.2, 0.35))
+    screen.mouse.move(x + 1, y - 6)
+    screen.mouse.down()
+    screen.mouse.move(x - 30, y + 20, steps=5)
+    screen.mouse.up()
+    moved, other = drawn(screen, 2)
+    assert other == second
+    assert (moved["vertices"] == first["vertices"]) is False
+    shared = [k for k in range(2) if moved["vertices"][k] == pytest.approx(first["vertices"][k], abs=1e-9)]
+    assert shared == [1]  # the opposite corner stays
+    # a number above a corner of another region gives way to it
+    number = screen.get_by_role("button", name="Region 2: box").bounding_box()
+    at = number["x"] + number["width"] / 2, number["y"] + number["height"] / 2
+    screen.evaluate(
+        "([x, y]) => { const m = voorwerp.on_screen(), r = m.surface.getBoundingClientRect(), o = m.outlines;"
+        " o.choose('0,0'); o.reshape([m.data(x - r.x, y - r.y), o.here.vertices[1]], true); }",
+        at,
+    )
+    placed = drawn(screen, 2)
+    screen.mouse.move(*at)
+    screen.mouse.down()
+    screen.mouse.move(at[0] - 40, at[1] + 10, steps=5)
+    screen.mouse.up()
+    eventually(lambda: regions(screen)[0]["vertices"], lambda found: found[0] != placed[0]["vertices"][0])
+    after = drawn(screen, 2)
+    assert after[1] == second
+    assert after[0]["vertices"][1] == placed[0]["vertices"][1]
+
+
 @pytest.fixture(scope="module")
 def learned(finished_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a boundary at work: a learned classifier, and a gate that leaves the lower half of the map empty."""
