@@ -685,6 +685,11 @@ export function render({model, el}) {
   };
 
   let n_terms = Infinity;
+  /** What was added stays in sight while it grows, until a person does something else. */
+  const grows = new ResizeObserver(([{target}]) => target.scrollIntoView({block: "nearest"}));
+  const keep_in_sight = term => { grows.disconnect(); grows.observe(term); };
+  for (const what of ["wheel", "pointerdown", "keydown"]) root.addEventListener(what, () => grows.disconnect(), {capture: true, passive: true});
+  model.on("remove", () => grows.disconnect());
   const draw_terms = () => {
     const {keep: whole_term} = model.draft, now = JSON.stringify(shape_of(whole_term));
     if (now !== shape) {
@@ -695,7 +700,7 @@ export function render({model, el}) {
       upper.scrollTop = scrolled[0];
       body.scrollTop = scrolled[1];
       const n = tree.querySelectorAll(".term:not(.group)").length;
-      if (n === n_terms + 1) [...tree.querySelectorAll(".term:not(.group)")].at(-1).scrollIntoView({block: "nearest"});  // what was added is in sight
+      if (n === n_terms + 1) keep_in_sight([...tree.querySelectorAll(".term:not(.group)")].at(-1));
       n_terms = n;
       const newest = is_adding && [...tree.querySelectorAll(".term.gate")].at(-1)?.querySelector(".handle, input");
       is_adding = false;

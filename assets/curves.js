@@ -645,14 +645,15 @@ export function render({model, el}) {
       if (budget?.error) return {error: sentence(budget.error)};
       if (!budget?.curves?.length || !budget.looked?.length) return !model.draft_id || asked_for() ? "" : budget === null ? reading : "Nothing can be looked at: no subject has a score.";
       const looked = budget.looked, each = hours_each();
-      scaled.textContent = scaled.title = budget.n ? `scaled to all ${whole(budget.n)}` : "";
+      scaled.title = budget.n ? `Scaled to all ${whole(budget.n)}` : "";
+      scaled.textContent = !budget.n ? "" : `${budget_plot.handle.clientWidth < 220 ? "of" : "scaled to"} all ${whole(budget.n)}`;
       const beside = large || budget.curves.length < 5 ? [] : (curves?.pr ?? []).map(e => e.reference);  // named by their colors in the plot beside
       const first = looked.find(v => v > 0) ?? 1;
       const own = c => c.looked ?? looked;
       const series = budget.curves.map((c, k) => ({key: `${k} ${c.title}`, c, x: own(c), y: c.found, low: c.low, high: c.high, name: beside.includes(c.reference) ? "" : short(c.title), color: color_of(c), dash: c.kind === "random" ? [2, 3] : c.circular ? [4, 3] : [], width: c.reference === "draft" ? 2 : 1.5}));
       const most = span_of(series.flatMap(s => [s.y, s.high]))?.[1] ?? 1, at = images_now();
       const low = log_budget ? Math.max(1, first) : 0, high = Math.max(looked.at(-1), low + 1);
-      return {across: {low, high, log: log_budget, title: "images looked at"}, up: {low: 0, high: most || 1, title: `found, of all ${whole(budget.n)}`}, second: each ? {factor: each, title: "hours"} : null, series, grid: looked,
+      return {across: {low, high, log: log_budget, title: "images looked at"}, up: {low: 0, high: most || 1, title: "interesting found"}, second: each ? {factor: each, title: "hours"} : null, series, grid: looked,
         mark: is_number(at) ? Math.max(low, Math.min(high, at)) : null,
         dots: is_number(at) ? series.map(s => ({x: Math.max(low, Math.min(high, at)), y: between(s.y, index_of(s.x, at)), color: s.color})) : [],
         label: "Interesting subjects found against images looked at", value: at,
