@@ -1,7 +1,7 @@
 """``python -m tests.ui.screenshots [FOLDER]``: pictures of the demo at 1440 × 900 and at 1024 × 768.
 
 Without FOLDER those of the README, into ``assets/screenshots``: the map as it opens with a subject beside it, the pages
-of a training and of volunteers, and the one for them. With FOLDER every state of the page, to be looked at.
+of a training and of volunteers, the one for them, and a boundary. With FOLDER every state of the page, to be looked at.
 """
 
 import sys
@@ -20,6 +20,7 @@ SIZES = ((1440, 900), (1024, 768))
 # reconstruction and residual are there
 PICTURES = "() => { const all = voorwerp.shell.deep('.pictures')?.querySelectorAll('img') ?? [];\n"
 PICTURES += "return all.length === 4 && [...all].every(i => i.naturalWidth > 0); }"
+CORNERS = ((0.12, 0.14), (0.36, 0.14), (0.42, 0.5), (0.2, 0.52), (0.11, 0.42))  # of a region, in shares of the map
 SETTLED_S = 3  # thumbnails and frames come by themselves after the page is idle
 
 
@@ -46,6 +47,27 @@ def volunteers(tab: str) -> Callable[[Page], None]:
         time.sleep(SETTLED_S)
 
     return turn
+
+
+def boundary(page: Page) -> None:
+    """A boundary at work: a region drawn on the map, a gate, what they are worth, and their curves."""
+    page.keyboard.press("Shift+B")
+    page.get_by_label("What counts as right").select_option(label="chosen fraction (simulated)")
+    page.keyboard.press("9")
+    page.keyboard.press("j")
+    box = page.locator(".map").first.bounding_box()
+    assert box is not None
+    for x, y in CORNERS:
+        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        time.sleep(0.3)
+    page.keyboard.press("Enter")
+    page.keyboard.press("j")
+    page.get_by_label("Add a gate on a column").select_option(label="Feature score")
+    share = page.get_by_role("textbox", name="Feature score from percentile")
+    share.fill("30")
+    share.press("Enter")
+    page.mouse.move(5, 5)
+    time.sleep(SETTLED_S)
 
 
 def classify(page: Page) -> None:
@@ -97,7 +119,7 @@ def selection(*keys: str) -> Callable[[Page], None]:
 
 #: What the README shows, and with it every other state: name → what is done to a page that was just opened.
 SHOWN: dict[str, Callable[[Page], None]] = {"map": subject, "training": training}
-SHOWN |= {"volunteers": volunteers("Machine and crowd"), "classify": classify}
+SHOWN |= {"volunteers": volunteers("Machine and crowd"), "classify": classify, "boundary": boundary}
 STATES = SHOWN | {
     "volunteers-fractions": volunteers("Chosen fraction"),
     "volunteers-people": volunteers("Volunteers"),
@@ -139,7 +161,7 @@ def main() -> None:
             url = wait_for_address(process, log, timeout=600)
             for width, height in SIZES:
                 for name, act in states.items():
-                    if target == README and name in ("volunteers", "classify") and width < 1440:
+                    if target == README and name in ("volunteers", "classify", "boundary") and width < 1440:
                         continue  # README has them once
                     take(browser.new_page(viewport={"width": width, "height": height}), url, act, target / name)
         browser.close()
