@@ -125,6 +125,9 @@ class Learning(Protocol):
             There is none, or it is damaged.
         """
 
+    def look(self, sha256: str) -> Classifier:
+        """A classifier, on the disk or not yet. Raises as `get`."""
+
     def add(self, told: object) -> str:
         """Store a classifier that a boundary's file brought along, as JSON; its sha256."""
 

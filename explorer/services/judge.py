@@ -672,7 +672,7 @@ class Judge:
         source, parts = self.boundaries.source(context), []
         for repeat in range(n_repeats):
             one = {sha: found[min(repeat, len(found) - 1)] for sha, found in scores.items()}
-            prior = {sha: learning.get(sha).prior for sha in one}
+            prior = {sha: learning.look(sha).prior for sha in one}
             kept = evaluate(draft.keep, _OutOfFold(source, one, prior)).yes
             c = count(kept[rows], known.positive[rows], known.known[rows])
             parts.append([c.tp, c.fp, c.fn, c.tn, c.kept_unknown, c.unknown])

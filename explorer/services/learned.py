@@ -294,6 +294,10 @@ class Learning:
             write_bytes(path, made.to_bytes())
         return made
 
+    def look(self, sha256: str) -> Classifier:
+        """A classifier, to look at: while Σ is moved, none is written to the disk for it. Raises as `get`."""
+        return self._find(sha256)
+
     def add(self, told: object) -> str:
         """Store a classifier that a boundary's file brought along, as JSON; its sha256.
 

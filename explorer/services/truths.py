@@ -568,7 +568,7 @@ class Truths:
 def taught(learning: Learning | None, sha256: str) -> Truth | None:
     """The truth that a classifier was taught; None where that cannot be told."""
     try:
-        told = learning.get(sha256).about.get("truth") if learning is not None else None
+        told = learning.look(sha256).about.get("truth") if learning is not None else None
         return Truth.from_json(told) if told is not None else None
     except (VoorwerpError, TruthError):
         return None

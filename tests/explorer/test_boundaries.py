@@ -100,6 +100,8 @@ class Classifiers:
             raise UsageError(f"there is no classifier {sha256[:8]}") from None
         return Classifier.from_json(json.loads(content))
 
+    look = get
+
     def add(self, told: object) -> str:
         made = Classifier.from_json(told)
         (self.survey.path / CLASSIFIERS).mkdir(exist_ok=True)

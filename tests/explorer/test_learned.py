@@ -117,7 +117,8 @@ def test_the_same_truth_is_the_same_classifier_whatever_was_moved_between(at: Ju
     first = fitted(learning, at)
     for sigma in (1.5, 1.7, 1.9):
         moved = fitted(learning, at, replace(RARE, at_least=sigma), is_moving=True)
-        assert not (learning.folder / f"{moved}.json").exists()
+        assert at.truths.circular(RARE, Learned(moved), learning, at.context)
+        assert not (learning.folder / f"{moved}.json").exists()  # nor for the numbers beside it
     assert fitted(learning, at) == first
     warm = fitted(learning, at, is_moving=True)
     np.testing.assert_allclose(learning.get(warm).weights, learning.get(first).weights, atol=1e-6)
