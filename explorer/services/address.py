@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import zlib
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode
@@ -21,8 +20,8 @@ from explorer.ledger import SELECTIONS
 from explorer.services import talk
 from explorer.services.drafts import Drafts
 from explorer.services.explore import Explore
+from explorer.services.recent import SHORT, Recent
 from explorer.state import ExplorerState, Selection
-from models.artifacts import write_bytes
 from models.mixing import mixed_with
 
 #: What a link carries word for word: name there → name in the state.
@@ -43,15 +42,12 @@ WORDS = {
 }
 #: Changes of these are a change of the address.
 WATCHED = (*WORDS.values(), "lambda_", "focus", "descending", "view", "solid", "turn", "contours", "places")
-#: Selections kept for links, and where in a survey.
-REMEMBERED = 500
+#: Where in a survey selections stand that links name.
 RECENT = f"{SELECTIONS}/recent"
-#: Characters of a selection's sha256 in a link.
-SHORT = 20
 
 
 class Remembered:
-    """Selections that links name, in files: the newest `REMEMBERED` of them.
+    """Selections that links name, in files (`explorer.services.recent`).
 
     Parameters
     ----------
@@ -60,8 +56,7 @@ class Remembered:
     """
 
     def __init__(self, survey_path: Path) -> None:
-        self._folder = survey_path / RECENT
-        self._writing = threading.Lock()
+        self._recent = Recent(survey_path / RECENT)
 
     def put(self, selection: Selection) -> str:
         """Keep a selection; returns its id in a link. It is on the disk then.
@@ -71,31 +66,25 @@ class Remembered:
         OSError
             It cannot be written.
         """
-        name = selection.id[:SHORT]
-        path = self._folder / name
-        with self._writing:
-            if not path.exists():
-                self._folder.mkdir(parents=True, exist_ok=True)
-                write_bytes(path, selection.n.to_bytes(8, "little") + zlib.compress(selection.words.tobytes(), 1))
-                kept = sorted(self._folder.iterdir(), key=lambda p: p.stat().st_mtime)
-                for old in kept[:-REMEMBERED]:
-                    old.unlink(missing_ok=True)
-        return name
+        return self._recent.put(
+            selection.id[:SHORT],
+            lambda: selection.n.to_bytes(8, "little") + zlib.compress(selection.words.tobytes(), 1),
+        )
 
     def get(self, name: str, n: int) -> Selection | None:
         """A selection by its id in a link, for a survey of n rows; None where it is not there, or damaged.
 
         Rows added to the survey since then are not selected.
         """
-        if not (name.isalnum() and name.isascii() and len(name) == SHORT):
+        content = self._recent.get(name)
+        if content is None:
             return None
         try:
-            content = (self._folder / name).read_bytes()
             size = int.from_bytes(content[:8], "little")
             bits = zlib.decompressobj().decompress(content[8:], Selection.n_words(n) * 8)
             if size > n or len(bits) != Selection.n_words(size) * 8:
                 return None
-        except (OSError, zlib.error):
+        except zlib.error:
             return None
         found = Selection(np.frombuffer(bits, np.uint64).copy(), size)
         if found.id[:SHORT] != name:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explorer.services import address
+from explorer.services import address, recent
 from explorer.services.address import Remembered
 from explorer.services.drafts import Drafts
 from explorer.services.explore import Explore
@@ -29,7 +29,7 @@ def remembered(tmp_path: Path) -> Remembered:
 
 def opened(explore: Explore, remembered: Remembered, search: str = "") -> ExplorerState:
     state = ExplorerState(explore.survey.n)
-    drafts = Drafts(remembered._folder.parent)
+    drafts = Drafts(remembered._recent.folder.parent)
     assert address.restore(state, explore, remembered, drafts, search) == ""
     return state
 
@@ -74,7 +74,7 @@ def test_a_boundary_at_work_is_in_the_link(explore: Explore, remembered: Remembe
     state = opened(explore, remembered)
     state.draft = Draft(Gate("scores.feature_score", low=0.25), Truth("talk", "merger"))
     state.side = "boundary"
-    name = Drafts(remembered._folder.parent).put(state.draft)
+    name = Drafts(remembered._recent.folder.parent).put(state.draft)
     other = opened(explore, remembered, address.write(state, explore, boundary=name))
     assert (other.draft, other.side) == (state.draft, "boundary")
 
@@ -134,7 +134,7 @@ def test_a_damaged_selection_is_none(remembered: Remembered, tmp_path: Path):
 
 
 def test_only_the_newest_are_kept(remembered: Remembered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(address, "REMEMBERED", 3)
+    monkeypatch.setattr(recent, "REMEMBERED", 3)
     names = [remembered.put(Selection.of_rows([k], 100)) for k in range(6)]
     kept = {file.name for file in (tmp_path / "selections" / "recent").iterdir()}
     assert len(kept) == 3

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer.services import drafts
+from explorer.services import drafts, recent
 from explorer.services.drafts import Drafts
 from explorer.state import Draft
 from models.boundary import And, Gate, Not, Region
@@ -31,13 +31,13 @@ def test_what_is_no_draft_is_none(tmp_path: Path):
     name = kept.put(DRAFT)
     path = tmp_path / drafts.RECENT / name
     assert kept.get("../../survey.toml") is None
-    assert kept.get("0" * drafts.SHORT) is None
+    assert kept.get("0" * recent.SHORT) is None
     path.write_bytes(path.read_bytes().replace(b"arcs", b"bars"))
     assert kept.get(name) is None
 
 
 def test_the_oldest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(drafts, "REMEMBERED", 2)
+    monkeypatch.setattr(recent, "REMEMBERED", 2)
     kept = Drafts(tmp_path)
     names = [kept.put(Draft(Gate("scores.anomaly_score", low=float(low)))) for low in range(4)]
     assert len(list((tmp_path / drafts.RECENT).iterdir())) == 2
