@@ -65,6 +65,7 @@ def test_frames_do_not_wait_for_comparisons_and_figures(desk: Desk):
         given = {pattern: told["pool"] for pattern, _, told in routes(Access(1, frozenset()), desk, pool)}
     assert {pattern for pattern, own in given.items() if own is not pool} == {
         "/apart",
+        "/boundary/(curves|budget|follows|lost)",
         "/figure",
         r"/volunteers(?:/(\w+))?",
     }
