@@ -47,6 +47,8 @@ CHUNK, BLOCK = 65_536, 8_192
 #: Newton's method squares what is wrong at each step: after one that gains less than this share of the loss, nothing is
 #: left of it.
 GAIN, MAX_STEPS = 1e-10, 100
+#: Up to so many numbers it goes in double precision; beyond, what still gains less than this share is single's noise.
+EXACT, NOISE = 1_000_000, 1e-6
 #: Of so many subjects every so-maniest says where to begin, where it has enough of both kinds.
 MANY, EVERY, ENOUGH = 65_536, 16, 200
 #: Of what a file may hold, so that a damaged one is a sentence and not the machine's memory.
@@ -265,13 +267,13 @@ def _derivatives(
         loss = Σ total log(1 + exp z) − positive z,   z = w x + intercept.
     """
     k = x.shape[1]
-    w32, loss = w.astype(np.float32), 0.0
+    own, loss = w.astype(x.dtype), 0.0
     gradient, hessian = np.zeros(k + 1), np.zeros((k + 1, k + 1))
     for part in _parts(len(x), BLOCK):
         block, a, t = x[part], positive[part], total[part]
-        z = block @ w32[:k] + w32[k]
+        z = block @ own[:k] + own[k]
         e = np.exp(-np.abs(z))
-        p = np.where(z > 0, np.float32(1), e) / (1 + e)
+        p = np.where(z > 0, x.dtype.type(1), e) / (1 + e)
         loss += float(t @ (np.log(1 + e) + np.maximum(z, 0)) - a @ z)
         residual = t * p - a
         gradient[:k] += residual @ block
@@ -309,6 +311,8 @@ def minimise(
         No minimum was found.
     """
     k = x.shape[1]
+    if x.size <= EXACT:  # where all are sure, the loss is so small that single precision never comes to rest
+        x, positive, total = (np.asarray(a, np.float64) for a in (x, positive, total))
     ridge = np.append(np.full(k, 1 / penalty), 0.0)
     chunks = _parts(len(x), CHUNK)
     if start is None and len(x) >= MANY:
@@ -326,7 +330,7 @@ def minimise(
 
         w = np.zeros(k + 1) if start is None else np.array(start, np.float64)
         loss, gradient, hessian = look(w)
-        gained, curved = np.inf, True
+        gained, curved, is_noise = np.inf, True, False
         factor: Any = None
         for _ in range(MAX_STEPS):
             try:
@@ -337,6 +341,7 @@ def minimise(
             if not np.isfinite(step).all():
                 break
             gain = float(gradient @ step)
+            is_noise = 0 <= gain < NOISE * loss
             if gain < GAIN * loss:
                 return np.asarray(w - step)
             if not curved and gain > 0.1 * gained:  # the Hessian is too old
@@ -351,6 +356,8 @@ def minimise(
                 step /= 2
             w, (loss, gradient, new_hessian) = w - step, new
             hessian = new_hessian if curved else hessian
+    if is_noise:
+        return w
     raise ClassifierError("logistic regression found no minimum; choose fewer components, or a smaller C")
 
 
