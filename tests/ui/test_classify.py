@@ -19,6 +19,7 @@ from explorer.services.classify import KIND
 from explorer.survey import Survey
 from explorer.votes import CHOSEN, CONSENSUS, OWN_WORKFLOW
 from tests.explorer.test_server import ROUTES, WEBSOCKET, ask
+from tests.ui.browser import eventually
 from tests.ui.serving import VOORWERP, command, free_port, wait_for_address
 from tests.ui.test_shell import nothing_serious
 
@@ -194,8 +195,15 @@ def test_an_answer_waits_for_the_server_and_is_counted_once(
             route.continue_()  # type: ignore[attr-defined]
 
     page.route("**/classify/answer", lose)
+    page.locator(".said").evaluate(  # the next try may be sooner than a look
+        "e => { const all = window.__said = []; new MutationObserver(() => all.push(e.textContent))"
+        ".observe(e, {childList: true, characterData: true, subtree: true}); }"
+    )
     page.locator(".submit").click()
-    expect(page.locator(".said")).to_contain_text("No connection; trying again … 1 grid not saved yet.")
+    told = eventually(
+        lambda: page.evaluate("() => window.__said"), lambda told: any("No connection" in t for t in told)
+    )
+    assert any("No connection; trying again … 1 grid not saved yet." in text for text in told)
     expect(cells(page)).to_have_count(16)  # the next one is there already
     thanked(page, 1)
     assert len(entries(path)) == before + 1
