@@ -515,7 +515,7 @@ export function render({model, el}) {
       e.preventDefault();
       if (!open) { suggest(); return; }
       point((active + (e.key === "ArrowDown" ? 1 : -1) + options.length + (active < 0 && e.key === "ArrowUp" ? 1 : 0)) % options.length);
-    } else if ((e.key === "Tab" && !e.shiftKey || e.key === "Enter") && open && active >= 0) {
+    } else if ((e.key === "Tab" && !e.shiftKey || e.key === "Enter") && open && (active >= 0 || offered !== box.value)) {
       e.preventDefault();
       take_offer(e.key);
     } else if (e.key === "Enter") {
