@@ -53,8 +53,14 @@ def boundary(page: Page) -> None:
     """A boundary at work: a region drawn on the map, a gate, what they are worth, and their curves."""
     page.keyboard.press("Shift+B")
     page.get_by_label("What counts as right").select_option(label="chosen fraction (simulated)")
+    sigma = page.get_by_role("slider", name="Σ, threshold of the truth")
+    sigma.focus()
+    for _ in range(6):
+        sigma.press("PageDown")
+    page.locator(".boundary h3", has_text="Keeps").click()
     page.keyboard.press("9")
     page.keyboard.press("j")
+    time.sleep(1)  # the tool is taken
     box = page.locator(".map").first.bounding_box()
     assert box is not None
     for x, y in CORNERS:
