@@ -246,6 +246,7 @@ def test_a_neighbour_and_the_arrow_keys_walk_from_subject_to_subject(survey_page
     first = heading.inner_text()
     survey_page.locator(".neighbours .tile").first.click()
     expect(heading).not_to_have_text(first)
+    expect(survey_page.locator(".gallery .tile.focus")).to_have_attribute("title", heading.inner_text())
     survey_page.locator(".gallery").evaluate("gallery => { gallery.scrollTop = 0; }")  # it has gone to the neighbour
     tile.click()
     expect(heading).to_have_text(first)

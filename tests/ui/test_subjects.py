@@ -206,8 +206,10 @@ def test_columns_joined_and_subjects_added_while_the_page_is_open_are_seen_or_sa
         voorwerp("join", tmp_path / "survey", tmp_path / "fluxes.csv", "--on", "source_id=name")
         expect(page.locator(".subject .columns")).to_contain_text("flux")
         choose(page, "Sort by", "flux")
-        page.locator(".tile").first.click()
-        expect(page.locator(".subject h2")).to_have_text("cube029")  # the highest
+        highest = page.locator(".gallery .tile").first
+        expect(highest).to_have_attribute("title", "cube029")
+        highest.click()
+        expect(page.locator(".subject h2")).to_have_text("cube029")
         write_fits_galaxies(tmp_path / "more", 3, seed=7)
         for path in (tmp_path / "more").iterdir():
             path.rename(path.with_name(f"more_{path.name}"))
