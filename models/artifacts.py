@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -185,6 +185,15 @@ class Run:
         Another kind as which this run counts: see `explorer.kinds.Kind`.
     series
         The id of the linked runs that it is one of; None where it stands alone.
+    selection
+        The name of the selection that it was made of; None where it is of the whole survey. Its subjects are in
+        ``subjects.npy``.
+    started_by
+        Who asked for it.
+    resources
+        Where it runs, as far as it is known: ``{"scheduler": "tls://…", "workers": 2, "device": "cuda", …}``.
+    ticket
+        Of the last time it was handed to a scheduler: a task with another one is out of date.
     error
         One sentence when `state` is "failed".
     """
@@ -207,6 +216,10 @@ class Run:
     error: str | None = None
     provides: str = ""
     series: str | None = None
+    selection: str | None = None
+    started_by: str = ""
+    resources: dict[str, Any] = field(default_factory=dict)
+    ticket: str = ""
 
     def counts_as(self, kind: str) -> bool:
         """Whether it is a run of this kind, or provides what one does."""
@@ -243,6 +256,31 @@ class Run:
         return cls(**{k: v for k, v in content.items() if k in names})
 
 
+class Pool(Protocol):
+    """Worker processes that share the parts of one run among them."""
+
+    @property
+    def n_workers(self) -> int:
+        """How many there are now."""
+
+    def map(self, function: str, parts: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Have each of `parts` done by some worker, and say which is done, in whatever order that happens.
+
+        Parameters
+        ----------
+        function
+            ``"module:function"``, called there as ``function(config, workspace, **part)`` with the run's own config and
+            workspace (without a pool). It writes its part into the workspace, whole or not at all, and must not mind
+            doing so twice: a part whose worker has died is done again elsewhere.
+        parts
+            JSON values by name, never arrays.
+
+        Yields
+        ------
+        The part's index and what `function` returned: JSON values by name.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """Everything a kind's function gets: where to read, where to write. The worker fills it in.
@@ -268,6 +306,10 @@ class Workspace:
     left_out
         bool (N,): images that are none of the sky's (sources were planted into them). Nothing is fitted to them; they
         are scored like all others. None for none.
+    pool
+        Workers to share out parts to; None where there is this process alone.
+    survey
+        The survey's folder, for a kind that reads more than images; None where there is none.
     """
 
     directory: Path
@@ -278,6 +320,8 @@ class Workspace:
     threads: int = 1
     duplicate_groups: np.ndarray | None = None
     left_out: np.ndarray | None = None
+    pool: Pool | None = None
+    survey: Path | None = None
 
 
 # ------------------------------------------------------------------------------------------- scores and latents
