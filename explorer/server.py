@@ -3,6 +3,7 @@
 Panel's page and socket are one half; the other half are the GET routes below, which the page calls itself:
 
 =================================  ====================================================================
+/token                             what a page of ours sends with a POST
 /frame                             one view of the map, one byte a pixel (`explorer.raster`)
 /nearest                           the subject under the mouse
 /contours                          lines of equal density of a view
@@ -126,6 +127,11 @@ class Access:
             raise HTTPError(403, "this origin is not ours")
         given = handler.get_cookie(self.cookie) or ""
         return "local" if hmac.compare_digest(given.encode(), self.session.encode()) else None
+
+    @property
+    def change_token(self) -> str:
+        """What a page of ours sends with whatever changes something: it can read ``/token``, and no other page can."""
+        return hmac.new(self.session.encode(), b"change", "sha256").hexdigest()
 
     def open_to(self, token: str) -> bool:
         """Whether a token is the one printed at the start."""
@@ -331,6 +337,32 @@ class Route(RequestHandler):
         """What λ mixes."""
         mode: Mode = self.choice("lambda_mode", tuple(MODE_TITLES))
         return mode
+
+
+class TokenRoute(Route):
+    """What goes along with a POST, as its header X-Voorwerp-Token; see `Access.change_token`."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        self.set_header("Cache-Control", "no-store")
+        return self.access.change_token.encode(), "text/plain"
+
+
+class Change(Route):
+    """A POST route: by a page of ours, which knows the token. `answer` is called for it; there is no GET."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        if self.request.headers.get("Origin") is None:
+            raise HTTPError(403, "a change must come from our own page")
+        given = self.request.headers.get("X-Voorwerp-Token", "")
+        if not hmac.compare_digest(given.encode(), self.access.change_token.encode()):
+            raise HTTPError(403, "this page is not current any more; reload it")
+
+    async def get(self, *path: str) -> None:
+        raise HTTPError(405)
+
+    async def post(self, *path: str) -> None:
+        await super().get(*path)
 
 
 class FrameRoute(Route):
@@ -880,6 +912,7 @@ def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[A
     given = {"access": access, "desk": desk, "pool": pool}
     slow = given | {"pool": desk.slow}
     return [
+        (r"/token", TokenRoute, given),
         (r"/frame", FrameRoute, given),
         (r"/nearest", NearestRoute, given),
         (r"/contours", ContoursRoute, given),

@@ -13,6 +13,7 @@ ROUTES = (
     "/",
     "/autoload.js?bokeh-autoload-element=1",
     "/ws",
+    "/token",
     "/frame?map=m&x0=0&x1=1&y0=0&y1=1&w=8&h=8",
     "/nearest?map=m&at_x=0&at_y=0&rx=1&ry=1",
     "/thumbs?start=0&count=5",
