@@ -146,7 +146,9 @@ class Chart {
 }
 
 // ------------------------------------------------------------------------------------------------------------ dialog
-export async function runs(home) {
+/** @param tell sends a message to the session: {color: run_id}, {map: run_id}, … (explorer/views/shell.py). */
+export async function runs(home, {act: tell, parts}) {
+  const plugged = Object.fromEntries(await Promise.all(parts.map(async name => [name, await import(`./${name}.js`)])));
   const style = make("link");
   Object.assign(style, {rel: "stylesheet", href: new URL("assets/runs.css", document.baseURI).href});
   const styled = new Promise(done => { style.onload = style.onerror = done; });
@@ -162,6 +164,9 @@ export async function runs(home) {
   home.append(style, dialog);
   await styled;
 
+  const act = message => { dialog.close(); tell(message); };  // what was asked for is on the page beneath
+  // what others show: {root, show(detail, run)} of one run, {root, open(a, b, runs)} of two
+  const watched = plugged.watch?.watching(), compared = plugged.compare_runs?.comparing(act);
   let known = [], chosen = null, shown = null, timer = 0, asking = 0;
   let lines = [], end = 0, attempt = 0, hover = null; // hover: {stage, epoch} under the mouse
   let place = -1; // of the pictures on screen; -1 follows the newest
@@ -196,7 +201,10 @@ export async function runs(home) {
   left_side.append(pane, control);
   strip.append(left_side, side);
   const nothing = make("p", "hint");
-  detail.append(lost, nothing, head, about, progress, going, verdict, key, curves, strip, tables);
+  detail.append(lost, nothing, head, about, progress, going, verdict, key, curves, strip);
+  if (watched) detail.append(watched.root);
+  if (compared) { compared.root.hidden = true; detail.append(compared.root); }
+  detail.append(tables);
 
   const chart = () => {
     const now = hover ?? spot();
@@ -299,6 +307,7 @@ export async function runs(home) {
       return item;
     }));
     tables.replaceChildren(...table("Results", shown.results), ...table("Settings", shown.settings), ...table("Built on", shown.inputs));
+    watched?.show(shown, run);
     if (pictures.length) show_picture(place < 0 ? pictures.length - 1 : place); else chart();
   };
 

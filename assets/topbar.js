@@ -21,9 +21,11 @@ export function render({model, view, el}) {
   name.title = model.survey;
 
   // ------------------------------------------------------------------------------------------------------- runs
+  // what is done in the dialog of runs: {color: run_id}, {map: run_id}, …; ShellView.hear says who answers
+  const act = message => model.send_msg(message);
   let dialog = null;
   const open_runs = async () => {
-    dialog ??= import(new URL("assets/runs.js", document.baseURI).href).then(script => script.runs(el));
+    dialog ??= import(new URL("assets/runs.js", document.baseURI).href).then(script => script.runs(el, {act, parts: model.parts}));
     (await dialog).open();
   };
   const computing = make("div", "computing"), line = make("span");

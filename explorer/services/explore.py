@@ -181,6 +181,10 @@ class Explore:
             self._seen[what] = (time.monotonic(), found)
         return found
 
+    def look_again(self) -> None:
+        """Read runs and maps anew when they are asked for next: one has just been finished."""
+        self._seen.clear()
+
     # --------------------------------------------------------------------------------------------- selections
     def keep(self, selection: Selection) -> str:
         """Make a selection known to the handlers under its id: while a session has it, and the last 256 beyond that."""

@@ -114,9 +114,15 @@ class TopBar(JSComponent):
     run_id = param.String("")
     map_id = param.String("")
     theme: str = param.Selector(default="dark", objects=["dark", "light"])  # type: ignore[assignment]
+    parts = param.List([], doc="Scripts that the dialog of runs is to fetch with it.")
+    asked: Callable[[dict[str, Any]], None] | None = None
 
     _esm = ASSETS / "topbar.js"
     _stylesheets: ClassVar[list[str]] = [CSS]
+
+    def _handle_msg(self, msg: Any) -> None:
+        if self.asked is not None and isinstance(msg, dict):
+            self.asked(msg)
 
 
 class SubjectCard(JSComponent):

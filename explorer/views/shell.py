@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import panel as pn
 from panel.viewable import Viewer
 
+from explorer import ASSETS
+from explorer.errors import UsageError, VoorwerpError
 from explorer.services.explore import Explore
 from explorer.services.jobs import Job, JobService
 from explorer.state import ExplorerState
@@ -35,14 +40,27 @@ def title(run: Run) -> str:
 
 
 class ShellView(Viewer):
-    """Follows the run folders, which the session polls; the dialog of runs asks ``/training`` itself while open."""
+    """Follows the run folders, which the session polls; the dialog of runs asks ``/training`` itself while open.
+
+    What a person does in the dialog reaches the session as a message, an object of one name and what goes with it:
+    ``{"color": run_id}``, ``{"map": run_id}``. Whoever registers a name with `hear` answers it.
+    """
 
     def __init__(self, state: ExplorerState, explore: Explore, jobs: JobService, **params: Any) -> None:
         super().__init__(**params)
         self.state, self.explore, self.jobs = state, explore, jobs
         self.bar = TopBar(
-            survey=explore.survey.info.name, n=explore.survey.n, sizing_mode="stretch_width", margin=0, height=52
+            survey=explore.survey.info.name,
+            n=explore.survey.n,
+            parts=[name for name in ("watch", "compare_runs") if (ASSETS / f"{name}.js").exists()],
+            sizing_mode="stretch_width",
+            margin=0,
+            height=52,
         )
+        self._heard: dict[str, Callable[[Any], Any]] = {}
+        self.bar.asked = self._hear
+        self.hear("color", self.color_by)
+        self.hear("map", self.lay_out)
         if pn.state.curdoc is not None:  # the page itself says that the server is away, and asks for it
             pn.state.curdoc.config.update(reconnect_session=False, notify_connection_status=False)
         for name in ("run_id", "map_id", "theme"):
@@ -54,6 +72,55 @@ class ShellView(Viewer):
         known = {"run_id": self.explore.runs(), "map_id": self.explore.maps()}
         if event.name not in known or event.new in known[event.name]:
             setattr(self.state, event.name, event.new)
+
+    def hear(self, name: str, act: Callable[[Any], Any]) -> None:
+        """Let `act` (a function or a coroutine's) answer messages of a name; a `VoorwerpError` of it is said."""
+        self._heard[name] = act
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        for name, value in message.items():
+            if name in self._heard:  # an old page may ask for what is no more
+                pn.state.execute(partial(self._answer, self._heard[name], value))
+
+    async def _answer(self, act: Callable[[Any], Any], value: Any) -> None:
+        try:
+            found = act(value)
+            if inspect.isawaitable(found):
+                await found
+        except VoorwerpError as error:
+            self.say(str(error))
+
+    def color_by(self, run_id: str) -> None:
+        """Color the map by a run's score, the one that it is colored by now if the run has it.
+
+        Raises
+        ------
+        UsageError
+            No finished run of scores.
+        """
+        state, explore = self.state, self.explore
+        explore.look_again()
+        if run_id not in explore.runs():
+            raise UsageError(f"{str(run_id)[:60]} has no scores to color by")
+        state.run_id = run_id
+        if not (state.color.startswith("scores.") and explore.can_color(state.color, run_id, state.map_id)):
+            state.color = explore.default_color(run_id)
+        self.refresh()
+
+    def lay_out(self, map_id: str) -> None:
+        """Lay subjects out on a map.
+
+        Raises
+        ------
+        UsageError
+            No finished map.
+        """
+        self.explore.look_again()
+        if map_id not in self.explore.maps():
+            raise UsageError(f"{str(map_id)[:60]} is no finished map")
+        self.state.map_id = map_id
+        self.state.param.update(x=self.state.param.x.default, y=self.state.param.y.default)
+        self.refresh()
 
     def say(self, text: str) -> None:
         """One sentence that stays in the bar; none for the empty text."""
