@@ -35,6 +35,7 @@ import pyarrow.parquet as pq
 from explorer.errors import JobError, VoorwerpError
 from explorer.kinds import Kind, kind_at, kinds
 from explorer.services.jobs import CANCEL, LOG, TICK, find_run, holder, sign_lock, take_lock
+from explorer.services.selected import Crops, SomeCrops, rows_of
 from explorer.survey import Survey
 from models.artifacts import (
     CHECKPOINT,
@@ -202,33 +203,30 @@ def _goes_first(survey: Survey, other: Run, run: Run) -> bool:
     return holder(find_run(survey, other.run_id).parent) is not None
 
 
-class Crops:
-    """The survey's images as a kind reads them, by slices: an array of Zarr has no len()."""
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
-        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        return np.asarray(self._array[rows])
-
-
 def workspace_of(survey: Survey, kind: Kind, run: Run, folder: Path) -> Workspace:
-    """What the kind's function gets."""
+    """What the kind's function gets: of the subjects of its selection alone, where it is of one.
+
+    Raises
+    ------
+    JobError
+        The selection's subjects are not as the run was started with.
+    """
     parents = {
         name: find_run(survey, run_id).parent
         for name, run_id in run.inputs.items()
         if name.partition(".")[0] in kind.builds_on
     }
     threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
-    images = None if survey.images is None else Crops(survey.images)
     groups, _ = survey.category("duplicate_group")
-    planted = survey.planted()
+    planted, images, subject_ids = survey.planted(), survey.images, survey.subject_ids
+    if run.selection is None:
+        images = None if images is None else Crops(images)
+    else:
+        rows = rows_of(survey, run, folder)
+        images = None if images is None else SomeCrops(images, rows)
+        groups, planted, subject_ids = groups[rows], planted[rows], subject_ids[rows]
     left_out = planted if planted.any() else None
-    return Workspace(folder, images, survey.subject_ids, parents, run.preprocessing, threads, groups, left_out)
+    return Workspace(folder, images, subject_ids, parents, run.preprocessing, threads, groups, left_out)
 
 
 def iterate(kind: Kind, config: Any, workspace: Workspace, reporter: Reporter, folder: Path) -> dict[str, Any]:
@@ -273,8 +271,9 @@ def sentence_of(error: Exception, what: str, log: Path | str) -> str:
 def answer_requests(survey_path: Path) -> int:
     """Answer requests on stdin until it closes.
 
-    A request is the JSON ``{"run_id", "what", "rows"}``; an answer is the JSON ``{"shape", "dtype"}`` and then the
-    bytes of the array, or the JSON ``{"error"}`` alone. Each is one message of a `Connection`; nothing is pickled.
+    A request is the JSON ``{"run_id", "what", "rows"}``, of an image that is no subject ``{"run_id", "what", "shape"}``
+    and then its uint8 bytes. An answer is the JSON ``{"arrays": [[shape, dtype], …]}`` and then the bytes of all of
+    them, or the JSON ``{"error"}`` alone. Each is one message of a `Connection`; nothing is pickled.
     """
     requests, answers = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
     os.dup2(2, 1)  # a library that prints must not garble the answers
@@ -282,27 +281,32 @@ def answer_requests(survey_path: Path) -> int:
     while True:
         try:
             request = json.loads(requests.recv_bytes())
+            image = requests.recv_bytes() if "shape" in request else b""
         except EOFError:
             return 0
         try:
-            made = networks.answer(request["run_id"], request["what"], request["rows"])
+            if "shape" in request:
+                made = networks.judge(request["run_id"], np.frombuffer(image, np.uint8).reshape(request["shape"]))
+            else:
+                made = [networks.answer(request["run_id"], request["what"], request["rows"])]
         except Exception as error:
             sentence = sentence_of(error, "reconstruction", "what the server printed")
             answers.send_bytes(json.dumps({"error": sentence}).encode())
             continue
-        answers.send_bytes(json.dumps({"shape": made.shape, "dtype": made.dtype.name}).encode())
-        answers.send_bytes(made.tobytes())
+        answers.send_bytes(json.dumps({"arrays": [[one.shape, one.dtype.name] for one in made]}).encode())
+        answers.send_bytes(b"".join(one.tobytes() for one in made))
 
 
 class Networks:
     """The networks of a survey's training runs; the last two stay loaded."""
 
     def __init__(self, survey: Survey) -> None:
-        from models.scoring import load_model  # torch: seconds, paid before the first request
+        from models import scoring  # torch: seconds, paid before the first request
 
-        self._load = load_model
+        self._scoring = scoring
         self._survey = survey
         self._loaded: OrderedDict[str, Any] = OrderedDict()
+        self._judges: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
 
     def answer(self, run_id: str, what: str, rows: list[int]) -> np.ndarray:
         """The "reconstruction", uint8 (n, H, W, C), or the "feature_residual", float32 (n, side, side), of crops.
@@ -312,18 +316,47 @@ class Networks:
         survey = self._survey
         if survey.images is None or not all(0 <= row < survey.n for row in rows):
             raise JobError(f"{survey.path} has no image for row {', '.join(map(str, rows))}")
+        network = self._network(run_id)
+        images = np.stack([survey.images[row] for row in rows])
+        make = {"reconstruction": network.reconstruct, "feature_residual": network.feature_residual}[what]
+        return np.ascontiguousarray(make(images))
+
+    def judge(self, run_id: str, image: np.ndarray) -> list[np.ndarray]:
+        """All that a score run's network makes of a crop (H, W, C) that is no subject's.
+
+        Returns
+        -------
+        list of arrays
+            Latent vector (d,), image score and feature score (2,), reconstruction (H, W, C), feature residual
+            (side, side), and whether training saw these very pixels (1,): 0 unseen, 1 train, 2 validation. Scores are
+            taken in the run's precision.
+        """
+        network, images = self._network(run_id), image[None]
+        made = [network.reconstruct(images)[0], network.feature_residual(images)[0]]
+        if run_id not in self._judges:
+            run = Run.read(self._survey.run_folder(run_id) / RUN_JSON)
+            precision = run.results.get("precision", "float32")
+            split_of = self._scoring.read_split(self._survey.run_folder(run.inputs.get("train", run_id)))
+            self._judges[run_id] = self._scoring.prepare(network.scorer, network.device, precision), split_of
+            if len(self._judges) > 2:
+                self._judges.popitem(last=False)
+        scorer, split_of = self._judges[run_id]
+        latents, image_score, feature_score = self._scoring.score_images(scorer, images, 1)
+        scores = np.array([image_score[0], feature_score[0]], np.float32)
+        return [latents[0], scores, *made, split_of(images)]
+
+    def _network(self, run_id: str) -> Any:
+        """The network of a run, ready for this survey's crops."""
         if run_id not in self._loaded:
+            survey = self._survey
             folder, config = survey.run_folder(run_id), None
             if (run := Run.read(folder / RUN_JSON)).kind != "train":
                 folder, config = survey.run_folder(run.inputs["train"]), run.config
-            self._loaded[run_id] = self._load(folder, survey.preprocessing, config)
+            self._loaded[run_id] = self._scoring.load_model(folder, survey.preprocessing, config)
             if len(self._loaded) > 2:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(run_id)
-        images = np.stack([survey.images[row] for row in rows])
-        network = self._loaded[run_id]
-        make = {"reconstruction": network.reconstruct, "feature_residual": network.feature_residual}[what]
-        return np.ascontiguousarray(make(images))
+        return self._loaded[run_id]
 
 
 # -------------------------------------------------------------------------------------------------------- main

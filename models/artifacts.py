@@ -9,6 +9,7 @@
     resume.safetensors      where a training stands; removed when it is done
     latents.npy             float32 (n, latent_size)
     scores.parquet          row i is row i of latents.npy
+    subjects.npy            int64 (n,): whom it is of, in the survey's row order; absent where it is of all
 ``maps/<map_id>/``
     map.json                as run.json, plus quality of the map
     coordinates.parquet     subject_id, umap_1, umap_2, umap_3
@@ -42,6 +43,7 @@ GRIDS = "grids"
 RESUME = "resume.safetensors"
 LATENTS = "latents.npy"
 SCORES = "scores.parquet"
+SUBJECTS = "subjects.npy"
 COORDINATES = "coordinates.parquet"
 
 #: Columns that others rely on. Kinds may add columns after these.
@@ -414,6 +416,26 @@ def read_latents(directory: Path) -> np.ndarray:
     if latents.ndim != 2 or latents.dtype != np.float32:
         raise ArtifactError(f"{path} holds {latents.dtype} {latents.shape}; a float32 matrix (n, d) is expected")
     return latents
+
+
+def read_subjects(directory: Path) -> np.ndarray:
+    """``subjects.npy``: whom the run is of, int64 (n,), in the survey's row order.
+
+    Raises
+    ------
+    ArtifactError
+        Missing, truncated, pickled, or not one row of int64.
+    """
+    path = directory / SUBJECTS
+    try:
+        subject_ids: np.ndarray = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing, so nobody knows whom the run is of; start a new run") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise ArtifactError(f"{path} is not a readable npy array ({error})") from None
+    if subject_ids.ndim != 1 or subject_ids.dtype != np.int64:
+        raise ArtifactError(f"{path} holds {subject_ids.dtype} {subject_ids.shape}; int64 ids (n,) are expected")
+    return subject_ids
 
 
 def check_network(mapped: Path, scored: Path) -> None:

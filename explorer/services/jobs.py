@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -35,9 +34,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from explorer import code_version
 from explorer.errors import JobError, UsageError
 from explorer.kinds import Kind, kind_at, kinds
+from explorer.services import selected
 from explorer.survey import Survey
 from models.artifacts import LATENTS, MAP_JSON, PROGRESS, RUN_JSON, Run, State, fsync_directory
 from models.divergence import SOUND
@@ -281,6 +283,8 @@ class JobService:
         parents: Mapping[str, str] | Sequence[str] | None,
         who: str,
         series: str | None = None,
+        selection: str | None = None,
+        everything: bool = False,
     ) -> str:
         """Start a run and return its run_id at once.
 
@@ -293,6 +297,11 @@ class JobService:
             told.
         series
             The id of the linked runs that it is one of (see `explorer.services.series`).
+        selection
+            The name of a kept selection, or of a boundary for those that it keeps: the run is of these subjects. None:
+            of those that the runs to build on are of (see `explorer.services.selected`).
+        everything
+            Of the whole survey, whatever it builds on.
 
         Raises
         ------
@@ -319,6 +328,8 @@ class JobService:
         inputs = self._parents(kind, self._named(kind, parents or ()))
         if kind.check:
             kind.check(config, {name: find_run(self.survey, parent).parent for name, parent in inputs.items()})
+        of = self._whom(selection, everything, inputs)
+        subject_ids = self.survey.subject_ids if of is None else of[1]
         folder, run_id = self._new_folder(kind)
         run = Run(
             run_id=run_id,
@@ -327,14 +338,18 @@ class JobService:
             config=values,
             seed=values.get("seed", 0),
             preprocessing=dict(self.survey.preprocessing),
-            inputs={**inputs, "subject_ids": hashlib.sha256(self.survey.subject_ids.tobytes()).hexdigest()},
+            inputs={**inputs, "subject_ids": selected.hash_of(subject_ids)},
             provides=kind.provides,
             series=series,
+            selection=None if of is None else of[0],
         )
         lock = take_lock(folder)
         try:
+            if of is not None:
+                selected.freeze(folder, subject_ids)
             run.write(folder / (MAP_JSON if kind.folder == "maps" else RUN_JSON))
-            payload = {"action": "start", "kind": kind.name, "config": values, "parents": inputs}
+            payload: dict[str, Any] = {"action": "start", "kind": kind.name, "config": values, "parents": inputs}
+            payload |= {} if of is None else {"selection": of[0], "n": len(subject_ids)}
             self.ledger.append("job", payload, who=who, run_id=run_id)
             self._spawn(run, folder, lock)
         finally:
@@ -364,6 +379,19 @@ class JobService:
             self._spawn(run, path.parent, lock)
         finally:
             os.close(lock)
+
+    def _whom(
+        self, selection: str | None, everything: bool, inputs: Mapping[str, str]
+    ) -> tuple[str, np.ndarray] | None:
+        """The name of the selection that a run is of, and the ids of its subjects; None for the whole survey."""
+        if selection is not None and everything:
+            raise UsageError(f'a run is of the selection "{selection}" or of everything; leave out one or the other')
+        if everything:
+            return None
+        if selection is not None:
+            rows = selected.members(self.survey, self.ledger, selection)
+            return selection, self.survey.subject_ids[rows]
+        return selected.inherited(self.survey, [find_run(self.survey, parent).parent for parent in inputs.values()])
 
     def _named(self, kind: Kind, told: Mapping[str, str] | Sequence[str]) -> list[tuple[str, str]]:
         """The runs that were told, each under the kind that it is to stand for."""
