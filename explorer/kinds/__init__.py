@@ -25,9 +25,13 @@ class Kind:
         The word on the command line and in run.json.
     title
         What a person reads: "Train the anomaly model".
+    about
+        What it does, in one sentence, for somebody who chooses among kinds.
     config
         A frozen dataclass. Each field's ``metadata`` has ``help``, and where they apply ``unit``, ``low``, ``high``
-        (inclusive range) and ``choices``: flags, forms and checks are built from it.
+        (inclusive range) and ``choices``: flags, forms and checks are built from it. ``of`` are the methods that have
+        a use for it; ``presets`` says what it is in each preset where it is left empty; a form shows ``is_everyday``
+        fields first.
     run
         ``"module:function"``; the function takes (config, `models.artifacts.Workspace`) and yields
         `models.progress.Progress`. It writes its artifacts into the workspace and returns the numbers to keep in
@@ -74,6 +78,7 @@ class Kind:
     at: Callable[[Any], Mapping[str, Any]] | None = None
     on_what: str = ""
     check: Callable[[Mapping[str, Any], Mapping[str, Path]], None] | None = None
+    about: str = ""
 
     @property
     def builds_on(self) -> tuple[str, ...]:

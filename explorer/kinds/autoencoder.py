@@ -13,10 +13,19 @@ from explorer.kinds import Kind
 class AutoencoderConfig:
     """How to train the autoencoder; it then scores every subject."""
 
-    epochs: int = field(default=20, metadata={"help": "passes over the training images", "low": 1, "high": 100_000})
+    epochs: int = field(
+        default=20, metadata={"is_everyday": True, "help": "passes over the training images", "low": 1, "high": 100_000}
+    )
     batch: int = field(default=32, metadata={"help": "images a step", "unit": "images", "low": 1, "high": 65_536})
     width: int = field(
-        default=16, metadata={"help": "channels of the first layer", "unit": "channels", "low": 1, "high": 512}
+        default=16,
+        metadata={
+            "is_everyday": True,
+            "help": "channels of the first layer",
+            "unit": "channels",
+            "low": 1,
+            "high": 512,
+        },
     )
     code_channels: int = field(
         default=8,
@@ -44,6 +53,7 @@ class AutoencoderConfig:
 KIND = Kind(
     name="autoencoder",
     title="Train an autoencoder and score every subject",
+    about="Trains a small autoencoder, and scores every subject by how badly that reproduces it.",
     config=AutoencoderConfig,
     run="models.autoencoder:run",
     needs_images=True,

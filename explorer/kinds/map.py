@@ -19,6 +19,7 @@ class MapConfig:
     preset: Literal["fast", "seeded", "paper"] = field(
         default="fast",
         metadata={
+            "is_everyday": True,
             "help": "fast: as trustworthy as UMAP's defaults in less time; on four threads or more, and on a GPU with "
             "cuML, no two maps are quite equal (map.json says is_reproducible); "
             "seeded: UMAP's defaults on one thread, the same bytes for the same seed and number of threads; "
@@ -27,14 +28,33 @@ class MapConfig:
         },
     )
     n_neighbors: int = field(
-        default=15, metadata={"help": "neighbors that shape the map", "unit": "subjects", "low": 2, "high": 200}
+        default=15,
+        metadata={
+            "is_everyday": True,
+            "help": "neighbors that shape the map",
+            "unit": "subjects",
+            "low": 2,
+            "high": 200,
+        },
     )
     min_dist: float = field(
-        default=0.1, metadata={"help": "how close points may lie", "unit": "map units", "low": 0.0, "high": 1.0}
+        default=0.1,
+        metadata={
+            "is_everyday": True,
+            "help": "how close points may lie",
+            "unit": "map units",
+            "low": 0.0,
+            "high": 1.0,
+        },
     )
     n_epochs: int | None = field(
         default=None,
         metadata={
+            "presets": {
+                "fast": "500; above 10,000 subjects 100",
+                "seeded": "500; above 10,000 subjects 200",
+                "paper": 1000,
+            },
             "help": "rounds of layout (up to 10,000 subjects 500, above fast 100 and seeded 200; paper 1000)",
             "low": 1,
             "high": 10_000,
@@ -43,6 +63,11 @@ class MapConfig:
     fit_on: int | None = field(
         default=None,
         metadata={
+            "presets": {
+                "fast": "all; above 200,000 subjects 100,000",
+                "seeded": "all; above 200,000 subjects 100,000",
+                "paper": "all; above 200,000 subjects 100,000",
+            },
             "help": "lay out this many, a sample that has all of the top 1 % by anomaly score and of the sparsest 1 %, "
             "and place the others on it (all up to 200,000; of more, 100,000)",
             "unit": "subjects",
@@ -68,6 +93,7 @@ def _check(told: Mapping[str, Any], parents: Mapping[str, Path]) -> None:
 KIND = Kind(
     name="map",
     title="Lay out the map",
+    about="Lays the subjects out by their latent vectors: like beside like.",
     config=MapConfig,
     run="models.embedding:run",
     needs=("score",),

@@ -13,6 +13,7 @@ class RanksConfig:
 KIND = Kind(
     name="ranks",
     title="Combine the ranks of several score runs",
+    about="Makes one ranking of several score runs, and marks the subjects on which they disagree.",
     config=RanksConfig,
     run="models.ranks:run",
     provides="score",

@@ -14,6 +14,7 @@ class ScoreConfig:
     method: Literal["wgan", "pca", "iforest", "knn"] = field(
         default="wgan",
         metadata={
+            "is_everyday": True,
             "help": "wgan: the trained model's image and feature scores; pca: reconstruction error of principal "
             "components; iforest: isolation forest; knn: mean distance to the nearest neighbors",
             "choices": ("wgan", "pca", "iforest", "knn"),
@@ -22,6 +23,7 @@ class ScoreConfig:
     on: Literal["pixels", "latents"] = field(
         default="pixels",
         metadata={
+            "is_everyday": True,
             "of": ("pca", "iforest", "knn"),
             "help": "pca, iforest, knn: what they look at; latents are those of a score run",
             "choices": ("pixels", "latents"),
@@ -30,6 +32,7 @@ class ScoreConfig:
     preset: Literal["compact", "paper"] = field(
         default="compact",
         metadata={
+            "is_everyday": True,
             "of": ("wgan",),
             "help": "wgan: compact reconstructs from the 8 principal axes along which the latent vectors vary most and "
             "weighs residuals around the center; paper: Mantha et al. 2024",
@@ -39,6 +42,7 @@ class ScoreConfig:
     latent_axes: int | None = field(
         default=None,
         metadata={
+            "presets": {"compact": 8, "paper": 0},
             "of": ("wgan",),
             "help": "wgan: principal axes to reconstruct from, 0 for all (compact 8, paper 0)",
             "low": 0,
@@ -47,6 +51,7 @@ class ScoreConfig:
     center: float | None = field(
         default=None,
         metadata={
+            "presets": {"compact": 0.14, "paper": 0},
             "help": "σ of the Gaussian weight of pixels around the center, 0 for equal weights (compact 0.14, else 0)",
             "unit": "sides",
             "low": 0.0,
@@ -56,6 +61,7 @@ class ScoreConfig:
     feature_stage: int | None = field(
         default=None,
         metadata={
+            "presets": {"compact": 3, "paper": 4},
             "of": ("wgan",),
             "help": "wgan: the critic's stage whose features are compared (compact 3, paper 4)",
             "low": 1,
@@ -65,6 +71,7 @@ class ScoreConfig:
     feature_weight: float = field(
         default=0.2,
         metadata={
+            "is_everyday": True,
             "of": ("wgan",),
             "help": "wgan: λ in anomaly score = (1 - λ) image score + λ feature score",
             "low": 0.0,
@@ -146,6 +153,7 @@ def _at(config: ScoreConfig) -> Mapping[str, Any]:
 KIND = Kind(
     name="score",
     title="Score every subject",
+    about="Gives every subject an anomaly score: by a trained model, or by a detector that needs none.",
     config=ScoreConfig,
     run="models.scoring:run",
     needs=("train",),

@@ -13,6 +13,7 @@ class TrainConfig:
     preset: Literal["fast", "paper"] = field(
         default="fast",
         metadata={
+            "is_everyday": True,
             "help": "fast: minutes on a laptop; paper: Mantha et al. 2024, for a GPU",
             "choices": ("fast", "paper"),
         },
@@ -20,6 +21,8 @@ class TrainConfig:
     epochs: int | None = field(
         default=None,
         metadata={
+            "presets": {"fast": "1,000 steps", "paper": 500},
+            "is_everyday": True,
             "help": "passes of the generator over the training images (fast: as many as give 1,000 steps, paper 500)",
             "low": 1,
             "high": 100_000,
@@ -28,6 +31,8 @@ class TrainConfig:
     encoder_epochs: int | None = field(
         default=None,
         metadata={
+            "presets": {"fast": "1,500 steps", "paper": 500},
+            "is_everyday": True,
             "help": "passes of the encoder over the training images (fast: as many as give 1,500 steps, paper 500)",
             "low": 1,
             "high": 100_000,
@@ -36,6 +41,7 @@ class TrainConfig:
     batch: int | None = field(
         default=None,
         metadata={
+            "presets": {"fast": 16, "paper": 1024},
             "help": "images a step of generator and critic (fast 16, paper 1024)",
             "unit": "images",
             "low": 2,
@@ -45,6 +51,7 @@ class TrainConfig:
     encoder_batch: int | None = field(
         default=None,
         metadata={
+            "presets": {"fast": 32, "paper": 256},
             "help": "images a step of the encoder (fast 32, paper 256)",
             "unit": "images",
             "low": 1,
@@ -53,15 +60,32 @@ class TrainConfig:
     )
     width: int | None = field(
         default=None,
-        metadata={"help": "channels of the first layer (fast 16, paper 64)", "unit": "channels", "low": 1, "high": 512},
+        metadata={
+            "presets": {"fast": 16, "paper": 64},
+            "help": "channels of the first layer (fast 16, paper 64)",
+            "unit": "channels",
+            "low": 1,
+            "high": 512,
+        },
     )
     latent_size: int = field(default=128, metadata={"help": "length of the latent vector", "low": 1, "high": 4096})
     learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Adam's step, generator and critic (fast 3e-4, paper 1e-4)", "low": 1e-7, "high": 1.0},
+        metadata={
+            "presets": {"fast": 0.0003, "paper": 0.0001},
+            "help": "Adam's step, generator and critic (fast 3e-4, paper 1e-4)",
+            "low": 1e-7,
+            "high": 1.0,
+        },
     )
     encoder_learning_rate: float | None = field(
-        default=None, metadata={"help": "Adam's step, encoder (fast 1e-3, paper 1e-4)", "low": 1e-7, "high": 1.0}
+        default=None,
+        metadata={
+            "presets": {"fast": 0.001, "paper": 0.0001},
+            "help": "Adam's step, encoder (fast 1e-3, paper 1e-4)",
+            "low": 1e-7,
+            "high": 1.0,
+        },
     )
     beta_1: float = field(default=0.5, metadata={"help": "Adam's decay of the mean", "low": 0.0, "high": 0.9999})
     beta_2: float = field(default=0.9, metadata={"help": "Adam's decay of the variance", "low": 0.0, "high": 0.99999})
@@ -72,7 +96,13 @@ class TrainConfig:
         default=10.0, metadata={"help": "λ_GP, weight of the gradient penalty", "low": 0.0, "high": 1e6}
     )
     feature_weight: float = field(
-        default=0.2, metadata={"help": "λ, share of the feature score in the encoder's loss", "low": 0.0, "high": 1.0}
+        default=0.2,
+        metadata={
+            "is_everyday": True,
+            "help": "λ, share of the feature score in the encoder's loss",
+            "low": 0.0,
+            "high": 1.0,
+        },
     )
     encoder_activation: Literal["linear", "tanh3"] = field(
         default="linear",
@@ -83,9 +113,17 @@ class TrainConfig:
     )
     train_on: int | None = field(
         default=None,
-        metadata={"help": "train on a random subset of this many (default: all)", "unit": "images", "low": 2},
+        metadata={
+            "presets": {"fast": "all", "paper": "all"},
+            "help": "train on a random subset of this many (default: all)",
+            "unit": "images",
+            "low": 2,
+        },
     )
-    seed: int = field(default=1234, metadata={"help": "fixes weights, split and order", "low": 0, "high": 2**31 - 1})
+    seed: int = field(
+        default=1234,
+        metadata={"is_everyday": True, "help": "fixes weights, split and order", "low": 0, "high": 2**31 - 1},
+    )
     precision: Literal["float32", "bfloat16"] = field(
         default="float32",
         metadata={
@@ -101,6 +139,7 @@ class TrainConfig:
 KIND = Kind(
     name="train",
     title="Train the anomaly model",
+    about="Learns what the images have in common: a generator, its critic, and an encoder. Scores build on it.",
     config=TrainConfig,
     run="models.train:run",
     needs_images=True,
