@@ -174,12 +174,43 @@ def nearest(
     ValueError
         The row itself has NaN, or is outside the table.
     """
-    n, d = latents.shape
+    n = len(latents)
     if not 0 <= index < n:
         raise ValueError(f"row {index} is outside the {n:,} latent vectors")
     query = np.array(latents[index])
     if not np.isfinite(query).all():
         raise ValueError(f"row {index} has no latent vector (it was not scored)")
+    others = np.ones(n, bool)
+    others[index] = False
+    return nearest_to(latents, query, k, others, block, threads)
+
+
+def nearest_to(
+    latents: np.ndarray,
+    query: np.ndarray,
+    k: int,
+    among: np.ndarray | None = None,
+    block: int = 65_536,
+    threads: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` subjects nearest to a latent vector (d,), which need not be one of theirs; else as `nearest`.
+
+    Parameters
+    ----------
+    among
+        bool (n,): the rows that count; None: all.
+
+    Raises
+    ------
+    ValueError
+        The vector has NaN, or another length.
+    """
+    n, d = latents.shape
+    if query.shape != (d,):
+        raise ValueError(f"the latent vector has shape {query.shape}; those of the subjects have {d} axes")
+    if not np.isfinite(query).all():
+        raise ValueError("the latent vector is not finite")
+    query = np.ascontiguousarray(query, np.float32)
     squared = np.empty(n, np.float32)
 
     def compare(start: int) -> None:
@@ -187,7 +218,8 @@ def nearest(
 
     with ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
         list(pool.map(compare, range(0, n, block)))
-    squared[index] = np.nan
+    if among is not None:
+        squared[~among] = np.nan
     k = min(k, int(np.isfinite(squared).sum()))
     if k < 1:
         return np.empty(0, np.int64), np.empty(0, np.float32)

@@ -1,23 +1,25 @@
-"""Reconstructions and feature residuals on demand, from a worker process that keeps the network loaded.
+"""What a network makes of subjects, and of images that are none, from a worker process that keeps it loaded.
 
 The caller imports no torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import math
 import os
 import queue
 import subprocess
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -34,7 +36,37 @@ BATCH = 16
 #: Who is served first: one subject that somebody waits for, a page of the gallery; the end of the server comes last.
 ONE, MANY, END = range(3)
 
-What = Literal["reconstruction", "feature_residual"]
+T = TypeVar("T")
+What = Literal["reconstruction", "feature_residual", "judgement"]
+
+#: What training saw of an image, as the worker numbers it.
+SPLITS = ("unseen", "train", "validation")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a score run's network makes of an image that is no subject.
+
+    Attributes
+    ----------
+    latents
+        float32 (d,).
+    image_score, feature_score
+        In the run's own precision; NaN where not finite.
+    reconstruction
+        uint8 (H, W, C).
+    feature_residual
+        float32 (side, side); see `Inference.feature_residual`.
+    split
+        "train" or "validation" where training saw these very pixels, else "unseen".
+    """
+
+    latents: np.ndarray
+    image_score: float
+    feature_score: float
+    reconstruction: np.ndarray
+    feature_residual: np.ndarray
+    split: str
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,6 +77,7 @@ class _Request:
     what: What = field(compare=False)
     rows: tuple[int, ...] = field(compare=False)
     answer: Future[list[np.ndarray]] = field(compare=False)
+    image: np.ndarray | None = field(default=None, compare=False)  # uint8 (H, W, C), in place of rows
 
 
 class Inference:
@@ -90,12 +123,23 @@ class Inference:
         """
         return _first(self._put(run_id, "feature_residual", (row,), ONE))
 
-    def _put(self, run_id: str, what: What, rows: tuple[int, ...], urgency: int) -> Future[list[np.ndarray]]:
+    def judge(self, run_id: str, crop: np.ndarray) -> Future[Judgement]:
+        """Score a crop, uint8 (H, W, C) as the survey cuts, that is no subject's. Nothing of it is kept here.
+
+        The future fails as that of `reconstruct`.
+        """
+        image = np.ascontiguousarray(crop, np.uint8)
+        return _then(self._put(run_id, "judgement", (), ONE, image), _judged)
+
+    def _put(
+        self, run_id: str, what: What, rows: tuple[int, ...], urgency: int, image: np.ndarray | None = None
+    ) -> Future[list[np.ndarray]]:
         answer: Future[list[np.ndarray]] = Future()
         if self._closed:
             answer.set_exception(JobError("the server is closing; open the subject again when it is back"))
         else:
-            self._requests.put(_Request(urgency, next(self._numbers), run_id, what, tuple(map(int, rows)), answer))
+            number, of = next(self._numbers), tuple(map(int, rows))
+            self._requests.put(_Request(urgency, number, run_id, what, of, answer, image))
         return answer
 
     def close(self) -> None:
@@ -114,22 +158,18 @@ class Inference:
             if not request.answer.set_running_or_notify_cancel():
                 continue
             try:
-                request.answer.set_result(self._ask(request.run_id, request.what, request.rows))
+                if request.image is None:
+                    request.answer.set_result(self._ask(request.run_id, request.what, request.rows))
+                else:
+                    told = {"run_id": request.run_id, "what": request.what, "shape": request.image.shape}
+                    request.answer.set_result(self._ask_twice(told, request.image.tobytes(), "this image"))
             except Exception as error:
                 request.answer.set_exception(error)
 
     def _ask(self, run_id: str, what: What, rows: tuple[int, ...]) -> list[np.ndarray]:
         new = [row for row in dict.fromkeys(rows) if (run_id, what, row) not in self._kept]
         if new:
-            try:
-                made = self._ask_worker(run_id, what, new)
-            except (EOFError, OSError):  # it died: once more with a new one
-                try:
-                    made = self._ask_worker(run_id, what, new)
-                except (EOFError, OSError):
-                    raise JobError(
-                        f"the process that reconstructs ended twice at {_named(new)}; see what the server printed"
-                    ) from None
+            (made,) = self._ask_twice({"run_id": run_id, "what": what, "rows": new}, b"", _named(new))
             for row, one in zip(new, made, strict=True):
                 self._kept[run_id, what, row] = one
         for row in rows:
@@ -139,15 +179,24 @@ class Inference:
             self._kept.popitem(last=False)
         return found
 
-    def _ask_worker(self, run_id: str, what: What, rows: list[int]) -> np.ndarray:
+    def _ask_twice(self, told: dict[str, Any], image: bytes, name: str) -> list[np.ndarray]:
+        """Ask the worker; where it died, once more with a new one. `name` is what errors call what was asked."""
+        for _ in range(2):
+            with contextlib.suppress(EOFError, OSError):
+                return self._ask_worker(told, image, name)
+        raise JobError(f"the process that reconstructs ended twice at {name}; see what the server printed")
+
+    def _ask_worker(self, told: dict[str, Any], image: bytes, name: str) -> list[np.ndarray]:
         with self._mutex:
             if self._closed:
                 raise JobError("the server is closing; open the subject again when it is back")
             requests, answers = self._start()
         try:
-            requests.send_bytes(json.dumps({"run_id": run_id, "what": what, "rows": rows}).encode())
+            requests.send_bytes(json.dumps(told).encode())
+            if image:
+                requests.send_bytes(image)
             if not answers.poll(TIMEOUT):
-                raise JobError(f"the reconstruction of {_named(rows)} took longer than {TIMEOUT:.0f} s; try again")
+                raise JobError(f"the reconstruction of {name} took longer than {TIMEOUT:.0f} s; try again")
             answer = json.loads(answers.recv_bytes())
             body = b"" if "error" in answer else answers.recv_bytes()
         except BaseException:  # its next answer would be to another question
@@ -156,7 +205,12 @@ class Inference:
             raise
         if "error" in answer:
             raise JobError(answer["error"])
-        return np.frombuffer(body, answer["dtype"]).reshape(answer["shape"])
+        made, at = [], 0
+        for shape, dtype in answer["arrays"]:
+            n = math.prod(shape)
+            made.append(np.frombuffer(body, dtype, n, at).reshape(shape))
+            at += n * np.dtype(dtype).itemsize
+        return made
 
     def _start(self) -> tuple[Connection, Connection]:
         """The pipes to a living worker."""
@@ -187,7 +241,12 @@ class Inference:
 
 def _first(batch: Future[list[np.ndarray]]) -> Future[np.ndarray]:
     """The one answer of a batch of one."""
-    one: Future[np.ndarray] = Future()
+    return _then(batch, lambda found: found[0])
+
+
+def _then(batch: Future[list[np.ndarray]], make: Callable[[list[np.ndarray]], T]) -> Future[T]:
+    """What `make` makes of the answer, when it is there."""
+    one: Future[T] = Future()
 
     def settle(done: Future[list[np.ndarray]]) -> None:
         if not one.set_running_or_notify_cancel():
@@ -195,10 +254,16 @@ def _first(batch: Future[list[np.ndarray]]) -> Future[np.ndarray]:
         if error := done.exception():
             one.set_exception(error)
         else:
-            one.set_result(done.result()[0])
+            one.set_result(make(done.result()))
 
     batch.add_done_callback(settle)
     return one
+
+
+def _judged(made: list[np.ndarray]) -> Judgement:
+    latents, scores, reconstruction, feature_residual, split = made
+    image_score, feature_score = (float(v) if np.isfinite(v) else math.nan for v in scores)
+    return Judgement(latents, image_score, feature_score, reconstruction, feature_residual, SPLITS[int(split[0])])
 
 
 def _named(rows: list[int]) -> str:
