@@ -4,7 +4,7 @@ import contextlib
 import getpass
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -209,7 +209,7 @@ def follow_series(service: "JobService", series: "Series") -> None:
     JobError
         One of its runs did not end well. After a failure the others are still run.
     """
-    from explorer.services.series import runs_of, steps
+    from explorer.services.series import lambdas_of, runs_of, seeds_of, steps
 
     again = f"`voorwerp resume {service.survey.path} {series.series_id}`"
     click.echo(f"{series.series_id}: λ {lambdas_of(series)}; seeds {seeds_of(series)}")
@@ -234,16 +234,6 @@ def follow_series(service: "JobService", series: "Series") -> None:
         click.secho(f"{len(bad)} of {len(trained)} trainings did not train soundly: {names}", fg="yellow")
     if n_failed:
         raise JobError(f"{n_failed} of the runs of {series.series_id} failed; {again} tries them again")
-
-
-def lambdas_of(series: "Series") -> str:
-    """``0, 0.2, 0.5``."""
-    return ", ".join(f"{weight:g}" for weight in series.feature_weights)
-
-
-def seeds_of(series: "Series") -> str:
-    """``1234`` or ``1234 to 1236``."""
-    return " to ".join(str(seed) for seed in sorted({series.seeds[0], series.seeds[-1]}))
 
 
 def print_ranks(results: Mapping[str, Any]) -> None:
@@ -430,6 +420,8 @@ def only_interrupted(service: "JobService") -> str:
     UsageError
         None is, or several are.
     """
+    from explorer.services.series import state_of
+
     series_of = {run.run_id: run.series for run in service.survey.runs(state=None)}
     linked: dict[str, list[Job]] = {}
     for job in service.list():
@@ -468,7 +460,7 @@ def jobs(survey: Path, cancel: str | None) -> None:
 def listed(service: "JobService") -> "Iterator[tuple[str, str, str, str]]":
     """Id, state, what sets it apart and how far it is, of every run; the runs of a series below it."""
     from explorer.services.runs import Runs
-    from explorer.services.series import planned
+    from explorer.services.series import lambdas_of, planned, seeds_of, state_of
 
     plans = planned(service.ledger)
     found = service.list()
@@ -485,16 +477,6 @@ def listed(service: "JobService") -> "Iterator[tuple[str, str, str, str]]":
             yield (series, state_of(linked), about, "")
             for one in linked:
                 yield (f"  {one.run_id}", one.state, what_differs(lines, one.run_id), words_on(one))
-
-
-def state_of(linked: "Sequence[Job]") -> str:
-    """The state of a series: that of its newest run that is not done.
-
-    Where all are, it was interrupted between two of them, unless the last has been: the ranking of all that are scored.
-    """
-    n_scored = sum(job.kind == "score" for job in linked)
-    is_ranked = any(job.results.get("n_runs") == n_scored for job in linked if job.kind == "ranks")
-    return next((job.state for job in linked if job.state != "done"), "done" if is_ranked else "interrupted")
 
 
 def what_differs(lines: Mapping[str, Mapping[str, Any]], run_id: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from explorer.errors import UsageError
 from explorer.kinds import kind
 from explorer.ledger import Ledger
-from explorer.services.jobs import JobService, checked_config
+from explorer.services.jobs import Job, JobService, checked_config
 from models.artifacts import Run
 
 MOST = 100  # trainings
@@ -93,6 +93,26 @@ def plan(
 def planned(ledger: Ledger) -> dict[str, Series]:
     """Every series by its id, the oldest first."""
     return {entry.payload["series_id"]: Series(**entry.payload) for entry in ledger.entries("series")}
+
+
+def lambdas_of(series: Series) -> str:
+    """``0, 0.2, 0.5``."""
+    return ", ".join(f"{weight:g}" for weight in series.feature_weights)
+
+
+def seeds_of(series: Series) -> str:
+    """``1234`` or ``1234 to 1236``."""
+    return " to ".join(str(seed) for seed in sorted({series.seeds[0], series.seeds[-1]}))
+
+
+def state_of(linked: Sequence[Job]) -> str:
+    """The state of a series: that of its newest run that is not done.
+
+    Where all are, it was interrupted between two of them, unless the last has been: the ranking of all that are scored.
+    """
+    n_scored = sum(job.kind == "score" for job in linked)
+    is_ranked = any(job.results.get("n_runs") == n_scored for job in linked if job.kind == "ranks")
+    return next((job.state for job in linked if job.state != "done"), "done" if is_ranked else "interrupted")
 
 
 def runs_of(service: JobService, series: Series) -> list[Run]:
