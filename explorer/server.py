@@ -19,6 +19,7 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 /histogram                         how columns are spread: all subjects, the selected ones, those in view
 /training                          every run in a line, and one of them in full
 /grid                              a training's pictures after an epoch
+/runs/compare                      how two runs rank the same subjects, and who moved
 /export                            the selection as a table, or as regions
 /figure                            what is on the screen as a figure for a paper
 /apart                             what sets a selection apart, or what a score goes along with
@@ -61,6 +62,7 @@ from explorer.errors import UsageError, VoorwerpError
 from explorer.raster import View, contours, mean_lines
 from explorer.services.apart import correlations, sets_apart
 from explorer.services.boundaries import Context
+from explorer.services.compared import Pair
 from explorer.services.crowd import Cut, Machine
 from explorer.services.desk import Desk
 from explorer.services.explore import Color, Plane
@@ -704,6 +706,26 @@ class GridRoute(Route):
         return await self.off(self.desk.runs.grid, self.get_query_argument("run", ""), epoch), "image/png"
 
 
+class CompareRoute(Route):
+    """Runs ``a`` and ``b``; as ``part`` "noise", what other seeds change beside them."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        changes, pair = self.desk.changes, self.pair()
+        find = {"figures": changes.compare, "noise": changes.noise}[self.choice("part", ("figures", "noise"))]
+        self.set_header("Cache-Control", "no-store")
+        return await self.off(lambda: orjson.dumps(find(pair))), "application/json"
+
+    def pair(self) -> Pair:
+        """Which runs, and how; what is not told is as each run was scored."""
+        weights = {
+            name: self.number(name) for name in ("lambda_a", "lambda_b") if self.get_query_argument(name, "") != ""
+        }
+        mode: Mode | None = self.choice("lambda_mode", ("", *MODE_TITLES)) or None
+        a, b = (self.get_query_argument(name, "") for name in "ab")
+        score = self.get_query_argument("score", "anomaly_score")
+        return Pair(a, b, score, **weights, mode=mode, top=self.number("top", 0.01))
+
+
 class ExportRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         form = self.choice("format", tuple(EXPORTS))
@@ -934,6 +956,7 @@ def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[A
         (r"/boundary/contours", LearnedContoursRoute, given),
         (r"/training", TrainingRoute, given),
         (r"/grid", GridRoute, given),
+        (r"/runs/compare", CompareRoute, slow),
         (r"/export", ExportRoute, given),
         (r"/figure", FigureRoute, slow),
         (r"/report/([A-Za-z0-9._-]+)", ReportRoute, given),

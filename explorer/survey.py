@@ -955,7 +955,9 @@ class Survey:
     def _spread(self, column: pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             texts = np.full(self.n, None, object)
-            texts[rows] = column.to_pylist()
+            coded = pa.chunked_array([column.combine_chunks()]).dictionary_encode().chunk(0)
+            words = np.array([*coded.dictionary.to_pylist(), None], object)  # few, of many rows
+            texts[rows] = words[coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)]
             return texts
         values = np.full(self.n, np.nan, np.float32)
         values[rows] = column.cast(pa.float32(), safe=False).to_numpy()

@@ -243,10 +243,15 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 def rank_correlation(x: np.ndarray, y: np.ndarray, level: float) -> tuple[float, float | None, float | None]:
     """Spearman's ρ of two columns without gaps, and its interval; ρ is NaN where one of them is constant."""
+    return correlation_of_ranks(ranks(x), ranks(y), level)
+
+
+def correlation_of_ranks(x: np.ndarray, y: np.ndarray, level: float) -> tuple[float, float | None, float | None]:
+    """`rank_correlation` of columns whose `ranks` are known."""
     n = len(x)
     if n < 2:
         return math.nan, None, None
-    a, b = (r - (n + 1) / 2 for r in (ranks(x), ranks(y)))
+    a, b = (r - (n + 1) / 2 for r in (x, y))
     scale = math.sqrt(float(a @ a) * float(b @ b))
     if scale == 0:
         return math.nan, None, None

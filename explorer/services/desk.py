@@ -12,6 +12,7 @@ from explorer.ledger import Ledger
 from explorer.raster import Cache
 from explorer.services.address import Remembered
 from explorer.services.boundaries import Boundaries
+from explorer.services.compared import Changes
 from explorer.services.crowd import Crowd
 from explorer.services.drafts import Drafts
 from explorer.services.explore import Explore
@@ -46,6 +47,7 @@ class Desk:
     notes: Notes
     jobs: JobService
     runs: Runs
+    changes: Changes
     originals: Originals
     inference: Inference
     listing: Listing
@@ -89,6 +91,7 @@ class Desk:
                     notes=notes,
                     jobs=jobs,
                     runs=Runs(jobs),
+                    changes=Changes(explore, jobs),
                     originals=Originals(survey),
                     inference=Inference(survey),
                     listing=Listing(explore, ledger),
