@@ -175,14 +175,20 @@ class Source:
         return cls(workspace.images, workspace.subject_ids, np.full(n, "unseen"), np.full(n, "constant image"))
 
     @classmethod
-    def latents(cls, folder: Path) -> "Source":
-        """The latent vectors of the score run in `folder`: of its subjects, which may not be all of the survey's."""
+    def latents(cls, folder: Path, subject_ids: np.ndarray) -> "Source":
+        """The latent vectors of the score run in `folder`: of those of `subject_ids` that it has."""
         table, vectors = read_columns(folder / SCORES, SCORES_SCHEMA), read_latents(folder)
         if table.num_rows != len(vectors) or not len(vectors):
             raise ArtifactError(f"{folder} has {len(vectors):,} latent vectors for {table.num_rows:,} subjects")
         split, quality = (np.array(table.column(name).to_pylist(), object) for name in ("split", "quality"))
         quality[quality == "ok"] = "no latent vector"
-        return cls(vectors, table.column("subject_id").to_numpy(), split, quality)
+        ids = table.column("subject_id").to_numpy()
+        rows = np.flatnonzero(np.isin(ids, subject_ids))
+        if not len(rows):
+            raise ArtifactError(f"{folder} has latent vectors of none of the {len(subject_ids):,} subjects to score")
+        if len(rows) == len(ids):
+            return cls(vectors, ids, split, quality)
+        return cls(vectors[rows], ids[rows], split[rows], quality[rows])
 
     def is_missing(self, block: np.ndarray) -> np.ndarray:
         """bool (b,): subjects in a block of `vectors` that cannot be scored; `quality` says why."""
@@ -238,7 +244,11 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     ArtifactError
         No images or latent vectors, or too few for the settings.
     """
-    source = Source.latents(workspace.parents["score"]) if config.on == "latents" else Source.pixels(workspace)
+    source = (
+        Source.latents(workspace.parents["score"], workspace.subject_ids)
+        if config.on == "latents"
+        else Source.pixels(workspace)
+    )
     n, center = len(source.vectors), config.center or 0.0
     yield Progress(0, n, "fitting to a sample")
     left_out = None

@@ -587,7 +587,8 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     the others are placed on it (see `place`). With a finished map among the parents nothing is laid out: its subjects
     keep their places, bit by bit, and those that it does not have are placed on it.
 
-    Subjects without a latent vector (see `quality` in the scores) are left out and counted. Resumes: the layout, once
+    Subjects without a latent vector (see `quality` in the scores) are left out and counted. Those of the score run that
+    are not the workspace's are neither laid out nor placed. Resumes: the layout, once
     done, and finished shards of placed subjects stay in ``parts/``.
 
     Raises
@@ -604,8 +605,9 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         raise ArtifactError(
             f"{scored}: {LATENTS} has {len(latents):,} rows, {SCORES} {len(subject_ids):,}; score again"
         )
-    rows = np.flatnonzero(np.isfinite(latents).all(1))
-    n_left_out = len(latents) - len(rows)
+    is_asked = np.isin(subject_ids, workspace.subject_ids)  # of a selection not all that are scored
+    rows = np.flatnonzero(is_asked & np.isfinite(latents).all(1))
+    n_left_out = int(is_asked.sum()) - len(rows)
     if onto is not None:
         base = yield from finished(onto, scored, workspace.threads)
     else:
@@ -617,7 +619,8 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
                 f"all {len(rows):,} latent vectors in {scored} are equal, so there is no map; train for longer"
             )
         scores = table.column("anomaly_score").to_numpy()[rows]
-        base = yield from fit(config, workspace, subject_ids[rows], latents[rows] if n_left_out else latents, scores)
+        points = latents if len(rows) == len(latents) else latents[rows]
+        base = yield from fit(config, workspace, subject_ids[rows], points, scores)
     new = rows[~np.isin(subject_ids[rows], base.subject_ids)]
     coordinates, knn_distance = yield from place_shards(base, latents, new, workspace)
 
@@ -628,7 +631,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     if onto is None:  # in the scores' order
         order = np.argsort(np.concatenate([np.flatnonzero(np.isin(subject_ids, base.subject_ids)), new]))
         ids, coordinates, knn_distance, is_placed = (a[order] for a in (ids, coordinates, knn_distance, is_placed))
-    if onto is None and not n_left_out:
+    if onto is None and len(rows) == len(latents):
         share(scored / LATENTS, workspace.directory / LATENTS)
     else:
         joined = latents[rows] if onto is None else np.concatenate([base.latents, latents[new]])
