@@ -623,15 +623,19 @@ class Explore:
         near = near[np.argsort(apart[near], kind="stable")[:k]]
         return [(int(i), float(values[i])) for i in near]
 
-    def standing(self, reference: str, row: int, run_id: str, lambda_: float, mode: Mode = "raw") -> dict[str, Any]:
-        """A score of one subject and where it stands: value, and k of n scored subjects that are below it."""
+    def ordered_values(self, reference: str, run_id: str, lambda_: float, mode: Mode = "raw") -> np.ndarray:
+        """A numeric column's finite values, rising: where one stands among them is how many are below it."""
 
         def make() -> np.ndarray:
             values = self.values(reference, run_id, lambda_, mode)
             return np.sort(values[np.isfinite(values)])
 
         key = ("sorted", self.survey.generation, reference, run_id, round(lambda_, 4), mode)
-        ordered = self._values.get(key, make)
+        return self._values.get(key, make)  # type: ignore[no-any-return]
+
+    def standing(self, reference: str, row: int, run_id: str, lambda_: float, mode: Mode = "raw") -> dict[str, Any]:
+        """A score of one subject and where it stands: value, and k of n scored subjects that are below it."""
+        ordered = self.ordered_values(reference, run_id, lambda_, mode)
         value = float(self.values(reference, run_id, lambda_, mode)[row])
         if not np.isfinite(value):
             return {"value": None, "below": None, "of": len(ordered)}
