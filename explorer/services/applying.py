@@ -56,7 +56,7 @@ from models.rates import Rate, share
 #: Among a run's inputs: the id of the survey that it was trained in.
 ADOPTED_FROM = "adopted_from"
 #: What of a run's folder is of the process that made it.
-OF_PROCESS = ("lock", "cancel", artifacts.RESUME, "parts")
+OF_PROCESS = ("lock", "cancel", artifacts.RESUME, "parts", artifacts.SUBJECTS)
 
 
 class RefusedError(VoorwerpError):
@@ -253,9 +253,8 @@ def adopt(desk: Desk, tuned: Desk, file: BoundaryFile, who: str) -> str:
         adopted = {"survey_id": file.survey_id, "survey": file.survey, "run_id": source.run_id, "at": artifacts.now()}
         inputs = source.inputs | {ADOPTED_FROM: file.survey_id}
         inputs.pop("subject_ids", None)  # of other subjects
-        replace(source, run_id=name, inputs=inputs, results=source.results | {"adopted": adopted}).write(
-            copy / RUN_JSON
-        )
+        about = replace(source, run_id=name, inputs=inputs, results=source.results | {"adopted": adopted})
+        replace(about, selection=None).write(copy / RUN_JSON)  # what builds on it is of this survey
     desk.ledger.append("adopt", adopted, who=who, run_id=name)
     return name
 
