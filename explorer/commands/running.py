@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import click
 
@@ -114,18 +114,86 @@ def command_of(kind: "Kind") -> click.Command:
         )
     )
 
-    def callback(parents: tuple[str, ...], n_seeds: int = 1, **values: Any) -> None:
+    options += whom(kind)
+
+    def callback(
+        parents: tuple[str, ...],
+        selection: str | None,
+        top: float | None,
+        of: str | None,
+        everything: bool = False,
+        n_seeds: int = 1,
+        **values: Any,
+    ) -> None:
         survey = click.get_current_context().obj
+        asked = Whom(selection, top, of, everything)
         values = {name: value for name, value in values.items() if value is not None}
         weights = values.pop("feature_weight", ())
         if is_training and (len(weights) > 1 or n_seeds != 1):
-            train_series(survey, values, parents, weights, n_seeds)
+            train_series(survey, values, parents, weights, n_seeds, asked)
             return
         if len(weights) > 1:
             raise UsageError(f"{kind.name} takes one λ; `voorwerp run {survey} train --lambda` takes several")
-        run_kind(survey, kind, values | ({"feature_weight": weights[0]} if weights else {}), parents)
+        run_kind(survey, kind, values | ({"feature_weight": weights[0]} if weights else {}), parents, asked)
 
     return click.Command(kind.name, callback=callback, params=options, help=kind.title + ".")
+
+
+class Whom(NamedTuple):
+    """What was told of whom a run is of."""
+
+    selection: str | None = None
+    top: float | None = None
+    of: str | None = None
+    everything: bool = False
+
+    def name(self, service: "JobService") -> str | None:
+        """The name of the selection; that of the top is kept now. None where none was told.
+
+        Raises
+        ------
+        UsageError
+            Two things were told that do not go together.
+        """
+        told = [flag for flag, value in zip(("--selection", "--top"), self, strict=False) if value is not None]
+        told += ["--everything"] if self.everything else []
+        if len(told) > 1:
+            raise UsageError(f"{told[0]} and {told[1]} say two things; a run is of one")
+        if self.top is None:
+            if self.of is not None:
+                raise UsageError(f"--of {self.of} says whose top; tell --top, too: 0.05 for 5 %")
+            return self.selection
+        from explorer.services.selected import keep_top
+
+        return keep_top(service.survey, service.ledger, self.top, self.of, who())
+
+
+def whom(kind: "Kind") -> list[click.Parameter]:
+    """The options that say whom a run is of."""
+    of_parents = "those that the runs to build on are of, else all" if kind.builds_on else "all"
+    return [
+        click.Option(
+            ["--selection"],
+            metavar="NAME",
+            help="Only these subjects: a kept selection, or those that a saved boundary keeps  "
+            f"[default: {of_parents}]",
+        ),
+        click.Option(
+            ["--top"],
+            type=float,
+            metavar="SHARE",
+            help="Only this share of the subjects, those of highest anomaly score: 0.05 for 5 %. It is kept as a "
+            "selection",
+        ),
+        click.Option(["--of"], metavar="RUN", help="Score run whose top it is  [default: the newest]"),
+        click.Option(
+            ["--everything"],
+            is_flag=True,
+            help="All of the survey, also where the runs to build on are of a selection: a network that was trained on "
+            "few then scores all, those that it was not trained on as unseen",
+            hidden=not kind.builds_on,
+        ),
+    ]
 
 
 @click.group(cls=KindGroup, invoke_without_command=True, subcommand_metavar="KIND [OPTIONS]")
@@ -168,29 +236,41 @@ def job_service(path: Path) -> "Iterator[JobService]":
             survey.close()
 
 
-def run_kind(path: Path, kind: "Kind", values: dict[str, Any], parents: tuple[str, ...]) -> None:
+def run_kind(path: Path, kind: "Kind", values: dict[str, Any], parents: tuple[str, ...], asked: Whom) -> None:
     """Run one kind to its end, with live progress."""
     with job_service(path) as service:
-        run_id = service.start(kind.name, values, parents, who())
+        run_id = service.start(
+            kind.name, values, parents, who(), selection=asked.name(service), everything=asked.everything
+        )
         print_parents(service, run_id)
         follow(service, run_id)
 
 
 def print_parents(service: "JobService", run_id: str) -> None:
-    """What a run builds on, a line for each: most are chosen by themselves."""
+    """What a run builds on and whom it is of, a line for each: most are chosen by themselves."""
     from explorer.services.jobs import find_run
     from explorer.services.runs import Runs
+    from explorer.services.selected import words_of
     from models.artifacts import Run
 
+    path = find_run(service.survey, run_id)
+    run = Run.read(path)
     lines = {line["run_id"]: line for line in Runs(service).listed()}
-    for parent in Run.read(find_run(service.survey, run_id)).inputs.values():
+    for parent in run.inputs.values():
         if parent in lines:
             about = lines[parent]["about"].replace(" · ", ", ")
             click.echo(f"builds on {parent}" + (f" ({about})" if about else ""), err=True)
+    if run.selection is not None:
+        click.echo(words_of(run, path.parent, service.survey.n), err=True)
 
 
 def train_series(
-    path: Path, values: dict[str, Any], parents: tuple[str, ...], weights: tuple[float, ...], n_seeds: int
+    path: Path,
+    values: dict[str, Any],
+    parents: tuple[str, ...],
+    weights: tuple[float, ...],
+    n_seeds: int,
+    asked: Whom,
 ) -> None:
     """Train with every λ and seed, score each, and compare the ranks."""
     from explorer.kinds import kind
@@ -198,7 +278,10 @@ def train_series(
 
     with job_service(path) as service:
         weights = weights or (kind("train").config().feature_weight,)
-        follow_series(service, series.plan(service, values, parents, weights, n_seeds, who()))
+        of = asked.name(service)
+        if asked.everything:
+            raise UsageError("linked runs are of what is told by --selection or --top; leave out --everything")
+        follow_series(service, series.plan(service, values, parents, weights, n_seeds, who(), selection=of))
 
 
 def follow_series(service: "JobService", series: "Series") -> None:

@@ -125,6 +125,17 @@ def inherited(survey: Survey, folders: list[Path]) -> tuple[str, np.ndarray] | N
     return str(run.selection), survey.subject_ids[rows_of(survey, run, folder)]
 
 
+def words_of(run: Run, folder: Path, n: int) -> str:
+    """``of “top 5 %”, 74 of 1,482 subjects``; "" for a run of the whole survey of `n`."""
+    if run.selection is None:
+        return ""
+    try:
+        m = f"{len(read_subjects(folder)):,} of "
+    except ArtifactError:
+        m = ""  # it is said where they are needed
+    return f"of “{run.selection}”, {m}{n:,} subjects"
+
+
 def _run_in(folder: Path) -> Run:
     return Run.read(folder / (MAP_JSON if (folder / MAP_JSON).exists() else RUN_JSON))
 
