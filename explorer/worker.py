@@ -1,11 +1,13 @@
 """The process that imports torch-bearing models and runs kinds. Nothing imports it; it talks through files and pipes.
 
 ``python -m explorer.worker SURVEY RUN_ID``      run one job: run.json says which
+``python -m explorer.worker --parts``            do parts of jobs, for their processes, until stdin closes
 ``python -m explorer.worker --inference SURVEY``  answer requests for reconstructions until stdin closes
 
 A job's worker holds a lock on ``<folder>/lock`` as long as it lives (the lock goes with the process, however it dies)
 and touches it as a heartbeat. It waits until no other job of the survey computes, writes ``progress.jsonl``, and the
 state "done" last of all. SIGTERM stops it: "cancelled" where the folder has a file ``cancel``, else "interrupted".
+Where a later attempt has taken over (this machine was taken for dead), it ends and writes nothing more.
 """
 
 import argparse
@@ -16,14 +18,16 @@ import importlib
 import json
 import math
 import os
+import queue
 import signal
+import socket
 import sys
 import threading
 import time
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Generator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,9 +38,22 @@ import pyarrow.parquet as pq
 
 from explorer.errors import JobError, VoorwerpError
 from explorer.kinds import Kind, kind_at, kinds
-from explorer.services.jobs import CANCEL, LOG, TICK, find_run, holder, sign_lock, take_lock
+from explorer.services.cluster import DaskPool, LocalWorkers, Scheduler, TeamWorkers, visible_gpus
+from explorer.services.jobs import (
+    CANCEL,
+    LOG,
+    TICK,
+    clear_lock,
+    find_run,
+    holder,
+    run_file,
+    sign_lock,
+    signature,
+    take_lock,
+)
 from explorer.services.selected import Crops, SomeCrops, rows_of
 from explorer.survey import Survey
+from models import telemetry
 from models.artifacts import (
     CHECKPOINT,
     COORDINATES,
@@ -55,9 +72,17 @@ from models.images import ImageError
 from models.progress import Progress
 
 QUEUE = "queue.lock"
+#: Exit code of an attempt that another one has taken over from.
+STALE_EXIT = 4
+#: Runs whose workspace a process that does parts keeps.
+KEPT = 2
 
+#: Space that is given back when a run ends, so that run.json can say of a full disk that it is full.
+RESERVE, RESERVED = "reserve", 1 << 16
 #: Seconds between heartbeats.
 HEARTBEAT = 5.0
+#: Seconds between two looks at device and memory.
+LOOK = 2.0
 #: Seconds of recent progress that the rate is taken from.
 RATE_WINDOW = 30.0
 
@@ -71,12 +96,15 @@ class Reporter:
     """Writes ``progress.jsonl`` (whole lines, few a second, always the latest) and the heartbeat, in its own thread."""
 
     def __init__(self, folder: Path, lock: int, attempt: int) -> None:
+        self._folder = folder
         self._file = os.open(folder / PROGRESS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         self._lock_file = lock
         self._attempt = attempt
         self._latest: tuple[float, Progress] | None = None
         self._recent: deque[tuple[float, int]] = deque()
         self._total: int | None = None
+        self._looked = 0.0
+        self._telemetry: dict[str, Any] = {}
         self._mutex = threading.Lock()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -103,10 +131,17 @@ class Reporter:
                 if latest is not None:
                     os.write(self._file, self._line(*latest))
                 if time.monotonic() - beat > HEARTBEAT:
+                    leave_if_stale(self._folder, self._attempt)
                     os.utime(self._lock_file)
                     beat = time.monotonic()
             if ended:
                 return
+
+    def _taken(self, at: float) -> dict[str, Any]:
+        """What the job takes of the machine, looked at now and then."""
+        if at - self._looked > LOOK:
+            self._looked, self._telemetry = at, telemetry.now()
+        return self._telemetry
 
     def _line(self, at: float, progress: Progress) -> bytes:
         if self._total != progress.total or (self._recent and progress.done < self._recent[-1][1]):
@@ -126,6 +161,7 @@ class Reporter:
             "message": progress.message,
             "metrics": {name: _finite(value) for name, value in progress.metrics.items()},
             "rate": rate,
+            **self._taken(at),
         }
         return (json.dumps(record, allow_nan=False) + "\n").encode()
 
@@ -135,8 +171,36 @@ def _finite(value: float) -> float | None:
 
 
 # --------------------------------------------------------------------------------------------------------- job
-def run_job(survey_path: Path, run_id: str, lock: int | None, kind_path: str | None) -> int:
-    """Run one job to its end and return the exit code: 0 done, 1 failed, 3 stopped."""
+def leave_if_stale(folder: Path, attempt: int) -> None:
+    """End this process where a later attempt has taken over: what it would write is out of date."""
+    latest = (signature(folder) or {}).get("attempt", 0)
+    with contextlib.suppress(ArtifactError, OSError):
+        latest = max(latest, Run.read(run_file(folder)).attempt)
+    if latest > attempt:
+        print(f"attempt {attempt} ends: attempt {latest} has taken over", file=sys.stderr, flush=True)
+        os._exit(STALE_EXIT)
+
+
+def run_job(
+    survey_path: Path,
+    run_id: str,
+    lock: int | None,
+    kind_path: str | None,
+    scheduler: Scheduler | None = None,
+    workers: int | None = None,
+    version: str | None = None,
+) -> int:
+    """Run one job to its end and return the exit code: 0 done, 1 failed, 3 stopped.
+
+    Parameters
+    ----------
+    scheduler
+        Whose workers share the job's parts; None: those of this machine.
+    workers
+        How many of this machine; None: one for each GPU, where there are several.
+    version
+        Of the code, as the scheduler's workers are to have it.
+    """
     survey = Survey.open(survey_path)
     path = find_run(survey, run_id)
     folder = path.parent
@@ -145,16 +209,22 @@ def run_job(survey_path: Path, run_id: str, lock: int | None, kind_path: str | N
         sign_lock(lock, os.getpid(), Run.read(path).attempt)
     run = Run.read(path)
     reporter = Reporter(folder, lock, run.attempt)
+    pool: DaskPool | None = None
     state: State
     error: str | None = None
     try:
         signal.signal(signal.SIGTERM, _stop)
+        (folder / RESERVE).write_bytes(bytes(RESERVED))
         kind = kind_at(kind_path) if kind_path else kinds()[run.kind]
         config = kind.config(**{**kind.before, **run.config})
         run.config = asdict(config)  # resumed, it may be older than a setting: run.json says what it was made with
-        wait_for_turn(survey, path, run)
         kind = kind.set_to(config)
-        results = iterate(kind, config, workspace_of(survey, kind, run, folder), reporter, folder)
+        pool = pool_of(kind, config, run, folder, kind_path, scheduler, workers, version)
+        if pool is not None and scheduler is None:
+            run.resources = {**run.resources, "workers": pool.n_workers}
+        wait_for_turn(survey, path, run)
+        workspace = replace(workspace_of(survey, kind, run, folder), pool=pool)
+        results = iterate(kind, config, workspace, reporter, folder)
         run.results = results
         run.checkpoint_sha256 = sha256_file(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
         run.n_rows = _n_rows(folder)
@@ -164,14 +234,39 @@ def run_job(survey_path: Path, run_id: str, lock: int | None, kind_path: str | N
     except Exception as failure:
         state, error = "failed", sentence_of(failure, run.kind, folder / LOG)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is near and must be written whole
+    if pool is not None:
+        pool.close()
     reporter.close()
+    leave_if_stale(folder, run.attempt)
     run.state, run.error = state, error
     run.finished_at = now() if state != "interrupted" else None
+    (folder / RESERVE).unlink(missing_ok=True)
     run.write(path)
     if state == "done":
         (folder / RESUME).unlink(missing_ok=True)  # not sooner: killed before "done", a run still needs it
     survey.close()
+    clear_lock(lock)
     return {"done": 0, "failed": 1}.get(state, 3)
+
+
+def pool_of(
+    kind: Kind,
+    config: Any,
+    run: Run,
+    folder: Path,
+    kind_path: str | None,
+    scheduler: Scheduler | None,
+    workers: int | None,
+    version: str | None,
+) -> DaskPool | None:
+    """Who shares the job's parts; None where its kind has none, or there is this process alone."""
+    if not kind.is_shared:
+        return None
+    if scheduler is not None:
+        return DaskPool(TeamWorkers(scheduler), folder, run.attempt, kind_path, version)
+    gpus = [] if getattr(config, "device", "auto") == "cpu" else visible_gpus()
+    n = len(gpus) if workers is None else workers
+    return DaskPool(LocalWorkers(n, gpus), folder, run.attempt, kind_path) if n > 1 else None
 
 
 def _stop(*_: object) -> NoReturn:
@@ -180,7 +275,15 @@ def _stop(*_: object) -> NoReturn:
 
 
 def wait_for_turn(survey: Survey, path: Path, run: Run) -> None:
-    """Wait until no job of this survey computes and none that waits was asked for earlier; then become "running"."""
+    """Wait until no job of this survey computes and none that waits was asked for earlier; then become "running".
+
+    Those of a team's cluster wait there, and for no other.
+    """
+    if run.ticket:
+        run.state = "running"
+        leave_if_stale(path.parent, run.attempt)
+        run.write(path)
+        return
     queue = os.open(survey.path / QUEUE, os.O_RDWR | os.O_CREAT, 0o666)
     while True:
         if (path.parent / CANCEL).exists():
@@ -196,7 +299,7 @@ def wait_for_turn(survey: Survey, path: Path, run: Run) -> None:
 
 
 def _goes_first(survey: Survey, other: Run, run: Run) -> bool:
-    if other.run_id == run.run_id or other.state not in ("pending", "running"):
+    if other.run_id == run.run_id or other.state not in ("pending", "running") or other.ticket:
         return False
     if other.state == "pending" and (other.created_at, other.run_id) > (run.created_at, run.run_id):
         return False
@@ -256,8 +359,10 @@ def sentence_of(error: Exception, what: str, log: Path | str) -> str:
     """One sentence for whoever asked. An error nobody foresaw leaves its traceback in `log`, where stderr goes."""
     if isinstance(error, (VoorwerpError, ArtifactError, ImageError)):
         return str(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"the disk is full; free some space and run {what} again"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full; free some space, then `voorwerp resume` goes on with {what}"
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return f"the survey's disk is mounted read-only; once it can be written, `voorwerp resume` goes on with {what}"
     traceback.print_exception(error)
     if isinstance(error, MemoryError):
         return f"there is not enough memory for {what}; use a smaller batch or a machine with more"
@@ -265,6 +370,56 @@ def sentence_of(error: Exception, what: str, log: Path | str) -> str:
         return f"the GPU has not enough memory for {what}; use a smaller batch, or device cpu"
     words = " ".join(str(error).split())
     return f"{what} failed with {type(error).__name__}{f' ({words[:300]})' if words else ''}; see {log}"
+
+
+# ------------------------------------------------------------------------------------------------------- parts
+def do_parts() -> int:
+    """Do parts of runs, as told on stdin, until it closes; then end at once, whatever is being done.
+
+    A request is the JSON of `explorer.services.cluster.DaskPool`; an answer is the JSON ``{"answer"}`` of what the
+    function returned, or ``{"error"}``, one sentence. Each is one message of a `Connection`; nothing is pickled.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us, and ends us in order
+    incoming, answers = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
+    os.dup2(2, 1)  # a library that prints must not garble the answers
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def listen() -> None:
+        try:
+            while True:
+                requests.put(incoming.recv_bytes())
+        except EOFError:
+            os._exit(0)
+
+    threading.Thread(target=listen, name="requests", daemon=True).start()
+    known: OrderedDict[tuple[str, int], tuple[Survey, Any, Workspace]] = OrderedDict()
+    while True:
+        request = json.loads(requests.get())
+        folder = Path(request["folder"])
+        answer: dict[str, Any]
+        try:
+            answer = {"answer": _do_part(request, folder, known)}
+        except Exception as error:
+            what = folder.name.rpartition("-")[2] or "the run"
+            answer = {"error": sentence_of(error, what, f"the log of the worker on {socket.gethostname()}")}
+        answers.send_bytes(json.dumps(answer).encode())
+
+
+def _do_part(
+    request: dict[str, Any], folder: Path, known: OrderedDict[tuple[str, int], tuple[Survey, Any, Workspace]]
+) -> dict[str, Any]:
+    key = (request["folder"], request["attempt"])
+    if key not in known:
+        run, survey = Run.read(run_file(folder)), Survey.open(folder.parents[1])
+        kind = kind_at(request["kind"]) if request["kind"] else kinds()[run.kind]
+        config = kind.config(**{**kind.before, **run.config})
+        known[key] = survey, config, workspace_of(survey, kind.set_to(config), run, folder)
+        if len(known) > KEPT:
+            known.popitem(last=False)[1][0].close()
+    known.move_to_end(key)
+    _, config, workspace = known[key]
+    module, _, function = request["function"].partition(":")
+    return dict(getattr(importlib.import_module(module), function)(config, workspace, **request["part"]))
 
 
 # --------------------------------------------------------------------------------------------------- inference
@@ -281,7 +436,7 @@ def answer_requests(survey_path: Path) -> int:
     while True:
         try:
             request = json.loads(requests.recv_bytes())
-            image = requests.recv_bytes() if "shape" in request else b""
+            image = bytearray(requests.recv_bytes() if "shape" in request else b"")
         except EOFError:
             return 0
         try:
@@ -374,21 +529,40 @@ def stop_with_parent() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m explorer.worker")
-    parser.add_argument("survey", type=Path)
+    parser.add_argument("survey", type=Path, nargs="?")
     parser.add_argument("run_id", nargs="?")
     parser.add_argument("--inference", action="store_true", help="answer requests for reconstructions on stdin")
     parser.add_argument("--lock", type=int, help="file descriptor of the lock, taken already")
     parser.add_argument("--kind", help="module:NAME of the Kind, where it is not one of explorer.kinds")
+    parser.add_argument("--parts", action="store_true", help="do parts of runs, as told on stdin")
+    parser.add_argument("--workers", type=int, help="processes of this machine that share the parts")
+    parser.add_argument("--scheduler", help="whose workers share the parts")
+    for name in ("ca", "cert", "key"):
+        parser.add_argument(f"--tls-{name}", type=Path)
+    parser.add_argument("--code-version", help="that the scheduler's workers are to have")
     arguments = parser.parse_args()
+    if arguments.parts:
+        os.nice(max(0, 5 - os.nice(0)))
+        return do_parts()
+    if arguments.survey is None:
+        parser.error("SURVEY is missing")
     if arguments.inference:
         return answer_requests(arguments.survey)
     if arguments.run_id is None:
         parser.error("RUN_ID is missing")
+    files = arguments.tls_ca, arguments.tls_cert, arguments.tls_key
+    scheduler = Scheduler(arguments.scheduler, *files) if arguments.scheduler else None
     if arguments.lock is not None:
         os.set_inheritable(arguments.lock, False)
         stop_with_parent()
     os.nice(5)  # the server and its frames go first
-    return run_job(arguments.survey, arguments.run_id, arguments.lock, arguments.kind)
+    job = arguments.survey, arguments.run_id, arguments.lock, arguments.kind
+    code = run_job(*job, scheduler, arguments.workers, arguments.code_version)
+    if "distributed" in sys.modules:  # its threads end with the process, which need not wait for them
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

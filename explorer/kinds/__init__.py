@@ -61,6 +61,8 @@ class Kind:
     check
         Raises one sentence where the settings that were told (name → value) and the runs it would build on (kind →
         folder) do not go together: what can be known before the run is made.
+    is_shared
+        Whether its function hands out parts of the work to `models.artifacts.Workspace.pool`.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Kind:
     at: Callable[[Any], Mapping[str, Any]] | None = None
     on_what: str = ""
     check: Callable[[Mapping[str, Any], Mapping[str, Path]], None] | None = None
+    is_shared: bool = False
     about: str = ""
 
     @property

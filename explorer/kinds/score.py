@@ -161,4 +161,5 @@ KIND = Kind(
     before={"preset": "paper"},
     at=_at,
     on_what="a train run; pca, iforest and knn on latents: a score run, on pixels: none",
+    is_shared=True,
 )

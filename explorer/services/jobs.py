@@ -1,6 +1,7 @@
 """Long work: started here, done by `explorer.worker` in a process of its own, followed through the run's folder.
 
 Nothing of a job's state lives in memory: a second server, the command line and every open browser read the same files.
+With a scheduler (see `explorer.services.cluster`) a job is handed out to a team's workers, and does not end with us.
 
 ::
 
@@ -16,10 +17,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import fcntl
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,8 +31,9 @@ import threading
 import time
 import types
 import typing
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,15 +45,18 @@ from explorer.errors import JobError, UsageError
 from explorer.kinds import Kind, kind_at, kinds
 from explorer.services import selected
 from explorer.survey import Survey
-from models.artifacts import LATENTS, MAP_JSON, PROGRESS, RUN_JSON, Run, State, fsync_directory
+from models.artifacts import LATENTS, MAP_JSON, PROGRESS, RUN_JSON, Run, State, fsync_directory, now
 from models.divergence import SOUND
 
 if TYPE_CHECKING:
     from explorer.ledger import Ledger  # a worker needs the locks below, not a database
+    from explorer.services.cluster import Scheduler
 
 LOCK = "lock"
 CANCEL = "cancel"
 LOG = "log.txt"
+#: What the folder of a run that is being deleted begins with.
+DELETED = ".deleted-"
 
 #: A lock of another machine counts as left behind when its heartbeat is older than this, in seconds.
 STALE = 60.0
@@ -73,6 +80,12 @@ class Job:
         None while unknown, and when the job is over.
     error
         One sentence when `state` is "failed".
+    selection, started_by, resources
+        Of what, by whom and where; see `models.artifacts.Run`.
+    device
+        "cpu" or "cuda:0 NAME"; "" while unknown.
+    memory
+        Memory of its process in MB; None while unknown.
     """
 
     run_id: str
@@ -88,6 +101,11 @@ class Job:
     started_at: str
     error: str | None
     results: Mapping[str, Any]
+    selection: str | None = None
+    started_by: str = ""
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    device: str = ""
+    memory: float | None = None
 
     @property
     def is_over(self) -> bool:
@@ -122,6 +140,21 @@ def find_run(survey: Survey, run_id: str) -> Path:
     raise JobError(f'there is no run "{run_id}" in {survey.path}' + (f'; did you mean "{near[0]}"?' if near else ""))
 
 
+def run_file(folder: Path) -> Path:
+    """The ``run.json`` of a run's folder, or the ``map.json`` of a map's."""
+    return folder / (MAP_JSON if folder.parent.name == "maps" else RUN_JSON)
+
+
+def not_written(path: Path, error: OSError) -> str:
+    """The sentence for a disk that does not take what a run writes."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{path} cannot be written: the disk is full; free some space and repeat it"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        why = "it is on a disk that is mounted read-only" if error.errno == errno.EROFS else "you may not write there"
+        return f"{path} cannot be written: {why}; copy the survey to where you may, and run it there"
+    return f"{path} cannot be written: {error.strerror or error}"
+
+
 def take_lock(folder: Path) -> int:
     """Lock a run's folder and return the lock's file descriptor, which may be handed to a child.
 
@@ -146,6 +179,20 @@ def sign_lock(descriptor: int, pid: int, attempt: int) -> None:
     content = json.dumps({"host": socket.gethostname(), "pid": pid, "attempt": attempt}).encode()
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, content, 0)
+
+
+def clear_lock(descriptor: int) -> None:
+    """Take the signature off a lock: whoever looks from another machine sees at once that nobody holds it."""
+    os.ftruncate(descriptor, 0)
+
+
+def signature(folder: Path) -> dict[str, Any] | None:
+    """Who has signed a run's lock last; None for nobody."""
+    try:
+        signed = json.loads((folder / LOCK).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return signed if isinstance(signed, dict) else None
 
 
 def holder(folder: Path) -> dict[str, Any] | None:
@@ -264,11 +311,28 @@ class JobService:
         Starting and cancelling are decisions, and are written there.
     more_kinds
         Kinds that do not live in `explorer.kinds`, each as ``"module:NAME"``.
+    scheduler
+        Where a team's cluster takes jobs; None computes on this machine.
+    workers
+        Processes of this machine that share a job's parts; None: one for each GPU, where there are several.
     """
 
-    def __init__(self, survey: Survey, ledger: Ledger, more_kinds: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        survey: Survey,
+        ledger: Ledger,
+        more_kinds: Sequence[str] = (),
+        scheduler: Scheduler | None = None,
+        workers: int | None = None,
+    ) -> None:
         self.survey = survey
         self.ledger = ledger
+        self.workers = workers
+        self._line = None
+        if scheduler is not None:
+            from explorer.services.cluster import Line  # Dask: only where it is asked for
+
+            self._line = Line(scheduler)
         self._outside = {kind_at(path).name: path for path in more_kinds}
         self._recent: tuple[float, Sequence[Job]] = (-math.inf, [])
         self._kinds = {**kinds(), **{name: kind_at(path) for name, path in self._outside.items()}}
@@ -328,8 +392,10 @@ class JobService:
         inputs = self._parents(kind, self._named(kind, parents or ()))
         if kind.check:
             kind.check(config, {name: find_run(self.survey, parent).parent for name, parent in inputs.items()})
-        of = self._whom(selection, everything, inputs)
+        of = self._whom(selection, everything, inputs, series)
         subject_ids = self.survey.subject_ids if of is None else of[1]
+        if self._line is not None:
+            self._line.open()  # nothing is made where nobody would take it
         folder, run_id = self._new_folder(kind)
         run = Run(
             run_id=run_id,
@@ -341,19 +407,29 @@ class JobService:
             inputs={**inputs, "subject_ids": selected.hash_of(subject_ids)},
             provides=kind.provides,
             series=series,
+            started_by=who,
+            **self._handed(),
             selection=None if of is None else of[0],
         )
-        lock = take_lock(folder)
+        lock = None
         try:
-            if of is not None:
-                selected.freeze(folder, subject_ids)
-            run.write(folder / (MAP_JSON if kind.folder == "maps" else RUN_JSON))
-            payload: dict[str, Any] = {"action": "start", "kind": kind.name, "config": values, "parents": inputs}
-            payload |= {} if of is None else {"selection": of[0], "n": len(subject_ids)}
-            self.ledger.append("job", payload, who=who, run_id=run_id)
-            self._spawn(run, folder, lock)
+            try:
+                lock = take_lock(folder)
+                if of is not None:
+                    selected.freeze(folder, subject_ids)
+                run.write(folder / (MAP_JSON if kind.folder == "maps" else RUN_JSON))
+                payload: dict[str, Any] = {"action": "start", "kind": kind.name, "config": values, "parents": inputs}
+                payload |= {} if of is None else {"selection": of[0], "n": len(subject_ids)}
+                self.ledger.append("job", payload, who=who, run_id=run_id)
+            except BaseException as error:  # what was not begun leaves nothing
+                shutil.rmtree(folder, ignore_errors=True)
+                if isinstance(error, OSError):
+                    raise JobError(not_written(folder, error)) from None
+                raise
+            self._begin(run, folder, lock)
         finally:
-            os.close(lock)  # the worker holds it now
+            if lock is not None:
+                os.close(lock)  # the worker holds it now
         return run_id
 
     def resume(self, run_id: str, who: str) -> None:
@@ -365,7 +441,14 @@ class JobService:
             No such run, it is at work, or it is done.
         """
         path = find_run(self.survey, run_id)
-        lock = take_lock(path.parent)
+        if (job := self.job(run_id)).resources.get("scheduler") and not job.is_over:
+            raise JobError(f"{run_id} is {job.state} at {job.resources['scheduler']}; wait for it or cancel it")
+        if self._line is not None:
+            self._line.open()
+        try:
+            lock = take_lock(path.parent)
+        except OSError as error:
+            raise JobError(not_written(path.parent, error)) from None
         try:
             run = Run.read(path)
             if run.state == "done":  # while we waited for its worker to let go
@@ -373,15 +456,35 @@ class JobService:
             if run.kind not in self._kinds:
                 raise JobError(f'{run_id} is of the kind "{run.kind}", which this Voorwerp does not have')
             (path.parent / CANCEL).unlink(missing_ok=True)
-            run = replace(run, state="pending", attempt=run.attempt + 1, error=None, finished_at=None)
+            begun: dict[str, Any] = {"state": "pending", "attempt": run.attempt + 1, "error": None, "finished_at": None}
+            run = replace(run, **begun, **self._handed())
             run.write(path)
             self.ledger.append("job", {"action": "resume", "attempt": run.attempt}, who=who, run_id=run_id)
-            self._spawn(run, path.parent, lock)
+            self._begin(run, path.parent, lock)
+        except OSError as error:
+            raise JobError(not_written(path.parent, error)) from None
         finally:
             os.close(lock)
 
+    def _handed(self) -> dict[str, Any]:
+        """What a run says of where it is going to be done."""
+        if self._line is None:
+            return {"resources": {} if self.workers is None else {"workers": self.workers}, "ticket": ""}
+        return {"resources": {"scheduler": self._line.scheduler.address}, "ticket": uuid.uuid4().hex}
+
+    def _begin(self, run: Run, folder: Path, lock: int) -> None:
+        """Have a run that is written as pending done."""
+        if self._line is None:
+            self._spawn(run, folder, lock)
+            return
+        try:
+            self._line.send(folder, run.ticket, self._outside.get(run.kind))
+        except Exception as error:
+            replace(run, state="failed", error=str(error), finished_at=now()).write(run_file(folder))
+            raise
+
     def _whom(
-        self, selection: str | None, everything: bool, inputs: Mapping[str, str]
+        self, selection: str | None, everything: bool, inputs: Mapping[str, str], series: str | None = None
     ) -> tuple[str, np.ndarray] | None:
         """The name of the selection that a run is of, and the ids of its subjects; None for the whole survey."""
         if selection is not None and everything:
@@ -389,6 +492,10 @@ class JobService:
         if everything:
             return None
         if selection is not None:
+            for run in self.survey.runs(state=None) if series else ():  # linked runs are of the same subjects
+                if run.series == series and run.selection == selection:
+                    rows = selected.rows_of(self.survey, run, self.survey.run_folder(run.run_id))
+                    return selection, self.survey.subject_ids[rows]
             rows = selected.members(self.survey, self.ledger, selection)
             return selection, self.survey.subject_ids[rows]
         return selected.inherited(self.survey, [find_run(self.survey, parent).parent for parent in inputs.values()])
@@ -457,6 +564,13 @@ class JobService:
 
     def _new_folder(self, kind: Kind) -> tuple[Path, str]:
         parent = self.survey.path / kind.folder
+        try:
+            return self._made(parent, kind)
+        except OSError as error:
+            raise JobError(not_written(parent, error)) from None
+
+    @staticmethod
+    def _made(parent: Path, kind: Kind) -> tuple[Path, str]:
         parent.mkdir(exist_ok=True)
         first = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{kind.name}"
         for n in range(1, 1000):
@@ -468,28 +582,9 @@ class JobService:
         raise JobError(f"{parent} has a thousand runs called {first}; wait a second and start again")
 
     def _spawn(self, run: Run, folder: Path, lock: int) -> None:
-        # -P: a folder called models where the server was started must not shadow ours
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "explorer.worker",
-            str(self.survey.path),
-            run.run_id,
-            "--lock",
-            str(lock),
-        ]
-        if run.kind in self._outside:
-            command.append(f"--kind={self._outside[run.kind]}")
-        with (folder / LOG).open("ab") as log, self._mutex:
-            worker = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,  # its end tells the worker that we are gone
-                stdout=log,
-                stderr=log,
-                pass_fds=(lock,),
-                start_new_session=True,
-            )
+        flags = [] if self.workers is None else [f"--workers={self.workers}"]
+        with self._mutex:
+            worker = spawn(folder, lock, self._outside.get(run.kind), flags)
             self._workers[run.run_id] = worker
         sign_lock(lock, worker.pid, run.attempt)
 
@@ -556,14 +651,17 @@ class JobService:
     def _job(self, run: Run) -> Job:
         kind = self._kinds.get(run.kind)
         folder = (self.survey.map_folder if kind and kind.folder == "maps" else self.survey.run_folder)(run.run_id)
-        state = run.state
-        if state in ("pending", "running") and holder(folder) is None:
+        state, where = run.state, run.resources.get("scheduler") if run.ticket else None
+        if (state in ("pending", "running") or (where and state == "interrupted")) and holder(folder) is None:
             # it may have ended between reading run.json and looking at its lock
-            state = Run.read(find_run(self.survey, run.run_id)).state
-            state = "interrupted" if state in ("pending", "running") else state
+            run = Run.read(find_run(self.survey, run.run_id))
+            if (state := run.state) in ("pending", "running", "interrupted"):
+                state = "pending" if where and self._is_waiting(run) else "interrupted"
         record = last_progress(folder) or {}
         done, total, rate = record.get("done", 0), record.get("total", 0), record.get("rate")
         unsaid = "starting" if state == "running" else ""
+        if state == "pending":
+            unsaid = f"waiting at {where}" if where else "waiting for its turn"
         return Job(
             run_id=run.run_id,
             kind=run.kind,
@@ -571,14 +669,25 @@ class JobService:
             state=state,
             done=done,
             total=total,
-            message="waiting for its turn" if state == "pending" else record.get("message", unsaid),
+            message=unsaid if state == "pending" else record.get("message", unsaid),
             metrics=record.get("metrics", {}),
             rate=rate,
             seconds_left=(total - done) / rate if rate and state == "running" else None,
             started_at=run.created_at,
             error=run.error,
             results=run.results,
+            selection=run.selection,
+            started_by=run.started_by,
+            resources=run.resources,
+            device=record.get("device") or "",
+            memory=record.get("memory_mb"),
         )
+
+    def _is_waiting(self, run: Run) -> bool:
+        """Whether the scheduler that has a run's ticket will have it done; without a line to it, what run.json says."""
+        if self._line is None or self._line.scheduler.address != run.resources.get("scheduler"):
+            return run.state == "pending"
+        return self._line.has(run.run_id, run.ticket)
 
     def _reap(self) -> None:
         with self._mutex:
@@ -586,6 +695,10 @@ class JobService:
                 if worker.poll() is not None:
                     _close(worker)
                     del self._workers[run_id]
+        for run_id, sentence in self._line.failed().items() if self._line else ():
+            path = find_run(self.survey, run_id)
+            if (run := Run.read(path)).state == "pending":
+                replace(run, state="failed", error=sentence, finished_at=now()).write(path)
 
     # ---------------------------------------------------------------------------------------------------- stop
     def cancel(self, run_id: str, who: str) -> None:
@@ -605,7 +718,8 @@ class JobService:
         (folder / CANCEL).touch()
         held = holder(folder)
         if held is not None and held["host"] != socket.gethostname():
-            return  # its worker looks for the file at every step
+            self._wait_over(run_id, GRACE + 2)  # who carries it there looks for the file
+            return
         _stop_holder(folder)
         lock = take_lock(folder)
         try:
@@ -616,20 +730,73 @@ class JobService:
             os.close(lock)
         self._reap()
 
+    def _wait_over(self, run_id: str, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self.job(run_id).is_over and time.monotonic() < end:
+            time.sleep(TICK)
+
+    def delete(self, run_id: str, who: str) -> None:
+        """Remove a run or a map with all its files, for good.
+
+        The ledger keeps that it was there. Stopped at any moment, the run is whole or gone.
+
+        Raises
+        ------
+        JobError
+            No such run, it is at work, or other runs build on it.
+        """
+        path = find_run(self.survey, run_id)
+        folder = path.parent
+        job = self.job(run_id)
+        if not job.is_over:
+            raise JobError(f"{run_id} is {job.state}; cancel it before it is deleted")
+        everything = (*self.survey.runs(state=None), *self.survey.maps(state=None))
+        if built := sorted(run.run_id for run in everything if run_id in run.inputs.values()):
+            names = ", ".join(built[:5]) + (f" and {len(built) - 5} more" if len(built) > 5 else "")
+            verb = "builds" if len(built) == 1 else "build"
+            raise JobError(f"{names} {verb} on {run_id}; delete what builds on it first")
+        lock = take_lock(folder)
+        try:
+            self.ledger.append("job", {"action": "delete", "kind": job.kind}, who=who, run_id=run_id)
+            folder.rename(folder.with_name(DELETED + run_id))  # hidden: no run, whatever is left of it
+            fsync_directory(folder.parent)
+        finally:
+            os.close(lock)
+        for left in folder.parent.glob(f"{DELETED}*"):  # of this one, or of one that was stopped in between
+            shutil.rmtree(left, ignore_errors=True)
+
     def stop(self) -> None:
-        """Interrupt every job that this service started; they can be resumed."""
+        """Interrupt every job that this service started; they can be resumed. Those of a scheduler go on."""
+        if self._line is not None:
+            self._line.close()
         with self._mutex:
             workers = tuple(self._workers.items())
             for _, worker in workers:
-                _signal(worker.pid, signal.SIGTERM)
+                signal_worker(worker.pid, signal.SIGTERM)
             for _, worker in workers:
                 try:
                     worker.wait(GRACE)
                 except subprocess.TimeoutExpired:
-                    _signal(worker.pid, signal.SIGKILL)
+                    signal_worker(worker.pid, signal.SIGKILL)
                     worker.wait()
                 _close(worker)
             self._workers.clear()
+
+
+def spawn(folder: Path, lock: int, kind_path: str | None, flags: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start the process that does a run; it holds the lock, and stops when we are gone."""
+    # -P: a folder called models where we were started must not shadow ours
+    command = [sys.executable, "-P", "-m", "explorer.worker", str(folder.parents[1]), folder.name, f"--lock={lock}"]
+    command += ([] if kind_path is None else [f"--kind={kind_path}"]) + list(flags)
+    with (folder / LOG).open("ab") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,  # its end tells the worker that we are gone
+            stdout=log,
+            stderr=log,
+            pass_fds=(lock,),
+            start_new_session=True,
+        )
 
 
 def _close(worker: subprocess.Popen[bytes]) -> None:
@@ -637,7 +804,7 @@ def _close(worker: subprocess.Popen[bytes]) -> None:
         worker.stdin.close()
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def signal_worker(pid: int, number: signal.Signals) -> None:
     """SIGTERM to a worker; SIGKILL to it and all its children (it leads a session)."""
     with contextlib.suppress(ProcessLookupError):  # ended by itself meanwhile
         if number == signal.SIGKILL:
@@ -652,10 +819,10 @@ def _stop_holder(folder: Path) -> None:
     while (held := holder(folder)) is not None:
         waited = time.monotonic() - started
         if held["pid"] and not asked:
-            _signal(held["pid"], signal.SIGTERM)
+            signal_worker(held["pid"], signal.SIGTERM)
             asked = True
         if held["pid"] and waited > GRACE:
-            _signal(held["pid"], signal.SIGKILL)
+            signal_worker(held["pid"], signal.SIGKILL)
         if waited > GRACE + 1.5:
             raise JobError(f"process {held['pid']} does not let go of {folder}; end it by hand")
         time.sleep(0.05)

@@ -1,6 +1,7 @@
 """Run kinds for the tests of jobs: they count, fail, hang and crash on demand."""
 
 import errno
+import json
 import os
 import signal
 import sys
@@ -9,8 +10,10 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from explorer.kinds import Kind
-from models.artifacts import ArtifactError, Workspace
+from models.artifacts import ArtifactError, Workspace, write_json
 from models.progress import Progress
 
 
@@ -74,3 +77,59 @@ def _after_many(config: CountConfig) -> dict[str, Any]:
 
 
 HASTY = Kind("hasty", "Count on", CountConfig, "tests.explorer.odd_jobs:count", optional=("recount",), at=_after_many)
+
+
+def share(config: CountConfig, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:
+    """Hand out as many parts as there are steps, but for those that are there; tell who has done what."""
+    parts = workspace.directory / "parts"
+    parts.mkdir(exist_ok=True)
+    numbers = [n for n in range(config.steps) if not (parts / f"{n}.json").exists()]
+    pool = workspace.pool
+    told = [{"number": n} for n in numbers]
+    done = (
+        ((i, share_part(config, workspace, **one)) for i, one in enumerate(told))
+        if pool is None
+        else pool.map(f"{__name__}:share_part", told)
+    )
+    found = config.steps - len(numbers)
+    for i, answer in done:
+        assert answer["number"] == numbers[i]
+        found += 1
+        yield Progress(found, config.steps, "sharing")
+    made = [json.loads((parts / f"{n}.json").read_bytes()) for n in range(config.steps)]
+    return {
+        "sums": [one["sum"] for one in made],
+        "pids": sorted({one["pid"] for one in made}),
+        "threads": sorted({one["threads"] for one in made}),
+        "n_done": len(numbers),
+        "n_workers": pool.n_workers if pool else 0,
+    }
+
+
+def share_part(config: CountConfig, workspace: Workspace, number: int) -> dict[str, Any]:
+    """One part: the sum of an image; it notes every time that it is begun, and ends as the config says."""
+    with (workspace.directory / "begun").open("a") as handle:
+        handle.write(f"{number} {os.getpid()}\n")
+    time.sleep(config.pause)
+    last = number == config.steps - 1
+    if last and config.end == "refuse":
+        raise ArtifactError("this part cannot be done")
+    if last and config.end == "disk":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if last and config.end == "crash" and not (workspace.directory / "crashed").exists():
+        (workspace.directory / "crashed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if last and config.end == "bug":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if config.end == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(60)
+    image = int(np.asarray(workspace.images[number % 5 : number % 5 + 1], np.int64).sum())
+    write_json(
+        workspace.directory / "parts" / f"{number}.json",
+        {"sum": image, "pid": os.getpid(), "threads": workspace.threads},
+    )
+    return {"number": number}
+
+
+SHARE = Kind("share", "Share", CountConfig, "tests.explorer.odd_jobs:share", needs_images=True, is_shared=True)
