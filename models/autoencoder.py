@@ -30,7 +30,7 @@ from models.artifacts import (
     write_scores,
 )
 from models.progress import Progress
-from models.reading import is_constant, score_shards
+from models.reading import SHARD, is_constant, score_shards
 from models.scoring import pick_device, to_tensor
 from models.train import groups_of, split_rows, take_step
 from models.wgan import image_score
@@ -168,7 +168,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         weights = {name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}
         write_bytes(checkpoint, to_safetensors(weights, metadata={"voorwerp": about}))
 
-    rate = yield from score_shards(images, parts, partial(score_batch, model))
+    rate = yield from score_shards(images, parts, SHARD, lambda: partial(score_batch, model))
     yield Progress(n, n, "writing scores", {"images_per_second": rate})
     split = np.full(n, "unseen", "U10")
     split[rows], split[held_out] = "train", "validation"

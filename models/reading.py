@@ -1,6 +1,8 @@
 """A survey's crops block by block, for whatever goes over all of them."""
 
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,36 +10,119 @@ from typing import Any
 
 import numpy as np
 
-from models.artifacts import replacing
+from models.artifacts import Pool, replacing
 from models.progress import Progress
 
 BLOCK = 512  # rows read at once, while the block before is computed
 SHARD = 4096  # images in one of parts/NNNNN.npz: what a killed run loses at most
 
+#: A block of images (n, …) → columns by name, each of length n.
+Score = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+def n_shards(n: int, shard: int) -> int:
+    """Parts of `n` images in shards of `shard`."""
+    return -(-n // shard)
+
+
+def part_path(parts: Path, number: int) -> Path:
+    """Where the scores of shard `number` are."""
+    return parts / f"{number:05d}.npz"
+
+
+def read_part(path: Path) -> dict[str, np.ndarray] | None:
+    """The columns of one part, all of one length; None where there is none, or it cannot be read whole."""
+    try:
+        with np.load(path, allow_pickle=False) as part:
+            columns = {name: part[name] for name in part.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+        return None
+    return columns if columns and len({len(column) for column in columns.values()}) == 1 else None
+
+
+def is_whole(path: Path, n: int) -> bool:
+    """Whether the part at `path` can be read and is of `n` images."""
+    columns = read_part(path)
+    return columns is not None and len(next(iter(columns.values()))) == n
+
+
+def write_part(
+    images: Any, parts: Path, number: int, shard: int, score: Score, block: int = BLOCK
+) -> Generator[int, None, int]:
+    """Score shard `number` and write its part, whole or not at all; images done so far, then all of them.
+
+    A part that is there and whole is left as it is.
+    """
+    start, path = number * shard, part_path(parts, number)
+    stop = min(start + shard, len(images))
+    if is_whole(path, stop - start):
+        return stop - start
+    blocks, done = [], 0
+    for read in read_ahead(images, start, stop, block):
+        blocks.append(score(read))
+        done += len(read)
+        yield done
+    columns = {name: np.concatenate([found[name] for found in blocks]) for name in blocks[0]}
+    with replacing(path) as handle:
+        np.savez(handle, allow_pickle=False, **columns)
+    return done
+
 
 def score_shards(
-    images: Any, parts: Path, score: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+    images: Any,
+    parts: Path,
+    shard: int,
+    score: Callable[[], Score],
+    pool: Pool | None = None,
+    function: str = "",
+    note: Callable[[], str] = str,
 ) -> Generator[Progress, None, float]:
-    """Write what `score` says of every image to ``parts/NNNNN.npz``, but for those that are there; images a second.
+    """Write what `score()` says of every image to ``parts/NNNNN.npz``, but for those that are there; images a second.
 
-    `score` gets a block of images (n, …) and answers columns by name, each of length n.
+    Parameters
+    ----------
+    shard
+        Images in a part.
+    score
+        Makes a `Score`; called only where this process has something to do.
+    pool, function
+        Workers among whom the missing parts are shared out, and what they are to call, as ``"module:function"`` (see
+        `Pool.map`). What they leave undone is done here. An answer's "note" goes into the message.
+    note
+        What there is to say beside "scoring" where it is done here; "" for nothing.
     """
     n, started, fresh, rate = len(images), time.perf_counter(), 0, 0.0
-    for number, start in enumerate(range(0, n, SHARD)):
-        stop, path = min(start + SHARD, n), parts / f"{number:05d}.npz"
-        if path.exists():
-            yield Progress(stop, n, "scoring: found finished parts")
-            continue
-        blocks, done = [], start
-        for block in read_ahead(images, start, stop):
-            blocks.append(score(block))
-            done, fresh = done + len(block), fresh + len(block)
+    sizes = {number: min(shard, n - number * shard) for number in range(n_shards(n, shard))}
+    missing = {number: size for number, size in sizes.items() if not is_whole(part_path(parts, number), size)}
+    done = n - sum(missing.values())
+    if done:
+        yield Progress(done, n, "scoring: found finished parts")
+    if pool is not None and missing and (n_workers := pool.n_workers):
+        numbers = list(missing)
+        yield Progress(done, n, f"scoring on {_workers(n_workers)}")
+        for index, answer in pool.map(function, [{"number": number} for number in numbers]):
+            size = missing.pop(numbers[index], 0)  # a part may be done twice
+            done, fresh = done + size, fresh + size
             rate = fresh / (time.perf_counter() - started)
-            yield Progress(done, n, "scoring", {"images_per_second": rate})
-        columns = {name: np.concatenate([found[name] for found in blocks]) for name in blocks[0]}
-        with replacing(path) as handle:
-            np.savez(handle, allow_pickle=False, **columns)
+            message = _message(f"scoring on {_workers(pool.n_workers)}", answer.get("note", ""))
+            yield Progress(done, n, message, {"images_per_second": rate})
+    if not missing:
+        return rate
+    scoring = score()
+    for number, size in missing.items():
+        for so_far in write_part(images, parts, number, shard, scoring):
+            rate = (fresh + so_far) / (time.perf_counter() - started)
+            yield Progress(done + so_far, n, _message("scoring", note()), {"images_per_second": rate})
+        done, fresh = done + size, fresh + size
     return rate
+
+
+def _message(what: str, note: str) -> str:
+    return f"{what}; {note}" if note else what
+
+
+def _workers(n: int) -> str:
+    return f"{n} worker" if n == 1 else f"{n} workers"
 
 
 def read_ahead(images: Any, start: int, stop: int, block: int = BLOCK) -> Iterator[np.ndarray]:

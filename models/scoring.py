@@ -10,10 +10,14 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from threading import Lock
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -34,11 +38,12 @@ from models.artifacts import (
     write_json,
     write_scores,
 )
+from models.memory import Batch
 from models.mixing import Mode, center_and_spread, mix
 from models.progress import Progress
 from models.ranks import in_top, overlap, spearman
-from models.reading import SHARD, is_constant, sample_of, score_shards
-from models.scorer import PRESETS, Scorer
+from models.reading import SHARD, is_constant, n_shards, part_path, read_part, sample_of, score_shards, write_part
+from models.scorer import PRESETS, Scorer, Settings
 from models.wgan import WGAN, Architecture, anomaly_score
 
 SPLIT = "split.parquet"  # written by the training run
@@ -47,6 +52,11 @@ SPLIT_SCHEMA = pa.schema([("subject_id", pa.int64()), ("split", pa.string()), ("
 AUTO_FROM = 16_384  # images from which looking for a faster precision pays
 MIN_SPEARMAN, MIN_OVERLAP = 0.9999, 0.99  # what a lower precision must reach beside float32
 MIN_SPEED_RATIO = 1.2  # below, bfloat16 is not worth the comparison
+
+PARTS, PLAN = "parts", "plan.json"  # the folder of a run at work, and what fixes the scores
+
+Piece = TypeVar("Piece")
+Answer = TypeVar("Answer")
 
 
 # ----------------------------------------------------------------------------------------------------- checkpoint
@@ -331,7 +341,9 @@ def pixel_hashes(images: np.ndarray) -> np.ndarray:
 def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:
     """Score every image of the survey; see the module's docstring.
 
-    Resumes: finished shards in ``parts/`` are kept if checkpoint, precision and images are the same.
+    A plan that fixes the scores is written, then ``parts/NNNNN.npz``, one for each shard of images, by the workers of
+    `workspace.pool` or by this process (`score_shard`), and all are joined. How many workers and threads there are does
+    not change a bit of it, on CPUs of one kind. Resumes: finished parts are kept if the plan is the same.
 
     Raises
     ------
@@ -345,19 +357,18 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     model = load_checkpoint(workspace.parents["train"], workspace.preprocessing)
     scorer = scorer_of(model, asdict(cast(Any, config)))
     device = pick_device(config.device)
-    split_of = read_split(workspace.parents["train"])
 
-    parts = workspace.directory / "parts"
-    plan_path = parts / "plan.json"
+    parts = workspace.directory / PARTS
     fixed = {
         "n": n,
+        "shard": SHARD,
         "weights": fingerprint(model),
         "settings": list(scorer.settings),
         "precision_asked": config.precision,
         "device": device.type,
         "batch": config.batch,
     }
-    plan: dict[str, Any] = json.loads(plan_path.read_bytes()) if plan_path.exists() else {}
+    plan: dict[str, Any] = json.loads((parts / PLAN).read_bytes()) if (parts / PLAN).exists() else {}
     if {k: plan.get(k) for k in fixed} != fixed:
         shutil.rmtree(parts, ignore_errors=True)
         plan = dict(fixed)
@@ -369,23 +380,137 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
             yield Progress(0, n, "comparing bfloat16 with float32")
             sample = sample_of(images, min(max(n // 8, SHARD), 20_000))
             plan["choice"] = choose_precision(scorer, device, sample, config.batch)
-        write_json(plan_path, plan)
+        write_json(parts / PLAN, plan)
 
-    network = prepare(scorer, device, plan["choice"]["precision"])
-
-    def score(block: np.ndarray) -> dict[str, np.ndarray]:
-        names = ("latents", "image_score", "feature_score")
-        scores = dict(zip(names, score_images(network, block, config.batch), strict=True))
-        return scores | {"constant": is_constant(block), "split": split_of(block)}
-
-    rate = yield from score_shards(images, parts, score)
+    batch = Batch(config.batch)
+    rate = yield from score_shards(
+        images,
+        parts,
+        plan["shard"],
+        lambda: partial(score_block, prepared(plan, workspace), batch, workspace.threads),
+        workspace.pool,
+        "models.scoring:score_shard",
+        lambda: batch.words,
+    )
     yield Progress(n, n, "writing scores", {"images_per_second": rate})
-    results = join(workspace, sorted(parts.glob("*.npz")), config)
+    results = join(workspace, [part_path(parts, number) for number in range(n_shards(n, plan["shard"]))], config)
     shutil.rmtree(parts)
     choice = dict(plan["choice"])
     choice["precision_reason"] = choice.pop("reason")
     results |= scorer.settings._asdict()
     return results | {"n_images": n, "images_per_second": round(rate, 1), "device": device.type, **choice}
+
+
+# ----------------------------------------------------------------------------------------------------- one shard
+class Prepared(NamedTuple):
+    """What every shard of a plan needs."""
+
+    network: Scorer
+    split_of: "SplitLookup"
+
+
+_PREPARED: OrderedDict[tuple[Any, ...], Prepared] = OrderedDict()
+_PREPARING = Lock()
+
+
+def prepared(plan: Mapping[str, Any], workspace: Workspace) -> Prepared:
+    """The network as `plan` uses it; the last two stay with the process.
+
+    Raises
+    ------
+    ArtifactError
+        The checkpoint is not the plan's, or this process has not the device that it says.
+    """
+    train, precision, device = workspace.parents["train"], plan["choice"]["precision"], plan["device"]
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ArtifactError(
+            f"the scores of {workspace.directory.name} are made on a GPU and this worker has none; "
+            "start workers where there are GPUs only, or score with device cpu"
+        )
+    key = (plan["weights"], *plan["settings"], precision, device, str(train))
+    with _PREPARING:
+        if key not in _PREPARED:
+            model = load_checkpoint(train, workspace.preprocessing)
+            if fingerprint(model) != plan["weights"]:
+                raise ArtifactError(
+                    f"the checkpoint of {train.name} is not the one that scoring began with; score anew"
+                )
+            scorer = Scorer(model, Settings(*plan["settings"]))
+            _PREPARED[key] = Prepared(prepare(scorer, torch.device(device), precision), read_split(train))
+            while len(_PREPARED) > 2:
+                _PREPARED.popitem(last=False)
+        _PREPARED.move_to_end(key)
+        return _PREPARED[key]
+
+
+def score_shard(config: Config, workspace: Workspace, number: int) -> dict[str, Any]:
+    """Write part `number` of the run in `workspace`, whole or not at all: see `run`, and `Pool.map`, which calls it.
+
+    What the scores are is fixed by ``parts/plan.json`` alone, which `run` has written. A part that is there and whole
+    is left as it is.
+
+    Returns
+    -------
+    dict
+        ``n``, images of this part; ``seconds`` that they took; ``note`` where there is something to say.
+
+    Raises
+    ------
+    ArtifactError
+        No plan, no such shard, another checkpoint, or not the plan's device.
+    """
+    started, parts, images = time.perf_counter(), workspace.directory / PARTS, workspace.images
+    try:
+        plan = json.loads((parts / PLAN).read_bytes())
+    except FileNotFoundError:
+        raise ArtifactError(f"{workspace.directory} has no {PARTS}/{PLAN}; scoring has ended or not begun") from None
+    if images is None or len(images) != plan["n"] or not 0 <= number < n_shards(plan["n"], plan["shard"]):
+        n = 0 if images is None else len(images)
+        raise ArtifactError(f"part {number} of {plan['n']:,} images is asked for; the survey has {n:,}")
+    batch = Batch(plan["batch"])
+    score = partial(score_block, prepared(plan, workspace), batch, workspace.threads)
+    deque(write_part(images, parts, number, plan["shard"], score), maxlen=0)
+    size = min(plan["shard"], plan["n"] - number * plan["shard"])
+    return {"n": size, "seconds": time.perf_counter() - started, "note": batch.words}
+
+
+def score_block(with_what: Prepared, batch: Batch, threads: int, images: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of a part for uint8 (n, H, W, C).
+
+    On the CPU, `threads` batches are computed at once, each by one thread: how many there are changes nothing then,
+    while sums that several threads share come out otherwise in their last bits.
+    """
+    network, split_of = with_what
+
+    def score(n: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        lanes = 1 if network.pixel_weights.device.type == "cuda" else threads
+        pieces = [images[i : i + n] for i in range(0, len(images), n)]
+        return one_thread_each(partial(_score_piece, network), pieces, lanes)
+
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        scored = batch.fit(score)
+    names = ("latents", "image_score", "feature_score")
+    columns = {name: np.concatenate(part) for name, part in zip(names, zip(*scored, strict=True), strict=True)}
+    used = np.full(len(images), batch.used, np.int32)
+    return columns | {"constant": is_constant(images), "split": split_of(images), "batch": used}
+
+
+def _score_piece(network: Scorer, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    with torch.inference_mode():
+        return score_batch(network, images)
+
+
+def one_thread_each(work: Callable[[Piece], Answer], pieces: Sequence[Piece], lanes: int) -> list[Answer]:
+    """`work` of all `pieces`, `lanes` of them at a time, torch taking one thread for each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        if lanes == 1 or len(pieces) == 1:
+            return [work(piece) for piece in pieces]
+        with ThreadPoolExecutor(min(lanes, len(pieces)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, pieces))
+    finally:
+        torch.set_num_threads(before)
 
 
 def fingerprint(model: WGAN) -> str:
@@ -439,11 +564,14 @@ def join(workspace: Workspace, parts: list[Path], config: Config) -> dict[str, A
         Subjects and median scores per split, how many were not scored, and what the scores were standardised by.
     """
     n = len(workspace.subject_ids)
-    latents, read, at = None, [], 0
+    latents, read, at, batch = None, [], 0, config.batch
     for path in parts:
-        with np.load(path, allow_pickle=False) as part:
-            block, image, feature = part["latents"], part["image_score"], part["feature_score"]
-            constant, split = part["constant"], part["split"]
+        part = read_part(path)
+        if part is None:
+            raise ArtifactError(f"{path} cannot be read; resume the run, which makes it anew")
+        block, image, feature = part["latents"], part["image_score"], part["feature_score"]
+        constant, split = part["constant"], part["split"]
+        batch = min(batch, int(part["batch"].min()))
         finite = np.isfinite(block).all(1) & np.isfinite(image) & np.isfinite(feature)
         quality = np.where(constant, "constant image", np.where(finite, "ok", "score not finite"))
         missing = quality != "ok"
@@ -463,7 +591,8 @@ def join(workspace: Workspace, parts: list[Path], config: Config) -> dict[str, A
         "quality": quality,
     }
     write_scores(workspace.directory, latents, columns)
-    results = {"splits": medians_by_split(columns), "n_not_scored": int((quality != "ok").sum())}
+    results: dict[str, Any] = {"splits": medians_by_split(columns), "n_not_scored": int((quality != "ok").sum())}
+    results |= Batch(config.batch, batch).results
     if config.lambda_mode == "standardised":
         for name in ("image_score", "feature_score"):
             results[f"{name}_median"], results[f"{name}_mad"] = center_and_spread(columns[name])

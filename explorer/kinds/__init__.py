@@ -58,6 +58,8 @@ class Kind:
         What settings change: a function from the config to fields of this `Kind` with other values.
     on_what
         What it builds on, in words, where that depends on settings.
+    is_shared
+        Whether it shares out its parts among the workers of `models.artifacts.Workspace.pool`, where there is one.
     check
         Raises one sentence where the settings that were told (name → value) and the runs it would build on (kind →
         folder) do not go together: what can be known before the run is made.

@@ -144,7 +144,7 @@ class ScoreConfig:
 def _at(config: ScoreConfig) -> Mapping[str, Any]:
     if config.method == "wgan":
         return {}
-    detector = {"run": "models.detectors:run", "needs": ()}
+    detector = {"run": "models.detectors:run", "needs": (), "is_shared": False}
     if config.on == "pixels":
         return detector
     return detector | {"needs": ("score",), "needs_images": False, "needs_latents": True}
@@ -158,6 +158,7 @@ KIND = Kind(
     run="models.scoring:run",
     needs=("train",),
     needs_images=True,
+    is_shared=True,
     before={"preset": "paper"},
     at=_at,
     on_what="a train run; pca, iforest and knn on latents: a score run, on pixels: none",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from explorer.kinds.autoencoder import AutoencoderConfig
-from models import autoencoder, reading
+from models import autoencoder
 from models.artifacts import CHECKPOINT, ArtifactError, Workspace, read_latents
 from tests.models.networks import blobs, finish, workspace
 
@@ -74,7 +74,7 @@ def test_the_seed_fixes_every_number(tmp_path: Path) -> None:
 def test_a_run_stopped_while_scoring_keeps_its_training_and_its_shards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "SHARD", 8)
+    monkeypatch.setattr(autoencoder, "SHARD", 8)
     images = blobs(30, size=16)
     whole, results = scored(tmp_path / "whole", images)
     job = autoencoder.run(TINY, workspace(tmp_path / "cut", images))

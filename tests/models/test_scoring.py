@@ -191,7 +191,7 @@ class Counting:
 
 
 def test_a_killed_run_keeps_its_finished_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "SHARD", 8)
+    monkeypatch.setattr(scoring, "SHARD", 8)
     train, images = trained(tmp_path / "train", tiny()), blobs(30)
     finish(scoring.run(ScoreConfig(), workspace(tmp_path / "whole", images, train)))
     with pytest.raises(KeyboardInterrupt):
@@ -206,7 +206,7 @@ def test_a_killed_run_keeps_its_finished_parts(tmp_path: Path, monkeypatch: pyte
 
 
 def test_parts_of_another_checkpoint_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "SHARD", 8)
+    monkeypatch.setattr(scoring, "SHARD", 8)
     images = blobs(20)
     first = trained(tmp_path / "first", tiny(seed=1))
     with pytest.raises(KeyboardInterrupt):
@@ -364,7 +364,7 @@ def test_bfloat16_is_left_where_it_is_no_faster(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_choice_is_made_once_and_kept_for_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "SHARD", 8)
+    monkeypatch.setattr(scoring, "SHARD", 8)
     monkeypatch.setattr(scoring, "AUTO_FROM", 10)
     calls = []
 
