@@ -63,8 +63,6 @@ class Kind:
     check
         Raises one sentence where the settings that were told (name → value) and the runs it would build on (kind →
         folder) do not go together: what can be known before the run is made.
-    is_shared
-        Whether its function hands out parts of the work to `models.artifacts.Workspace.pool`.
     """
 
     name: str

@@ -158,7 +158,6 @@ KIND = Kind(
     run="models.scoring:run",
     needs=("train",),
     needs_images=True,
-    is_shared=True,
     before={"preset": "paper"},
     at=_at,
     on_what="a train run; pca, iforest and knn on latents: a score run, on pixels: none",
