@@ -151,6 +151,7 @@
       button("contours", "Contours", "d", "Contours of density: they hold 50, 80 and 95 % of the subjects in view", icon("M10 3c5 0 7.5 3 7.5 7s-3 7-7.5 7-7.5-3-7.5-7S5 3 10 3ZM10 6.500c3 0 4.5 1.5 4.5 3.500s-2 3.5-4.5 3.500S5.5 12 5.5 10 7 6.5 10 6.500Z"), () => this.set("contours", !this.told.contours));
       button("places", "Places", "", "Names of places", icon("M10 17.500s5.5-5 5.5-9a5.5 5.5 0 1 0-11 0c0 4 5.5 9 5.5 9ZM10 6.500v4M8 8.500h4"), () => this.set("places", !this.told.places));
       button("name", "Name this region", "y", "Name the region that was drawn last", icon("M3 17l1-4L13.5 3.500l3 3L7 16ZM11.5 5.500l3 3"), () => this.name());
+      button("drop", "Place an image", "q", "Place an image among the subjects: PNG, JPEG or FITS, or drop it on the map", icon("M3 4h9M3 4v12h12v-7M3 13.500l4-4 3 3 2-2 3 3M16 1.500v6M13 4.500h6"), () => window.voorwerp.drop?.choose());
       button("minimap", "Minimap", "", "The whole map in the corner", icon("M3 4h14v12H3ZM10 10h7v6h-7Z"), () => this.fold());
       this.key = make("div", "key", this.layer);
       this.hint = make("div", "hint", this.layer, {role: "status"});
@@ -569,6 +570,7 @@
       if (told.solid) this.triad(pen);
       this.outlines.paint();
       this.sketch();
+      window.voorwerp.drop?.painted(this);
       const [x0, x1, y0, y1] = this.view, [hx0, hx1, hy0, hy1] = this.whole_view, part = v => `${100 * v}%`;
       this.mini.classList.toggle("idle", x0 <= hx0 && x1 >= hx1 && y0 <= hy0 && y1 >= hy1);  // all of it is in view
       Object.assign(this.frame.style, {left: part((x0 - hx0) / (hx1 - hx0)), width: part((x1 - x0) / (hx1 - hx0)), top: part((hy1 - y1) / (hy1 - hy0)), height: part((y1 - y0) / (hy1 - hy0))});

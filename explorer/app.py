@@ -345,8 +345,9 @@ def setup() -> None:
         *pn.config.raw_css,
         (ASSETS / "voorwerp.css").read_text(),
         (ASSETS / "page.css").read_text(),
+        (ASSETS / "drop.css").read_text(),
     ]
-    pn.config.js_files = {name: f"assets/{name}.js" for name in ("keys", "shell", "outlines", "map", "viewer")}
+    pn.config.js_files = {name: f"assets/{name}.js" for name in ("keys", "shell", "outlines", "map", "drop", "viewer")}
 
 
 def serve(

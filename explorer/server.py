@@ -15,6 +15,7 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 /crops/ROW                         the network's crop
 /reconstructions/ROW /residuals/ROW  what the model made of it, and what is left
 /feature-residuals/ROW             where its critic sees a difference between the two
+/drop, /drop/ID                    takes an image in (POST); what became of it: scores, place, neighbors
 /subject/ROW                       everything known of a subject
 /histogram                         how columns are spread: all subjects, the selected ones, those in view
 /training                          every run in a line, and one of them in full
@@ -56,7 +57,7 @@ import numpy as np
 import orjson
 from bokeh.palettes import Inferno256
 from bokeh.server.auth_provider import AuthProvider
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from explorer.errors import UsageError, VoorwerpError
 from explorer.raster import View, contours, mean_lines
@@ -65,6 +66,7 @@ from explorer.services.boundaries import Context
 from explorer.services.compared import Pair
 from explorer.services.crowd import Cut, Machine
 from explorer.services.desk import Desk
+from explorer.services.dropped import MAX_BYTES, Intake, too_large
 from explorer.services.explore import Color, Plane
 from explorer.services.export import EXPORTS, selection_table
 from explorer.services.filters import MAX_LENGTH, FilterError
@@ -367,6 +369,68 @@ class Change(Route):
         await super().get(*path)
 
 
+@stream_request_body
+class DropRoute(Change):
+    """An image to be placed among the subjects: the body is the file. The answer has the id to ask ``/drop/ID`` for."""
+
+    intake: Intake | None = None
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.request.connection.set_max_body_size(4 * MAX_BYTES)  # type: ignore[union-attr]  # read, to be answered
+        try:
+            if int(self.request.headers.get("Content-Length") or 0) > MAX_BYTES:
+                raise HTTPError(413, too_large())
+            self.intake = self.desk.drops.folder(self.request.headers.get("X-Voorwerp-Page", "")[:64])
+        except VoorwerpError as error:
+            raise HTTPError(409, str(error)) from None
+
+    def data_received(self, chunk: bytes) -> None:
+        if self.intake is not None:
+            self.intake.write(chunk)
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        assert self.intake is not None
+        if self.intake.is_too_large:
+            raise HTTPError(413, too_large())
+        drops = self.desk.drops
+        found = await asyncio.get_running_loop().run_in_executor(drops.thread, drops.take, self.intake.done())
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps({"id": found.id}), "application/json"
+
+    def on_finish(self) -> None:
+        self._forget()
+
+    def on_connection_close(self) -> None:
+        if not self._finished and self.intake is not None and not self.intake.is_whole:
+            self._forget()  # who sent it is gone before the end of it
+
+    def _forget(self) -> None:
+        if self.intake is not None:
+            self.intake.close()
+
+
+class DroppedRoute(Route):
+    """What the network of a run makes of an image that was dropped, and where it stands among the subjects."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        drops, explore = self.desk.drops, self.explore
+        dropped = drops.held(path[0])
+        run_id, map_id = self.run_id(), self.get_query_argument("map", "") and self.map_id()
+        judgement = await asyncio.wrap_future(drops.judge(dropped, run_id))
+        tell = partial(drops.tell, dropped, judgement, run_id, map_id, self.lambda_(), self.mode())
+        told: dict[str, Any] = await asyncio.get_running_loop().run_in_executor(drops.thread, tell)
+        crop, made, rgb = dropped.single.crop, judgement.reconstruction, explore.survey.info.rgb
+        residual = np.abs(crop.astype(np.int16) - made).astype(np.uint8)
+        pictures = {"crop": png(crop, rgb), "reconstruction": png(made, rgb), "residual": png(residual, rgb)}
+        pictures["feature"] = heat(judgement.feature_residual, explore.survey.info.size)
+        told["pictures"] = {name: base64.b64encode(picture).decode() for name, picture in pictures.items()}
+        told["thumbnail"] = base64.b64encode(dropped.single.thumbnail).decode()
+        told["feature_sum"] = float(judgement.feature_residual.sum())
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps(told), "application/json"
+
+
 class FrameRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         view, color = self.view(), self.color()
@@ -599,12 +663,16 @@ class FeatureResidualRoute(ReconstructionRoute):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         row = self.row(path[0])
         cells = np.asarray(await asyncio.wrap_future(self.desk.inference.feature_residual(self.model(), row)))
-        size = self.explore.survey.info.size
-        at = np.minimum(np.rint(np.arange(size) * len(cells) / size).astype(int), len(cells) - 1)
-        shade = np.rint(255 * cells / max(float(cells.max()), 1e-30)).astype(np.uint8)
         self.set_header("X-Sum", f"{cells.sum():.6g}")
         self.set_header("Cache-Control", "private, no-cache")
-        return png(INFERNO[shade[np.ix_(at, at)]], (0, 1, 2)), "image/png"
+        return heat(cells, self.explore.survey.info.size), "image/png"
+
+
+def heat(cells: np.ndarray, size: int) -> bytes:
+    """A feature-residual map (side, side) as a PNG of `size` px, from black (0) to its own highest."""
+    at = np.minimum(np.rint(np.arange(size) * len(cells) / size).astype(int), len(cells) - 1)
+    shade = np.rint(255 * cells / max(float(cells.max()), 1e-30)).astype(np.uint8)
+    return png(INFERNO[shade[np.ix_(at, at)]], (0, 1, 2))
 
 
 class SubjectRoute(Route):
@@ -949,6 +1017,8 @@ def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[A
         (r"/residuals/(\d+)", ResidualRoute, given),
         (r"/feature-residuals/(\d+)", FeatureResidualRoute, given),
         (r"/subject/(\d+)", SubjectRoute, given),
+        (r"/drop", DropRoute, given),
+        (r"/drop/([A-Za-z0-9_-]+)", DroppedRoute, given),
         (r"/histogram", HistogramRoute, given),
         (r"/apart", ApartRoute, slow),
         (r"/boundary/(curves|budget|follows|lost)", BoundaryRoute, slow),

@@ -15,6 +15,7 @@ from explorer.services.boundaries import Boundaries
 from explorer.services.compared import Changes
 from explorer.services.crowd import Crowd
 from explorer.services.drafts import Drafts
+from explorer.services.dropped import Drops
 from explorer.services.explore import Explore
 from explorer.services.groups import Groups
 from explorer.services.histograms import Histograms
@@ -50,6 +51,7 @@ class Desk:
     changes: Changes
     originals: Originals
     inference: Inference
+    drops: Drops
     listing: Listing
     groups: Groups
     histograms: Histograms
@@ -85,6 +87,7 @@ class Desk:
                 learning = Learning(explore, truths)
                 boundaries = Boundaries(explore, ledger, learning)
                 explore.classifiers = LearnedColors(boundaries, learning)
+                inference = Inference(survey)
                 desk = cls(
                     explore=explore,
                     ledger=ledger,
@@ -93,7 +96,8 @@ class Desk:
                     runs=Runs(jobs),
                     changes=Changes(explore, jobs),
                     originals=Originals(survey),
-                    inference=Inference(survey),
+                    inference=inference,
+                    drops=Drops(explore, inference),
                     listing=Listing(explore, ledger),
                     groups=Groups(explore),
                     histograms=Histograms(explore),
@@ -114,6 +118,7 @@ class Desk:
                     desk.slow.shutdown(wait=False, cancel_futures=True)
                     jobs.stop()
                     desk.inference.close()
+                    desk.drops.close()
                     desk.originals.close()
                     if desk.samp is not None:
                         desk.samp.close()

@@ -66,13 +66,23 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class _Ground:
-    """What placing on a map takes, row by row of the map: float32 (n, d) memory-mapped, float32 (n, 3), bool (n,)."""
+    """What placing on a map takes, row by row of the map: float32 (n, d) memory-mapped, float32 (n, 3), bool (n,).
+
+    `own` is the mean latent distance of each fitted subject to its k nearest, rising; None where the map has none.
+    """
 
     latents: np.ndarray
     coordinates: np.ndarray
     is_fitted: np.ndarray
     k: int
-    own: np.ndarray | None  # float32 (n fitted,): mean latent distance to its k nearest, of each of the fitted
+    own: np.ndarray | None
+
+    def in_cube(self, at: np.ndarray) -> np.ndarray:
+        """A place (3,) in the cube -1 … 1 that the 3-D view turns; see `explorer.raster.Cloud`."""
+        placed = self.coordinates[np.isfinite(self.coordinates).all(1)].astype(np.float64)
+        low, high = placed.min(0), placed.max(0)
+        half = (high - low) / 2
+        return (at - (low + high) / 2) / np.where(half > 0, half, 1.0)  # type: ignore[no-any-return]
 
 
 class Drops:
@@ -283,11 +293,12 @@ class Drops:
         Returns
         -------
         dict
-            ``at``, three coordinates, or None; ``said``, a sentence: how far its neighbors are against the typical
-            distance of the map's own, or why it has no place; ``is_off_map``, whether it is farther than 99.9 % of
-            those are; ``knn_percentile`` and ``knn_ratio`` to their median, None where the map does not say.
+            ``at``, three coordinates, and ``solid``, those in the cube of the 3-D view, or None; ``said``, a sentence:
+            how far its neighbors are against the typical distance of the map's own, or why it has no place;
+            ``is_off_map``, whether it is farther than 99.9 % of those are; ``knn_percentile`` among them and
+            ``knn_ratio`` to their median, None where the map does not say.
         """
-        nowhere = {"at": None, "is_off_map": False, "knn_percentile": None, "knn_ratio": None}
+        nowhere = {"at": None, "solid": None, "is_off_map": False, "knn_percentile": None, "knn_ratio": None}
         if not map_id:
             return nowhere | {"said": "There is no map of this survey yet."}
         try:
@@ -306,7 +317,7 @@ class Drops:
             return nowhere | {"said": "The map has no layout of its own to place an image on."}
         vectors = np.asarray(ground.latents[near])
         at, distance = place(vectors, ground.coordinates[near], judgement.latents[None], ground.k)
-        told = nowhere | {"at": [float(v) for v in at[0]], "said": ""}
+        told = nowhere | {"at": at[0].tolist(), "solid": ground.in_cube(at[0]).tolist()}
         if ground.own is None or not len(ground.own):
             return told | {"said": "This map does not say how far its own subjects are from each other."}
         percentile, typical = float(percentiles(ground.own, distance)[0]), float(np.median(ground.own))
