@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import panel as pn
@@ -36,6 +36,7 @@ from explorer.server import Access, Login, hosts_of, routes
 from explorer.services import address, histograms, orders
 from explorer.services.boundaries import Context
 from explorer.services.classify import Classify, Settings
+from explorer.services.compared import Pair
 from explorer.services.desk import Desk
 from explorer.services.explore import Plane
 from explorer.state import Draft, ExplorerState
@@ -54,6 +55,9 @@ from explorer.views.shell import ShellView
 from explorer.views.subject import SubjectView
 from explorer.views.table import TableView
 from explorer.views.volunteers import VolunteersView
+
+if TYPE_CHECKING:
+    from explorer.services.cluster import Scheduler  # a server without one does without what it needs
 
 #: What Panel's own parts are drawn with; ours take the variables of assets/voorwerp.css, which are the same colors.
 THEME = {
@@ -141,6 +145,8 @@ class Session:
         )
         self._draft = Draft()
         self.shell = ShellView(state, explore, desk.jobs)
+        self.shell.hear("select", self._select_moved)
+        self.shell.hear("focus", self._look_at)
         self._say(address.mode_trouble(state, explore))
         # before any view asks for a score that is not there
         state.param.watch(lambda *_: self._fit_to_run(), "run_id")
@@ -168,6 +174,18 @@ class Session:
 
     def _say(self, text: str) -> None:
         self.shell.say(text)
+
+    async def _select_moved(self, asked: dict[str, Any]) -> None:
+        """Select who moved between two runs that were compared, and show them."""
+        pair = Pair.of({name: value for name, value in asked.items() if name != "which"})
+        found = await asyncio.to_thread(self.desk.changes.selected, pair, asked.get("which", ""))
+        self.state.select(found, "replace")
+        self.state.pane = "gallery"
+
+    def _look_at(self, row: int) -> None:
+        """Bring a subject into focus."""
+        if isinstance(row, int) and 0 <= row < self.explore.survey.n:
+            self.state.param.update(focus=row, side="subject")
 
     def _fit_to_run(self) -> None:
         address.fit_to_run(self.state, self.explore)
@@ -359,6 +377,8 @@ def serve(
     selection: str | None = None,
     open_links: bool = False,
     retire_after: int = 10,
+    scheduler: Scheduler | None = None,
+    workers: int | None = None,
 ) -> None:
     """Serve a survey until interrupted.
 
@@ -370,6 +390,8 @@ def serve(
         Whether links of `voorwerp invite` let volunteers in.
     retire_after
         Volunteers after whom a subject is not shown to others.
+    scheduler, workers
+        Who computes; see `explorer.services.jobs.JobService`.
 
     Raises
     ------
@@ -379,7 +401,7 @@ def serve(
         The port is taken.
     """
     has_samp = address == "localhost" or address.startswith("127.")  # it reaches this desktop
-    with only_server(Path(path)) as note, Desk.open(path, has_samp) as desk:
+    with only_server(Path(path)) as note, Desk.open(path, has_samp, scheduler, workers) as desk:
         pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
         for module in (raster, orders, histograms):
             pool.submit(module.warm)

@@ -775,13 +775,17 @@ class GridRoute(Route):
 
 
 class CompareRoute(Route):
-    """Runs ``a`` and ``b``; as ``part`` "noise", what other seeds change beside them."""
+    """Runs ``a`` and ``b``; as ``part`` "noise", what other seeds change beside them; "runs": which there are."""
 
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        changes, pair = self.desk.changes, self.pair()
-        find = {"figures": changes.compare, "noise": changes.noise}[self.choice("part", ("figures", "noise"))]
+        changes, part, pair = self.desk.changes, self.choice("part", ("figures", "noise", "runs")), self.pair()
+        asks: dict[str, Callable[[], Any]] = {
+            "figures": partial(changes.compare, pair),
+            "noise": partial(changes.noise, pair),
+            "runs": lambda: {"runs": [run for run in self.desk.runs.listed() if run["run_id"] in self.explore.runs()]},
+        }
         self.set_header("Cache-Control", "no-store")
-        return await self.off(lambda: orjson.dumps(find(pair))), "application/json"
+        return await self.off(lambda: orjson.dumps(asks[part]())), "application/json"
 
     def pair(self) -> Pair:
         """Which runs, and how; what is not told is as each run was scored."""

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -82,6 +82,24 @@ class Pair:
     lambda_b: float | None = None
     mode: Mode | None = None
     top: float = 0.01
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Self:
+        """The pair that a page asks for; whether its runs exist is `Changes`' to say.
+
+        Raises
+        ------
+        UsageError
+            It is no pair.
+        """
+        texts, numbers = ("a", "b", "score", "mode"), ("lambda_a", "lambda_b", "top")
+        is_right = {"a", "b"} <= told.keys() <= {*texts, *numbers}
+        for name, value in told.items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            is_right &= isinstance(value, str) if name in texts else is_number
+        if not is_right:
+            raise UsageError("two runs are to be compared in a way that is not known here; reload the page")
+        return cls(**told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +203,12 @@ class Changes:
         """
         if which not in WHICH:
             raise UsageError(f'"{which}" of two runs is none of {", ".join(WHICH)}')
-        ranked = self._rank(self._checked(pair))
-        return Selection.of_rows(ranked.rows[ranked.moved(which)], self.survey.n)
+        pair = self._checked(pair)
+        ranked = self._rank(pair)
+        found = Selection.of_rows(ranked.rows[ranked.moved(which)], self.survey.n)
+        words = {"in": "moved into the", "out": "moved out of the", "both": "in both runs'"}
+        found.title = f"{words[which]} top {100 * pair.top:g} %"
+        return found
 
     def _key(self, pair: Pair) -> tuple[Any, ...]:
         return self.survey.generation, pair
@@ -305,6 +327,7 @@ class Changes:
             "n_only_a": int((has_a & ~has_b & frame).sum()),
             "n_only_b": int((has_b & ~has_a & frame).sum()),
             "n_left_out": int(((has_a | has_b) & ~frame).sum()),
+            "has_images": self.survey.has_images,
             "n_top_a": n_a,
             "n_top_b": n_b,
             "counts": {
@@ -547,8 +570,10 @@ def _verdict(told: Mapping[str, Any], top: float) -> str:
     seeds = [pair["overlap"]["value"] for group in told["groups"] for pair in group["pairs"]]
     k, n = sum(value > mine for value in seeds), len(seeds)
     size = "larger than" if k == n else "no larger than" if k == 0 else "within"
-    of = f"in {k} of {n} pairs of seeds" if n > 1 else f"{'between' if k else 'not even between'} two seeds"
-    return f"{of}, more of the top {100 * top:g} % stays than from A to B: the change is {size} what seeds alone make"
+    return (
+        f"in {k} of {n} pair{'s' if n > 1 else ''} of seeds more of the top {100 * top:g} % stays than from A to B: "
+        f"the change is {size} what seeds alone make"
+    )
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
