@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import click
 
+from explorer.commands import workers
 from explorer.errors import JobError, UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from explorer.services.series import Series
 
 SURVEY = click.Path(path_type=Path)
+STOPPABLE = ("pending", "running", "interrupted")
 MOST_PAIRS = 66  # of runs, in the table of ranks: all of 12
 
 
@@ -114,7 +116,7 @@ def command_of(kind: "Kind") -> click.Command:
         )
     )
 
-    options += whom(kind)
+    options += [*whom(kind), *workers.options()]
 
     def callback(
         parents: tuple[str, ...],
@@ -126,15 +128,15 @@ def command_of(kind: "Kind") -> click.Command:
         **values: Any,
     ) -> None:
         survey = click.get_current_context().obj
-        asked = Whom(selection, top, of, everything)
+        asked, where = Whom(selection, top, of, everything), workers.where_of(values)
         values = {name: value for name, value in values.items() if value is not None}
         weights = values.pop("feature_weight", ())
         if is_training and (len(weights) > 1 or n_seeds != 1):
-            train_series(survey, values, parents, weights, n_seeds, asked)
+            train_series(survey, values, parents, weights, n_seeds, asked, where)
             return
         if len(weights) > 1:
             raise UsageError(f"{kind.name} takes one λ; `voorwerp run {survey} train --lambda` takes several")
-        run_kind(survey, kind, values | ({"feature_weight": weights[0]} if weights else {}), parents, asked)
+        run_kind(survey, kind, values | ({"feature_weight": weights[0]} if weights else {}), parents, asked, where)
 
     return click.Command(kind.name, callback=callback, params=options, help=kind.title + ".")
 
@@ -220,15 +222,16 @@ def who() -> str:
 
 
 @contextlib.contextmanager
-def job_service(path: Path) -> "Iterator[JobService]":
-    """The survey's jobs; those started here are interrupted at the end, if they are not over."""
+def job_service(path: Path, where: workers.Where | None = None) -> "Iterator[JobService]":
+    """The survey's jobs; at the end those started here are interrupted, but for those that a cluster has."""
     from explorer.ledger import Ledger
     from explorer.services.jobs import JobService
     from explorer.survey import Survey
 
     survey = Survey.open(path)
     with Ledger(survey.path, survey.info.survey_id) as ledger:
-        service = JobService(survey, ledger)
+        where = where or workers.Where()
+        service = JobService(survey, ledger, scheduler=where.check(), workers=where.workers)
         try:
             yield service
         finally:
@@ -236,9 +239,16 @@ def job_service(path: Path) -> "Iterator[JobService]":
             survey.close()
 
 
-def run_kind(path: Path, kind: "Kind", values: dict[str, Any], parents: tuple[str, ...], asked: Whom) -> None:
+def run_kind(
+    path: Path,
+    kind: "Kind",
+    values: dict[str, Any],
+    parents: tuple[str, ...],
+    asked: Whom,
+    where: workers.Where,
+) -> None:
     """Run one kind to its end, with live progress."""
-    with job_service(path) as service:
+    with job_service(path, where) as service:
         run_id = service.start(
             kind.name, values, parents, who(), selection=asked.name(service), everything=asked.everything
         )
@@ -271,12 +281,13 @@ def train_series(
     weights: tuple[float, ...],
     n_seeds: int,
     asked: Whom,
+    where: workers.Where,
 ) -> None:
     """Train with every λ and seed, score each, and compare the ranks."""
     from explorer.kinds import kind
     from explorer.services import series
 
-    with job_service(path) as service:
+    with job_service(path, where) as service:
         weights = weights or (kind("train").config().feature_weight,)
         of = asked.name(service)
         if asked.everything:
@@ -411,8 +422,16 @@ def watch(service: "JobService", run_id: str, name: str, heading: str = "") -> "
     try:
         last = show_progress(service.follow(run_id), heading)
     except KeyboardInterrupt:
+        at = service.job(run_id).resources.get("scheduler")
         service.stop()
-        click.secho(f"\n{run_id} is {service.job(run_id).state}; {hint}", fg="red", err=True)
+        if at:
+            click.echo(
+                f"\n{run_id} goes on at {at}; `voorwerp jobs {service.survey.path}` shows how far it is, and with "
+                f"--cancel {run_id} stops it",
+                err=True,
+            )
+        else:
+            click.secho(f"\n{run_id} is {service.job(run_id).state}; {hint}", fg="red", err=True)
         raise click.exceptions.Exit(130) from None
     if last.state == "interrupted":
         raise JobError(f"{run_id} was interrupted; {hint}")
@@ -472,14 +491,15 @@ def words_of(job: "Job") -> str:
 @click.command()
 @click.argument("survey", type=SURVEY)
 @click.argument("run_id", metavar="[RUN]", required=False)
-def resume(survey: Path, run_id: str | None) -> None:
+@workers.with_workers
+def resume(survey: Path, run_id: str | None, where: workers.Where) -> None:
     """Go on with a run or a series that was interrupted, cancelled or failed.
 
     RUN may be left out where only one is interrupted.
     """
     from explorer.services.series import planned
 
-    with job_service(survey) as service:
+    with job_service(survey, where) as service:
         run_id = run_id or only_interrupted(service)
         series = planned(service.ledger).get(run_id)
         if series is not None:
@@ -489,7 +509,11 @@ def resume(survey: Path, run_id: str | None) -> None:
             case "done":
                 click.echo(f"{run_id} is done; there is nothing to go on with")
             case "pending" | "running" as state:
-                raise JobError(f"{run_id} is {state} in another process; `voorwerp jobs {survey}` shows how far it is")
+                at = service.job(run_id).resources.get("scheduler")
+                raise JobError(
+                    f"{run_id} is {state} {f'at {at}' if at else 'in another process'}; "
+                    f"`voorwerp jobs {survey}` shows how far it is"
+                )
             case _:
                 service.resume(run_id, who())
                 follow(service, run_id)
@@ -522,13 +546,20 @@ def only_interrupted(service: "JobService") -> str:
 
 @click.command()
 @click.argument("survey", type=SURVEY)
-@click.option("--cancel", metavar="RUN", help="Stop this run for good.")
-def jobs(survey: Path, cancel: str | None) -> None:
-    """List the runs and maps of SURVEY, newest first; or stop one."""
-    with job_service(survey) as service:
+@click.option("--cancel", metavar="RUN", help="Stop this run, or all of this series, for good.")
+@click.option("--delete", metavar="RUN", help="Remove this run and its files; asks for its name once more.")
+@click.option("--yes-delete", metavar="RUN", help="Its name once more, where nobody can be asked.")
+@workers.with_workers
+def jobs(survey: Path, cancel: str | None, delete: str | None, yes_delete: str | None, where: workers.Where) -> None:
+    """List the runs and maps of SURVEY, newest first; stop one, or delete one."""
+    with job_service(survey, where) as service:
         if cancel:
-            service.cancel(cancel, who())
-            click.echo(f"{cancel} is cancelled")
+            for run_id in to_cancel(service, cancel):
+                service.cancel(run_id, who())
+                click.echo(f"{run_id} is cancelled")
+            return
+        if delete or yes_delete:
+            delete_run(service, delete or str(yes_delete), yes_delete)
             return
         rows = list(listed(service))
         if not rows:
@@ -538,6 +569,41 @@ def jobs(survey: Path, cancel: str | None) -> None:
             click.echo(
                 "  ".join([*(f"{word:{width}}" for word, width in zip(row, widths, strict=False)), row[3]]).rstrip()
             )
+
+
+def to_cancel(service: "JobService", name: str) -> list[str]:
+    """The run of this name, or those of the series of this name that are not over.
+
+    Raises
+    ------
+    JobError
+        None of the series is.
+    """
+    of_series = {run.run_id for run in service.survey.runs(state=None) if run.series == name}
+    if not of_series:
+        return [name]
+    found = [job.run_id for job in service.list() if job.run_id in of_series and job.state in STOPPABLE]
+    if not found:
+        raise JobError(f"all runs of {name} are over; there is nothing to cancel")
+    return sorted(found, reverse=True)  # who waits before who is at work, so that none begins
+
+
+def delete_run(service: "JobService", run_id: str, told: str | None) -> None:
+    """Remove a run whose name was told twice.
+
+    Raises
+    ------
+    UsageError
+        The second name is another one.
+    """
+    from explorer.services.jobs import find_run
+
+    folder = find_run(service.survey, run_id).parent
+    told = told or click.prompt(f"{folder} is removed with all its files; type {run_id} to go on", err=True)
+    if told != run_id:
+        raise UsageError(f'"{told}" is not {run_id}; nothing was deleted')
+    service.delete(run_id, who())
+    click.echo(f"{run_id} is deleted")
 
 
 def listed(service: "JobService") -> "Iterator[tuple[str, str, str, str]]":
@@ -573,7 +639,19 @@ def what_differs(lines: Mapping[str, Mapping[str, Any]], run_id: str) -> str:
 
 
 def words_on(job: "Job") -> str:
-    """How far a job is, or what went wrong."""
+    """How far a job is and where, or what went wrong; who started it."""
+    by = f"by {job.started_by}" if job.started_by else ""
     if job.state == "done":
+        return by
+    if job.state == "failed":
+        return ", ".join(filter(None, (job.error, by)))
+    return ", ".join(filter(None, (f"{job.message} {words_of(job)}".strip(), place_of(job), by)))
+
+
+def place_of(job: "Job") -> str:
+    """Where a job is at work, and what it takes there: ``on ada3, 2 workers, cuda:0 H100, 3,120 MB``."""
+    if job.state != "running":
         return ""
-    return job.error or "" if job.state == "failed" else f"{job.message} {words_of(job)}"
+    host, n = job.resources.get("host"), job.resources.get("workers")
+    memory = "" if job.memory is None else f"{job.memory:,.0f} MB"
+    return ", ".join(filter(None, (f"on {host}" if host else "", f"{n} workers" if n else "", job.device, memory)))

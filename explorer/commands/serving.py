@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from explorer.commands import workers
 from explorer.commands.making import show_making
 from explorer.commands.running import follow, job_service, who
 from explorer.errors import AccessError
@@ -36,8 +37,16 @@ def is_loopback(address: str) -> bool:
     type=click.IntRange(1),
     help="Volunteers after whom /classify shows a subject to nobody else.",
 )
+@workers.with_workers
 def serve(
-    survey: Path, address: str, port: int, no_browser: bool, insecure: bool, open_links: bool, retire_after: int
+    survey: Path,
+    address: str,
+    port: int,
+    no_browser: bool,
+    insecure: bool,
+    open_links: bool,
+    retire_after: int,
+    where: workers.Where,
 ) -> None:
     """Open SURVEY in the browser."""
     if not is_loopback(address) and not insecure:
@@ -47,6 +56,7 @@ def serve(
         )
     from explorer.survey import Survey
 
+    scheduler = where.check()
     Survey.open(survey).close()  # a wrong folder is one sentence now, not a page that fails
     from explorer.app import serve
 
@@ -57,6 +67,8 @@ def serve(
         open_browser=not no_browser,
         open_links=open_links,
         retire_after=retire_after,
+        scheduler=scheduler,
+        workers=where.workers,
     )
 
 

@@ -488,11 +488,12 @@ def carry(folder: str, ticket: str, version: str, kind_path: str | None) -> None
         run.write(path)
         kind = kind_at(kind_path) if kind_path else kinds()[run.kind]
         flags = [f"--code-version={version}"]
-        if kind.is_shared:
+        is_shared = kind.set_to(kind.config(**{**kind.before, **run.config})).is_shared
+        if is_shared:
             flags += _as_client(worker).flags
         child = spawn(place, lock, kind_path, flags)
         sign_lock(lock, child.pid, run.attempt)
-        if kind.is_shared:
+        if is_shared:
             secede()  # this worker does parts as well
         asked = None
         while child.poll() is None:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from explorer.ledger import Ledger
 from explorer.raster import Cache
@@ -33,6 +34,9 @@ from explorer.services.talk import Talk
 from explorer.services.truths import Truths
 from explorer.services.volunteers import Volunteers
 from explorer.survey import Survey
+
+if TYPE_CHECKING:
+    from explorer.services.cluster import Scheduler  # it brings what only a cluster needs
 
 
 @dataclass(frozen=True)
@@ -70,18 +74,22 @@ class Desk:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, has_samp: bool = False) -> Iterator[Desk]:
+    def open(
+        cls, path: Path, has_samp: bool = False, scheduler: Scheduler | None = None, workers: int | None = None
+    ) -> Iterator[Desk]:
         """Open a survey's services for the length of the block.
 
         Parameters
         ----------
         has_samp
             Whether other programs on this machine may be spoken to.
+        scheduler, workers
+            Who computes; see `JobService`.
         """
         survey = Survey.open(path)
         try:
             with Ledger(survey.path, survey.info.survey_id) as ledger:
-                explore, jobs = Explore(survey), JobService(survey, ledger)
+                explore, jobs = Explore(survey), JobService(survey, ledger, scheduler=scheduler, workers=workers)
                 volunteers, notes = Volunteers(survey, ledger, explore.talk), Notes(ledger, explore)
                 truths = Truths(explore, notes, volunteers)
                 learning = Learning(explore, truths)
