@@ -20,6 +20,8 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 /histogram                         how columns are spread: all subjects, the selected ones, those in view
 /training                          every run in a line, and one of them in full
 /grid                              a training's pictures after an epoch
+/runs/kinds, /runs/parents         what a form for a new run is made of, and what it may build on
+/runs/start, /cancel, /resume, /delete  POST: of a run, or of a series; answered when it is in the ledger
 /runs/compare                      how two runs rank the same subjects, and who moved
 /export                            the selection as a table, or as regions
 /figure                            what is on the screen as a figure for a paper
@@ -75,6 +77,7 @@ from explorer.services.histograms import Scale, Source
 from explorer.services.listing import MOST_ROWS, Listed
 from explorer.services.originals import SUFFIXES, png
 from explorer.services.pictures import KINDS, Kind, asked, crop_pictures, model_pictures, pack
+from explorer.services.runs import SettingError
 from explorer.state import COMPONENTS, NORMS, PALETTES, Selection
 from models.artifacts import ArtifactError
 from models.boundary import BoundaryError
@@ -759,7 +762,8 @@ class ApartRoute(Route):
 
 class TrainingRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        told: dict[str, Any] = {"runs": await self.off(self.desk.runs.listed)}
+        lines = await self.off(self.desk.runs.listed)
+        told: dict[str, Any] = {"runs": lines, "series": await self.off(self.desk.runs.series, lines)}
         if run_id := self.get_query_argument("run", ""):
             known = self.integer("from", 0, 2**40, 0), self.integer("attempt", 0, 2**31, 0)
             told["detail"] = await self.off(self.desk.runs.detail, run_id, *known)
@@ -772,6 +776,44 @@ class GridRoute(Route):
         epoch = self.integer("epoch", 0, 10**9)
         self.set_header("Cache-Control", "private, no-cache")
         return await self.off(self.desk.runs.grid, self.get_query_argument("run", ""), epoch), "image/png"
+
+
+class KindsRoute(Route):
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps(await self.off(self.desk.runs.kinds)), "application/json"
+
+
+class ParentsRoute(Route):
+    """What a run of a ``kind`` with these settings (``config``, JSON) may build on."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        try:
+            config = orjson.loads(self.get_query_argument("config", "{}"))
+        except orjson.JSONDecodeError:
+            config = None
+        if not isinstance(config, dict):
+            raise HTTPError(400, "config must be a JSON object")
+        found = await self.off(self.desk.runs.builds_on, self.get_query_argument("kind", ""), config)
+        self.set_header("Cache-Control", "no-store")
+        return orjson.dumps({"builds_on": found}), "application/json"
+
+
+class RunsChange(Change):
+    """Start, cancel, resume or delete: JSON in, JSON out, once the decision is in the ledger."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        try:
+            asked = orjson.loads(self.request.body)
+        except orjson.JSONDecodeError:
+            raise HTTPError(400, "what was sent is not JSON") from None
+        who = self.access.admit(self) or ""
+        self.set_header("Cache-Control", "no-store")
+        try:
+            return orjson.dumps(await self.off(self.desk.runs.decide, path[0], asked, who)), "application/json"
+        except SettingError as error:
+            self.set_status(400)
+            return orjson.dumps({"error": str(error), "field": error.field}), "application/json"
 
 
 class CompareRoute(Route):
@@ -1030,6 +1072,10 @@ def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[A
         (r"/boundary/contours", LearnedContoursRoute, given),
         (r"/training", TrainingRoute, given),
         (r"/grid", GridRoute, given),
+        (r"/runs/kinds", KindsRoute, given),
+        (r"/runs/parents", ParentsRoute, given),
+        # a cancelled run has seconds to stop: nothing else waits for that
+        (r"/runs/(start|cancel|resume|delete)", RunsChange, given | {"pool": desk.deciding}),
         (r"/runs/compare", CompareRoute, slow),
         (r"/export", ExportRoute, given),
         (r"/figure", FigureRoute, slow),

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 class Desk:
     """The services of one survey; `samp` is None where no program of the visitor's desktop can be reached.
 
-    `slow` is the thread of what takes seconds, so that frames never wait for it.
+    `slow` is the thread of what takes seconds, so that frames never wait for it; `deciding` are those of decisions on
+    runs.
     `compared` has the last answers on what sets a selection apart, by everything that went into them.
     """
 
@@ -70,6 +71,7 @@ class Desk:
     judge: Judge
     samp: Samp | None = None
     slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="slow"))
+    deciding: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, thread_name_prefix="deciding"))
     compared: Cache = field(default_factory=lambda: Cache(16))
 
     @classmethod
@@ -123,7 +125,9 @@ class Desk:
                 try:
                     yield desk
                 finally:
-                    desk.slow.shutdown(wait=False, cancel_futures=True)
+                    for pool in (desk.slow, desk.deciding):
+                        pool.shutdown(wait=False, cancel_futures=True)
+                    desk.runs.close()
                     jobs.stop()
                     desk.inference.close()
                     desk.drops.close()

@@ -11,23 +11,39 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
+import json
 import re
-from collections.abc import Iterator, Mapping
+import struct
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from explorer.errors import JobError
-from explorer.kinds import kinds
-from explorer.services.jobs import Job, JobService
-from models.artifacts import GRIDS, HISTORY, Run
+from explorer.errors import JobError, UsageError
+from explorer.kinds import Kind, kinds
+from explorer.services.jobs import Job, JobService, checked_config, plain_type
+from explorer.services.series import Series, lambdas_of, planned, seeds_of, state_of
+from explorer.services.underway import Underway
+from models.artifacts import GRIDS, HISTORY, LATENTS, RESUME, ArtifactError, Run
 from models.divergence import SOUND
 
 SCALE = "scale.json"
 
 #: Settings that are told of a run even where they are the kind's defaults, and how.
 TOLD = {"preset": "", "method": "", "on": "", "feature_weight": "λ ", "lambda_mode": "", "seed": "seed "}
+#: The order of kinds in the form; others come after.
+ORDER = ("train", "score", "map", "ranks")
+
+
+class SettingError(UsageError):
+    """A setting was refused; `field` is its name."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class Runs:
@@ -35,6 +51,7 @@ class Runs:
 
     def __init__(self, jobs: JobService) -> None:
         self.jobs, self.survey = jobs, jobs.survey
+        self.underway = Underway(jobs)
         self._defaults = {name: _defaults(kind.config) for name, kind in kinds().items()}
 
     def listed(self) -> list[dict[str, Any]]:
@@ -42,6 +59,231 @@ class Runs:
         known = self._read()
         return [self._line(job, known) for job in self.jobs.recent() if job.run_id in known]
 
+    def series(self, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The linked runs that are among `lines` (of `listed`), newest first, ready for JSON."""
+        members: dict[str, list[str]] = {}
+        for line in lines:
+            if line["series"]:
+                members.setdefault(line["series"], []).append(line["run_id"])
+        if not members:
+            return []
+        jobs, plans = {job.run_id: job for job in self.jobs.recent()}, planned(self.jobs.ledger)
+        return [
+            self._series(series_id, [jobs[run_id] for run_id in run_ids if run_id in jobs], plans.get(series_id))
+            for series_id, run_ids in members.items()
+        ]
+
+    def _series(self, series_id: str, linked: Sequence[Job], made: Series | None) -> dict[str, Any]:
+        step = self.underway.step(series_id)
+        n_trained = sum(job.kind == "train" and job.state == "done" for job in linked)
+        n = len(made.feature_weights) * len(made.seeds) if made else 0
+        return {
+            "series_id": series_id,
+            "about": f"λ {lambdas_of(made)} · seeds {seeds_of(made)}" if made else "",
+            "state": "running" if step else state_of(linked),
+            "is_here": step is not None,
+            "step": step.heading if step else "",
+            "said": self.underway.said.get(series_id, ""),
+            "n_trained": n_trained,
+            "n": n,
+        }
+
+    # ------------------------------------------------------------------------------------------------- start
+    def kinds(self) -> dict[str, Any]:
+        """What a form is made of, ready for JSON: every kind with its settings, and what runs may be of."""
+        known = kinds()
+        names = sorted(known, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+        return {
+            "kinds": [self._form(known[name]) for name in names],
+            "selections": [[name, n] for name, n in reversed(self.jobs.ledger.selection_counts().items())],
+        }
+
+    def _form(self, kind: Kind) -> dict[str, Any]:
+        hints = typing.get_type_hints(kind.config)
+        fields = []
+        for field in dataclasses.fields(kind.config):
+            type_, is_optional = plain_type(hints[field.name])
+            known = {name: field.metadata[name] for name in ("help", "unit", "low", "high") if name in field.metadata}
+            default = None if field.default is dataclasses.MISSING else field.default
+            fields.append(
+                {
+                    "name": field.name,
+                    "type": type_.__name__,
+                    "default": default,
+                    "is_optional": is_optional,
+                    "choices": field.metadata.get("choices"),
+                    "of": field.metadata.get("of"),
+                    "presets": field.metadata.get("presets"),
+                    "is_everyday": field.metadata.get("is_everyday", False),
+                    **known,
+                }
+            )
+        lacks = kind.needs_images and not self.survey.has_images
+        return {
+            "name": kind.name,
+            "title": kind.title,
+            "about": kind.about,
+            "fields": fields,
+            "lacks": "this survey has no images" if lacks else "",
+        }
+
+    def builds_on(self, kind_name: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The finished runs that a run with these settings may build on: a list for each kind, the newest first.
+
+        Raises
+        ------
+        UsageError
+            No such kind, or a setting that is wrong.
+        """
+        kind = self._kind(kind_name)
+        kind = kind.set_to(self._checked(kind, config))
+        known = self._read()
+        lines = {line["run_id"]: line for line in self.listed()}
+        found = []
+        for how in ("needs", "optional", "many"):
+            for name in getattr(kind, how):
+                runs = [
+                    {"run_id": run.run_id, "title": lines[run.run_id]["title"], "about": lines[run.run_id]["about"]}
+                    | {"created_at": run.created_at, "selection": run.selection}
+                    for run in known.values()
+                    if run.state == "done" and run.counts_as(name) and run.run_id in lines
+                    if not kind.needs_latents or name == "map" or (self._folder(run) / LATENTS).exists()
+                ]
+                found.append({"kind": name, "how": how, "runs": sorted(runs, key=_age, reverse=True)})
+        return found
+
+    def decide(self, what: str, asked: Any, who: str) -> dict[str, str]:
+        """Start, cancel, resume or delete, as `asked`; every page that asks after that sees it.
+
+        Raises
+        ------
+        SettingError
+            See `start`.
+        UsageError, JobError
+            It cannot be done, or not now.
+        """
+        if not isinstance(asked, dict):
+            raise UsageError("what was sent is no JSON object; reload the page")
+        name, typed = (str(asked.get(key, "")) for key in ("run", "typed"))
+        acts: dict[str, Callable[[], dict[str, str] | None]] = {
+            "start": lambda: self.start(asked, who),
+            "cancel": lambda: self.cancel(name, who),
+            "resume": lambda: self.resume(name, who),
+            "delete": lambda: self.delete(name, typed, who),
+        }
+        try:
+            return acts[what]() or {}
+        except ArtifactError as error:
+            raise JobError(str(error)) from None
+        finally:
+            self.jobs.recent(0)
+
+    def start(self, asked: Any, who: str) -> dict[str, str]:
+        """Start what a form asks for; its ``run_id``, or with several λ or seeds its ``series_id``.
+
+        Parameters
+        ----------
+        asked
+            ``kind``; ``config``: settings that differ from the defaults; ``parents``: run_ids; ``selection`` (the name
+            of a kept one) or ``everything``: of what, else of what the parents are of; ``feature_weights``,
+            ``n_seeds``: of a series.
+
+        Raises
+        ------
+        SettingError
+            A setting that is out of range, of the wrong type or unknown.
+        UsageError, JobError, ArtifactError
+            Anything else that keeps the run from being started; nothing is left of it then.
+        """
+        match asked:
+            case {"kind": str(name), "config": dict(config), "parents": list(parents)} if all(
+                isinstance(parent, str) for parent in parents
+            ):
+                pass
+            case _:
+                raise UsageError("what is to be started is not told as kind, config and parents; reload the page")
+        kind, selection = self._kind(name), asked.get("selection") or None
+        weights, n_seeds = asked.get("feature_weights"), asked.get("n_seeds", 1)
+        if not (weights is None or (isinstance(weights, list) and all(isinstance(w, int | float) for w in weights))):
+            raise SettingError("λ is not a list of numbers", "feature_weight")
+        if not isinstance(n_seeds, int) or not isinstance(selection, str | None):
+            raise UsageError("seeds must be a whole number, and a selection the name of one")
+        self._checked(kind, config)
+        of: dict[str, Any] = {"selection": selection} if selection else {}
+        of |= {"everything": True} if asked.get("everything") is True and not selection else {}
+        if weights is None and n_seeds == 1:
+            return {"run_id": self.jobs.start(name, config, parents, who, **of)}
+        if name != "train":
+            raise UsageError(f"{name} is no training; only trainings are run with several λ or seeds")
+        chosen = [float(w) for w in weights or [kind.config().feature_weight]]
+        for weight in chosen:
+            self._checked(kind, {"feature_weight": weight})
+        config = {key: value for key, value in config.items() if key != "feature_weight"}
+        return {"series_id": self.underway.begin(config, parents, chosen, n_seeds, who, selection=selection)}
+
+    def cancel(self, name: str, who: str) -> None:
+        """Stop a run, or a series with the run that it is at.
+
+        Raises
+        ------
+        JobError
+            There is no such run, or it is over.
+        """
+        if self.underway.step(name):
+            self.underway.cancel(name, who)
+        else:
+            self._run(name)
+            self.jobs.cancel(name, who)
+
+    def resume(self, name: str, who: str) -> None:
+        """Go on with a run, or with a series.
+
+        Raises
+        ------
+        JobError
+            There is no such run, it is at work, or it is done.
+        """
+        if name in planned(self.jobs.ledger):
+            self.underway.go_on(name, who)
+        else:
+            self._run(name)
+            self.jobs.resume(name, who)
+
+    def delete(self, run_id: str, typed: str, who: str) -> None:
+        """Remove a run for good, where its name was typed.
+
+        Raises
+        ------
+        JobError
+            Another name was typed, there is no such run, it is at work, or other runs build on it.
+        """
+        self._run(run_id)
+        if typed != run_id:
+            raise JobError(f'"{typed[:60]}" is not the name of this run; type {run_id} to delete it')
+        self.jobs.delete(run_id, who)
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self.underway.close()
+
+    @staticmethod
+    def _kind(name: str) -> Kind:
+        known = kinds()
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(sorted(known))}"
+            raise UsageError(f'there is no run kind "{name[:60]}"; {hint}')
+        return known[name]
+
+    @staticmethod
+    def _checked(kind: Kind, config: Mapping[str, Any]) -> Any:
+        try:
+            return checked_config(kind, config)
+        except UsageError as error:
+            named = re.match(rf"{kind.name}: (\w+) is ", str(error))
+            raise SettingError(str(error).removeprefix(f"{kind.name}: "), named[1] if named else "") from None
+
+    # ------------------------------------------------------------------------------------------------ follow
     def detail(self, run_id: str, start: int, attempt: int) -> dict[str, Any]:
         """One run in full.
 
@@ -72,6 +314,8 @@ class Runs:
             "history": {"start": start, "end": end, "lines": lines},
             "grids": grids(folder),
             "scale": scale(folder),
+            "stands_at": stands_at(folder),
+            "built_on_by": sorted(other.run_id for other in self._read().values() if run_id in other.inputs.values()),
         }
 
     def grid(self, run_id: str, epoch: int) -> bytes:
@@ -125,6 +369,13 @@ class Runs:
             "rate": job.rate,
             "time_left": job.time_left,
             "error": job.error,
+            "selection": run.selection,
+            "started_by": run.started_by,
+            "device": job.device,
+            "memory_mb": job.memory,
+            "finished_at": run.finished_at,
+            "has_scores": run.state == "done" and run.counts_as("score"),
+            "is_map": run.state == "done" and run.kind == "map",
         }
 
     def _about(self, run: Run, known: Mapping[str, Run]) -> str:
@@ -147,6 +398,25 @@ class Runs:
             settings = dict.fromkeys(member["setting"] for member in run.results.get("runs", ()))
             words.append(f"{n_combined} runs" + (f" of {next(iter(settings))}" if len(settings) == 1 else ""))
         return " · ".join(words)
+
+
+def _age(line: Mapping[str, Any]) -> tuple[str, str]:
+    return line["created_at"], line["run_id"]
+
+
+def stands_at(folder: Path) -> dict[str, Any] | None:
+    """The stage, and the epoch in it, that a training goes on from: ``{"stage": "gan", "epoch": 12}``; None without.
+
+    Read from the header of ``resume.safetensors``: its length as uint64, then JSON.
+    """
+    try:
+        with (folder / RESUME).open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(size, 10_000_000)))
+        state = json.loads(header["__metadata__"]["voorwerp"])
+        return {"stage": str(state["stage"]), "epoch": int(state["epoch"]) + 1}
+    except (FileNotFoundError, KeyError, TypeError, ValueError, struct.error):
+        return None
 
 
 def _defaults(config: type) -> dict[str, Any]:

@@ -32,6 +32,8 @@ class Series:
         Settings of every training besides λ and seed, and the run that all take generator and critic over from, if any.
     feature_weights, seeds
         λ and seeds: one training for each pair.
+    selection
+        The name of what the trainings are of, as `JobService.start` takes it.
     """
 
     series_id: str
@@ -39,6 +41,7 @@ class Series:
     parents: Sequence[str]
     feature_weights: Sequence[float]
     seeds: Sequence[int]
+    selection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ def plan(
     feature_weights: Sequence[float],
     n_seeds: int,
     who: str,
+    selection: str | None = None,
 ) -> Series:
     """Write a new series into the ledger; `steps` runs it.
 
@@ -85,7 +89,7 @@ def plan(
     stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-series"
     names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
     series_id = next(name for name in names if name not in known)
-    made = Series(series_id, dict(config), list(parents), list(feature_weights), list(seeds))
+    made = Series(series_id, dict(config), list(parents), list(feature_weights), list(seeds), selection)
     service.ledger.append("series", asdict(made), who=who)
     return made
 
@@ -171,7 +175,8 @@ def _brought_to_its_end(
         and (kind_name == "train" or set(parents) == {run.inputs[name] for name in run.inputs.keys() - {"subject_ids"}})
     ]
     if not begun:
-        run_id = service.start(kind_name, config, parents, who, series.series_id)
+        of = series.selection if kind_name == "train" else None  # what builds on it is of the same subjects
+        run_id = service.start(kind_name, config, parents, who, series.series_id, of)
     elif service.job(run_id := begun[0]).state != "done":
         service.resume(run_id, who)
     else:

@@ -1,6 +1,7 @@
 """Who may come in: asked of the real server, with and without its token."""
 
 import http.client
+import json
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -29,6 +30,8 @@ ROUTES = (
     "/subject/0",
     "/training?run=r",
     "/grid?run=r&epoch=1",
+    "/runs/kinds",
+    "/runs/parents?kind=score",
     "/export",
     "/figure?kind=histograms",
     "/histogram?column=subjects.edge_fraction&scale=linear&low=&high=",
@@ -49,10 +52,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def ask(url: str, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers (lower case) and body; redirects are not followed."""
+def ask(url: str, path: str, sent: str | None = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers (lower case) and body; redirects are not followed. POST where something is `sent`."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
-    connection.request("GET", path, headers=headers)
+    connection.request("GET" if sent is None else "POST", path, sent, headers=headers)
     answer = connection.getresponse()
     found = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
     connection.close()
@@ -152,7 +155,10 @@ def test_with_the_cookie_rows_come_out_exactly_and_nonsense_is_a_sentence(url: s
         ("/place?row=-1", 404, b"there is no subject in row -1"),
         ("/place", 404, b"there is no subject in row"),
         ("/training?run=..%2F..%2Fruns", 400, b"there is no run '../../runs' in this survey"),
-        ("/training?run=", 200, b'{"runs":[]}'),
+        ("/training?run=", 200, b'{"runs":[],"series":[]}'),
+        ("/runs/parents?kind=scor", 400, b"did you mean"),
+        ("/runs/parents?kind=score&config=7", 400, b"config must be a JSON object"),
+        ("/runs/parents?kind=score&config={%22batch%22:0}", 400, b"it must be between 1 and 8,192"),
         ("/grid?run=..%2F..&epoch=1", 400, b"there is no run"),
         ("/grid?run=r&epoch=..%2F1", 400, b"epoch must be a number"),
         ("/export?selection=abc", 400, b"this selection is not known to the server any more"),
@@ -162,6 +168,29 @@ def test_with_the_cookie_rows_come_out_exactly_and_nonsense_is_a_sentence(url: s
     ):
         status, _, body = ask(url, route, Cookie=held)
         assert (status, sentence in body) == (code, True), (route, body)
+
+
+def test_runs_are_changed_by_a_page_of_ours_alone(url: str) -> None:
+    held, origin = cookie(url), f"http://{urlsplit(url).netloc}"
+    token = ask(url, "/token", Cookie=held)[2].decode()
+    whole = {"Cookie": held, "Origin": origin, "X-Voorwerp-Token": token}
+    for what in ("start", "cancel", "resume", "delete"):
+        for missing, reason in (
+            ("Cookie", b"not logged in"),
+            ("Origin", b"our own page"),
+            ("X-Voorwerp-Token", b"reload"),
+        ):
+            sent = {name: value for name, value in whole.items() if name != missing}
+            status, _, body = ask(url, f"/runs/{what}", "{}", **sent)
+            assert (status, reason in body) == (403, True), (what, missing, body)
+        assert ask(url, f"/runs/{what}", "{}", **whole | {"Origin": "http://evil.example"})[0] == 403
+        assert ask(url, f"/runs/{what}", "[]", **whole)[0] == 400
+        assert ask(url, f"/runs/{what}", "{", **whole)[0] == 400
+    asked = {"kind": "train", "config": {"epochs": 0}, "parents": []}
+    status, _, body = ask(url, "/runs/start", json.dumps(asked), **whole)
+    assert (status, json.loads(body)["field"]) == (400, "epochs")
+    assert json.loads(body)["error"] == "epochs is 0; it must be between 1 and 100,000"
+    assert ask(url, "/training", Cookie=held)[2] == b'{"runs":[],"series":[]}'
 
 
 def test_a_comparison_is_kept_by_all_that_goes_into_it(url: str) -> None:
