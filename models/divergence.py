@@ -3,6 +3,9 @@
 Each rule looks at the epochs so far, as ``history.jsonl`` has them, and answers one sentence or "". An epoch's word is
 that of the first rule that speaks, the gravest first. The first tenth of a stage's epochs is spared, except from a loss
 that is no number: fresh weights break every rule.
+
+Of these words four say that the training *diverged* (`DIVERGED`): what comes after is worth less than what was before,
+so the weights from before are kept. The others are advice.
 """
 
 import math
@@ -18,8 +21,11 @@ SOUND = "trained soundly"
 #: At λ_GP = 10 a norm of .5 or 1.5 costs 2.5, one of 2 costs 10, as much as the distance that the critic measures: past
 #: that its loss measures no distance, and the generator's gradients are as wrong in size.
 NORM_LOW, NORM_HIGH = 0.5, 2.0
-#: Generated images lack some of the noise of real ones, never nine tenths of all that differs between them.
-SPREAD_LOW = 0.1
+#: A sound critic's gradient norm stays near its median; two powers of ten above it, its weights are thrown about. A
+#: fresh critic's norm comes up from hundredths to 1, which is no explosion: it must be above `NORM_HIGH`, too.
+EXPLODED = 100.0
+#: Generated images lack some of the noise of real ones, never four fifths of all that differs between them.
+SPREAD_LOW = 0.2
 #: The distance that a sound critic finds among images it has not seen is that among its training images, less what it
 #: knows by heart. Below half, most of what it teaches the generator is heart-work.
 SEEN_AGAIN = 0.5
@@ -66,6 +72,20 @@ def word_of(records: Sequence[Record], yardstick: Yardstick) -> str:
     return next((word for rule in RULES[last["stage"]] if (word := rule(epochs, yardstick))), "")
 
 
+def has_diverged(records: Sequence[Record], yardstick: Yardstick) -> bool:
+    """Whether the word of the last of `records` says that the training diverged in it."""
+    last = records[-1]
+    is_spared = last["epoch"] <= last["of"] / 10 and not not_a_number(records, yardstick)
+    return not is_spared and not is_sound(records, yardstick)
+
+
+def is_sound(records: Sequence[Record], yardstick: Yardstick) -> bool:
+    """Whether the weights after the last of `records` are worth keeping: nothing diverges, and none is spared."""
+    last = records[-1]
+    epochs = [record for record in records if record["stage"] == last["stage"]]
+    return not any(rule(epochs, yardstick) for rule in (not_a_number, *DIVERGED[last["stage"]]))
+
+
 def verdict_of(records: Sequence[Record]) -> str:
     """What was said last of each stage, if of half of its last tenth (at least `RECENT`); or `SOUND`."""
     said = []
@@ -89,6 +109,25 @@ def not_a_number(epochs: Sequence[Record], _: Yardstick) -> str:
     return ""
 
 
+def explodes(epochs: Sequence[Record], _: Yardstick) -> str:
+    """The critic's gradient norm was above `EXPLODED` times its running median, in one step at least.
+
+    The running median is that of the earlier epochs' median steps; in the first epoch, its own median step. A median of
+    epochs would not do: one step in a thousand may reach it, and the epoch's mean would hide it.
+    """
+    known = [record["gradient_norm"] for record in epochs if record.get("gradient_norm")]  # not in older histories
+    if not known:
+        return ""
+    usual: float = statistics.median(steps["median"] for steps in known[:-1] or known)
+    highest: float = known[-1]["highest"]
+    if highest <= max(EXPLODED * usual, NORM_HIGH):
+        return ""
+    return (
+        f"the critic's gradient norm explodes: {highest:,.3g} in one step, where its running median is {usual:.2g}; "
+        "lower learning_rate or raise gradient_penalty"
+    )
+
+
 def runs_away(epochs: Sequence[Record], yardstick: Yardstick) -> str:
     """The critic's loss is beyond what any critic with a gradient norm of 1 can reach among images in [0, 1]."""
     loss = recent(epochs, "train", "critic_loss")
@@ -110,13 +149,16 @@ def norm_is_off(epochs: Sequence[Record], _: Yardstick) -> str:
 
 
 def collapse(epochs: Sequence[Record], _: Yardstick) -> str:
-    """Images generated from different z spread less than `SPREAD_LOW` times as widely as real ones."""
+    """Images generated from different z differ by less than `SPREAD_LOW` of what real ones do.
+
+    The spread is the mean pixel distance between two of 64 generated images, over that between two of 64 real ones.
+    """
     spread: float = epochs[-1]["spread"]
     if spread >= SPREAD_LOW:
         return ""
     return (
-        f"the generator makes one image for every z (collapse): its images spread {spread:.2g} times as widely as the "
-        "real ones; train longer, lower learning_rate, or take another seed"
+        f"the generator makes one image for every z (collapse): its images differ by {100 * spread:.1f} % of what real "
+        "ones do; train longer, lower learning_rate, or take another seed"
     )
 
 
@@ -167,7 +209,10 @@ def recent(epochs: Sequence[Record], part: str, name: str) -> float:
     return float(statistics.median(record[part][name] for record in epochs[-RECENT:]))
 
 
-RULES: Mapping[str, Sequence[Callable[[Sequence[Record], Yardstick], str]]] = {
-    "gan": (runs_away, norm_is_off, collapse, critic_knows_by_heart),
+Rule = Callable[[Sequence[Record], Yardstick], str]
+RULES: Mapping[str, Sequence[Rule]] = {
+    "gan": (explodes, runs_away, collapse, norm_is_off, critic_knows_by_heart),
     "encoder": (collapse, no_better_than_the_mean, validation_rises),
 }
+#: Beside a loss that is no number. The encoder's stage finds the generator as it is.
+DIVERGED: Mapping[str, Sequence[Rule]] = {"gan": (explodes, runs_away, collapse), "encoder": ()}

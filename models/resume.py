@@ -21,6 +21,7 @@ from torch import Tensor
 
 from models.artifacts import CHECKPOINT, GRIDS, HISTORY, RESUME, ArtifactError, write_bytes
 from models.scoring import save as save_checkpoint
+from models.sound import LastSound
 from models.wgan import WGAN
 
 STAGES = ("gan", "encoder")
@@ -125,6 +126,7 @@ class Bookmark:
                 left.unlink()
         self.found, self.tensors = self._read(folder / RESUME)
         self.history = History(folder / HISTORY, self.found["n_history"] if self.found else 0)
+        self.sound = LastSound(folder, preprocessing)
 
     def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if not path.exists():
@@ -158,6 +160,7 @@ class Bookmark:
         self.stage, self.epoch, self.step, self.losses = stage, 0, 0, []
         self.optimizers, self.order = dict(optimizers), order
         if self.found.get("stage") != stage:
+            self._note_sound()
             return
         found, tensors = self.found, self.tensors
         try:
@@ -179,6 +182,14 @@ class Bookmark:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ArtifactError(f"{self.folder / RESUME} does not fit this training ({reason}); {_WAY_OUT}") from None
         self.found, self.tensors = {}, {}
+        self._note_sound()
+
+    def _note_sound(self) -> None:
+        last = self.history.records[-1] if self.history.records else {}
+        if last.get("has_diverged"):
+            self.sound.recall(last["kept"])
+        else:
+            self.sound.note(self.model, self.stage, self.epoch)
 
     # ------------------------------------------------------------------------------------------------------- count
     def epochs(self, n: int) -> Iterator[int]:
@@ -205,6 +216,11 @@ class Bookmark:
         """Mean losses of the epoch's steps, (k,)."""
         return torch.stack(self.losses).mean(0).tolist()
 
+    def steps_of(self, position: int) -> dict[str, float]:
+        """Median and highest of one loss over the epoch's steps."""
+        values = torch.stack(self.losses)[:, position]
+        return {"median": values.median().item(), "highest": values.max().item()}
+
     @property
     def seconds(self) -> float:
         """Since the epoch began, or was taken up again: `n_fresh` steps have been made in them."""
@@ -216,9 +232,11 @@ class Bookmark:
             self.save()
 
     def save(self) -> None:
-        """Write checkpoint and state; losses that are not finite are no state to go on from, and are not saved."""
+        """Write checkpoint and state; where losses or weights are not finite, nothing: what was is kept."""
         if self.losses and not bool(torch.stack(self.losses).isfinite().all()):
             return
+        if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
+            return  # lost in the last step, whose losses were still taken before it
         tensors = {f"model.{name}": weight for name, weight in self.model.state_dict().items()}
         for name, optimizer in self.optimizers.items():
             for number, moments in optimizer.state_dict()["state"].items():

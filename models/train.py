@@ -12,7 +12,7 @@ to go on from (`models.resume`).
 import hashlib
 import math
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -32,17 +32,31 @@ from models.artifacts import (
     sha256_file,
     write_table,
 )
-from models.divergence import Yardstick, not_a_number, verdict_of, word_of
+from models.divergence import SOUND, Yardstick, has_diverged, is_sound, not_a_number, verdict_of, word_of
 from models.grids import COLUMNS, Grids, is_due
 from models.progress import Progress
 from models.resume import Bookmark, Order
 from models.scoring import SPLIT, SPLIT_SCHEMA, load_checkpoint, pick_device, pixel_hashes, to_tensor
-from models.wgan import WGAN, Architecture, EncoderActivation, build, critic_loss, encoder_loss, generator_loss
+from models.sound import BEFORE, sentence_of
+from models.wgan import (
+    WGAN,
+    Architecture,
+    EncoderActivation,
+    anomaly_score,
+    build,
+    critic_loss,
+    encoder_loss,
+    generator_loss,
+    scores_of,
+)
 
 MEMORY_SHARE = 0.4  # of the free memory that the training images may take; above, they are read from a scratch file
 BLOCK = 64  # images read at once to take those
-SAMPLE = 4096  # images from which the mean image and the spread of the real ones are taken
+SAMPLE = 4096  # images from which the mean image is taken
 MANY = 20_000  # images whose latent vectors give the principal axes
+PERCENT = (1, 5, 25, 50, 75, 95, 99)  # of the scores' distributions, epoch by epoch
+WATCHED = (256, 4096)  # training images whose scores are watched where none are held out: as many as a tenth, within
+ALIKE = 64  # generated and real images whose pixel distances say whether the generator has collapsed
 
 
 class Config(Protocol):
@@ -179,6 +193,10 @@ class Epoch:
     ----------
     train, validation
         Mean losses by name; `validation` is empty where no images are held out.
+    gradient_norm
+        Median and highest over the epoch's steps.
+    scores
+        float64 (n,) image and feature score of always the same images, by name; empty while the GAN is trained.
     """
 
     number: int
@@ -186,6 +204,8 @@ class Epoch:
     validation: dict[str, float]
     images_per_second: float
     seconds: float
+    gradient_norm: dict[str, float] | None = None
+    scores: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def train_gan(
@@ -226,7 +246,7 @@ def train_gan(
         train = dict(zip(("critic_loss", "generator_loss", "gradient_norm"), bookmark.means(), strict=True))
         rate = bookmark.n_fresh * config.n_critic * recipe.batch / bookmark.seconds
         validation = validate_gan(model, images, validation_rows, recipe, config, device)
-        yield Epoch(epoch, train, validation, rate, bookmark.seconds)
+        yield Epoch(epoch, train, validation, rate, bookmark.seconds, bookmark.steps_of(2))
 
 
 def critic_loss_beside_fakes(model: WGAN, real: Tensor, config: Config) -> tuple[Tensor, Tensor]:
@@ -273,6 +293,7 @@ def train_encoder(
     encoder = model.encoder.train().requires_grad_(True)
     optimizer = torch.optim.Adam(encoder.parameters(), recipe.encoder_learning_rate, (config.beta_1, config.beta_2))
     order = Order(rows, recipe.encoder_batch, config.seed + 1)
+    watched = watched_rows(rows, validation_rows)
     bookmark.begin("encoder", {"encoder": optimizer}, order)
     for epoch in bookmark.epochs(recipe.encoder_epochs):
         if recipe.is_annealed:
@@ -288,26 +309,39 @@ def train_encoder(
             bookmark.note(torch.stack([loss.detach(), image, feature]))
         train = dict(zip(ENCODER_LOSSES, bookmark.means(), strict=True))
         rate = bookmark.n_fresh * recipe.encoder_batch / bookmark.seconds
-        validation = validate_encoder(model, images, validation_rows, recipe, config, device)
-        yield Epoch(epoch, train, validation, rate, bookmark.seconds)
+        scores = score_watched(model, images, watched, recipe, config, device)
+        validation = means_of(scores, config.feature_weight) if len(validation_rows) else {}
+        yield Epoch(epoch, train, validation, rate, bookmark.seconds, scores=scores)
 
 
 ENCODER_LOSSES = ("encoder_loss", "image_score", "feature_score")
 
 
-def validate_encoder(
+def watched_rows(rows: np.ndarray, validation_rows: np.ndarray) -> np.ndarray:
+    """Whose scores are followed: the validation images, or where there are none, training images at even steps."""
+    if len(validation_rows):
+        return validation_rows
+    few, many = WATCHED
+    return rows[:: math.ceil(len(rows) / min(max(few, len(rows) // 10), many))]
+
+
+def score_watched(
     model: WGAN, images: np.ndarray, rows: np.ndarray, recipe: Recipe, config: Config, device: torch.device
-) -> dict[str, float]:
-    """Mean anomaly, image and feature score of ``images[rows]``."""
-    if not len(rows):
-        return {}
-    means = np.zeros(3)
+) -> dict[str, np.ndarray]:
+    """float64 (n,) image and feature score of ``images[rows]``, by name."""
+    parts = []
     with torch.inference_mode(), lowered(config, device):
         for i in range(0, len(rows), recipe.encoder_batch):
             x = to_tensor(images[rows[i : i + recipe.encoder_batch]], device)
-            losses = torch.stack(encoder_loss(model, x, config.feature_weight)).cpu()
-            means += losses.double().numpy() * len(x) / len(rows)
-    return dict(zip(ENCODER_LOSSES, means.tolist(), strict=True))
+            parts.append(torch.stack(scores_of(model, x)))
+    return dict(zip(ENCODER_LOSSES[1:], torch.cat(parts, 1).cpu().double().numpy(), strict=True))
+
+
+def means_of(scores: dict[str, np.ndarray], feature_weight: float) -> dict[str, float]:
+    """Mean anomaly, image and feature score."""
+    image, feature = scores.values()
+    anomaly = anomaly_score(image, feature, feature_weight)
+    return dict(zip(ENCODER_LOSSES, (float(part.mean()) for part in (anomaly, image, feature)), strict=True))
 
 
 def lowered(config: Config, device: torch.device) -> torch.autocast:
@@ -458,7 +492,10 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         "generator and critic": parent and sha256_file(parent / CHECKPOINT)[:12],
     }
     bookmark = Bookmark(workspace.directory, model.to(device), workspace.preprocessing, about, device)
-    yardstick, mean, real_spread = measure(images, rows, validation_rows, config.feature_weight)
+    yardstick, mean = measure(images, rows, validation_rows, config.feature_weight)
+    some = rows[np.linspace(0, len(rows) - 1, min(ALIKE, len(rows))).round().astype(int)]
+    # they may happen to be all the same: then, a gray level in one pixel
+    real_distance = max(pixel_distance(to_tensor(images[some], torch.device("cpu"))), 1 / 255)
     shown = np.concatenate([validation_rows, rows])[:COLUMNS]
     bands_named = workspace.preprocessing.get("bands")
     grids = Grids(workspace.directory, images[shown], workspace.subject_ids[shown], mean, bands_named)
@@ -469,7 +506,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
             for epoch in loop(model, images, rows, validation_rows, recipe, config, bookmark):
                 done = before + epoch.number
                 made = generate(model, config.seed)
-                record = keep(bookmark, stage, n_epochs, epoch, spread_of(made) / real_spread, yardstick)
+                record = keep(bookmark, stage, n_epochs, epoch, pixel_distance(made) / real_distance, yardstick)
                 if is_due(done, total, is_last=epoch.number == n_epochs):
                     if stage == "gan":
                         grids.write_generated(done, to_pixels(made[: 2 * COLUMNS]))
@@ -483,8 +520,14 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         before += n_epochs
     records = bookmark.history.records
     last = {name: value for record in records for name, value in metrics_of(record).items()}
+    verdict = verdict_of(records)
+    kept = next((record["kept"] for record in reversed(records) if record.get("has_diverged")), None)
+    if verdict == SOUND:
+        bookmark.sound.forget()
+    elif kept:
+        verdict += f"; {sentence_of(kept, BEFORE)}"
     return last | {
-        "verdict": verdict_of(records),
+        "verdict": verdict,
         "n_train": len(rows),
         "n_validation": len(validation_rows),
         "epochs": recipe.epochs,
@@ -517,8 +560,8 @@ def split_table(workspace: Workspace, hashes: np.ndarray, rows: np.ndarray, vali
 # ------------------------------------------------------------------------------------------------- what is watched
 def measure(
     images: np.ndarray, rows: np.ndarray, validation_rows: np.ndarray, feature_weight: float
-) -> tuple[Yardstick, np.ndarray, float]:
-    """What the training is held against: the yardstick, the mean training image (H, W, C), and the spread.
+) -> tuple[Yardstick, np.ndarray]:
+    """What the training is held against: the yardstick, and the mean training image (H, W, C).
 
     Sums of bytes are exact in whatever order: the images are read block by block.
 
@@ -536,8 +579,7 @@ def measure(
         )
     # the mean over images of (x - mean)², written out
     score = float((judged_squares - 2 * mean * judged_sums + m * mean**2).sum()) / m / 255**2
-    spread = math.sqrt(variance.mean()) / 255
-    return Yardstick(math.sqrt(mean.size), score, feature_weight), (mean / 255).astype(np.float32), spread
+    return Yardstick(math.sqrt(mean.size), score, feature_weight), (mean / 255).astype(np.float32)
 
 
 def sums_of(images: np.ndarray, rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
@@ -551,12 +593,17 @@ def sums_of(images: np.ndarray, rows: np.ndarray) -> tuple[int, np.ndarray, np.n
     return len(rows), sums, squares
 
 
-def spread_of(images: Tensor) -> float:
-    """Root of the mean over pixels of the variance among images (n, …), n ≥ 2."""
-    return math.sqrt(images.var(0, correction=0).mean().item())
+def pixel_distance(images: Tensor) -> float:
+    """Mean Euclidean distance over all pixels and bands between two of the images (n, …), n ≥ 2, in [0, 1]."""
+    points = images.flatten(1).double()
+    points = points - points.mean(0)  # images that are nearly the same must not cancel below
+    products = points @ points.T
+    squares = products.diagonal()[:, None] + products.diagonal() - 2 * products
+    n = len(points)
+    return float(squares.clamp(min=0).sqrt().fill_diagonal_(0).sum()) / (n * (n - 1))
 
 
-def generate(model: WGAN, seed: int, n: int = 64) -> Tensor:
+def generate(model: WGAN, seed: int, n: int = ALIKE) -> Tensor:
     """(n, C, H, W) float32: images without noise, from the same z each time."""
     z = torch.randn(n, model.architecture.latent_size, generator=torch.Generator().manual_seed(seed))
     was_training = model.generator.training
@@ -601,19 +648,36 @@ def keep(bookmark: Bookmark, stage: str, of: int, epoch: Epoch, spread: float, y
         "train": {name: finite(value) for name, value in epoch.train.items()},
         "validation": {name: finite(value) for name, value in epoch.validation.items()},
         "spread": finite(spread),
+        "gradient_norm": epoch.gradient_norm and {name: finite(norm) for name, norm in epoch.gradient_norm.items()},
+        "scores": distributions(epoch.scores),
         "images_per_second": round(epoch.images_per_second, 1),
         "seconds": round(epoch.seconds, 3),
     }
     records = [*bookmark.history.records, record]
     record["word"] = word_of(records, yardstick)
+    record["has_diverged"] = has_diverged(records, yardstick)
+    if record["has_diverged"]:
+        record["kept"] = bookmark.sound.keep(bookmark.model)
+    elif is_sound(records, yardstick):
+        bookmark.sound.note(bookmark.model, stage, epoch.number)
     bookmark.history.add(record)
     if not_a_number(records, yardstick):
+        bookmark.sound.become_the_checkpoint()
         what = "the GAN" if stage == "gan" else "the encoder"
+        kept = sentence_of(record["kept"], CHECKPOINT)
         raise ArtifactError(
             f"training {what} stopped in epoch {epoch.number}: {record['word']}, "
-            "or look for broken images with voorwerp check"
+            f"or look for broken images with voorwerp check{'; ' + kept if kept else ''}"
         )
     return record
+
+
+def distributions(scores: dict[str, np.ndarray]) -> dict[str, Any] | None:
+    """Percentiles of the watched images' scores, for the history; None where there are none."""
+    if not scores:
+        return None
+    found = {name: [finite(float(q)) for q in np.percentile(values, PERCENT)] for name, values in scores.items()}
+    return {"n": len(next(iter(scores.values()))), "percent": list(PERCENT), **found}
 
 
 def finite(value: float) -> float | None:

@@ -255,13 +255,18 @@ def anomaly_score(image: Scores, feature: Scores, feature_weight: float = 0.2) -
     return (1 - feature_weight) * image + feature_weight * feature
 
 
+def scores_of(model: WGAN, x: Tensor) -> tuple[Tensor, Tensor]:
+    """S_image and S_feature of each image, (B,) and (B,) float32."""
+    reconstruction = model.reconstruct(x)
+    image = image_score(x, reconstruction)
+    return image, feature_score(model.critic.features(x), model.critic.features(reconstruction))
+
+
 def encoder_loss(model: WGAN, x: Tensor, feature_weight: float = 0.2) -> tuple[Tensor, Tensor, Tensor]:
     """The batch's mean anomaly score, which the encoder is trained to make small, and its mean image and feature score.
 
     The generator and the critic are taken as they are; the caller freezes them.
     """
-    reconstruction = model.reconstruct(x)
-    image = image_score(x, reconstruction)
-    feature = feature_score(model.critic.features(x), model.critic.features(reconstruction))
+    image, feature = scores_of(model, x)
     loss = anomaly_score(image, feature, feature_weight).mean()
     return loss, image.detach().mean(), feature.detach().mean()

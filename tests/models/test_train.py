@@ -153,16 +153,23 @@ def test_what_a_training_is_held_against_is_that_of_all_images_at_once(
     monkeypatch.setattr(train, "SAMPLE", 100)
     images = blobs(300, bands=2)
     rows, held_out = np.split(np.random.default_rng(0).permutation(300), [300 - n_held_out])
-    yardstick, mean, spread = train.measure(images, rows, held_out, 0.2)
+    yardstick, mean = train.measure(images, rows, held_out, 0.2)
     pixels = images[rows[::3]] / 255
     judged = images[held_out if n_held_out else rows[::3]] / 255
     np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-6)
     assert mean.dtype == np.float32
-    assert spread == pytest.approx(np.sqrt(pixels.var(0).mean()), rel=1e-9)
     assert yardstick.mean_image_score == pytest.approx(
         np.square(judged - pixels.mean(0)).sum((1, 2, 3)).mean(), rel=1e-9
     )
     assert yardstick.farthest == pytest.approx(np.sqrt(32 * 32 * 2))
+
+
+def test_the_pixel_distance_is_the_mean_over_all_pairs_also_of_images_that_are_nearly_the_same() -> None:
+    for width in (1.0, 1e-5):
+        images = 0.5 + width * torch.rand(7, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        pairs = [float((images[i] - images[j]).square().sum().sqrt()) for i in range(7) for j in range(i)]
+        assert train.pixel_distance(images) == pytest.approx(np.mean(pairs), rel=1e-6)
+    assert train.pixel_distance(images[:1].expand(64, -1, -1, -1)) == 0
 
 
 def test_a_square_has_eight_orientations() -> None:
