@@ -643,9 +643,8 @@ def words_on(job: "Job") -> str:
     by = f"by {job.started_by}" if job.started_by else ""
     if job.state == "done":
         return by
-    if job.state == "failed":
-        return ", ".join(filter(None, (job.error, by)))
-    return ", ".join(filter(None, (f"{job.message} {words_of(job)}".strip(), place_of(job), by)))
+    said = job.error if job.state == "failed" else f"{job.message} {words_of(job)}".strip()
+    return " · ".join(filter(None, (said, place_of(job), by)))
 
 
 def place_of(job: "Job") -> str:

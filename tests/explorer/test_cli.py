@@ -209,7 +209,7 @@ def test_a_job_that_ends_badly_is_a_sentence(service: JobService, capsys: pytest
         running.follow(service, killed)
     code, out, _ = said(capsys, "jobs", service.survey.path)
     assert code == 0
-    assert [failed, "failed", "these numbers cannot be counted"] in [
+    assert [failed, "failed", "these numbers cannot be counted · by ada"] in [
         line.split(maxsplit=2) for line in out.splitlines()
     ]
     assert f"{killed}  interrupted" in out

@@ -38,7 +38,7 @@ class AtOnce(JobService):
 
 
 @contextlib.contextmanager
-def at_once(path: Path, kinds: Sequence[str] = ()) -> Iterator[JobService]:
+def at_once(path: Path, where: object = None, kinds: Sequence[str] = ()) -> Iterator[JobService]:
     """The survey's jobs."""
     survey = Survey.open(path)
     with Ledger(survey.path, survey.info.survey_id) as ledger:
