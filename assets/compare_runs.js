@@ -17,8 +17,11 @@ const percent = (v, of = 1) => `${(100 * v / of).toFixed(1).replace(/\.0$/, "")}
 const fraction = v => v.toFixed(3).replace(/^(-?)0\./, "$1.");
 const between = rate => rate.low === null ? "" : `${(100 * rate.low).toFixed(1)} to ${(100 * rate.high).toFixed(1)} %`;
 const share = rate => rate.value === null ? "–" : `${percent(rate.value)}, ${whole(rate.k)} of ${whole(rate.n)} (${between(rate)})`;
+const counted = rate => `${whole(rate.k)} of ${whole(rate.n)}${rate.value === null ? "" : ` (${between(rate)})`}`;
 const called = u => `${Number((100 * u).toPrecision(1))} %`;
 const name_of = run => [`${run.created_at.slice(0, 16).replace("T", " ")}`, run.run_id.split("-").slice(2).join("-"), run.about].filter(Boolean).join(" · ");
+
+const mixed = run => run.lambda === null ? run.title : `${run.title}, λ = ${run.lambda} of ${run.mode === "raw" ? "raw sums" : "standardised scores"}`;
 
 const button = (text, title, run, name = "") => {
   const e = make("button", name, text);
@@ -108,11 +111,11 @@ class Plot {
     pen.textAlign = "center";
     pen.textBaseline = "alphabetic";
     pen.fillStyle = ink;
-    pen.fillText("among the highest … in A", (box.x0 + box.x1) / 2, h - 8);
+    pen.fillText(`top fraction in A: ${mixed(told.a)}`, (box.x0 + box.x1) / 2, h - 8, box.x1 - box.x0);
     pen.save();
     pen.translate(12, (box.y0 + box.y1) / 2);
     pen.rotate(-Math.PI / 2);
-    pen.fillText(is_change ? "change of rank, B against A" : "among the highest … in B", 0, 0);
+    pen.fillText(is_change ? "change of rank from A to B" : `top fraction in B: ${mixed(told.b)}`, 0, 0, box.y0 - box.y1);
     pen.restore();
 
     // the same rank, and the line of the top in each
@@ -225,15 +228,15 @@ export function comparing(act) {
     const dot = make("i", `kind${i}`);
     key.append(dot, make("span", "", text));
   });
-  const foot = make("p", "quiet foot"), bar = make("div", "plotbar"), left = make("div", "left"), right = make("div", "right");
+  const foot = make("p", "quiet foot"), bar = make("div", "plotbar"), left = make("div", "left"), right = make("div", "right"), galleries = make("div", "galleries");
   bar.append(modes, key);
   plot.root.append(card);
-  left.append(bar, plot.root, foot);
+  left.append(bar, plot.root, foot, galleries);
   const answer = make("p", "answer"), quadrants = make("table", "quadrants"), figures = make("dl"), noise = make("div", "noise");
-  const splits = make("table", "splits"), caveats = make("ul", "caveats"), galleries = make("div", "galleries");
+  const splits = make("table", "splits"), caveats = make("ul", "caveats");
   answer.setAttribute("aria-live", "polite");
   right.append(answer, quadrants, caveats, figures, noise, splits);
-  body.append(left, right, galleries);
+  body.append(left, right);
 
   const select = (which, n, text) => {
     const one = button(`Select those ${whole(n)}`, `${text}: they become the selection, in the gallery`, () => leave({select: {...pair(), which}}));
@@ -280,14 +283,13 @@ export function comparing(act) {
     return section;
   };
 
-  const mixed = run => run.lambda === null ? run.title : `${run.title}, λ = ${run.lambda}${run.mode === "raw" ? "" : ` ${run.mode}`}`;
   const draw = () => {
     const {overlap, spearman} = told;
     answer.replaceChildren(make("b", "", overlap.value === null ? "–" : `${percent(overlap.value)} of the top ${percent(told.top)} stays`), make("span", "quiet", `${whole(overlap.k)} of ${whole(overlap.n)}; ${between(overlap)}`));
     draw_quadrants();
     caveats.replaceChildren(...told.caveats.map(text => make("li", "", text[0].toUpperCase() + text.slice(1))));
     const rho = spearman.value === null ? "undefined: one run ranks all equal" : `${fraction(spearman.value)}${spearman.low === null ? "" : ` (${fraction(spearman.low)} to ${fraction(spearman.high)})`}`;
-    figures.replaceChildren(make("dt", "", "Spearman’s ρ of all ranks"), make("dd", "", rho), make("dt", "", "A"), make("dd", "", mixed(told.a)), make("dt", "", "B"), make("dd", "", mixed(told.b)));
+    figures.replaceChildren(make("dt", "", "Spearman’s ρ of all ranks"), make("dd", "", rho));
     noise.replaceChildren(make("p", "quiet", "Looking for other seeds …"));
     const rows = told.splits.map(s => {
       const tr = make("tr"), th = make("th", "", s.title);
@@ -328,7 +330,7 @@ export function comparing(act) {
       const dots = make("p", "quiet dots");
       dots.append(make("i", "mine"), `A and B ${percent(found.pair.overlap.value)}`, make("i", "seed"), `${all.length} pair${all.length === 1 ? "" : "s"} of seeds, ${low === high ? percent(low) : `${percent(low)} to ${percent(high)}`} (${seeds})`);
       parts.push(track, scale, dots);
-      if (found.steady_in) parts.push(make("p", "", `Moved by every seed: ${share(found.steady_in)} of those moved in, ${share(found.steady_out)} of those moved out.`));
+      if (found.steady_in) parts.push(make("p", "", `Moved whatever the seed: ${counted(found.steady_in)} moved in, ${counted(found.steady_out)} moved out.`));
     }
     noise.replaceChildren(...parts);
   };
