@@ -639,8 +639,8 @@ def what_differs(lines: Mapping[str, Mapping[str, Any]], run_id: str) -> str:
 
 
 def words_on(job: "Job") -> str:
-    """How far a job is and where, or what went wrong; who started it."""
-    by = f"by {job.started_by}" if job.started_by else ""
+    """How far a job is and where, or what went wrong; who started it, where that is somebody else."""
+    by = f"by {job.started_by}" if job.started_by not in ("", who()) else ""
     if job.state == "done":
         return by
     said = job.error if job.state == "failed" else f"{job.message} {words_of(job)}".strip()
