@@ -10,7 +10,6 @@ import json
 import shutil
 import time
 from collections.abc import Generator, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +31,8 @@ from models.artifacts import (
 from models.progress import Progress
 from models.reading import SHARD, is_constant, score_shards
 from models.scoring import pick_device, to_tensor
-from models.train import groups_of, split_rows, take_step
+from models.steps import take_step
+from models.train import groups_of, split_rows
 from models.wgan import image_score
 
 POOLINGS = 3  # halvings between the image and the code: 64 → 8
@@ -168,7 +168,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         weights = {name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}
         write_bytes(checkpoint, to_safetensors(weights, metadata={"voorwerp": about}))
 
-    rate = yield from score_shards(images, parts, SHARD, lambda: partial(score_batch, model))
+    rate = yield from score_shards(images, parts, SHARD, lambda: lambda block, first: score_batch(model, block))
     yield Progress(n, n, "writing scores", {"images_per_second": rate})
     split = np.full(n, "unseen", "U10")
     split[rows], split[held_out] = "train", "validation"

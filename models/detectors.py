@@ -11,17 +11,24 @@ distances among tens of thousands of pixels are mostly noise. Higher is more ano
 more function like these three, and a line in `DETECTORS`.
 """
 
+import json
 import math
+import shutil
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+import zipfile
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import ThreadpoolController
 
 from models.artifacts import (
     SCORES,
@@ -31,13 +38,30 @@ from models.artifacts import (
     medians_by_split,
     read_columns,
     read_latents,
+    replacing,
+    sha256_file,
+    write_json,
     write_scores,
 )
 from models.progress import Progress
-from models.reading import BLOCK, center_weights, is_constant, read_ahead
+from models.reading import (
+    BLOCK,
+    SHARD,
+    center_weights,
+    is_constant,
+    n_shards,
+    part_path,
+    read_part,
+    score_shards,
+    write_part,
+)
 
 #: Bytes that the sample may take as float32: fewer subjects are taken where their images are large.
 SAMPLE_BYTES = 2**30
+#: Vectors that one thread measures at once.
+PIECE = 128
+
+LINEAR_ALGEBRA = ThreadpoolController()
 
 
 class Config(Protocol):
@@ -81,12 +105,11 @@ def principal_components(sample: np.ndarray, n_components: int, seed: int) -> PC
     return PCA(n_components, random_state=seed).fit(sample)
 
 
-def pca_error(sample: np.ndarray, config: Config) -> tuple[Measure, dict[str, Any]]:
+def pca_error(pca: PCA, config: Config) -> tuple[Measure, dict[str, Any]]:
     """Σ (x - x')², x' being x projected on the first `n_components` principal components of the sample.
 
     On pixels it is the image score of a linear autoencoder: a sum over pixels and bands, in units of [0, 1] squared.
     """
-    pca = principal_components(sample, config.n_components, config.seed)
 
     def measure(vectors: np.ndarray, places: np.ndarray) -> np.ndarray:
         residual = vectors - pca.inverse_transform(pca.transform(vectors))
@@ -127,7 +150,8 @@ def neighbor_distance(sample: np.ndarray, config: Config) -> tuple[Measure, dict
     return measure, {}
 
 
-DETECTORS: dict[str, Callable[[np.ndarray, Config], tuple[Measure, dict[str, Any]]]] = {
+#: What each is given: the sample (m, d), but pca its principal components.
+DETECTORS: dict[str, Callable[[Any, Config], tuple[Measure, dict[str, Any]]]] = {
     "pca": pca_error,
     "iforest": isolation,
     "knn": neighbor_distance,
@@ -190,9 +214,10 @@ class Source:
             return cls(vectors, ids, split, quality)
         return cls(vectors[rows], ids[rows], split[rows], quality[rows])
 
-    def is_missing(self, block: np.ndarray) -> np.ndarray:
-        """bool (b,): subjects in a block of `vectors` that cannot be scored; `quality` says why."""
-        return is_constant(block) if block.dtype == np.uint8 else ~np.isfinite(block).all(1)
+
+def is_missing(block: np.ndarray) -> np.ndarray:
+    """bool (b,): subjects in a block of `Source.vectors` that cannot be scored; `Source.quality` says why."""
+    return is_constant(block) if block.dtype == np.uint8 else ~np.isfinite(block).all(1)
 
 
 def as_vectors(block: np.ndarray, center: float) -> np.ndarray:
@@ -223,7 +248,7 @@ def draw_sample(
     m = 0
     for i in range(0, n, BLOCK):
         block = np.asarray(source.vectors[drawn[i : i + BLOCK]])
-        kept = ~source.is_missing(block)
+        kept = ~is_missing(block)
         count = int(kept.sum())
         sample[m : m + count] = as_vectors(block[kept], center)
         rows[m : m + count] = drawn[i : i + BLOCK][kept]
@@ -231,55 +256,122 @@ def draw_sample(
     return rows[:m], sample[:m]
 
 
+# ------------------------------------------------------------------------------------------------------- fitted
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A detector, and what it was fitted to.
+
+    Attributes
+    ----------
+    rows
+        int64 (m,): the sample's, ascending.
+    score
+        Of a block of vectors (b, …) and the row of its first: float32 (b,), NaN where nothing can be scored.
+    about
+        Numbers to keep.
+    """
+
+    rows: np.ndarray
+    score: Callable[[np.ndarray, int], np.ndarray]
+    about: dict[str, Any]
+
+
+def fit(config: Config, source: Source, left_out: np.ndarray | None) -> dict[str, np.ndarray]:
+    """What `fitted` makes a detector of: the sample's rows, and its principal components, its vectors, or both.
+
+    Raises
+    ------
+    ArtifactError
+        Too few subjects, or too many components.
+    """
+    rows, sample = draw_sample(source, config.fit_on, config.seed, config.center or 0.0, left_out)
+    if len(rows) < 2:
+        n = len(source.vectors)
+        raise ArtifactError(f"{len(rows)} of {n:,} subjects have something to score; a detector needs two or more")
+    if config.method != "pca" and config.on == "latents":
+        return {"rows": rows, "sample": sample}
+    pca = principal_components(sample, config.n_components, config.seed)
+    found = {name: np.asarray(getattr(pca, name)) for name in PCA_ARRAYS}
+    return {"rows": rows, **found} | ({} if config.method == "pca" else {"sample": pca.transform(sample)})
+
+
+#: What an sklearn PCA is, as far as `transform` and `inverse_transform` go, and how much it explains.
+PCA_ARRAYS = ("mean_", "components_", "explained_variance_", "explained_variance_ratio_")
+
+
+def fitted(config: Config, found: Mapping[str, np.ndarray]) -> Fitted:
+    """The detector made of what `fit` found: the same numbers wherever it is made."""
+    rows, center = found["rows"], config.center or 0.0
+    pca = None
+    if "mean_" in found:
+        pca = PCA(config.n_components, random_state=config.seed)
+        for name in PCA_ARRAYS:
+            setattr(pca, name, found[name])
+        pca.n_components_, pca.n_features_in_ = found["components_"].shape
+    measure, about = DETECTORS[config.method](pca if config.method == "pca" else found["sample"], config)
+    reduce = pca.transform if pca is not None and config.method != "pca" else None
+
+    def score(block: np.ndarray, first: int) -> np.ndarray:
+        scores, kept = np.full(len(block), np.nan, np.float32), np.flatnonzero(~is_missing(block))
+        if kept.size:
+            at = np.minimum(np.searchsorted(rows, first + kept), len(rows) - 1)
+            places = np.where(rows[at] == first + kept, at, -1)
+            vectors = as_vectors(block[kept], center)
+            scores[kept] = measure(reduce(vectors) if reduce else vectors, places)
+        return scores
+
+    return Fitted(rows, score, about)
+
+
 # ---------------------------------------------------------------------------------------------------- the kind
+PARTS, PLAN, DETECTOR = "parts", "plan.json", "detector.npz"
+
+
 def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:
     """Score every subject by `config.method`; see the module's docstring.
 
     The detector is fitted to a random sample of at most `config.fit_on` subjects, which count as "train" in the column
-    ``split``. Memory holds that sample (1 GiB at most, twice while it is fitted), blocks of images and the scores. A
-    run that was stopped starts anew.
+    ``split``, and kept in ``parts/detector.npz``; then ``parts/NNNNN.npz`` are made of it, by the workers of
+    `workspace.pool` or by this process (`score_shard`), and joined. Memory holds the sample (1 GiB at most, twice while
+    the detector is fitted), blocks of images and the scores. A run that was stopped keeps its finished parts.
 
     Raises
     ------
     ArtifactError
         No images or latent vectors, or too few for the settings.
     """
-    source = (
-        Source.latents(workspace.parents["score"], workspace.subject_ids)
-        if config.on == "latents"
-        else Source.pixels(workspace)
-    )
-    n, center = len(source.vectors), config.center or 0.0
-    yield Progress(0, n, "fitting to a sample")
-    left_out = None
-    if workspace.left_out is not None:
-        left_out = np.isin(source.subject_ids, workspace.subject_ids[workspace.left_out])
-    rows, sample = draw_sample(source, config.fit_on, config.seed, center, left_out)
-    if len(rows) < 2:
-        raise ArtifactError(f"{len(rows)} of {n:,} subjects have something to score; a detector needs two or more")
-    reduce = None
-    if config.method != "pca" and config.on == "pixels":
-        components = principal_components(sample, config.n_components, config.seed)
-        reduce, sample = components.transform, components.transform(sample)
-    measure, about = DETECTORS[config.method](sample, config)
+    source = source_of(config, workspace)
+    n, parts = len(source.vectors), workspace.directory / PARTS
+    fixed = {"n": n, "shard": SHARD, "config": asdict(cast(Any, config))}
+    plan: dict[str, Any] = json.loads((parts / PLAN).read_bytes()) if (parts / PLAN).exists() else {}
+    if {name: plan.get(name) for name in fixed} != fixed:
+        shutil.rmtree(parts, ignore_errors=True)
+        yield Progress(0, n, "fitting to a sample")
+        left_out = None
+        if workspace.left_out is not None:
+            left_out = np.isin(source.subject_ids, workspace.subject_ids[workspace.left_out])
+        with replacing(parts / DETECTOR) as handle:
+            np.savez(handle, allow_pickle=False, **fit(config, source, left_out))
+        write_json(parts / PLAN, fixed | {"detector": sha256_file(parts / DETECTOR)})
+    detector = read_detector(config, parts)
 
-    scores, quality = np.full(n, np.nan, np.float32), np.array(source.quality, object)
-    places = np.full(n, -1)
-    places[rows] = np.arange(len(rows))
     unit = "subjects" if config.on == "latents" else "images"
-    started, done, rate = time.perf_counter(), 0, 0.0
-    for block in read_ahead(source.vectors, 0, n):
-        kept = done + np.flatnonzero(~source.is_missing(block))
-        if kept.size:
-            vectors = as_vectors(block[kept - done], center)
-            scores[kept] = measure(reduce(vectors) if reduce else vectors, places[kept])
-        quality[kept] = "ok"
-        done += len(block)
-        rate = done / (time.perf_counter() - started)
-        yield Progress(done, n, "scoring", {f"{unit}_per_second": rate})
-
-    split = np.array(source.split, object)
-    split[rows] = "train"
+    rate = yield from score_shards(
+        source.vectors,
+        parts,
+        SHARD,
+        lambda: partial(score_block, detector, workspace.threads),
+        workspace.pool if config.on == "pixels" else None,
+        "models.detectors:score_shard",
+        unit=unit,
+    )
+    read = [read_part(part_path(parts, number)) for number in range(n_shards(n, SHARD))]
+    if None in read:
+        raise ArtifactError(f"a part in {parts} cannot be read; resume the run, which makes it anew")
+    scores, missing = (np.concatenate([part[name] for part in read if part]) for name in ("score", "missing"))
+    quality, split = np.array(source.quality, object), np.array(source.split, object)
+    quality[~missing] = "ok"
+    split[detector.rows] = "train"
     columns = {
         "subject_id": source.subject_ids,
         "split": split,
@@ -289,12 +381,80 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         "quality": quality,
     }
     write_scores(workspace.directory, None, columns)
+    shutil.rmtree(parts)
     return {
         "score_title": title(config),
         "splits": medians_by_split(columns),
         "n_not_scored": int((quality != "ok").sum()),
-        "n_fit": len(rows),
+        "n_fit": len(detector.rows),
         f"n_{unit}": n,
         f"{unit}_per_second": round(rate, 1),
-        **about,
+        **detector.about,
     }
+
+
+def source_of(config: Config, workspace: Workspace) -> Source:
+    """What the run looks at."""
+    if config.on == "latents":
+        return Source.latents(workspace.parents["score"], workspace.subject_ids)
+    return Source.pixels(workspace)
+
+
+def read_detector(config: Config, parts: Path) -> Fitted:
+    """The detector that the run in progress was begun with.
+
+    Raises
+    ------
+    ArtifactError
+        Its file cannot be read.
+    """
+    try:
+        with np.load(parts / DETECTOR, allow_pickle=False) as file:
+            return fitted(config, {name: file[name] for name in file.files})
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{parts / DETECTOR} cannot be read ({error}); delete {parts} and resume the run") from None
+
+
+@lru_cache(maxsize=1)
+def _detector(sha256: str, parts: Path, config: Config) -> Fitted:
+    """As `read_detector`, kept by the process that scores several parts."""
+    return read_detector(config, parts)
+
+
+def score_shard(config: Config, workspace: Workspace, number: int) -> dict[str, Any]:
+    """Write part `number` of a run on pixels, whole or not at all: see `run`, and `Pool.map`, which calls it.
+
+    Returns
+    -------
+    dict
+        ``n``, images of this part; ``seconds`` that they took.
+
+    Raises
+    ------
+    ArtifactError
+        No plan, or it cannot be read.
+    """
+    started, parts = time.perf_counter(), workspace.directory / PARTS
+    try:
+        plan = json.loads((parts / PLAN).read_bytes())
+    except FileNotFoundError:
+        raise ArtifactError(f"{workspace.directory} has no {PARTS}/{PLAN}; scoring has ended or not begun") from None
+    score = partial(score_block, _detector(plan["detector"], parts, cast(Any, config)), workspace.threads)
+    deque(write_part(workspace.images, parts, number, plan["shard"], score), maxlen=0)
+    return {"n": min(plan["shard"], plan["n"] - number * plan["shard"]), "seconds": time.perf_counter() - started}
+
+
+def score_block(detector: Fitted, threads: int, block: np.ndarray, first: int) -> dict[str, np.ndarray]:
+    """The columns of a part for vectors (n, …), the first of which is in row `first`: score, and whether it is missing.
+
+    `threads` pieces are measured at once, each by one thread of the linear algebra, so that their number changes
+    nothing.
+    """
+    with LINEAR_ALGEBRA.limit(limits=1), ThreadPoolExecutor(threads, initializer=_one_thread) as pool:
+        starts = range(0, len(block), PIECE)
+        scores = np.concatenate(list(pool.map(lambda i: detector.score(block[i : i + PIECE], first + i), starts)))
+    return {"score": scores, "missing": is_missing(block)}
+
+
+def _one_thread() -> None:
+    LINEAR_ALGEBRA.limit(limits=1)  # OpenMP's is told to each thread

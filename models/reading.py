@@ -16,8 +16,8 @@ from models.progress import Progress
 BLOCK = 512  # rows read at once, while the block before is computed
 SHARD = 4096  # images in one of parts/NNNNN.npz: what a killed run loses at most
 
-#: A block of images (n, …) → columns by name, each of length n.
-Score = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+#: A block of images (n, …), and the row of its first → columns by name, each of length n.
+Score = Callable[[np.ndarray, int], Mapping[str, np.ndarray]]
 
 
 def n_shards(n: int, shard: int) -> int:
@@ -33,7 +33,7 @@ def part_path(parts: Path, number: int) -> Path:
 def read_part(path: Path) -> dict[str, np.ndarray] | None:
     """The columns of one part, all of one length; None where there is none, or it cannot be read whole."""
     try:
-        with np.load(path, allow_pickle=False) as part:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as part:
             columns = {name: part[name] for name in part.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
         return None
@@ -59,7 +59,7 @@ def write_part(
         return stop - start
     blocks, done = [], 0
     for read in read_ahead(images, start, stop, block):
-        blocks.append(score(read))
+        blocks.append(score(read, start + done))
         done += len(read)
         yield done
     columns = {name: np.concatenate([found[name] for found in blocks]) for name in blocks[0]}
@@ -76,6 +76,7 @@ def score_shards(
     pool: Pool | None = None,
     function: str = "",
     note: Callable[[], str] = str,
+    unit: str = "images",
 ) -> Generator[Progress, None, float]:
     """Write what `score()` says of every image to ``parts/NNNNN.npz``, but for those that are there; images a second.
 
@@ -105,14 +106,14 @@ def score_shards(
             done, fresh = done + size, fresh + size
             rate = fresh / (time.perf_counter() - started)
             message = _message(f"scoring on {_workers(pool.n_workers)}", answer.get("note", ""))
-            yield Progress(done, n, message, {"images_per_second": rate})
+            yield Progress(done, n, message, {f"{unit}_per_second": rate})
     if not missing:
         return rate
     scoring = score()
     for number, size in missing.items():
         for so_far in write_part(images, parts, number, shard, scoring):
             rate = (fresh + so_far) / (time.perf_counter() - started)
-            yield Progress(done + so_far, n, _message("scoring", note()), {"images_per_second": rate})
+            yield Progress(done + so_far, n, _message("scoring", note()), {f"{unit}_per_second": rate})
         done, fresh = done + size, fresh + size
     return rate
 

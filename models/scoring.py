@@ -474,8 +474,10 @@ def score_shard(config: Config, workspace: Workspace, number: int) -> dict[str, 
     return {"n": size, "seconds": time.perf_counter() - started, "note": batch.words}
 
 
-def score_block(with_what: Prepared, batch: Batch, threads: int, images: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns of a part for uint8 (n, H, W, C).
+def score_block(
+    with_what: Prepared, batch: Batch, threads: int, images: np.ndarray, first: int = 0
+) -> dict[str, np.ndarray]:
+    """The columns of a part for uint8 (n, H, W, C), whatever row the `first` is in.
 
     On the CPU, `threads` batches are computed at once, each by one thread: how many there are changes nothing then,
     while sums that several threads share come out otherwise in their last bits.

@@ -144,10 +144,10 @@ class ScoreConfig:
 def _at(config: ScoreConfig) -> Mapping[str, Any]:
     if config.method == "wgan":
         return {}
-    detector = {"run": "models.detectors:run", "needs": (), "is_shared": False}
+    detector = {"run": "models.detectors:run", "needs": ()}
     if config.on == "pixels":
         return detector
-    return detector | {"needs": ("score",), "needs_images": False, "needs_latents": True}
+    return detector | {"needs": ("score",), "needs_images": False, "needs_latents": True, "is_shared": False}
 
 
 KIND = Kind(

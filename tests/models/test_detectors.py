@@ -23,8 +23,9 @@ def scored(folder: Path, images: np.ndarray, **config: Any) -> tuple[pd.DataFram
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading.read_ahead, "__defaults__", (16,))
+    monkeypatch.setattr(reading.write_part, "__defaults__", (16,))
     monkeypatch.setattr(detectors, "BLOCK", 16)
+    monkeypatch.setattr(detectors, "PIECE", 5)
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import zarr
 
 from explorer.kinds.score import ScoreConfig
 from models import reading, scoring
-from models.artifacts import CHECKPOINT, ArtifactError, read_latents
+from models.artifacts import CHECKPOINT, ArtifactError, Workspace, read_latents
 from models.scorer import PRESETS, Scorer
 from models.wgan import WGAN
 from tests.models.networks import PREPROCESSING, blobs, finish, tiny, trained, workspace
+from tests.models.pools import Died, Unruly
 
 COMPACT = PRESETS["compact"]
+PAPER = ScoreConfig(preset="paper", batch=3)
 
 
 def published(model: WGAN, image: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -214,6 +218,239 @@ def test_parts_of_another_checkpoint_are_not_kept(tmp_path: Path, monkeypatch: p
     second, rest = trained(tmp_path / "second", tiny(seed=2)), Counting(images)
     finish(scoring.run(ScoreConfig(), workspace(tmp_path / "score", rest, second)))
     assert rest.read == 20
+
+
+# ------------------------------------------------------------------------------------------------------- workers
+def files(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "scores.parquet").read_bytes(), (folder / "latents.npy").read_bytes()
+
+
+def begun(folder: Path, images: Any, train: Path, config: ScoreConfig = PAPER) -> Workspace:
+    """A run whose plan is written, and nothing else."""
+    work = workspace(folder, images, train)
+    job = scoring.run(config, replace(work, images=Counting(images, stop_after=0)))
+    with pytest.raises(KeyboardInterrupt):
+        finish(job)
+    return work
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "SHARD", 8)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, small_shards: None) -> tuple[Path, np.ndarray, tuple[bytes, bytes]]:
+    """A network, images, and their scores as one process with one thread makes them."""
+    train, images = trained(tmp_path / "train", tiny()), blobs(45)
+    images[13] = 5
+    _, results = finish(scoring.run(PAPER, workspace(tmp_path / "alone", images, train)))
+    assert results["batch"] == {"asked": 3, "used": 3}
+    return train, images, files(tmp_path / "alone")
+
+
+@pytest.mark.parametrize(("n_workers", "threads"), [(1, (1,)), (2, (1, 2)), (5, (3, 1, 2))])
+def test_workers_and_their_threads_change_not_a_bit(
+    tmp_path: Path, alone: tuple[Path, np.ndarray, tuple[bytes, bytes]], n_workers: int, threads: tuple[int, ...]
+) -> None:
+    train, images, expected = alone
+    work = workspace(tmp_path / "score", images, train)
+    pool = Unruly(PAPER, work, n_workers, threads=threads)
+    records, results = finish(scoring.run(PAPER, replace(work, pool=pool)))
+    assert files(tmp_path / "score") == expected
+    assert len(pool.done) > len(set(pool.done)) == 6  # some parts twice
+    done = [record.done for record in records]
+    assert done == sorted(done) and done[-1] == 45
+    spoken = [record for record in records if record.message.startswith(f"scoring on {n_workers} worker")]
+    assert len(spoken) > 6 and spoken[-1].metrics["images_per_second"] > 0
+    assert results["n_images"] == 45
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_of_one_process_change_not_a_bit(
+    tmp_path: Path, alone: tuple[Path, np.ndarray, tuple[bytes, bytes]], threads: int
+) -> None:
+    train, images, expected = alone
+    before = torch.get_num_threads()
+    work = replace(workspace(tmp_path / "score", images, train), threads=threads)
+    finish(scoring.run(PAPER, work))
+    torch.set_num_threads(before)
+    assert files(tmp_path / "score") == expected
+
+
+def test_a_pool_that_dies_leaves_its_parts_to_the_next_attempt(
+    tmp_path: Path, alone: tuple[Path, np.ndarray, tuple[bytes, bytes]]
+) -> None:
+    train, images, expected = alone
+    work = workspace(tmp_path / "score", images, train)
+    first = Unruly(PAPER, work, dies_after=3)
+    with pytest.raises(Died):
+        finish(scoring.run(PAPER, replace(work, pool=first)))
+    assert not (tmp_path / "score" / "scores.parquet").exists()
+    rest = Counting(images)
+    finish(scoring.run(PAPER, replace(work, images=rest)))
+    assert rest.read == 45 - sum(min(8, 45 - 8 * number) for number in first.done)
+    assert files(tmp_path / "score") == expected
+
+
+def test_what_a_pool_forgets_is_done_here(tmp_path: Path, alone: tuple[Path, np.ndarray, tuple[bytes, bytes]]) -> None:
+    train, images, expected = alone
+    work = workspace(tmp_path / "score", images, train)
+    finish(scoring.run(PAPER, replace(work, pool=Unruly(PAPER, work, forgets=(1, 4)))))
+    assert files(tmp_path / "score") == expected
+
+
+def test_a_pool_without_workers_is_none(tmp_path: Path, alone: tuple[Path, np.ndarray, tuple[bytes, bytes]]) -> None:
+    train, images, expected = alone
+    work = workspace(tmp_path / "score", images, train)
+    pool = Unruly(PAPER, work, n_workers=0)
+    finish(scoring.run(PAPER, replace(work, pool=pool)))
+    assert not pool.done and files(tmp_path / "score") == expected
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("spoil", ["cut short", "empty", "another length", "no zip"])
+def test_a_part_that_cannot_be_read_is_made_anew(tmp_path: Path, spoil: str) -> None:
+    train, images = trained(tmp_path / "train", tiny()), blobs(20)
+    work = begun(tmp_path / "score", images, train)
+    for number in range(3):
+        assert scoring.score_shard(PAPER, work, number)["n"] == (8, 8, 4)[number]
+    path = tmp_path / "score" / "parts" / "00001.npz"
+    whole = path.read_bytes()
+    if spoil == "another length":
+        np.savez(path, latents=np.zeros((3, 8), np.float32))
+    else:
+        path.write_bytes({"cut short": whole[: len(whole) // 2], "empty": b"", "no zip": b"scores"}[spoil])
+    read = Counting(images)
+    finish(scoring.run(PAPER, replace(work, images=read)))
+    assert read.read == 8
+    finish(scoring.run(PAPER, workspace(tmp_path / "other", images, train)))
+    assert files(tmp_path / "score") == files(tmp_path / "other")
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_part_that_is_there_is_answered_at_once_and_left(tmp_path: Path) -> None:
+    train, images = trained(tmp_path / "train", tiny()), blobs(20)
+    work = begun(tmp_path / "score", images, train)
+    first = scoring.score_shard(PAPER, work, 2)
+    path = tmp_path / "score" / "parts" / "00002.npz"
+    before = path.stat()
+    read = Counting(images)
+    again = scoring.score_shard(PAPER, replace(work, images=read), number=2)
+    assert (first["n"], again["n"], read.read) == (4, 4, 0)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert sorted(p.name for p in path.parent.iterdir()) == ["00002.npz", "plan.json"]
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_part_is_whole_or_not_there(tmp_path: Path) -> None:
+    train, images = trained(tmp_path / "train", tiny()), blobs(20)
+    work = begun(tmp_path / "score", images, train)
+    with pytest.raises(KeyboardInterrupt):
+        scoring.score_shard(PAPER, replace(work, images=Counting(images, stop_after=0)), 0)
+    assert [p.name for p in (tmp_path / "score" / "parts").iterdir()] == ["plan.json"]
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_process_prepares_a_network_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    load = scoring.load_checkpoint
+    monkeypatch.setattr(scoring, "load_checkpoint", lambda *told: loaded.append(told) or load(*told))
+    images = blobs(20)
+    works = [begun(tmp_path / f"score{i}", images, trained(tmp_path / f"train{i}", tiny(seed=9 + i))) for i in range(3)]
+    loaded.clear()
+    for work in works[1:]:  # kept since their runs were begun
+        for number in range(3):
+            scoring.score_shard(PAPER, work, number)
+    assert not loaded
+    scoring.score_shard(PAPER, works[0], 0)
+    assert len(loaded) == 1 and len(scoring._PREPARED) == 2
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_worker_refuses_what_is_not_the_plans(tmp_path: Path) -> None:
+    train, images = trained(tmp_path / "train", tiny(seed=20)), blobs(20)
+    with pytest.raises(ArtifactError, match=r"has no parts/plan\.json; scoring has ended or not begun"):
+        scoring.score_shard(PAPER, workspace(tmp_path / "none", images, train), 0)
+    work = begun(tmp_path / "score", images, train)
+    with pytest.raises(ArtifactError, match="part 3 of 20 images is asked for; the survey has 20"):
+        scoring.score_shard(PAPER, work, 3)
+    with pytest.raises(ArtifactError, match="part 0 of 20 images is asked for; the survey has 19"):
+        scoring.score_shard(PAPER, replace(work, images=images[:19]), 0)
+    trained(train, tiny(seed=21))
+    scoring._PREPARED.clear()
+    with pytest.raises(ArtifactError, match="checkpoint of train is not the one that scoring began with; score anew"):
+        scoring.score_shard(PAPER, work, 0)
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_worker_without_the_plans_gpu_says_so(tmp_path: Path) -> None:
+    work = begun(tmp_path / "score", blobs(9), trained(tmp_path / "train", tiny()))
+    path = tmp_path / "score" / "parts" / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"device": "cuda"}))
+    with pytest.raises(ArtifactError, match="scores of score are made on a GPU and this worker has none"):
+        scoring.score_shard(PAPER, work, 0)
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("has_pool", [False, True])
+def test_a_batch_that_does_not_fit_is_halved_said_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_pool: bool
+) -> None:
+    score_batch, tried = scoring.score_batch, []
+
+    def small_memory(scorer: Scorer, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        tried.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return score_batch(scorer, images)
+
+    monkeypatch.setattr(scoring, "score_batch", small_memory)
+    config = ScoreConfig(preset="paper", batch=8)
+    work = workspace(tmp_path / "score", blobs(20), trained(tmp_path / "train", tiny()))
+    pool = Unruly(config, work) if has_pool else None
+    records, results = finish(scoring.run(config, replace(work, pool=pool)))
+    assert results["batch"] == {"asked": 8, "used": 2}
+    assert any("batch 2, 8 did not fit the GPU's memory" in record.message for record in records)
+    assert tried[:3] == [8, 4, 2] or has_pool
+    assert table(tmp_path / "score")["quality"].eq("ok").all()
+    monkeypatch.setattr(scoring, "score_batch", score_batch)
+    finish(
+        scoring.run(ScoreConfig(preset="paper", batch=2), workspace(tmp_path / "two", blobs(20), tmp_path / "train"))
+    )
+    assert files(tmp_path / "score") == files(tmp_path / "two")
+
+
+def test_a_gpu_that_holds_not_one_image_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(scorer: Scorer, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(scoring, "score_batch", none)
+    with pytest.raises(ArtifactError, match="the GPU's memory does not hold a batch of 1; take smaller networks"):
+        finish(scoring.run(PAPER, workspace(tmp_path / "score", blobs(4), trained(tmp_path / "train", tiny()))))
+    assert not (tmp_path / "score" / "scores.parquet").exists()
+
+
+def test_images_come_from_zarr_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "SHARD", 64)
+    monkeypatch.setattr(reading.write_part, "__defaults__", (16,))
+    images = blobs(150)
+    stored = zarr.create_array(tmp_path / "images.zarr", shape=images.shape, chunks=(16, 32, 32, 3), dtype="uint8")
+    stored[:] = images
+    asked: list[int] = []
+
+    class Watched(Counting):
+        def __getitem__(self, index: slice) -> np.ndarray:
+            block = np.asarray(stored[index])
+            asked.append(len(block))
+            return block
+
+    train = trained(tmp_path / "train", tiny())
+    finish(scoring.run(PAPER, workspace(tmp_path / "score", Watched(images), train)))
+    assert sum(asked) == 150 and max(asked) == 16
+    finish(scoring.run(PAPER, workspace(tmp_path / "memory", images, train)))
+    assert files(tmp_path / "score") == files(tmp_path / "memory")
 
 
 # -------------------------------------------------------------------------------------------------- checkpoints
