@@ -27,6 +27,7 @@ from explorer.kinds import Kind, kinds
 from explorer.services.jobs import Job, JobService, checked_config, plain_type
 from explorer.services.series import Series, lambdas_of, planned, seeds_of, state_of
 from explorer.services.underway import Underway
+from explorer.services.watched import watched
 from models.artifacts import GRIDS, HISTORY, LATENTS, RESUME, ArtifactError, Run
 from models.divergence import SOUND
 
@@ -314,6 +315,7 @@ class Runs:
             "history": {"start": start, "end": end, "lines": lines},
             "grids": grids(folder),
             "scale": scale(folder),
+            **watched(folder),
             "stands_at": stands_at(folder),
             "built_on_by": sorted(other.run_id for other in self._read().values() if run_id in other.inputs.values()),
         }
