@@ -14,6 +14,7 @@ import click
 
 from explorer.commands import (
     boundary,
+    comparing,
     counting,
     exporting,
     ingesting,
@@ -48,6 +49,7 @@ for command in (
     running.run,
     running.resume,
     running.jobs,
+    comparing.compare,
     judging.judge,
     injecting.inject,
     boundary.group,

@@ -10,6 +10,7 @@ other seeds are there. Intervals are of 95 %: Wilson's of shares, Bonett and Wri
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -258,7 +259,9 @@ class Changes:
     def _run(self, run_id: str) -> Run:
         runs = self.explore.runs()
         if run_id not in runs:
-            raise UsageError(f"there is no finished run of scores {run_id[:60]!r} in this survey")
+            near = difflib.get_close_matches(run_id[:200], runs, n=1)
+            hint = f'; did you mean "{near[0]}"?' if near else f"; there are {', '.join(runs) or 'none'}"
+            raise UsageError(f'there is no finished run of scores "{run_id[:60]}" in this survey{hint}')
         return runs[run_id]
 
     def _mode(self, run_id: str, pair: Pair) -> Mode:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import rankdata, spearmanr
 
+from explorer.cli import main
 from explorer.errors import SurveyError, UsageError
 from explorer.ledger import Ledger
 from explorer.services.compared import BINS, MOST_POINTS, WHICH, Changes, Pair, in_top, ranks
@@ -289,7 +290,8 @@ def test_what_cannot_be_compared_is_said_in_a_sentence(path: Path, scores: np.nd
     with Opened(path) as changes:
         for pair, sentence in (
             (Pair(A, A), "is compared with itself"),
-            (Pair(A, "../.."), "there is no finished run of scores"),
+            (Pair(A, "../.."), f'there is no finished run of scores "../.." in this survey; there are .*{A}'),
+            (Pair(A, B + "1"), f'did you mean "{B}"'),
             (Pair(A, B), "no subject has a score in both"),
             (Pair(A, B, "feature_score"), "did you mean|is not in the scores of"),
             (Pair(A, B, "anomaly_scor"), 'did you mean "anomaly_score"'),
@@ -330,3 +332,34 @@ def test_a_message_that_is_no_pair_is_refused(message: dict[str, Any]) -> None:
 
 def test_a_message_becomes_a_pair() -> None:
     assert Pair.of({"a": A, "b": B, "top": 0.05, "lambda_b": 1}) == Pair(A, B, lambda_b=1, top=0.05)
+
+
+# --------------------------------------------------------------------------------------------------------- command
+def test_the_command_prints_the_figures_and_keeps_who_moved(
+    path: Path, scores: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feature = scores[::-1]
+    for run_id, image, other, seed in ((A, scores[0], feature[0], 1), (B, scores[1], feature[1], 2)):
+        add_run(path, run_id, image, feature=other, config={"feature_weight": 0.2}, seed=seed)
+    told = ["--top", "5%", "--lambda-b", "1", "--save-in", "New", "--save-out", "Gone"]
+    assert main(["compare", str(path), A, B, *told]) == 0
+    said = capsys.readouterr().out
+    with Opened(path) as changes:
+        pair = Pair(A, B, lambda_b=1, top=0.05)
+        found = changes.compare(pair)
+        for name, which in (("New", "in"), ("Gone", "out")):
+            kept = changes.jobs.ledger.selection(name, changes.survey.subject_ids).subject_ids
+            expected = changes.survey.subject_ids[changes.selected(pair, which).rows()]  # type: ignore[arg-type]
+            np.testing.assert_array_equal(np.sort(kept), np.sort(expected))
+    overlap, counts = found["overlap"], found["counts"]
+    low, high = wilson(overlap["k"], overlap["n"])
+    assert f"A: {A}: Anomaly score, λ = 0.2 raw" in said
+    assert f"B: {B}: Anomaly score, λ = 1 raw" in said
+    interval = f"{100 * overlap['k'] / 30:.1f} %, {100 * low:.1f} to {100 * high:.1f} %"
+    assert f"in the top 5 % of both: {overlap['k']} of 30 ({interval})" in said
+    assert f"kept as the selection “New”: the {counts['in']} that moved in" in said
+    assert f"trained on by neither: {N} subjects" in said
+    first = found["movers"]["in"][0]
+    assert f"farthest in: {first['id']} (rank {first['rank_a']:g} → {first['rank_b']:g})" in said
+    assert main(["compare", str(path), A, A]) == 2
+    assert "is compared with itself; choose two runs" in capsys.readouterr().err
