@@ -20,12 +20,18 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from models.artifacts import CHECKPOINT, GRIDS, HISTORY, RESUME, ArtifactError, write_bytes
+from models.memory import Batch
 from models.scoring import save as save_checkpoint
 from models.sound import LastSound
+from models.steps import ALONE, put_back, state_of
 from models.wgan import WGAN
 
 STAGES = ("gan", "encoder")
 SAVE_EVERY = 120.0  # seconds of training that a kill may cost
+
+#: Raised where a step computes the same in another order: to go on from a state before that would end in other bytes
+#: than either version, and nobody would know.
+VERSION = 2
 
 
 class Order:
@@ -101,6 +107,8 @@ class Bookmark:
         For the checkpoint that is saved along with the state.
     about
         What the training depends on, name → JSON value: a state saved with other values is refused.
+    batches
+        Images a step by stage. What the saved state went on with, where memory did not suffice, is taken from it.
 
     Raises
     ------
@@ -115,9 +123,11 @@ class Bookmark:
         preprocessing: Mapping[str, Any],
         about: Mapping[str, Any],
         device: torch.device,
+        batches: Mapping[str, Batch] | None = None,
     ) -> None:
         self.folder, self.model, self.preprocessing, self.device = folder, model, preprocessing, device
         self.about = json.loads(json.dumps(about))  # as it will read: a tuple is a list
+        self.batches, self.team = dict(batches or {}), ALONE
         self.stage, self.epoch, self.step = "", 0, 0  # epochs of the stage, and steps of the epoch, that are done
         self.losses: list[Tensor] = []
         self.started, self.n_fresh, self.saved_at = time.perf_counter(), 0, time.perf_counter()
@@ -125,6 +135,8 @@ class Bookmark:
             for left in folder.glob(f"{name}.*.tmp"):  # of a process that was killed while it wrote
                 left.unlink()
         self.found, self.tensors = self._read(folder / RESUME)
+        for stage, batch in self.batches.items():
+            batch.used = min(batch.used, self.found.get("batches", {}).get(stage, batch.used))
         self.history = History(folder / HISTORY, self.found["n_history"] if self.found else 0)
         self.sound = LastSound(folder, preprocessing)
 
@@ -135,7 +147,7 @@ class Bookmark:
             with safe_open(path, framework="pt") as file:
                 found = json.loads((file.metadata() or {})["voorwerp"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            theirs = dict(found["about"])
+            theirs, version = dict(found["about"]), found.get("version", 1)
             is_whole = STAGES.index(found["stage"]) >= 0 and found["tensors"] == sorted(tensors)
             if not is_whole or not {"epoch", "step", "n_history", "order"} <= found.keys():
                 raise ValueError("something is missing")
@@ -143,6 +155,11 @@ class Bookmark:
             raise ArtifactError(f"{path} is not a whole safetensors file ({error}); {_WAY_OUT}") from None
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{path} is not the state of a training ({error}); {_WAY_OUT}") from None
+        if version != VERSION:
+            raise ArtifactError(
+                f"{path} was saved by another version of this program, whose steps round differently; "
+                f"go on with that version, {_WAY_OUT}"
+            )
         for name in [*self.about, *theirs]:
             if self.about.get(name) != theirs.get(name):
                 raise ArtifactError(
@@ -159,30 +176,26 @@ class Bookmark:
         """Begin a stage, or put everything back as it was if the saved state is of this one."""
         self.stage, self.epoch, self.step, self.losses = stage, 0, 0, []
         self.optimizers, self.order = dict(optimizers), order
-        if self.found.get("stage") != stage:
-            self._note_sound()
-            return
-        found, tensors = self.found, self.tensors
+        if self.found.get("stage") == stage:
+            self._go_back()
+        self.team.begin(stage, state_of(self.model, self.optimizers, self.device))
+        if any(batch.words for batch in self.batches.values()):
+            self.save()  # taken up again, it need not find out once more what memory does not hold
+        self._note_sound()
+
+    def _go_back(self) -> None:
+        found, tensors, order = self.found, self.tensors, self.order
         try:
-            self.model.load_state_dict(_under("model.", tensors))
-            for name, optimizer in self.optimizers.items():
-                moments: dict[int, dict[str, Tensor]] = {}
-                for key, tensor in _under(f"adam.{name}.", tensors).items():
-                    number, _, what = key.partition(".")
-                    moments.setdefault(int(number), {})[what] = tensor
-                optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+            put_back(tensors, self.model, self.optimizers, self.device)
             order.shuffled, order.at = tensors["order"].numpy(), int(found["order"]["at"])
             order.random.bit_generator.state = found["order"]["random"]
-            torch.set_rng_state(tensors["random.cpu"])
-            if self.device.type == "cuda" and "random.cuda" in tensors:
-                torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
             self.losses = list(tensors["losses"].to(self.device)) if "losses" in tensors else []
             self.epoch, self.step = int(found["epoch"]), int(found["step"])
+            self.step = self.step * int(found["order"]["size"]) // order.size  # as many images into the epoch
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ArtifactError(f"{self.folder / RESUME} does not fit this training ({reason}); {_WAY_OUT}") from None
         self.found, self.tensors = {}, {}
-        self._note_sound()
 
     def _note_sound(self) -> None:
         last = self.history.records[-1] if self.history.records else {}
@@ -237,36 +250,26 @@ class Bookmark:
             return
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
             return  # lost in the last step, whose losses were still taken before it
-        tensors = {f"model.{name}": weight for name, weight in self.model.state_dict().items()}
-        for name, optimizer in self.optimizers.items():
-            for number, moments in optimizer.state_dict()["state"].items():
-                tensors |= {f"adam.{name}.{number}.{what}": tensor for what, tensor in moments.items()}
-        tensors |= {"order": torch.from_numpy(self.order.shuffled), "random.cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        tensors = state_of(self.model, self.optimizers, self.device)
+        tensors["order"] = torch.from_numpy(self.order.shuffled)
         if self.losses:
-            tensors["losses"] = torch.stack(self.losses)
+            tensors["losses"] = torch.stack(self.losses).cpu()
         state = {
+            "version": VERSION,
             "about": self.about,
+            "batches": {stage: batch.used for stage, batch in self.batches.items()},
             "stage": self.stage,
             "epoch": self.epoch,
             "step": self.step,
             "n_history": len(self.history.records),
             "tensors": sorted(tensors),
-            "order": {"at": self.order.at, "random": self.order.random.bit_generator.state},
+            "order": {"at": self.order.at, "size": self.order.size, "random": self.order.random.bit_generator.state},
         }
         self.history.sync()
         save_checkpoint(self.folder / CHECKPOINT, self.model, self.preprocessing)
-        content = to_safetensors(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            metadata={"voorwerp": json.dumps(state, sort_keys=True)},
-        )
+        content = to_safetensors(tensors, metadata={"voorwerp": json.dumps(state, sort_keys=True)})
         write_bytes(self.folder / RESUME, content)
         self.saved_at = time.perf_counter()
 
 
 _WAY_OUT = "remove it to train from the beginning, or start a new run"
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -14,7 +14,7 @@ import math
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import IO, Any, Literal, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
@@ -34,21 +34,14 @@ from models.artifacts import (
 )
 from models.divergence import SOUND, Yardstick, has_diverged, is_sound, not_a_number, verdict_of, word_of
 from models.grids import COLUMNS, Grids, is_due
+from models.memory import Batch
+from models.parallel import Leader, number_of, share_images
 from models.progress import Progress
 from models.resume import Bookmark, Order
 from models.scoring import SPLIT, SPLIT_SCHEMA, load_checkpoint, pick_device, pixel_hashes, to_tensor
 from models.sound import BEFORE, sentence_of
-from models.wgan import (
-    WGAN,
-    Architecture,
-    EncoderActivation,
-    anomaly_score,
-    build,
-    critic_loss,
-    encoder_loss,
-    generator_loss,
-    scores_of,
-)
+from models.steps import EncoderSteps, Feed, GanSteps, Precision, critic_loss_beside_fakes, laid_out, lowered, set_tf32
+from models.wgan import WGAN, Architecture, EncoderActivation, anomaly_score, build, scores_of
 
 MEMORY_SHARE = 0.4  # of the free memory that the training images may take; above, they are read from a scratch file
 BLOCK = 64  # images read at once to take those
@@ -99,9 +92,11 @@ class Config(Protocol):
     @property
     def seed(self) -> int: ...
     @property
-    def precision(self) -> Literal["float32", "bfloat16"]: ...
+    def precision(self) -> Precision: ...
     @property
     def device(self) -> str: ...
+    @property
+    def processes(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,55 +217,30 @@ def train_gan(
     An epoch has one generator step for each batch of the training images; before each, the critic takes `n_critic`
     steps on fresh batches, and so sees every image `n_critic` times an epoch.
     """
-    torch.manual_seed(config.seed)
-    device = bookmark.device
-    model.train().requires_grad_(True)
-    generator, critic = model.generator, model.critic
-    betas = (config.beta_1, config.beta_2)
-    critic_optimizer = torch.optim.Adam(critic.parameters(), recipe.learning_rate, betas)
-    generator_optimizer = torch.optim.Adam(generator.parameters(), recipe.learning_rate, betas)
+    feed = Feed(images, bookmark.device)
+    steps = GanSteps(model, feed, recipe.learning_rate, config, bookmark.team)
     order = Order(rows, recipe.batch, config.seed)
-    bookmark.begin("gan", {"critic": critic_optimizer, "generator": generator_optimizer}, order)
+    bookmark.begin("gan", steps.optimizers, order)
     for epoch in bookmark.epochs(recipe.epochs):
         for _ in bookmark.steps(len(rows) // recipe.batch):
-            critic.requires_grad_(True)
-            for _ in range(config.n_critic):
-                real = to_tensor(images[next(order)], device)
-                loss_c, norm = critic_loss_beside_fakes(model, real, config)
-                take_step(critic_optimizer, loss_c)
-            critic.requires_grad_(False)
-            with lowered(config, device):
-                loss_g = generator_loss(critic, generator(latent(recipe.batch, config.latent_size, device)))
-            take_step(generator_optimizer, loss_g)
-            bookmark.note(torch.stack([loss_c.detach(), loss_g.detach(), norm]))
+            bookmark.note(steps.take([next(order) for _ in range(config.n_critic)]))
         train = dict(zip(("critic_loss", "generator_loss", "gradient_norm"), bookmark.means(), strict=True))
         rate = bookmark.n_fresh * config.n_critic * recipe.batch / bookmark.seconds
-        validation = validate_gan(model, images, validation_rows, recipe, config, device)
+        validation = validate_gan(model, feed, validation_rows, recipe, config)
         yield Epoch(epoch, train, validation, rate, bookmark.seconds, bookmark.steps_of(2))
 
 
-def critic_loss_beside_fakes(model: WGAN, real: Tensor, config: Config) -> tuple[Tensor, Tensor]:
-    """The critic's loss and mean gradient norm on `real` (B, C, H, W) and as many images generated now."""
-    with lowered(config, real.device), torch.no_grad():
-        fake = model.generator(latent(len(real), config.latent_size, real.device))
-    epsilon = torch.rand(len(real), device=real.device)
-    with lowered(config, real.device):
-        return critic_loss(model.critic, real, fake, epsilon, config.gradient_penalty)
-
-
-def validate_gan(
-    model: WGAN, images: np.ndarray, rows: np.ndarray, recipe: Recipe, config: Config, device: torch.device
-) -> dict[str, float]:
-    """The critic's mean loss and gradient norm on ``images[rows]``, by the same random numbers in every epoch."""
+def validate_gan(model: WGAN, feed: Feed, rows: np.ndarray, recipe: Recipe, config: Config) -> dict[str, float]:
+    """The critic's mean loss and gradient norm on these rows, by the same random numbers in every epoch."""
     if not len(rows):
         return {}
-    means = np.zeros(2)
-    with torch.random.fork_rng(range(torch.cuda.device_count()) if device.type == "cuda" else []):
+    means = torch.zeros(2, dtype=torch.float64, device=feed.device)
+    with torch.no_grad(), torch.random.fork_rng([feed.device] if feed.device.type == "cuda" else []):
         torch.manual_seed(config.seed)
         for i in range(0, len(rows), recipe.batch):
-            real = to_tensor(images[rows[i : i + recipe.batch]], device)
-            loss, norm = critic_loss_beside_fakes(model, real, config)
-            means += np.array([loss.item(), norm.item()]) * len(real) / len(rows)
+            real = feed[rows[i : i + recipe.batch]]
+            losses = critic_loss_beside_fakes(model, real, len(real), config)
+            means += torch.stack(losses).double() * (len(real) / len(rows))
     return dict(zip(("critic_loss", "gradient_norm"), means.tolist(), strict=True))
 
 
@@ -287,31 +257,23 @@ def train_encoder(
 
     It has seeds of its own: what comes out depends on the generator and the critic, and not on how they were trained.
     """
-    torch.manual_seed(config.seed + 1)
-    device = bookmark.device
-    model.eval().requires_grad_(False)
-    encoder = model.encoder.train().requires_grad_(True)
-    optimizer = torch.optim.Adam(encoder.parameters(), recipe.encoder_learning_rate, (config.beta_1, config.beta_2))
+    feed, rate = Feed(images, bookmark.device), recipe.encoder_learning_rate
+    steps = EncoderSteps(model, feed, rate, config, bookmark.team)
     order = Order(rows, recipe.encoder_batch, config.seed + 1)
     watched = watched_rows(rows, validation_rows)
-    bookmark.begin("encoder", {"encoder": optimizer}, order)
+    bookmark.begin("encoder", steps.optimizers, order)
     for epoch in bookmark.epochs(recipe.encoder_epochs):
         if recipe.is_annealed:
-            cosine = math.cos(math.pi * (epoch - 1) / recipe.encoder_epochs)
-            optimizer.param_groups[0]["lr"] = recipe.encoder_learning_rate * (1 + cosine) / 2
+            rate = recipe.encoder_learning_rate * (1 + math.cos(math.pi * (epoch - 1) / recipe.encoder_epochs)) / 2
         for _ in bookmark.steps(len(rows) // recipe.encoder_batch):
-            x = to_tensor(images[next(order)], device)
-            if recipe.is_turned:
-                x = turn(x, int(order.random.integers(8)))
-            with lowered(config, device):
-                loss, image, feature = encoder_loss(model, x, config.feature_weight)
-            take_step(optimizer, loss)
-            bookmark.note(torch.stack([loss.detach(), image, feature]))
+            batch = next(order)
+            orientation = int(order.random.integers(8)) if recipe.is_turned else 0
+            bookmark.note(steps.take(batch, orientation, rate))
         train = dict(zip(ENCODER_LOSSES, bookmark.means(), strict=True))
-        rate = bookmark.n_fresh * recipe.encoder_batch / bookmark.seconds
-        scores = score_watched(model, images, watched, recipe, config, device)
+        per_second = bookmark.n_fresh * recipe.encoder_batch / bookmark.seconds
+        scores = score_watched(model, feed, watched, recipe, config)
         validation = means_of(scores, config.feature_weight) if len(validation_rows) else {}
-        yield Epoch(epoch, train, validation, rate, bookmark.seconds, scores=scores)
+        yield Epoch(epoch, train, validation, per_second, bookmark.seconds, scores=scores)
 
 
 ENCODER_LOSSES = ("encoder_loss", "image_score", "feature_score")
@@ -325,15 +287,11 @@ def watched_rows(rows: np.ndarray, validation_rows: np.ndarray) -> np.ndarray:
     return rows[:: math.ceil(len(rows) / min(max(few, len(rows) // 10), many))]
 
 
-def score_watched(
-    model: WGAN, images: np.ndarray, rows: np.ndarray, recipe: Recipe, config: Config, device: torch.device
-) -> dict[str, np.ndarray]:
-    """float64 (n,) image and feature score of ``images[rows]``, by name."""
-    parts = []
-    with torch.inference_mode(), lowered(config, device):
-        for i in range(0, len(rows), recipe.encoder_batch):
-            x = to_tensor(images[rows[i : i + recipe.encoder_batch]], device)
-            parts.append(torch.stack(scores_of(model, x)))
+def score_watched(model: WGAN, feed: Feed, rows: np.ndarray, recipe: Recipe, config: Config) -> dict[str, np.ndarray]:
+    """float64 (n,) image and feature score of these rows' images, by name."""
+    batches = (rows[i : i + recipe.encoder_batch] for i in range(0, len(rows), recipe.encoder_batch))
+    with torch.inference_mode(), lowered(config, feed.device):
+        parts = [torch.stack(scores_of(model, feed[batch])) for batch in batches]
     return dict(zip(ENCODER_LOSSES[1:], torch.cat(parts, 1).cpu().double().numpy(), strict=True))
 
 
@@ -342,29 +300,6 @@ def means_of(scores: dict[str, np.ndarray], feature_weight: float) -> dict[str, 
     image, feature = scores.values()
     anomaly = anomaly_score(image, feature, feature_weight)
     return dict(zip(ENCODER_LOSSES, (float(part.mean()) for part in (anomaly, image, feature)), strict=True))
-
-
-def lowered(config: Config, device: torch.device) -> torch.autocast:
-    """Within it the networks' layers compute in the config's precision; the losses see to it that they are float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
-
-
-def latent(n: int, size: int, device: torch.device) -> Tensor:
-    """z ~ N(0, 1), (n, size)."""
-    return torch.randn(n, size, device=device)
-
-
-def turn(x: Tensor, orientation: int) -> Tensor:
-    """(B, C, H, W) in one of eight orientations: quarter turns by `orientation` mod 4, mirrored from 4 on."""
-    x = torch.rot90(x, orientation % 4, (2, 3))
-    return x.flip(3) if orientation >= 4 else x
-
-
-def take_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step of gradient descent."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
 
 
 # ------------------------------------------------------------------------------------------------------ the data
@@ -456,10 +391,14 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     if height != width:
         raise ArtifactError(f"the survey's crops are {height} × {width} pixels; training needs square ones")
     device = pick_device(config.device)
-    torch.set_num_threads(workspace.threads)
+    n_processes = number_of(config.processes, device)
 
     yield Progress(0, 1, f"reading {n:,} images")
-    images = gather(workspace.images, workspace.directory)
+    file: IO[bytes] | None = None
+    if n_processes == 1:
+        images = gather(workspace.images, workspace.directory)
+    else:
+        images, file = share_images(workspace.images, workspace.directory)
     hashes = np.concatenate([pixel_hashes(images[i : i + 4096]) for i in range(0, n, 4096)])
     groups = groups_of(hashes, workspace.duplicate_groups)
     rows, validation_rows = split_rows(groups, config.validation, config.train_on, config.seed, workspace.left_out)
@@ -473,77 +412,133 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         architecture = Architecture(height, bands, recipe.width, config.latent_size, config.encoder_activation)
     except ValueError as error:
         raise ArtifactError(str(error)) from None
+    parent = workspace.parents.get("train")
     split = split_table(workspace, hashes, rows, validation_rows)
     write_table(workspace.directory / SPLIT, split)
 
-    model = build(architecture, config.seed)
-    stages = [
-        ("gan", recipe.epochs, train_gan, "training generator and critic"),
-        ("encoder", recipe.encoder_epochs, train_encoder, "training the encoder"),
-    ]
-    parent = workspace.parents.get("train")
-    if parent is not None:
-        take_over(model, parent, config, recipe, workspace, split)
-        del stages[0]
     about = {
         **asdict(cast(Any, config)),
         "preprocessing": dict(workspace.preprocessing),
         "images": hashlib.sha256(hashes[rows].tobytes() + hashes[validation_rows].tobytes()).hexdigest()[:12],
         "generator and critic": parent and sha256_file(parent / CHECKPOINT)[:12],
     }
-    bookmark = Bookmark(workspace.directory, model.to(device), workspace.preprocessing, about, device)
-    yardstick, mean = measure(images, rows, validation_rows, config.feature_weight)
-    some = rows[np.linspace(0, len(rows) - 1, min(ALIKE, len(rows))).round().astype(int)]
-    # they may happen to be all the same: then, a gray level in one pixel
-    real_distance = max(pixel_distance(to_tensor(images[some], torch.device("cpu"))), 1 / 255)
-    shown = np.concatenate([validation_rows, rows])[:COLUMNS]
-    bands_named = workspace.preprocessing.get("bands")
-    grids = Grids(workspace.directory, images[shown], workspace.subject_ids[shown], mean, bands_named)
-
-    total, before = sum(n_epochs for _, n_epochs, _, _ in stages), 0
-    for stage, n_epochs, loop, message in stages:
-        if not bookmark.is_past(stage):
-            for epoch in loop(model, images, rows, validation_rows, recipe, config, bookmark):
-                done = before + epoch.number
-                made = generate(model, config.seed)
-                record = keep(bookmark, stage, n_epochs, epoch, pixel_distance(made) / real_distance, yardstick)
-                if is_due(done, total, is_last=epoch.number == n_epochs):
-                    if stage == "gan":
-                        grids.write_generated(done, to_pixels(made[: 2 * COLUMNS]))
-                    else:
-                        grids.write_reconstructed(done, reconstruct(model, images[shown]))
-                rate = {"images_per_second": epoch.images_per_second}
-                yield Progress(done, total, message, metrics_of(record) | rate)
-            if stage == "encoder":
-                model.find_axes(encode(model, images, rows, recipe.encoder_batch))
-            bookmark.save()
-        before += n_epochs
-    records = bookmark.history.records
-    last = {name: value for record in records for name, value in metrics_of(record).items()}
-    verdict = verdict_of(records)
-    kept = next((record["kept"] for record in reversed(records) if record.get("has_diverged")), None)
-    if verdict == SOUND:
-        bookmark.sound.forget()
-    elif kept:
-        verdict += f"; {sentence_of(kept, BEFORE)}"
-    return last | {
-        "verdict": verdict,
-        "n_train": len(rows),
-        "n_validation": len(validation_rows),
-        "epochs": recipe.epochs,
-        "encoder_epochs": recipe.encoder_epochs,
-        "batch": recipe.batch,
-        "encoder_batch": recipe.encoder_batch,
-        "learning_rate": recipe.learning_rate,
-        "encoder_learning_rate": recipe.encoder_learning_rate,
-        "width": recipe.width,
-        "precision": config.precision,
-        "n_parameters": sum(weight.numel() for weight in model.parameters()),
-        "device": device.type,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "seconds": round(sum(record["seconds"] for record in records), 1),
+    n_processes = min(n_processes, recipe.batch, recipe.encoder_batch)
+    batches = {
+        "gan": Batch(recipe.batch, least=max(n_processes, min(2, recipe.batch))),
+        "encoder": Batch(recipe.encoder_batch, least=n_processes),
     }
+    course = Course(config, workspace, device, recipe, architecture, images, rows, validation_rows, split, about)
+    while True:
+        try:
+            return (yield from course.go(batches, n_processes, file))
+        except torch.OutOfMemoryError:
+            pass  # its traceback holds tensors, until here
+        batches[course.stage].halve()
+        yield Progress(0, 1, f"{batches[course.stage].words}; going on from what was saved last")
+
+
+@dataclass
+class Course:
+    """A training that can be begun again, where memory did not suffice, from the beginning or what was saved last."""
+
+    config: Config
+    workspace: Workspace
+    device: torch.device
+    recipe: Recipe
+    architecture: Architecture
+    images: np.ndarray
+    rows: np.ndarray
+    validation_rows: np.ndarray
+    split: pa.Table
+    about: dict[str, Any]
+    stage: str = "gan"
+
+    def go(
+        self, batches: dict[str, Batch], n_processes: int, file: IO[bytes] | None
+    ) -> Generator[Progress, None, dict[str, Any]]:
+        """Train to the end, in `n_processes`; where they are several, they find the images in `file`."""
+        config, workspace, images, device = self.config, self.workspace, self.images, self.device
+        rows, validation_rows = self.rows, self.validation_rows
+        set_tf32(config.precision)
+        threads = max(1, workspace.threads // n_processes) if device.type == "cpu" else workspace.threads
+        torch.set_num_threads(threads)
+        model = build(self.architecture, config.seed)
+        stages = [
+            ("gan", self.recipe.epochs, train_gan, "training generator and critic"),
+            ("encoder", self.recipe.encoder_epochs, train_encoder, "training the encoder"),
+        ]
+        parent = workspace.parents.get("train")
+        if parent is not None:
+            take_over(model, parent, config, self.recipe, workspace, self.split)
+            del stages[0]
+        model = laid_out(model, device)
+        bookmark = Bookmark(workspace.directory, model, workspace.preprocessing, self.about, device, batches)
+        recipe = replace(self.recipe, batch=batches["gan"].used, encoder_batch=batches["encoder"].used)
+        yardstick, mean = measure(images, rows, validation_rows, config.feature_weight)
+        some = rows[np.linspace(0, len(rows) - 1, min(ALIKE, len(rows))).round().astype(int)]
+        # they may happen to be all the same: then, a gray level in one pixel
+        real_distance = max(pixel_distance(to_tensor(images[some], torch.device("cpu"))), 1 / 255)
+        shown = np.concatenate([validation_rows, rows])[:COLUMNS]
+        bands_named = workspace.preprocessing.get("bands")
+        grids = Grids(workspace.directory, images[shown], workspace.subject_ids[shown], mean, bands_named)
+
+        total, before = sum(n_epochs for _, n_epochs, _, _ in stages), 0
+        if file is not None:
+            rates = {"gan": recipe.learning_rate, "encoder": recipe.encoder_learning_rate}
+            bookmark.team = Leader(n_processes, device, file, images.shape, self.architecture, config, rates, threads)
+        try:
+            for self.stage, n_epochs, loop, message in stages:
+                if words := batches[self.stage].words:
+                    message = f"{message}; {words}"
+                if not bookmark.is_past(self.stage):
+                    for epoch in loop(model, images, rows, validation_rows, recipe, config, bookmark):
+                        done = before + epoch.number
+                        made = generate(model, config.seed)
+                        spread = pixel_distance(made) / real_distance
+                        record = keep(bookmark, self.stage, n_epochs, epoch, spread, yardstick)
+                        if is_due(done, total, is_last=epoch.number == n_epochs):
+                            if self.stage == "gan":
+                                grids.write_generated(done, to_pixels(made[: 2 * COLUMNS]))
+                            else:
+                                grids.write_reconstructed(done, reconstruct(model, images[shown]))
+                        rate = {"images_per_second": epoch.images_per_second}
+                        yield Progress(done, total, message, metrics_of(record) | rate)
+                    if self.stage == "encoder":
+                        model.find_axes(encode(model, images, rows, recipe.encoder_batch))
+                    bookmark.save()
+                before += n_epochs
+        finally:
+            bookmark.team.close()
+        records = bookmark.history.records
+        last = {name: value for record in records for name, value in metrics_of(record).items()}
+        verdict = verdict_of(records)
+        kept = next((record["kept"] for record in reversed(records) if record.get("has_diverged")), None)
+        if verdict == SOUND:
+            bookmark.sound.forget()
+        elif kept:
+            verdict += f"; {sentence_of(kept, BEFORE)}"
+        return last | {
+            "verdict": verdict,
+            "n_train": len(rows),
+            "n_validation": len(validation_rows),
+            "epochs": recipe.epochs,
+            "encoder_epochs": recipe.encoder_epochs,
+            "batch": recipe.batch,
+            "encoder_batch": recipe.encoder_batch,
+            "batch_asked": batches["gan"].asked,
+            "encoder_batch_asked": batches["encoder"].asked,
+            "learning_rate": recipe.learning_rate,
+            "encoder_learning_rate": recipe.encoder_learning_rate,
+            "width": recipe.width,
+            "precision": config.precision,
+            "tf32": device.type == "cuda" and config.precision != "ieee",
+            "n_parameters": sum(weight.numel() for weight in model.parameters()),
+            "device": device.type,
+            "processes": n_processes,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "seconds": round(sum(record["seconds"] for record in records), 1),
+        }
 
 
 def split_table(workspace: Workspace, hashes: np.ndarray, rows: np.ndarray, validation_rows: np.ndarray) -> pa.Table:
@@ -705,6 +700,7 @@ OF_THE_ENCODER = {
     "is_annealed",
     "is_turned",
     "device",
+    "processes",  # the same but for rounding
 }
 
 

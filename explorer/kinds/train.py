@@ -124,15 +124,25 @@ class TrainConfig:
         default=1234,
         metadata={"is_everyday": True, "help": "fixes weights, split and order", "low": 0, "high": 2**31 - 1},
     )
-    precision: Literal["float32", "bfloat16"] = field(
+    precision: Literal["float32", "ieee", "bfloat16"] = field(
         default="float32",
         metadata={
-            "help": "of the networks' layers while training; bfloat16 is faster on GPUs and on CPUs with AMX",
-            "choices": ("float32", "bfloat16"),
+            "help": "of the networks' layers while training. float32: convolutions of GPUs in TF32, as PyTorch does by "
+            "itself; ieee: nothing in TF32; bfloat16: faster on GPUs and on CPUs with AMX, the gradient penalty in "
+            "float32",
+            "choices": ("float32", "ieee", "bfloat16"),
         },
     )
     device: Literal["auto", "cpu", "cuda"] = field(
         default="auto", metadata={"help": "auto takes CUDA where there is one", "choices": ("auto", "cpu", "cuda")}
+    )
+    processes: int | None = field(
+        default=None,
+        metadata={
+            "help": "that share every batch, one to a GPU (default: as many as the job has GPUs, else 1)",
+            "low": 1,
+            "high": 64,
+        },
     )
 
 

@@ -14,6 +14,7 @@ from explorer.kinds.train import TrainConfig
 from models import resume, scoring, train
 from models.artifacts import CHECKPOINT, ArtifactError, scratch_array
 from models.resume import Bookmark
+from models.steps import turn
 from tests.models.networks import PREPROCESSING, blobs, finish, tiny, workspace
 
 SMALL = TrainConfig(epochs=1, encoder_epochs=2, batch=8, encoder_batch=8, width=4, latent_size=8, device="cpu", seed=7)
@@ -174,7 +175,7 @@ def test_the_pixel_distance_is_the_mean_over_all_pairs_also_of_images_that_are_n
 
 def test_a_square_has_eight_orientations() -> None:
     x = torch.arange(9.0).view(1, 1, 3, 3)
-    turned = [train.turn(x, k) for k in range(8)]
+    turned = [turn(x, k) for k in range(8)]
     assert torch.equal(turned[0], x)
     assert len({tuple(t.flatten().tolist()) for t in turned}) == 8
     assert all(t[0, 0, 1, 1] == 4 for t in turned)
