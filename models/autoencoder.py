@@ -9,7 +9,9 @@ Images are float32 in [0, 1], (B, C, H, W). Shapes in the comments: 64 pixels, 3
 import json
 import shutil
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,16 +28,18 @@ from models.artifacts import (
     medians_by_split,
     scratch_array,
     write_bytes,
+    write_json,
     write_scores,
 )
 from models.progress import Progress
-from models.reading import SHARD, is_constant, score_shards
-from models.scoring import pick_device, to_tensor
+from models.reading import SHARD, is_constant, n_shards, part_path, read_part, score_shards, write_part
+from models.scoring import PARTS, PLAN, device_of, one_thread_each, pick_device, to_tensor
 from models.steps import take_step
 from models.train import groups_of, split_rows
 from models.wgan import image_score
 
 POOLINGS = 3  # halvings between the image and the code: 64 → 8
+PIECE = 128  # images that are scored at once
 
 
 class Config(Protocol):
@@ -150,7 +154,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     if not rows.size:
         raise ArtifactError(f"no image is left to train on; take --validation below {config.validation:g}")
 
-    parts, checkpoint = workspace.directory / "parts", workspace.directory / CHECKPOINT
+    parts, checkpoint = workspace.directory / PARTS, workspace.directory / CHECKPOINT
     losses = resume(model, checkpoint, n)
     if losses is None:
         shutil.rmtree(parts, ignore_errors=True)
@@ -168,14 +172,59 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         weights = {name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}
         write_bytes(checkpoint, to_safetensors(weights, metadata={"voorwerp": about}))
 
-    rate = yield from score_shards(images, parts, SHARD, lambda: lambda block, first: score_batch(model, block))
+    plan = {"n": n, "shard": SHARD, "device": device.type}
+    if not (parts / PLAN).exists() or json.loads((parts / PLAN).read_bytes()) != plan:
+        shutil.rmtree(parts, ignore_errors=True)
+        write_json(parts / PLAN, plan)
+    rate = yield from score_shards(
+        images,
+        parts,
+        SHARD,
+        lambda: partial(score_block, model, workspace.threads),
+        workspace.pool,
+        "models.autoencoder:score_shard",
+    )
     yield Progress(n, n, "writing scores", {"images_per_second": rate})
     split = np.full(n, "unseen", "U10")
     split[rows], split[held_out] = "train", "validation"
-    results = join(workspace, parts, split)
+    results = join(workspace, [part_path(parts, number) for number in range(n_shards(n, SHARD))], split)
     shutil.rmtree(parts)
     about_run = {"n_train": len(rows), "n_validation": len(held_out), "device": device.type}
     return {"score_title": "Autoencoder reconstruction error", **losses, **results, **about_run}
+
+
+def score_shard(config: Config, workspace: Workspace, number: int) -> dict[str, Any]:
+    """Write part `number` of a run that has come to scoring, whole or not at all: see `Pool.map`, which calls it.
+
+    Returns
+    -------
+    dict
+        ``n``, images of this part; ``seconds`` that they took.
+
+    Raises
+    ------
+    ArtifactError
+        It has not come to scoring, or this process has not the device that it scores on.
+    """
+    started, parts, images = time.perf_counter(), workspace.directory / PARTS, workspace.images
+    try:
+        plan = json.loads((parts / PLAN).read_bytes())
+    except FileNotFoundError:
+        raise ArtifactError(f"{workspace.directory} has no {PARTS}/{PLAN}; scoring has ended or not begun") from None
+    model = build(images.shape[-1], config)
+    if resume(model, workspace.directory / CHECKPOINT, plan["n"]) is None:
+        raise ArtifactError(f"{workspace.directory} has no network of {plan['n']:,} images; resume the run")
+    score = partial(score_block, model.to(device_of(plan, workspace)), workspace.threads)
+    deque(write_part(images, parts, number, plan["shard"], score), maxlen=0)
+    return {"n": min(plan["shard"], plan["n"] - number * plan["shard"]), "seconds": time.perf_counter() - started}
+
+
+def score_block(model: Autoencoder, threads: int, images: np.ndarray, first: int) -> dict[str, np.ndarray]:
+    """As `score_batch`, whatever row the `first` image is in; how many `threads` there are changes nothing."""
+    pieces = [images[i : i + PIECE] for i in range(0, len(images), PIECE)]
+    lanes = 1 if next(model.parameters()).device.type == "cuda" else threads
+    found = one_thread_each(partial(score_batch, model), pieces, lanes)
+    return {name: np.concatenate([columns[name] for columns in found]) for name in found[0]}
 
 
 def resume(model: Autoencoder, checkpoint: Path, n: int) -> dict[str, float] | None:
@@ -198,13 +247,15 @@ def taken(images: Any, rows: np.ndarray) -> Iterator[np.ndarray]:
         yield np.asarray(images[rows[i : i + 512]]) if len(rows) else np.empty((0, *images.shape[1:]), np.uint8)
 
 
-def join(workspace: Workspace, parts: Path, split: np.ndarray) -> dict[str, Any]:
+def join(workspace: Workspace, parts: list[Path], split: np.ndarray) -> dict[str, Any]:
     """Write ``latents.npy`` and ``scores.parquet`` from the parts; how many were not scored, and medians per split."""
     n, latents, at = len(workspace.subject_ids), None, 0
     error, quality = np.empty(n, np.float32), np.full(n, "ok", object)
-    for path in sorted(parts.glob("*.npz")):
-        with np.load(path, allow_pickle=False) as part:
-            code, errors, constant = part["code"], part["error"], part["constant"]
+    for path in parts:
+        part = read_part(path)
+        if part is None:
+            raise ArtifactError(f"{path} cannot be read; resume the run, which makes it anew")
+        code, errors, constant = part["code"], part["error"], part["constant"]
         code[constant], errors[constant] = np.nan, np.nan
         if latents is None:
             latents = scratch_array(workspace.directory, np.float32, (n, code.shape[1]))

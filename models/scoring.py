@@ -421,13 +421,8 @@ def prepared(plan: Mapping[str, Any], workspace: Workspace) -> Prepared:
     ArtifactError
         The checkpoint is not the plan's, or this process has not the device that it says.
     """
-    train, precision, device = workspace.parents["train"], plan["choice"]["precision"], plan["device"]
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ArtifactError(
-            f"the scores of {workspace.directory.name} are made on a GPU and this worker has none; "
-            "start workers where there are GPUs only, or score with device cpu"
-        )
-    key = (plan["weights"], *plan["settings"], precision, device, str(train))
+    train, precision, device = workspace.parents["train"], plan["choice"]["precision"], device_of(plan, workspace)
+    key = (plan["weights"], *plan["settings"], precision, device.type, str(train))
     with _PREPARING:
         if key not in _PREPARED:
             model = load_checkpoint(train, workspace.preprocessing)
@@ -436,11 +431,27 @@ def prepared(plan: Mapping[str, Any], workspace: Workspace) -> Prepared:
                     f"the checkpoint of {train.name} is not the one that scoring began with; score anew"
                 )
             scorer = Scorer(model, Settings(*plan["settings"]))
-            _PREPARED[key] = Prepared(prepare(scorer, torch.device(device), precision), read_split(train))
+            _PREPARED[key] = Prepared(prepare(scorer, device, precision), read_split(train))
             while len(_PREPARED) > 2:
                 _PREPARED.popitem(last=False)
         _PREPARED.move_to_end(key)
         return _PREPARED[key]
+
+
+def device_of(plan: Mapping[str, Any], workspace: Workspace) -> torch.device:
+    """The device that a plan says.
+
+    Raises
+    ------
+    ArtifactError
+        This process has none.
+    """
+    if plan["device"] == "cuda" and not torch.cuda.is_available():
+        raise ArtifactError(
+            f"the scores of {workspace.directory.name} are made on a GPU and this worker has none; "
+            "start workers where there are GPUs only, or score with device cpu"
+        )
+    return torch.device(plan["device"])
 
 
 def score_shard(config: Config, workspace: Workspace, number: int) -> dict[str, Any]:

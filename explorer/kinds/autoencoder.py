@@ -58,4 +58,5 @@ KIND = Kind(
     run="models.autoencoder:run",
     needs_images=True,
     provides="score",
+    is_shared=True,
 )

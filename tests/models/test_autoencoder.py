@@ -1,5 +1,6 @@
 """The autoencoder: what it learns, scores and keeps when it is stopped."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from explorer.kinds.autoencoder import AutoencoderConfig
 from models import autoencoder
 from models.artifacts import CHECKPOINT, ArtifactError, Workspace, read_latents
 from tests.models.networks import blobs, finish, workspace
+from tests.models.pools import Unruly
 
 TINY = AutoencoderConfig(epochs=3, batch=8, width=4, code_channels=2, learning_rate=1e-2)
 
@@ -82,12 +84,26 @@ def test_a_run_stopped_while_scoring_keeps_its_training_and_its_shards(
         pass
     job.close()
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cut" / "parts").iterdir()}
-    assert sorted(kept) == ["00000.npz", "00001.npz"]
+    assert sorted(kept) == ["00000.npz", "00001.npz", "plan.json"]
     monkeypatch.setattr(autoencoder, "train", None)  # it is not trained again
     found, after = scored(tmp_path / "cut", images)
     pd.testing.assert_frame_equal(found, whole)
     assert after == results
     np.testing.assert_array_equal(read_latents(tmp_path / "cut"), read_latents(tmp_path / "whole"))
+
+
+def test_workers_and_their_threads_change_not_a_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoencoder, "SHARD", 8)
+    images = blobs(30, size=16)
+    scored(tmp_path / "alone", images)
+    work = workspace(tmp_path / "shared", images)
+    pool = Unruly(TINY, work, threads=(2, 1, 3))
+    finish(autoencoder.run(TINY, replace(work, pool=pool)))
+    assert set(pool.done) == {0, 1, 2, 3}
+    for name in ("scores.parquet", "latents.npy"):
+        assert (tmp_path / "shared" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    with pytest.raises(ArtifactError, match="scoring has ended or not begun"):
+        autoencoder.score_shard(TINY, work, 0)
 
 
 def test_images_added_since_it_was_stopped_mean_training_anew(tmp_path: Path) -> None:

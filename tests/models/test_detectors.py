@@ -1,5 +1,6 @@
 """Detectors without training, against what they are by definition, computed on everything at once."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from explorer.kinds.score import KIND, ScoreConfig
 from models import detectors, reading
 from models.artifacts import ArtifactError, Workspace, write_scores
 from tests.models.networks import blobs, finish, workspace
+from tests.models.pools import Unruly
 
 
 def scored(folder: Path, images: np.ndarray, **config: Any) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -215,3 +217,61 @@ def test_around_the_center_pixels_count_by_their_weights(tmp_path: Path) -> None
     expected = ((pixels - pca.inverse_transform(pca.transform(pixels))) ** 2).sum(1)
     np.testing.assert_allclose(found["anomaly_score"], expected, rtol=1e-3)
     assert results["score_title"] == "PCA-3 reconstruction error around the center"
+
+
+# ------------------------------------------------------------------------------------------------------- workers
+@pytest.mark.parametrize("method", ["pca", "iforest", "knn"])
+def test_workers_and_their_threads_change_not_a_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(detectors, "SHARD", 16)
+    monkeypatch.setattr(detectors, "PIECE", 5)
+    images = blobs(70, size=16)
+    images[33] = 9
+    config = ScoreConfig(method=method, n_components=4, n_neighbors=3, fit_on=40)  # type: ignore[arg-type]
+    _, results = finish(detectors.run(config, workspace(tmp_path / "alone", images)))
+    work = workspace(tmp_path / "shared", images)
+    pool = Unruly(config, work, threads=(2, 1, 3))
+    _, shared = finish(detectors.run(config, replace(work, pool=pool)))
+    assert len(pool.done) > len(set(pool.done)) == 5
+    whole = (tmp_path / "alone" / "scores.parquet").read_bytes()
+    assert (tmp_path / "shared" / "scores.parquet").read_bytes() == whole
+    assert {k: v for k, v in shared.items() if "second" not in k} == {
+        k: v for k, v in results.items() if "second" not in k
+    }
+    assert not (tmp_path / "shared" / "parts").exists()
+
+
+def test_a_run_that_was_stopped_keeps_its_detector_and_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detectors, "SHARD", 16)
+    images, config = blobs(70, size=16), ScoreConfig(method="pca", n_components=4, fit_on=40)
+    finish(detectors.run(config, workspace(tmp_path / "whole", images)))
+    job = detectors.run(config, workspace(tmp_path / "cut", images))
+    while next(job).done < 48:
+        pass
+    job.close()
+    kept = {path.name for path in (tmp_path / "cut" / "parts").iterdir()}
+    assert kept == {"detector.npz", "plan.json", "00000.npz", "00001.npz"}
+    monkeypatch.setattr(detectors, "fit", None)  # it is not fitted again
+    finish(detectors.run(config, workspace(tmp_path / "cut", images)))
+    whole = (tmp_path / "whole" / "scores.parquet").read_bytes()
+    assert (tmp_path / "cut" / "scores.parquet").read_bytes() == whole
+
+
+def test_vectors_of_a_score_run_are_measured_without_workers(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(1).normal(size=(50, 6)).astype(np.float32)
+    folder = tmp_path / "score"
+    folder.mkdir()
+    number = np.ones(50, np.float32)
+    named = {"image_score": number, "feature_score": number, "anomaly_score": number}
+    about = {"split": np.full(50, "unseen"), "quality": np.full(50, "ok")}
+    write_scores(folder, vectors, {"subject_id": np.arange(50), **named, **about})
+    config = ScoreConfig(method="knn", on="latents", n_neighbors=2)
+    work = Workspace(tmp_path / "run", None, np.arange(50), {"score": folder}, {})
+    work.directory.mkdir()
+    pool = Unruly(config, work)
+    finish(detectors.run(config, replace(work, pool=pool)))
+    assert not pool.done
+    assert not KIND.set_to(config).is_shared and KIND.set_to(ScoreConfig(method="knn")).is_shared
