@@ -191,7 +191,7 @@ export function render({model, el}) {
       if (!answer.ok) throw new Error((await answer.json()).error);
       const buffer = await answer.arrayBuffer();
       if (mine !== generation) return;
-      Object.assign(pack, read(buffer), {controller: null});
+      Object.assign(pack, read(buffer), {controller: null, fragile: new Set(JSON.parse(answer.headers.get("X-Fragile") ?? "[]"))});
       const found = pack.rows.indexOf(model.focus);
       if (found >= 0) place = number * pack_size() + found;
       if (wanted >= 0 && Math.floor(wanted / pack_size()) === number) arrive();
@@ -343,11 +343,12 @@ export function render({model, el}) {
     const number = Math.floor(at / n), pack = packs.get(number);
     Object.assign(tile.style, {transform: `translate(${x_of(at, s)}px, ${y_of(at, s) + shift()}px)`, width: `${step - GAP}px`, height: `${high - GAP}px`});
     const [from, i] = pack?.rows ? [pack, at - number * n] : [before.get(Math.floor(at / before_n)), at % before_n];
-    const row = from?.rows?.[i], name = from?.names?.[i] ?? "";
-    if (tile.dataset.row !== String(row ?? "")) {
+    const row = from?.rows?.[i], name = from?.names?.[i] ?? "", fragile = from?.fragile?.has(i) ?? false;
+    if (tile.dataset.row !== String(row ?? "") || tile.classList.contains("fragile") !== fragile) {
       tile.dataset.row = row ?? "";
-      tile.title = name;
-      tile.setAttribute("aria-label", name || "being fetched");
+      tile.title = fragile ? `${name}: fragile, in the top 1 % of some of the runs and not of all` : name;
+      tile.classList.toggle("fragile", fragile);
+      tile.setAttribute("aria-label", name ? `${name}${fragile ? ", fragile" : ""}` : "being fetched");
       if (!model.has_images) tile.firstChild.textContent = name;
     }
     const chosen = row !== undefined && row === model.focus, marked = row === undefined ? -1 : marks.rows.indexOf(row);
@@ -417,7 +418,7 @@ export function render({model, el}) {
     else if (sections[i + by]) go(at(sections[i + by], by > 0 ? 0 : lines(sections[i + by]) - 1));
   };
   const find_focus = async (reveals = true) => {  // the server knows where a row stands in the order
-    const mine = generation, row = model.focus;
+    const mine = generation, row = model.focus, stood = top;
     if (row === null || row === undefined || !model.shown) return;
     for (const [number, pack] of packs) {
       const i = pack.rows?.indexOf(row) ?? -1;
@@ -428,7 +429,7 @@ export function render({model, el}) {
       try { place = (await fetch_json("place", {...asked(), row})).place ?? -1; } catch { return; }
       if (mine !== generation || row !== model.focus) return;
     }
-    if (reveals && place >= 0) reveal(place);
+    if (reveals && place >= 0 && stood === top) reveal(place);  // who has scrolled since is left where they are
     draw();
   };
 

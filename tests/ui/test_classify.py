@@ -320,7 +320,7 @@ def test_a_link_taken_back_ends_the_page_with_a_sentence(
     thanked(page, 1)
     before = len(entries(path))
     voorwerp("invite", path, "--revoke", "Short")
-    page.locator(".submit").click()
+    page.locator(".submit").evaluate("submit => submit.click()")  # the page may have heard of it by itself
     expect(page.locator(".end")).to_have_text("This link is no longer open.Thank you for 1 grid.")
     expect(page.locator(".submit")).to_be_hidden()
     assert len(entries(path)) == before

@@ -175,6 +175,9 @@ def test_a_selection_from_elsewhere_takes_the_brush_away(pane: Page):
     magnitude = add(pane, "magnitude")
     drag(pane, magnitude, 0.3, 0.62)
     expect(magnitude.locator(".brushed")).to_be_visible()
+    painted(pane)
+    low, high = bounds(pane, "magnitude")
+    says(pane, sum(low <= m <= high for m in MAGNITUDES))  # the brush's last word: what follows is from elsewhere
     pane.get_by_role("button", name="Invert", exact=True).click()
     expect(magnitude.locator(".brushed")).to_have_count(0)
 
