@@ -374,26 +374,32 @@ class Change(Route):
 
 @stream_request_body
 class DropRoute(Change):
-    """An image to be placed among the subjects: the body is the file. The answer has the id to ask ``/drop/ID`` for."""
+    """An image to be placed among the subjects: the body is the file. The answer has the id to ask ``/drop/ID`` for.
+
+    What is refused is read to its end and passed over: who still sends would not hear an answer.
+    """
 
     intake: Intake | None = None
+    refusal: HTTPError | None = None
 
     def prepare(self) -> None:
         super().prepare()
-        self.request.connection.set_max_body_size(4 * MAX_BYTES)  # type: ignore[union-attr]  # read, to be answered
+        self.request.connection.set_max_body_size(4 * MAX_BYTES)  # type: ignore[union-attr]
+        if int(self.request.headers.get("Content-Length") or 0) > MAX_BYTES:
+            self.refusal = HTTPError(413, too_large())
+            return
         try:
-            if int(self.request.headers.get("Content-Length") or 0) > MAX_BYTES:
-                raise HTTPError(413, too_large())
             self.intake = self.desk.drops.folder(self.request.headers.get("X-Voorwerp-Page", "")[:64])
         except VoorwerpError as error:
-            raise HTTPError(409, str(error)) from None
+            self.refusal = HTTPError(409, str(error))
 
     def data_received(self, chunk: bytes) -> None:
         if self.intake is not None:
             self.intake.write(chunk)
 
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        assert self.intake is not None
+        if self.refusal is not None or self.intake is None:
+            raise self.refusal or HTTPError(500)
         if self.intake.is_too_large:
             raise HTTPError(413, too_large())
         drops = self.desk.drops
@@ -554,6 +560,8 @@ class ThumbsRoute(OrderRoute):
         else:
             start, count = self.integer("start", 0, 2**40), self.integer("count", 1, WIDEST_PACK)
             rows = (await self.grouped()).rows[start : start + count]
+        if fragile := await self.off(self.explore.fragile, rows, self.run_id()):
+            self.set_header("X-Fragile", json.dumps(fragile))
         self.set_header("Cache-Control", "no-store")
         return await self.off(
             pack, self.explore.survey, rows, await self.contents(kind, rows)
