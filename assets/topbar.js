@@ -24,16 +24,28 @@ export function render({model, view, el}) {
   // what is done in the dialog of runs: {color: run_id}, {map: run_id}, …; ShellView.hear says who answers
   const act = message => model.send_msg(message);
   let dialog = null;
-  const open_runs = async () => {
+  const open_runs = async (at = {}) => {
     dialog ??= import(new URL("assets/runs.js", document.baseURI).href).then(script => script.runs(el, {act, parts: model.parts}));
-    (await dialog).open();
+    const opened = await dialog;
+    opened.selection(model.selected);
+    opened.open(at);
   };
   const computing = make("div", "computing"), line = make("span");
   const crowd = button("Volunteers", "Volunteers: votes, skill, retirement, disagreement (K)", () => commands.run("volunteers"));
-  computing.append(button("Runs", "Runs and training (R)", open_runs), crowd, line);
+  computing.append(button("Runs", "Runs and training (R)", () => open_runs()), crowd, line);
   const notice = make("span", "notice");
   notice.setAttribute("role", "status");
 
+  // what a run that has just ended offers; it takes nothing by itself
+  const offer_box = make("div", "offer"), offer_words = make("span"), take = button("", "", () => {
+    const {run_id, do: what} = model.offer;
+    model.offer = {};
+    if (what === "color" || what === "map") act({[what]: run_id});
+    else open_runs(what === "score" ? {start: {kind: "score", parents: [run_id]}} : {run: run_id});
+  });
+  take.className = "take";
+  offer_box.setAttribute("role", "status");
+  offer_box.append(offer_words, take, button("Later", "The dialog of runs has it", () => { model.offer = {}; }));
   // ------------------------------------------------------------------------------------------------ run and map
   const select = (label, property) => {
     const cell = make("label", "pick"), box = make("select");
@@ -46,13 +58,14 @@ export function render({model, view, el}) {
   const help = make("div", "help");
   const theme = button("", "Light or dark (H)", shell.turn, "Light or dark");
   help.append(button("⌘", "Commands (Ctrl+K)", shell.palette, "Commands"), button("?", "Keys (?)", shell.keys, "Keys"), theme);
-  root.append(name, n, computing, notice, run.cell, map.cell, help);
+  root.append(name, n, computing, notice, run.cell, map.cell, help, offer_box);
   el.append(root);
 
   // ---------------------------------------------------------------------------------------------------- commands
   const forget = new Map();
   const offer = (id, command) => { forget.get(id)?.(); forget.set(id, commands.add({id, ...command})); };
-  offer("runs", {title: "Runs and training", group: "Page", key: "r", run: open_runs});
+  offer("runs", {title: "Runs and training", group: "Page", key: "r", run: () => open_runs()});
+  offer("new-run", {title: "New run: train, score, map …", group: "Page", run: () => open_runs({start: {}})});
   const offered = {};
   const choices = (property, listed, title) => {
     for (const id of offered[property] ?? []) { forget.get(id)?.(); forget.delete(id); }
@@ -79,6 +92,8 @@ export function render({model, view, el}) {
     line.textContent = line.title = model.line;
     computing.classList.toggle("busy", model.line !== "");
     notice.textContent = notice.title = model.notice;
+    offer_box.hidden = !model.offer.text;
+    if (model.offer.text) [offer_words.textContent, take.textContent] = [model.offer.text, model.offer.word];
     fill(run, model.runs, model.run_id, "run_id", "Scores");
     fill(map, model.maps, model.map_id, "map_id", "Map");
   };
@@ -87,7 +102,8 @@ export function render({model, view, el}) {
     if (model.theme !== shell.theme) model.theme = shell.theme;
   };
   window.addEventListener("voorwerp-theme", dress);
-  model.on(["line", "notice", "runs", "maps", "run_id", "map_id"], draw);
+  model.on(["line", "notice", "offer", "runs", "maps", "run_id", "map_id"], draw);
+  model.on("selected", async () => { (await dialog)?.selection(model.selected); });
   model.on("remove", () => { forget.forEach(f => f()); window.removeEventListener("voorwerp-theme", dress); });
   view.model.document?.on_event("connection_lost", () => shell.lost());
   draw();

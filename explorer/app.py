@@ -147,6 +147,7 @@ class Session:
         self.shell = ShellView(state, explore, desk.jobs)
         self.shell.hear("select", self._select_moved)
         self.shell.hear("focus", self._look_at)
+        self.shell.hear("keep", self._keep)
         self._say(address.mode_trouble(state, explore))
         # before any view asks for a score that is not there
         state.param.watch(lambda *_: self._fit_to_run(), "run_id")
@@ -155,6 +156,8 @@ class Session:
         self.find = FindView(state, explore)
         self.find.box.message = lost
         self.controls = ControlsView(state, explore, desk.notes, desk.samp)
+        self.controls.column.param.watch(lambda *_: self._tell_selected(), ["selected", "opened"])
+        self._tell_selected()
         self.tabs = Panes(height=32, sizing_mode="stretch_width", margin=0)
         link(self.tabs, state, "pane")
         self.panes: dict[str, Any] = {"gallery": GalleryView(state, explore, desk.groups)}
@@ -181,6 +184,16 @@ class Session:
         found = await asyncio.to_thread(self.desk.changes.selected, pair, asked.get("which", ""))
         self.state.select(found, "replace")
         self.state.pane = "gallery"
+
+    def _keep(self, name: str) -> None:
+        """Keep the selection under a name, for a run of it."""
+        self.controls.save(str(name))
+        self._tell_selected()
+
+    def _tell_selected(self) -> None:
+        """What a new run may be of."""
+        column = self.controls.column
+        self.shell.bar.selected = {"k": column.selected["k"], "name": column.opened, "n": self.explore.survey.n}
 
     def _look_at(self, row: int) -> None:
         """Bring a subject into focus."""

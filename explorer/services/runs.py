@@ -300,7 +300,7 @@ class Runs:
             No such run.
         """
         run = self._run(run_id)
-        folder = self._folder(run)
+        folder, defaults = self._folder(run), self._defaults.get(run.kind, {})
         lines, start, end = history(folder, start if attempt == run.attempt else 0)
         return {
             "run_id": run_id,
@@ -308,6 +308,7 @@ class Runs:
             "code_version": run.code_version,
             "finished_at": run.finished_at,
             "settings": [["λ" if name == "feature_weight" else name, value] for name, value in self._settings(run)],
+            "own": [[name, value] for name, value in self._settings(run) if value != defaults.get(name)],
             "inputs": [[name, value] for name, value in run.inputs.items() if name != "subject_ids"],
             "results": [[n, v] for n, v in run.results.items() if isinstance(v, int | float | str) and n != "verdict"],
             "verdict": run.results.get("verdict"),

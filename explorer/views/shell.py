@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,11 +13,14 @@ from panel.viewable import Viewer
 from explorer import ASSETS
 from explorer.errors import UsageError, VoorwerpError
 from explorer.services.explore import Explore
-from explorer.services.jobs import Job, JobService
+from explorer.services.jobs import Job, JobService, find_run
 from explorer.state import ExplorerState
 from explorer.views.components import TopBar
 from models.artifacts import Run
 from models.mixing import mixed_with
+
+#: States of a run that is said to have ended; what was cancelled or interrupted is known to whoever did it.
+ENDED = ("done", "failed")
 
 
 def line(job: Job) -> str:
@@ -57,6 +60,7 @@ class ShellView(Viewer):
             margin=0,
             height=52,
         )
+        self._known: dict[str, str] | None = None  # state of each run when it was looked at last
         self._heard: dict[str, Callable[[Any], Any]] = {}
         self.bar.asked = self._hear
         self.hear("color", self.color_by)
@@ -126,9 +130,45 @@ class ShellView(Viewer):
         """One sentence that stays in the bar; none for the empty text."""
         self.bar.notice = text
 
+    def _ended(self) -> list[Job]:
+        """Runs that have ended since they were looked at last, the newest first."""
+        jobs, before = self.jobs.recent(), self._known
+        self._known = {job.run_id: job.state for job in jobs}
+        if before is None:
+            return []
+        return [job for job in jobs if job.state in ENDED and before.get(job.run_id) not in ENDED]
+
+    def _offer(self, ended: Sequence[Job]) -> None:
+        """A run that has ended offers itself; of several, the newest. Nothing is taken unasked."""
+        offered = self.bar.offer.get("run_id")
+        shown = (self.state.run_id, self.state.map_id)
+        if offered and (offered in shown or offered not in (self._known or {})):
+            self.bar.offer = {}
+        for job in ended:
+            is_member = job.kind != "ranks" and Run.read(find_run(self.jobs.survey, job.run_id)).series
+            if not is_member and job.run_id not in shown and (told := self._told(job)):
+                self.bar.offer = told
+                return
+
+    def _told(self, job: Job) -> dict[str, str]:
+        if job.state == "failed":
+            what, word = "open", "See why"
+        elif job.run_id in self.explore.runs():
+            what, word = "color", "Color by it"
+        elif job.run_id in self.explore.maps():
+            what, word = "map", "Lay out on it"
+        elif job.kind == "train":
+            what, word = "score", "Score with it …"
+        else:
+            return {}
+        ended = "failed" if job.state == "failed" else "is done"
+        return {"text": f"{job.title}: {ended}", "word": word, "run_id": job.run_id, "do": what}
+
     def refresh(self) -> None:
         """What computes, and the runs and maps there are; the first that appears is taken."""
         state = self.state
+        if ended := self._ended():
+            self.explore.look_again()
         runs, maps = self.explore.runs(), self.explore.maps()
         if not state.run_id and runs:
             state.run_id = next(iter(runs))
@@ -147,6 +187,7 @@ class ShellView(Viewer):
             "map_id": state.map_id,
         }
         self.bar.param.update(**{name: value for name, value in new.items() if getattr(self.bar, name) != value})
+        self._offer(ended)
 
     def __panel__(self) -> pn.viewable.Viewable:
         return self.bar
