@@ -329,7 +329,9 @@ def workspace_of(survey: Survey, kind: Kind, run: Run, folder: Path) -> Workspac
         images = None if images is None else SomeCrops(images, rows)
         groups, planted, subject_ids = groups[rows], planted[rows], subject_ids[rows]
     left_out = planted if planted.any() else None
-    return Workspace(folder, images, subject_ids, parents, run.preprocessing, threads, groups, left_out)
+    return Workspace(
+        folder, images, subject_ids, parents, run.preprocessing, threads, groups, left_out, survey=survey.path
+    )
 
 
 def iterate(kind: Kind, config: Any, workspace: Workspace, reporter: Reporter, folder: Path) -> dict[str, Any]:
