@@ -31,8 +31,13 @@ from models.mixing import Mode, mix, standardise
 #: The scores of the paper's model, and what a person reads; which of them a run has: `Explore.score_titles`.
 SCORES = {"anomaly_score": "Anomaly score", "feature_score": "Feature score", "image_score": "Image score"}
 
-#: Columns of a run that combines the ranks of others: the subject panel says them in one line.
-RANKS = ("rank_mean", "rank_spread", "top1_share", "is_fragile")
+#: Columns of a run that combines the ranks of others, and what a person reads; the subject panel says them in one line.
+RANKS = {
+    "rank_mean": "Mean rank",
+    "rank_spread": "Spread of rank (percentile points)",
+    "top1_share": "Share of runs with it in their top 1 %",
+    "is_fragile": "Fragile (top 1 % of some runs only)",
+}
 
 #: A map's own columns, and what a person reads.
 PLACING = {
@@ -270,7 +275,8 @@ class Explore:
                 if column := run.config.get("score_column"):
                     sign = "minus " if run.config.get("ascending") else ""
                     ours["anomaly_score"] += f" ({sign}{column.replace('_', ' ')})"
-            return ours | {name: name.replace("_", " ") for name in has if name not in SCORES}
+            own = RANKS if run is not None and run.kind == "ranks" else {}
+            return ours | {name: own.get(name, name.replace("_", " ")) for name in has if name not in SCORES}
 
         if not run_id:
             return {}
@@ -658,6 +664,16 @@ class Explore:
     def _is_ranks(self, run_id: str) -> bool:
         run = self.runs().get(run_id)
         return run is not None and run.kind == "ranks"
+
+    def fragile(self, rows: np.ndarray, run_id: str) -> list[int]:
+        """Positions in `rows` of subjects that are in the top 1 % of some runs and not of all; [] for other runs."""
+        if not self._is_ranks(run_id):
+            return []
+        scores = self._values.get(("scores", run_id), lambda: self.survey.scores(run_id))
+        if "is_fragile" not in scores:
+            return []
+        found: list[int] = np.flatnonzero(scores["is_fragile"][rows] == 1).tolist()
+        return found
 
     def rank(self, row: int, run_id: str) -> dict[str, Any] | None:
         """Where a subject stands in several runs at once; None for a run that does not combine any.

@@ -14,9 +14,10 @@ from explorer.errors import JobError, SurveyError, UsageError
 from explorer.ingest.build import create_table_only
 from explorer.ingest.imported import ImportOptions, import_run
 from explorer.ledger import Ledger
-from explorer.services.explore import Color, Explore, Plane
+from explorer.services.explore import RANKS, Color, Explore, Plane
 from explorer.services.export import selection_table
 from explorer.services.jobs import JobService
+from explorer.services.listing import Listed, Listing
 from explorer.state import COMPONENTS, Selection
 from explorer.survey import Survey
 from models.artifacts import COORDINATES, COORDINATES_SCHEMA, Run, check_run, write_scores, write_table
@@ -308,12 +309,19 @@ def test_a_run_that_provides_a_score_is_one_with_all_its_own_columns(tmp_path: P
     explore = Explore(survey)
     assert list(explore.runs()) == [run.run_id]
     assert check_run(folder, survey.subject_ids) == []
-    titles = {"anomaly_score": "Mean rank percentile"} | {name: name.replace("_", " ") for name in own}
+    titles = {"anomaly_score": "Mean rank percentile"} | {name: RANKS[name] for name in own}
     assert explore.score_titles(run.run_id) == titles
     assert {f"scores.{name}" for name in own} <= explore.colors(run.run_id).keys()
     assert explore.order("scores.rank_mean", run.run_id, 0.2, False).tolist() == [1, 2, 0, 4, 3]
     assert explore.order("scores.rank_spread", run.run_id, 0.2, True).tolist() == [3, 2, 1, 0, 4]
     assert explore.values("scores.is_fragile", run.run_id).tolist() == [0, 0, 1, 0, 0]
+    assert explore.fragile(np.array([4, 2, 0, 2]), run.run_id) == [1, 3]
+    assert explore.fragile(np.array([2]), "") == []
+    listing = Listing(explore)
+    columns = {column["reference"]: column["title"] for column in listing.columns(run.run_id)}
+    assert columns["scores.is_fragile"] == "Fragile (top 1 % of some runs only)"
+    page = listing.page(Listed(where="is_fragile = 1", run_id=run.run_id), ["scores.rank_mean"], 0, 5)
+    assert page["rows"] == [2]
     table = selection_table(explore, None, run.run_id, "", 0.2)
     assert table.column("top1_share").to_pylist() == own["top1_share"].tolist()
     (folder / "scores.parquet").unlink()

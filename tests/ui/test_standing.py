@@ -90,3 +90,9 @@ def test_ranks_over_several_runs_stand_in_one_line_and_fragile_ones_are_marked(
         expect(page.locator(".subject .rank")).to_have_text(line)
         expect(page.locator(".subject .settings")).to_contain_text("Each run as it was scored: λ = 0.2; λ = 0.5")
     expect(page.locator(".subject .scores")).not_to_contain_text("rank mean")
+    # in the gallery as well, where the highest come first
+    for place, is_fragile in ((3, True), (4, False)):
+        tile = page.locator(f"#tile-{place}")
+        expect(tile).to_have_attribute("aria-label", f"{FIRST_ID + place}{', fragile' if is_fragile else ''}")
+        assert tile.evaluate("e => getComputedStyle(e, '::before').content") == ('"fragile"' if is_fragile else "none")
+    expect(page.locator(".gallery .tile.fragile")).to_have_count(4)
