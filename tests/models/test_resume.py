@@ -16,6 +16,7 @@ from explorer.kinds.train import TrainConfig
 from models import resume, train
 from models.artifacts import CHECKPOINT, GRIDS, HISTORY, RESUME, ArtifactError
 from models.resume import History, Order
+from models.steps import EncoderSteps, GanSteps
 from tests.models.networks import blobs, finish, workspace
 
 SMALL = TrainConfig(epochs=2, encoder_epochs=2, batch=8, encoder_batch=8, width=2, latent_size=4, device="cpu", seed=7)
@@ -197,11 +198,93 @@ def test_the_state_of_another_training_is_refused(tmp_path: Path) -> None:
         finish(train.run(SMALL, changed))
 
 
+def test_the_state_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    """Its steps compute the same in another order: to go on would end in bytes of neither version."""
+    finish(train.run(SMALL, workspace(tmp_path, blobs(24))))
+    spoil(tmp_path / RESUME, lambda state, tensors: state.pop("version"))
+    with pytest.raises(
+        ArtifactError, match=r"saved by another version of this program, .*; go on with that version, re"
+    ):
+        finish(train.run(SMALL, workspace(tmp_path, blobs(24))))
+
+
 def test_a_history_shorter_than_the_state_is_refused(tmp_path: Path) -> None:
     finish(train.run(SMALL, workspace(tmp_path, blobs(24))))
     (tmp_path / HISTORY).write_text("")
     with pytest.raises(ArtifactError, match=r"history.jsonl has 0 epochs where resume.safetensors was saved after 4"):
         finish(train.run(SMALL, workspace(tmp_path, blobs(24))))
+
+
+# ------------------------------------------------------------------------------------------- memory that runs out
+def memory_for(
+    monkeypatch: pytest.MonkeyPatch, n_images: int, after: int = 0, steps: type[GanSteps | EncoderSteps] = GanSteps
+) -> None:
+    """From the step after this many on, a GPU's memory holds batches of at most `n_images`."""
+    take, n_taken = steps.take, 0
+
+    def held(self: Any, batches: Any, *more: Any) -> torch.Tensor:
+        nonlocal n_taken
+        n_taken += 1
+        n = len(batches[0]) if steps is GanSteps else len(batches)
+        if n > n_images and n_taken > after:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return take(self, batches, *more)
+
+    monkeypatch.setattr(steps, "take", held)
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved_said_so_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory_for(monkeypatch, 3)
+    records, results = finish(train.run(SMALL, workspace(tmp_path / "halved", blobs(24))))
+    assert (results["batch"], results["batch_asked"]) == (2, 8)
+    assert (results["encoder_batch"], results["encoder_batch_asked"]) == (8, 8)
+    said = [record.message for record in records]
+    assert said[1].startswith("batch 4, 8 did not fit the GPU's memory; going on from")
+    assert said[3] == "training generator and critic; batch 2, 8 did not fit the GPU's memory"
+    assert said[-1] == "training the encoder"
+    asked = replace(SMALL, batch=2)
+    finish(train.run(asked, workspace(tmp_path / "asked", blobs(24))))
+    assert (tmp_path / "halved" / CHECKPOINT).read_bytes() == (tmp_path / "asked" / CHECKPOINT).read_bytes()
+
+
+@pytest.mark.parametrize(("steps", "stage"), [(GanSteps, "gan"), (EncoderSteps, "encoder")])
+def test_memory_that_runs_out_later_costs_what_was_not_saved_and_taken_up_again_the_batch_stays_halved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: type[GanSteps | EncoderSteps], stage: str
+) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def stop(path: Path, content: bytes) -> None:
+        write(path, content)
+        if path.name == RESUME and json.loads(safe_open(path, "pt").metadata()["voorwerp"])["batches"][stage] == 4:
+            raise Interrupted
+
+    write = resume.write_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(resume, "SAVE_EVERY", -1.0)
+        memory_for(patch, 4, after=1, steps=steps)  # it is saved after the first step
+        patch.setattr(resume, "write_bytes", stop)
+        with pytest.raises(Interrupted):
+            finish(train.run(SMALL, workspace(tmp_path, blobs(24))))
+    with safe_open(tmp_path / RESUME, framework="pt") as file:
+        state = json.loads(file.metadata()["voorwerp"])
+    # one step of eight images was behind it: two of four
+    assert (state["stage"], state["epoch"], state["step"], state["order"]["size"]) == (stage, 0, 2, 4)
+    _, results = finish(train.run(SMALL, workspace(tmp_path, blobs(24))))
+    name = "batch" if stage == "gan" else "encoder_batch"
+    assert (results[name], results[f"{name}_asked"]) == (4, 8)
+    assert [record["epoch"] for record in history_of(tmp_path)] == [1, 2, 1, 2]
+
+
+def test_memory_that_does_not_even_hold_the_smallest_batch_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory_for(monkeypatch, 1)
+    with pytest.raises(ArtifactError, match="the GPU's memory does not hold a batch of 2; take smaller networks"):
+        finish(train.run(SMALL, workspace(tmp_path, blobs(24))))
+    assert not (tmp_path / CHECKPOINT).exists() or (tmp_path / RESUME).exists()
 
 
 # ------------------------------------------------------------------------------------------------------- the parts

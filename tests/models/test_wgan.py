@@ -120,6 +120,38 @@ def test_the_gradient_norm_of_a_linear_critic_is_that_of_its_weights() -> None:
     torch.testing.assert_close(norm, torch.full((5,), 0.5 * math.sqrt(48)))
 
 
+def test_the_gradient_norm_written_out_is_that_of_a_double_backward() -> None:
+    """The same norms, and the same gradients of the penalty by every weight; those by biases are zero."""
+    critic = build(Architecture(32, 2, width=3), seed=0).critic.double()
+    for parameter in critic.parameters():
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    real, fake, epsilon = (torch.rand(shape, dtype=torch.float64) for shape in ((4, 2, 32, 32), (4, 2, 32, 32), (4,)))
+    norm = gradient_norm(critic, real, fake, epsilon)
+    ((norm - 1) ** 2).mean().backward()
+    found = {name: p.grad for name, p in critic.named_parameters()}
+    critic.zero_grad()
+    y = torch.lerp(real, fake, epsilon.view(-1, 1, 1, 1)).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(y).sum(), y, create_graph=True)
+    expected = gradient.flatten(1).norm(dim=1)
+    ((expected - 1) ** 2).mean().backward()
+    torch.testing.assert_close(norm, expected)
+    for name, parameter in critic.named_parameters():
+        if found[name] is None:
+            assert name.endswith("bias")
+            assert parameter.grad is None or not parameter.grad.any()
+        else:
+            torch.testing.assert_close(found[name], parameter.grad, msg=name)
+
+
+def test_a_part_of_a_batch_gets_the_noise_that_it_gets_in_the_whole() -> None:
+    generator = build(Architecture(32, 1, width=2), seed=0).generator
+    z = torch.randn(5, 128)
+    torch.manual_seed(3)
+    whole = generator(z)
+    torch.manual_seed(3)
+    torch.testing.assert_close(generator(z[2:4], of=(5, slice(2, 4))), whole[2:4])
+
+
 def test_the_gradient_is_taken_between_real_and_fake() -> None:
     def square(y: Tensor) -> Tensor:
         return (y**2).flatten(1).sum(1) / 2  # gradient y
@@ -216,3 +248,4 @@ def test_in_bfloat16_losses_are_float32_and_near_those_of_float32() -> None:
         found.append(torch.stack([loss.detach() for loss in losses]))
     assert not torch.equal(*found)
     torch.testing.assert_close(*found, rtol=0.03, atol=0.003)
+    assert found[0][1] == found[1][1]  # the gradient norm is not lowered
