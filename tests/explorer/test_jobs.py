@@ -246,7 +246,7 @@ def test_jobs_run_one_at_a_time_in_order_across_services(service: JobService) ->
     ("end", "sentence", "logged"),
     [
         ("refuse", "^these numbers cannot be counted$", ""),
-        ("disk", "^the disk is full; free some space and run count again$", ""),
+        ("disk", "^the disk is full; free some space, then `voorwerp resume` goes on with count$", ""),
         ("memory", "^there is not enough memory for count; use a smaller batch", "MemoryError"),
         ("bug", r"^count failed with ZeroDivisionError \(a defect in two lines\); see .*/log\.txt$", "in count"),
     ],
