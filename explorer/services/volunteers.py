@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -77,6 +77,16 @@ from models.consensus import Votes
 CLASSIFICATION, COUNTING = "classification", "counting"
 #: Bumped when what is made of the same votes changes.
 _VERSION = 1
+
+
+class _Counted(NamedTuple):
+    """What comes of counting: what `Volunteers.recount` answers, and what it writes."""
+
+    about: dict[str, Any]
+    table: pa.Table
+    people: pa.Table
+    columns: dict[str, Any]
+    votes: Votes | None
 
 
 class Volunteers:
@@ -405,48 +415,70 @@ class Volunteers:
                 if self._has_anything():  # Talk alone
                     self._write_crowd(about, {})
                 return about
-            asked = everything.asked.get(chosen[:2])
-            n_elsewhere = self._elsewhere(everything.names)
-            about = {
-                "key": key,
-                "settings": asdict(settings),
-                "workflow_id": chosen[0],
-                "task": chosen[1],
-                "answer": chosen[2],
-                "title": Question(*chosen, 0, 0, None).title,
-                "n_unknown": everything.n_unknown,
-                "is_simulated": asked is not None and asked.is_simulated,
-            }
-            learned: Learned | None = None
-            if asked is not None:
-                votes, left_out = self._votes_of(everything, settings, chosen)  # more may be cast meanwhile
-                self._votes = (key, votes, left_out)
-                if votes is not None and len(votes.subject):
-                    learned = self._learned(asked, settings, everything, chosen)
-                    about |= {"skill_from": learned.how, "n_gold": int(learned.is_gold.sum())}
-                about |= {"left_out": left_out}
-                people = people_of(asked, votes, learned, everything, n_elsewhere)
-            else:
-                people = VOLUNTEERS_SCHEMA.empty_table()
-            weights = weights_of(settings, n_elsewhere, learned)
-            tables = {
-                key: self._table_of(one, settings, everything, weights, chosen) for key, one in everything.asked.items()
-            }
-            for one in consensus_of_totals(everything.totals, settings.basis):
-                tables[one.column("workflow_id")[0].as_py(), one.column("task")[0].as_py()] = one
-            mine = tables[chosen[:2]]
-            columns = columns_of(mine, chosen[2], self.survey, learned)
-            about |= {
-                "basis": mine.column("fraction_basis")[0].as_py() if len(mine) else settings.basis,
-                "n_subjects": int((columns["n_votes"] > 0).sum()),
-                "n_votes": int(columns["n_classifications"].sum()),
-                "n_volunteers": len(people) or None,
-                "weights": settings.weights if asked is not None else None,
-            }
-            self._write(CONSENSUS, pa.concat_tables(tables.values()).unify_dictionaries(), about)
-            self._write(VOLUNTEERS, people, about)
-            self._write_crowd(about, columns)
-            return about
+            counted = self._count(key, settings, everything, chosen)
+            if chosen[:2] in everything.asked:
+                self._votes = (key, counted.votes, counted.about["left_out"])
+            self._write(CONSENSUS, counted.table, counted.about)
+            self._write(VOLUNTEERS, counted.people, counted.about)
+            self._write_crowd(counted.about, counted.columns)
+            return counted.about
+
+    def counted(self, settings: Counting) -> tuple[dict[str, Any], pa.Table]:
+        """What `recount` would say, and its consensus, if votes were counted so; nothing is written.
+
+        Raises
+        ------
+        UsageError
+            Nobody was asked that, or at all.
+        """
+        with self._counting:
+            everything = self._all()
+            chosen = self._choose(everything, settings)
+            if chosen is None:
+                raise UsageError(f"nobody has voted on any subject of {self.survey.path}")
+            found = self._count(self._key(), settings, everything, chosen)
+            return found.about, found.table
+
+    def _count(self, key: str, settings: Counting, everything: Everything, chosen: tuple[int, str, str]) -> _Counted:
+        asked = everything.asked.get(chosen[:2])
+        n_elsewhere = self._elsewhere(everything.names)
+        about = {
+            "key": key,
+            "settings": asdict(settings),
+            "workflow_id": chosen[0],
+            "task": chosen[1],
+            "answer": chosen[2],
+            "title": Question(*chosen, 0, 0, None).title,
+            "n_unknown": everything.n_unknown,
+            "is_simulated": asked is not None and asked.is_simulated,
+        }
+        learned: Learned | None = None
+        votes: Votes | None = None
+        if asked is not None:
+            votes, left_out = self._votes_of(everything, settings, chosen)  # more may be cast meanwhile
+            if votes is not None and len(votes.subject):
+                learned = self._learned(asked, settings, everything, chosen)
+                about |= {"skill_from": learned.how, "n_gold": int(learned.is_gold.sum())}
+            about |= {"left_out": left_out}
+            people = people_of(asked, votes, learned, everything, n_elsewhere)
+        else:
+            people = VOLUNTEERS_SCHEMA.empty_table()
+        weights = weights_of(settings, n_elsewhere, learned)
+        tables = {
+            key: self._table_of(one, settings, everything, weights, chosen) for key, one in everything.asked.items()
+        }
+        for one in consensus_of_totals(everything.totals, settings.basis):
+            tables[one.column("workflow_id")[0].as_py(), one.column("task")[0].as_py()] = one
+        mine = tables[chosen[:2]]
+        columns = columns_of(mine, chosen[2], self.survey, learned)
+        about |= {
+            "basis": mine.column("fraction_basis")[0].as_py() if len(mine) else settings.basis,
+            "n_subjects": int((columns["n_votes"] > 0).sum()),
+            "n_votes": int(columns["n_classifications"].sum()),
+            "n_volunteers": len(people) or None,
+            "weights": settings.weights if asked is not None else None,
+        }
+        return _Counted(about, pa.concat_tables(tables.values()).unify_dictionaries(), people, columns, votes)
 
     def _learned(
         self, asked: Asked, settings: Counting, everything: Everything, chosen: tuple[int, str, str]
