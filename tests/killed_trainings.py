@@ -17,6 +17,8 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
+import numpy as np
+
 from explorer.kinds import Kind
 from explorer.kinds.train import TrainConfig
 from explorer.ledger import Ledger
@@ -29,6 +31,7 @@ from models.progress import Progress
 END = "end.safetensors"  # a copy of the last saved state, which a run that is done does not keep
 MOMENT = "kill.json"  # in the survey's folder: when the next worker is killed
 SAVE_EVERY = 0.1  # seconds
+SEED = "VOORWERP_KILL_SEED"
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["torch", "torch._dynamo", "models.train", __name__])
@@ -95,18 +98,30 @@ def contents(folder: Path) -> dict[str, Any]:
     return {name: (folder / name).read_bytes() for name in names} | {HISTORY: history}
 
 
-def killed(survey: Survey, config: dict[str, Any], n_kills: Sequence[int], seed: int = 7) -> dict[str, Any]:
+def seed_of_kills() -> int:
+    """What the moments are drawn by: another one each time, or that of ``VOORWERP_KILL_SEED``, to see one again."""
+    told = os.environ.get(SEED)
+    return int(told) if told else random.SystemRandom().randrange(2**31)
+
+
+def killed(
+    survey: Survey, config: dict[str, Any], n_kills: Sequence[int], rows: np.ndarray | None = None
+) -> dict[str, Any]:
     """Train in processes that get SIGKILL at random moments of their work; resume each time.
+
+    The seed of the moments is printed.
 
     Parameters
     ----------
     n_kills
         Of each training: 0 for one at once, to compare with.
+    rows
+        Of the survey: the trainings are of a selection of these; None: of all.
 
     Returns
     -------
     dict
-        folders: of each training's run; where: the last finished epoch at each kill, counted over both stages.
+        folders: of each training's run; where: the last finished epoch at each kill, counted over both stages; seed.
 
     Raises
     ------
@@ -114,11 +129,15 @@ def killed(survey: Survey, config: dict[str, Any], n_kills: Sequence[int], seed:
         A training failed by itself, or was done before it was killed.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
+    seed = seed_of_kills()
     moments = random.Random(seed)
+    print(f"moments of the kills: {SEED}={seed}")
     n_epochs = config["epochs"] + config["encoder_epochs"]
     folders, where = [], []
     with Ledger(survey.path, survey.info.survey_id) as ledger:
         service = Forked(survey, ledger, [f"{__name__}:TRAIN"])
+        if rows is not None:
+            ledger.save_selection("some", rows, survey.subject_ids, who="test")
         for n in n_kills:
             run_id = ""
             for moment in [*sorted(moments.uniform(0, 0.9 * n_epochs) for _ in range(n)), None]:
@@ -129,7 +148,8 @@ def killed(survey: Survey, config: dict[str, Any], n_kills: Sequence[int], seed:
                 if run_id:
                     service.resume(run_id, "test")
                 else:
-                    run_id = service.start("train", config, None, "test")
+                    of = None if rows is None else "some"
+                    run_id = service.start("train", config, None, "test", selection=of)
                 job = service.wait(run_id)
                 if job.state != ("done" if moment is None else "interrupted"):
                     raise RuntimeError(f"{run_id} is {job.state}, to be killed at {moment}: {job.error}")
@@ -137,4 +157,4 @@ def killed(survey: Survey, config: dict[str, Any], n_kills: Sequence[int], seed:
                 if moment is not None:
                     where.append((folder / HISTORY).read_text().count("\n"))
             folders.append(folder)
-    return {"folders": folders, "where": where}
+    return {"folders": folders, "where": where, "seed": seed}
