@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import shutil
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +18,10 @@ from panel.io.state import set_curdoc
 
 from explorer.app import Session, setup
 from explorer.cli import main
+from explorer.errors import UsageError
 from explorer.server import Access, routes
 from explorer.services.desk import Desk
+from explorer.state import Selection
 from explorer.views.shell import title
 from models.artifacts import Run, write_scores
 from models.mixing import mix, mixed_with
@@ -68,6 +71,8 @@ def test_frames_do_not_wait_for_comparisons_and_figures(desk: Desk):
         "/boundary/(curves|budget|follows|lost)",
         "/figure",
         r"/volunteers(?:/(\w+))?",
+        "/runs/(start|cancel|resume|delete)",
+        "/runs/compare",
     }
 
 
@@ -132,6 +137,85 @@ def test_the_picker_of_runs_says_by_which_score(scored):
         "2026-01-01 00:00:02 half: compact, λ = 0.5 standardised, center 0.2",
         "2026-01-01 00:00:01 old: paper, λ = 0.2",
     ]
+
+
+def finish(path: Path, run_id: str, kind: str = "score", **values: object) -> None:
+    """Write a run that is over, without what it made."""
+    folder = path / ("maps" if kind == "map" else "runs") / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {"state": "done", "created_at": "2026-02-01T00:00:00+00:00"} | values
+    Run(run_id, kind, "0", {}, **told).write(folder / ("map.json" if kind == "map" else "run.json"))  # type: ignore[arg-type]
+
+
+def test_a_run_that_ends_offers_itself_and_takes_nothing(scored, monkeypatch: pytest.MonkeyPatch):
+    setup()
+    path, session = scored.explore.survey.path, Session(scored)
+    monkeypatch.setattr(scored.jobs, "recent", scored.jobs.list)
+    session.state.select(Selection.of_rows([2, 5], 20))
+    session.state.focus = 7
+    bar = session.shell.bar
+    session.shell.refresh()
+    assert bar.offer == {}  # what there was when the session began is no news
+    finish(path, "4-new")
+    session.shell.refresh()
+    assert bar.offer == {
+        "text": "Score every subject: is done",
+        "word": "Color by it",
+        "run_id": "4-new",
+        "do": "color",
+    }
+    assert session.state.run_id == "3-ranks"
+    session.shell.refresh()
+    assert bar.offer["run_id"] == "4-new"  # until it is answered
+    session.shell.color_by("4-new")
+    assert bar.offer == {}
+    assert (session.state.run_id, session.state.focus) == ("4-new", 7)
+    assert session.state.selection.rows().tolist() == [2, 5]
+    for run_id, kind, told, expected in (
+        ("5-bad", "train", {"state": "failed", "error": "no"}, ("open", "See why")),
+        ("6-ok", "train", {}, ("score", "Score with it …")),
+        ("7-map", "map", {}, ("map", "Lay out on it")),
+        ("8-inside", "score", {"series": "s"}, ("map", "Lay out on it")),  # the ranking of a series speaks for it
+    ):
+        finish(path, run_id, kind, **told)
+        scored.explore.look_again()
+        session.state.map_id = "other"
+        session.shell.refresh()
+        assert (bar.offer["do"], bar.offer["word"]) == expected
+    shutil.rmtree(path / "maps" / "7-map")
+    session.shell.refresh()
+    assert bar.offer == {}  # deleted
+
+
+def test_coloring_by_a_run_keeps_a_score_that_it_has_too(scored):
+    setup()
+    session = Session(scored)
+    state = session.state
+    session.shell.color_by("1-old")
+    state.color = "scores.image_score"
+    session.shell.color_by("2-half")
+    assert (state.run_id, state.color) == ("2-half", "scores.image_score")
+    assert (state.lambda_, state.lambda_mode) == (0.5, "standardised")
+    state.color = "count"
+    session.shell.color_by("2-half")
+    assert state.color == "scores.anomaly_score"
+    for refused in (session.shell.color_by, session.shell.lay_out):
+        with pytest.raises(UsageError, match="9-none"):
+            refused("9-none")
+    assert state.run_id == "2-half"
+
+
+def test_a_selection_is_kept_for_a_run_of_it(scored):
+    setup()
+    session = Session(scored)
+    assert session.shell.bar.selected == {"k": 0, "name": "", "n": 20}
+    session.state.select(Selection.of_rows([2, 5], 20))
+    assert session.shell.bar.selected == {"k": 2, "name": "", "n": 20}
+    session._keep("odd ones")
+    assert session.shell.bar.selected == {"k": 2, "name": "odd ones", "n": 20}
+    assert scored.ledger.selection_counts() == {"odd ones": 2}
+    session.state.select(Selection.of_rows([1], 20))
+    assert session.shell.bar.selected == {"k": 1, "name": "", "n": 20}
 
 
 def test_an_export_mixes_as_the_run_did_unless_told(scored, tmp_path: Path):

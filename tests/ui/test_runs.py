@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from explorer.services.jobs import sign_lock, take_lock
 from models.artifacts import PROGRESS, RUN_JSON, Run
-from tests.ui.browser import eventually
+from tests.ui.browser import eventually, query
 from tests.ui.serving import serve
+from tests.ui.test_journeys import wait_for_frame
 
 RUN_ID = "20260101-000000-train"
 COLLAPSE = "the generator makes one image for every z (collapse): train with a smaller step"
+REFUSED = {"error": "epochs is 2; it must be odd", "field": "epochs"}
 INK = """canvas => { const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   return data.reduce((n, v, i) => n + (i % 4 === 3 && v > 0), 0); }"""
 
@@ -144,9 +146,8 @@ def test_the_mouse_over_a_curve_reads_its_values_and_a_click_goes_there(runs: Pa
 def test_another_run_is_chosen_by_key_and_a_failed_one_says_why_and_what_to_do(runs: Page):
     runs.keyboard.press("ArrowDown")
     dialog = runs.locator("dialog.runs")
-    expect(dialog.locator(".going")).to_contain_text(
-        "the loss is not a number; voorwerp resume SURVEY 20251231-000000-train"
-    )
+    expect(dialog.locator(".going")).to_have_text("The loss is not a number")
+    expect(dialog.get_by_role("button", name="Go on")).to_be_visible()
     expect(dialog.locator(".curves")).to_be_hidden()
     expect(dialog.locator(".about")).to_contain_text("seed 8")
 
@@ -183,3 +184,137 @@ def test_a_training_is_followed_while_it_runs_and_when_it_begins_again(
         os.close(lock)
         expect(dialog.locator(".verdict")).to_have_text(COLLAPSE[0].upper() + COLLAPSE[1:])
         page.goto("about:blank")  # before its server goes
+
+
+# ------------------------------------------------------------------------------------------------------ decisions
+@pytest.fixture
+def own_survey(finished_survey: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A finished survey of one's own, served: its URL and folder."""
+    survey = shutil.copytree(finished_survey, tmp_path / "survey", ignore=shutil.ignore_patterns("server.lock"))
+    with serve(survey, tmp_path / "log") as url:
+        yield url, survey
+
+
+def fill(dialog: Locator, **settings: object) -> None:
+    """Type settings into the form, by their labels."""
+    for label, value in settings.items():
+        dialog.get_by_label(label.replace("_", " "), exact=True).fill(str(value))
+
+
+def test_a_form_says_what_is_wrong_beside_the_field_and_loses_nothing(
+    page: Page, open_survey: Callable[[str], Page], served: str
+):
+    open_survey(served)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    page.keyboard.press("Control+k")
+    page.keyboard.type("new run")
+    page.keyboard.press("Enter")
+    dialog = page.locator("dialog.runs")
+    expect(dialog.get_by_role("radio", name="Train the anomaly model")).to_be_focused()
+    fill(dialog, Epochs=0)
+    epochs = dialog.locator(".field", has=page.get_by_label("Epochs", exact=True))
+    page.keyboard.press("Tab")
+    expect(epochs).to_contain_text("Must be between 1 and 100,000")
+    dialog.get_by_label("Epochs", exact=True).press("Enter")
+    expect(dialog.get_by_label("Epochs", exact=True)).to_be_focused()
+    expect(dialog.get_by_role("alert").filter(has_text="Epochs must be between 1 and 100,000")).to_be_visible()
+    fill(dialog, Epochs=2, Seed=7)
+    expect(epochs).to_contain_text("Passes of the generator")
+    dialog.get_by_label("λ", exact=True).fill("0, .5")
+    expect(dialog.locator(".sum")).to_contain_text("A series: 2 λ, 2 trainings, each scored, then ranked together")
+    dialog.get_by_label("λ", exact=True).fill("")
+    dialog.get_by_role("radio", name="Score every subject", exact=False).first.check()
+    expect(dialog.get_by_label("Train run")).to_contain_text("fast · λ 0.2 · seed 1234")
+    dialog.get_by_role("radio", name="PCA").check()
+    expect(dialog.get_by_label("Train run")).to_have_count(0)
+    dialog.get_by_role("radio", name="Train the anomaly model").check()
+    expect(dialog.get_by_label("Seed", exact=True)).to_have_value("7")
+    page.route("**/runs/start", lambda route: route.fulfill(status=400, json=REFUSED))
+    dialog.get_by_role("button", name="Start", exact=True).click()
+    expect(epochs).to_contain_text("It is 2; it must be odd")  # what the server alone can know
+    expect(dialog.get_by_label("Epochs", exact=True)).to_have_value("2")
+    assert len(sent) == 1
+    page.unroute("**/runs/start")
+    page.keyboard.press("Escape")
+    expect(dialog.get_by_role("button", name="New run")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+
+
+def test_what_is_typed_and_in_focus_stays_while_the_runs_are_asked_for(runs: Page):
+    dialog = runs.locator("dialog.runs")
+    dialog.get_by_role("button", name="Delete").click()
+    field = dialog.get_by_label("Name of the run to delete")
+    expect(field).to_be_focused()
+    field.press_sequentially("2026")
+    with runs.expect_response("**/training*"), runs.expect_response("**/training*"):
+        pass
+    expect(field).to_be_focused()
+    expect(field).to_have_value("2026")
+    expect(dialog.get_by_role("button", name="Delete", exact=True)).to_be_disabled()
+    runs.keyboard.press("Escape")
+    expect(field).to_be_hidden()
+    expect(dialog).to_be_visible()
+
+
+def test_a_journey_train_cancel_go_on_score_and_color_the_map_by_it(
+    page: Page, open_survey: Callable[[str], Page], own_survey: tuple[str, Path], troubles: list[str]
+):
+    url, survey = own_survey
+    open_survey(url)
+    wait_for_frame(page)
+    page.locator(".gallery .tile").nth(3).click()
+    page.get_by_role("button", name="Invert").click()
+    expect(page.locator(".steering .total")).to_contain_text("200")
+    before = eventually(lambda: query(page), lambda now: {"subject", "selection", "run"} <= now.keys())
+    page.keyboard.press("r")
+    dialog = page.locator("dialog.runs")
+    dialog.get_by_role("button", name="New run").click()
+    dialog.locator(".rest summary").click()
+    fill(dialog, Epochs=60, Encoder_epochs=1, Width=4, Latent_size=12)
+    dialog.get_by_role("button", name="Start", exact=True).click()
+    # images and curves come
+    expect(dialog.locator(".one .state")).to_have_text("running")
+    expect(dialog.locator(".caption")).to_contain_text("of 60")
+    expect(dialog.locator(".pane img")).to_have_js_property("complete", True)
+    chart = dialog.locator(".chart", has_text="Critic loss").locator("canvas")
+    eventually(lambda: chart.evaluate(INK), lambda inked: inked > 100)
+    expect(dialog.locator(".about")).to_contain_text("started by local")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(dialog.locator(".one .state")).to_have_text("cancelled")
+    dialog.get_by_role("button", name=re.compile("Go on from epoch")).click()
+    expect(dialog.locator(".one .state")).to_have_text("done")
+    trained = max((survey / "runs").glob("*-train"))
+    attempts = json.loads((trained / RUN_JSON).read_text())["attempt"]
+    assert attempts == 2
+    # score
+    dialog.get_by_role("button", name="Score with it").click()
+    expect(dialog.get_by_label("Train run")).to_have_value(trained.name)
+    dialog.get_by_role("button", name="Start", exact=True).click()
+    expect(dialog.locator(".one h2")).to_have_text("Score every subject")
+    expect(dialog.locator(".one .state")).to_have_text("done")
+    page.keyboard.press("Escape")
+    # it offers itself, and takes nothing by itself
+    offer = page.locator(".topbar .offer")
+    expect(offer).to_contain_text("Score every subject: is done")
+    scored = max((survey / "runs").glob("*-score")).name
+    assert query(page)["run"] == before["run"] != scored
+    offer.get_by_role("button", name="Color by it").click()
+    expect(offer).to_be_hidden()
+    now = eventually(lambda: query(page), lambda now: now["run"] == scored)
+    assert {name: now[name] for name in ("subject", "selection")} == {
+        name: before[name] for name in ("subject", "selection")
+    }
+    expect(page.locator(".steering .total")).to_contain_text("200")
+    # deleted by its name, once it is typed
+    page.keyboard.press("r")
+    expect(dialog.locator(".one h2")).to_have_text("Score every subject")
+    dialog.get_by_role("button", name="Delete").click()
+    dialog.get_by_label("Name of the run to delete").fill(scored)
+    page.keyboard.press("Enter")
+    expect(dialog.locator(f"[data-run='{scored}']")).to_have_count(0)
+    assert not (survey / "runs" / scored).exists()
+    assert before["run"] in {path.name for path in (survey / "runs").iterdir()}
+    page.goto("about:blank")  # before its server goes
+    assert not troubles
