@@ -97,25 +97,26 @@ export function starting({post, tell, started, left}) {
       for (const e of cell.querySelectorAll("input, select")) e.setAttribute("aria-invalid", Boolean(error));
     };
     const field = {about, cell, say, error: ""};
-    if (about.choices) {
-      const few = about.choices.length <= 4, box = make("div", "choice");
+    const choices = about.choices ?? (about.type === "bool" ? [true, false] : null);
+    if (choices) {
+      const box = make("div", "choice"), offered = about.default === null ? [null, ...choices] : choices;
       box.setAttribute("role", "radiogroup");
       box.setAttribute("aria-label", label_of(about));
       box.setAttribute("aria-describedby", note.id);
       name.removeAttribute("for");
-      for (const [i, choice] of about.choices.entries()) {
+      for (const [i, choice] of offered.entries()) {
         const one = make("label"), radio = make("input");
-        Object.assign(radio, {type: "radio", name: id, value: choice, checked: (memory[about.name] ?? about.default) === choice});
+        Object.assign(radio, {type: "radio", name: id, value: String(choice), checked: (memory[about.name] ?? about.default) === choice});
         if (!i) radio.id = id;
         radio.addEventListener("change", () => {
           memory[about.name] = choice;
           settle();
         });
-        one.append(radio, make("span", "", about.name === "method" ? METHODS[choice] ?? choice : choice));
+        const word = choice === null ? "as it is" : choice === true ? "yes" : choice === false ? "no" : choice;
+        one.append(radio, make("span", "", about.name === "method" ? METHODS[word] ?? word : word));
         box.append(one);
       }
-      box.classList.toggle("many", !few);
-      field.read = () => memory[about.name] === undefined || memory[about.name] === about.default ? {} : {value: memory[about.name]};
+      field.read = () => (memory[about.name] ?? about.default) === about.default ? {} : {value: memory[about.name]};
       field.hint = () => {};
       cell.append(name, box, note);
     } else {
@@ -249,7 +250,7 @@ export function starting({post, tell, started, left}) {
 
   const ask_parents = async () => {
     const mine = ++asked, choices = {};
-    for (const field of fields) if (field.about.choices && shown(field)) Object.assign(choices, field.read().value === undefined ? {} : {[field.about.name]: field.read().value});
+    for (const field of fields) if (!field.input && shown(field)) Object.assign(choices, field.read().value === undefined ? {} : {[field.about.name]: field.read().value});
     const answer = await fetch(`runs/parents?${new URLSearchParams({kind: kind.name, config: JSON.stringify(choices)})}`, {credentials: "same-origin"}).catch(() => null);
     if (mine !== asked) return;
     const found = answer && await answer.json();
@@ -270,7 +271,7 @@ export function starting({post, tell, started, left}) {
   const settle = () => { // another choice may change what is built on, and what presets come to
     arrange();
     summary();
-    const choices = JSON.stringify([kind.name, fields.filter(f => f.about.choices).map(f => f.read().value)]);
+    const choices = JSON.stringify([kind.name, fields.filter(f => !f.input).map(f => f.read().value)]);
     if (choices !== last) { last = choices; ask_parents(); }
   };
   const summary = () => {
@@ -288,7 +289,7 @@ export function starting({post, tell, started, left}) {
     kind = to;
     said.textContent = "";
     wanted = given.parents ?? wanted;
-    if (given.config) typed[kind.name] = Object.fromEntries(Object.entries(given.config).map(([k, v]) => [k, kind.fields.find(f => f.name === k)?.choices ? v : String(v)]));
+    if (given.config) typed[kind.name] = Object.fromEntries(Object.entries(given.config).map(([k, v]) => [k, kind.fields.some(f => f.name === k && (f.choices || f.type === "bool")) ? v : String(v)]));
     const everyday = kind.fields.map(f => ({...f}));
     if (kind.name === "train") everyday.splice(1 + everyday.findLastIndex(f => f.is_everyday), 0, SEEDS);
     fields = everyday.map(make_field);
