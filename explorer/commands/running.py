@@ -394,6 +394,10 @@ def follow(service: "JobService", run_id: str) -> None:
             )
     if last.kind == "ranks":
         print_ranks(last.results)
+    if last.kind == "sweep":
+        from explorer.commands.sweeping import print_sweep
+
+        print_sweep(service.survey.run_folder(run_id))
 
 
 def print_caveats(service: "JobService", run_id: str) -> None:
