@@ -130,11 +130,22 @@ class Scheduler:
         try:
             return Client(self.address, security=security, timeout=PATIENCE, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
-            reason = str(error.__cause__ or error).splitlines()[0] if str(error.__cause__ or error) else "no answer"
             raise JobError(
-                f"there is no scheduler at {self.address} that lets us in ({reason[:200]}); start one with "
+                f"there is no scheduler at {self.address} that lets us in ({_reason(error)}); start one with "
                 "`dask scheduler`, see to its certificates, or leave out --scheduler to compute on this machine"
             ) from None
+
+
+def _reason(error: BaseException | None) -> str:
+    """What is wrong, of all that an error comes from: ``connection refused``."""
+    found = "no answer"
+    while error is not None:
+        if isinstance(error, ValueError):
+            found = str(error)
+        elif isinstance(error, OSError) and error.strerror:
+            found = error.strerror
+        error = error.__cause__ or error.__context__
+    return " ".join(found.split())[:200].lower()
 
 
 # ------------------------------------------------------------------------------------------------ who does the work

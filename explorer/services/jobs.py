@@ -652,7 +652,8 @@ class JobService:
         kind = self._kinds.get(run.kind)
         folder = (self.survey.map_folder if kind and kind.folder == "maps" else self.survey.run_folder)(run.run_id)
         state, where = run.state, run.resources.get("scheduler") if run.ticket else None
-        if (state in ("pending", "running") or (where and state == "interrupted")) and holder(folder) is None:
+        may_go_on = bool(where) and state == "interrupted"  # its worker has died, and the scheduler has another do it
+        if may_go_on or (state in ("pending", "running") and holder(folder) is None):
             # it may have ended between reading run.json and looking at its lock
             run = Run.read(find_run(self.survey, run.run_id))
             if (state := run.state) in ("pending", "running", "interrupted"):

@@ -7,12 +7,12 @@ import signal
 import sys
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from explorer.kinds import Kind
+from explorer.kinds import Kind, score
 from models.artifacts import ArtifactError, Workspace, write_json
 from models.progress import Progress
 
@@ -133,3 +133,14 @@ def share_part(config: CountConfig, workspace: Workspace, number: int) -> dict[s
 
 
 SHARE = Kind("share", "Share", CountConfig, "tests.explorer.odd_jobs:share", needs_images=True, is_shared=True)
+
+
+def score_small_shards(config: Any, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:
+    """The kind ``score`` in shards of 32 images."""
+    from models import scoring  # torch
+
+    scoring.SHARD = 32
+    return (yield from scoring.run(config, workspace))
+
+
+SCORE = replace(score.KIND, run="tests.explorer.odd_jobs:score_small_shards")
