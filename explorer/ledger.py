@@ -11,6 +11,7 @@ Several processes (a server, the command line) may use one ledger at once.
 import contextlib
 import hashlib
 import json
+import os
 import queue
 import re
 import sqlite3
@@ -651,10 +652,19 @@ class _SQLite:
                 raise LedgerError(f"{self.file} belongs to the survey {owner}, not to {survey_id}; put back its own")
         except sa.exc.DBAPIError as error:
             self.close()
-            raise LedgerError(f"{self.file} cannot be opened as a ledger ({error.orig})") from error
+            raise LedgerError(f"{self.file} cannot be opened as a ledger ({error.orig}){self._unwritable()}") from error
         except LedgerError:
             self.close()
             raise
+
+    def _unwritable(self) -> str:
+        """Why nothing can be written beside the file, and what to do; "" where it can."""
+        folder = self.file.parent
+        if os.access(folder, os.W_OK):
+            return ""
+        is_read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
+        why = "is on a disk that is mounted read-only" if is_read_only else "may not be written by you"
+        return f": {folder} {why}; copy the survey to where you may write"
 
     def _write_ahead(self, connection: sa.Connection) -> None:
         # Changing the journal mode does not wait for other connections, so two processes that open a new ledger at

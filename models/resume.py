@@ -6,6 +6,7 @@ arrays are JSON in its metadata. It is written whole or not at all. ``history.js
 back it is cut to as many lines as there were when the state was saved.
 """
 
+import errno
 import json
 import os
 import time
@@ -76,9 +77,13 @@ class History:
         write_bytes(path, b"".join(line + b"\n" for line in lines[:n]))
 
     def add(self, record: dict[str, Any]) -> None:
-        """Append one epoch; what is not finite is refused."""
-        with self.path.open("ab") as file:
-            file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+        """Append one epoch, whole or not at all; what is not finite is refused."""
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        with self.path.open("ab", buffering=0) as file:
+            at = file.seek(0, os.SEEK_END)
+            if file.write(line) < len(line):  # the disk takes no more, and says so from the next write on
+                file.truncate(at)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self.records.append(record)
 
     def sync(self) -> None:

@@ -89,9 +89,13 @@ def _kill_at(epochs: float, share: float, gan_epochs: int) -> None:
 TRAIN = Kind("train", "Train", TrainConfig, f"{__name__}:train_and_keep", needs_images=True)
 
 
-def contents(folder: Path) -> dict[str, Any]:
+def contents(folder: Path, last_state: bool = True) -> dict[str, Any]:
     """What two runs of one training must share: weights, last state, grids; the history but for times."""
-    names = [CHECKPOINT, END, *sorted(f"{GRIDS}/{path.name}" for path in (folder / GRIDS).iterdir())]
+    names = [
+        CHECKPOINT,
+        *([END] if last_state else []),
+        *sorted(f"{GRIDS}/{path.name}" for path in (folder / GRIDS).iterdir()),
+    ]
     history = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
     for record in history:
         del record["seconds"], record["images_per_second"]
