@@ -355,7 +355,7 @@ export async function runs(home, {act: tell, parts}) {
       const e = item_of(run.run_id, "");
       const share = run.state === "running" && run.total ? `${Math.floor(100 * run.done / run.total)} %` : run.state === "done" ? "" : run.state;
       e.classList.toggle("member", Boolean(name));
-      fill(e, {state: run.state, name: run.title, share, about: [run.about, run.selection && `of ${run.selection}`].filter(Boolean).join(" · ") || run.run_id, at: name ? "" : when(run.created_at)});
+      fill(e, {state: run.state, name: run.title, share, about: [run.about, run.of].filter(Boolean).join(" · ") || run.run_id, at: name ? "" : when(run.created_at)});
       placed.push(e);
     };
     for (const run of known) {
@@ -492,7 +492,7 @@ export async function runs(home, {act: tell, parts}) {
     if (series) { draw_series(series); return; }
     const took = !LIVE.includes(run.state) && run.finished_at ? lasted(run.created_at, run.finished_at) : "";
     say(title, run.title);
-    say(about, [run.run_id, run.about, run.selection && `of ${run.selection}`, run.started_by && `started by ${run.started_by} ${when(run.created_at)}`, took && `took ${took}`].filter(Boolean).join(" · "));
+    say(about, [run.run_id, run.about, run.of, run.started_by && `started by ${run.started_by} ${when(run.created_at)}`, took && `took ${took}`].filter(Boolean).join(" · "));
     const is_live = run.state === "running", speed = is_live ? lines.at(-1)?.images_per_second : null;
     progress.hidden = !is_live || !run.total;
     bar.style.width = run.total ? `${100 * run.done / run.total}%` : "0";

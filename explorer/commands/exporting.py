@@ -187,16 +187,18 @@ def rows_where(
 
 
 def _chosen(kind: str, asked: str | None, there: "dict[str, Run]", *defaults: str | None) -> str:
-    """The run or map asked for; else the first default that is there, else the newest, else "".
+    """The run or map asked for; else the first default that is there, else the newest (of all subjects), else "".
 
     Raises
     ------
     UsageError
         The one asked for is not there, or not finished.
     """
+    from explorer.services.explore import newest
+
     if asked is not None and asked not in there:
         raise UsageError(f'there is no finished {kind} "{asked}"; there are: {", ".join(there) or "none"}')
-    return next((name for name in (asked, *defaults, *there) if name in there), "")
+    return next((name for name in (asked, *defaults, newest(there)) if name in there), "")
 
 
 @click.command()

@@ -19,7 +19,7 @@ from explorer.errors import UsageError
 from explorer.ledger import SELECTIONS
 from explorer.services import talk
 from explorer.services.drafts import Drafts
-from explorer.services.explore import Explore
+from explorer.services.explore import Explore, newest
 from explorer.services.recent import SHORT, Recent
 from explorer.state import ExplorerState, Selection
 from models.mixing import mixed_with
@@ -161,11 +161,9 @@ def restore(state: ExplorerState, explore: Explore, remembered: Remembered, draf
     """
     given = {key: values[0] for key, values in parse_qs(search.lstrip("?")).items()}
     info, runs, maps = explore.survey.info, explore.runs(), explore.maps()
-    state.map_id = next((m for m in (given.get("map"), info.default_map, next(iter(maps), "")) if m in maps), "")
+    state.map_id = next((m for m in (given.get("map"), info.default_map, newest(maps)) if m in maps), "")
     of_map = maps[state.map_id].inputs.get("score", "") if state.map_id else ""
-    state.run_id = next(
-        (r for r in (given.get("run"), info.default_run, of_map, next(iter(runs), "")) if r in runs), ""
-    )
+    state.run_id = next((r for r in (given.get("run"), info.default_run, of_map, newest(runs)) if r in runs), "")
     colors, axes = explore.colors(state.run_id, state.map_id), explore.axes(state.run_id, state.map_id)
     default = explore.default_color(state.run_id)
     color = given.get("color", "")

@@ -150,6 +150,14 @@ class Plane:
             object.__setattr__(self, name, value)
 
 
+def newest(runs: Mapping[str, Run]) -> str:
+    """What the app opens with of finished runs or maps, newest first: the first that is of the whole survey.
+
+    Where all are of selections, it is the first; "" where there is none.
+    """
+    return next((run_id for run_id, run in runs.items() if run.selection is None), next(iter(runs), ""))
+
+
 class Explore:
     """Reads one survey for many sessions."""
 

@@ -25,6 +25,7 @@ import orjson
 from explorer.errors import JobError, UsageError
 from explorer.kinds import Kind, kinds
 from explorer.services.jobs import Job, JobService, checked_config, plain_type
+from explorer.services.selected import words_of
 from explorer.services.series import Series, lambdas_of, planned, seeds_of, state_of
 from explorer.services.underway import Underway
 from explorer.services.watched import watched
@@ -373,6 +374,7 @@ class Runs:
             "time_left": job.time_left,
             "error": job.error,
             "selection": run.selection,
+            "of": words_of(run, self._folder(run), self.survey.n),
             "started_by": run.started_by,
             "device": job.device,
             "memory_mb": job.memory,

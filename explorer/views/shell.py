@@ -39,7 +39,8 @@ def title(run: Run) -> str:
         words = [run.config.get("preset", "paper"), f"λ = {weight:g}" + ("" if mode == "raw" else f" {mode}")]
         words += [f"{name.replace('_', ' ')} {value:g}" for name, value in told.items() if value is not None]
     score = f": {', '.join(words)}" if words else ""
-    return f"{run.created_at[:19].replace('T', ' ')} {run.run_id.split('-', 2)[-1]}{score}"
+    of = f" of “{run.selection}”" if run.selection is not None else ""
+    return f"{run.created_at[:19].replace('T', ' ')} {run.run_id.split('-', 2)[-1]}{of}{score}"
 
 
 class ShellView(Viewer):

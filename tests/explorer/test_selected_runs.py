@@ -18,8 +18,9 @@ from explorer.kinds import kinds
 from explorer.ledger import Ledger
 from explorer.services import selected
 from explorer.services.boundaries import Boundaries, Context
-from explorer.services.explore import Explore
+from explorer.services.explore import Explore, newest
 from explorer.services.jobs import JobService, find_run
+from explorer.services.runs import Runs
 from explorer.services.selected import SomeCrops, keep_top, members, words_of
 from explorer.state import Draft
 from explorer.survey import PLANTED, SUBJECTS, Survey
@@ -93,7 +94,8 @@ def scored_by_hand(survey: Survey, run_id: str, scores: np.ndarray, rows: np.nda
     quality = np.where(np.isfinite(scores), "ok", "no score")
     latents = np.random.default_rng(3).normal(size=(len(ids), 4)).astype(np.float32)
     write_scores(folder, latents, {**columns, "anomaly_score": scores.astype(np.float32), "quality": quality})
-    Run(run_id, "score", "0", {}, state="done", n_rows=len(ids)).write(folder / "run.json")
+    made = Run(run_id, "score", "0", {}, state="done", n_rows=len(ids), created_at="2026-01-01T00:00:00+00:00")
+    made.write(folder / "run.json")
     return run_id
 
 
@@ -376,6 +378,20 @@ def test_a_run_that_cannot_be_begun_leaves_no_folder(service: AtOnce, monkeypatc
         service.start("score", {"method": "pca"}, None, "ada", selection=NAME)
     assert list((survey.path / "runs").iterdir()) == []
     assert service.list() == []
+
+
+# ------------------------------------------------------------------------------------------------ on the screen
+def test_the_app_opens_with_what_is_of_the_whole_survey(service: AtOnce) -> None:
+    survey = service.survey
+    whole = scored_by_hand(survey, "20260101-000000-score", np.arange(N, dtype=np.float32))
+    some = service.start("score", {"method": "pca", "n_components": 2}, None, "ada", selection=NAME)
+    explore = Explore(survey)
+    assert list(explore.runs()) == [some, whole]  # newest first
+    assert newest(explore.runs()) == whole
+    assert newest({some: explore.runs()[some]}) == some
+    assert newest({}) == ""
+    lines = {line["run_id"]: line for line in Runs(service).listed()}
+    assert (lines[some]["of"], lines[whole]["of"]) == ("of “the odd ones”, 15 of 60 subjects", "")
 
 
 # ------------------------------------------------------------------------------------------------ command line
