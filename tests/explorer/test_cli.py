@@ -215,6 +215,30 @@ def test_a_job_that_ends_badly_is_a_sentence(service: JobService, capsys: pytest
     assert f"{killed}  interrupted" in out
 
 
+def test_jobs_are_cancelled_by_series_and_deleted_by_name(
+    service: JobService, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey = service.survey.path
+    first, second = (service.start("count", {"pause": 30}, None, "ada", series="linked") for _ in range(2))
+    alone = service.start("count", {}, None, "ada")
+    code, out, _ = said(capsys, "jobs", survey, "--cancel", "linked")
+    assert (code, out.splitlines()) == (0, [f"{second} is cancelled", f"{first} is cancelled"])
+    assert service.wait(alone).state == "done"
+    code, _, err = said(capsys, "jobs", survey, "--cancel", "linked")
+    assert (code, "all runs of linked are over; there is nothing to cancel" in err) == (1, True)
+
+    code, _, err = said(capsys, "jobs", survey, "--delete", first, "--yes-delete", second)
+    assert (code, f'"{second}" is not {first}; nothing was deleted' in err) == (2, True)
+    monkeypatch.setattr("click.prompt", lambda *_, **__: "something else")
+    assert said(capsys, "jobs", survey, "--delete", first)[0] == 2
+    assert service.survey.run_folder(first).exists()
+    monkeypatch.setattr("click.prompt", lambda *_, **__: first)
+    assert said(capsys, "jobs", survey, "--delete", first)[:2] == (0, f"{first} is deleted\n")
+    assert said(capsys, "jobs", survey, "--yes-delete", second)[:2] == (0, f"{second} is deleted\n")
+    assert [job.run_id for job in service.list()] == [alone]
+    assert said(capsys, "jobs", survey, "--delete", "x")[0] == 1
+
+
 def test_ctrl_c_interrupts_the_job_and_says_how_to_go_on(
     capsys: pytest.CaptureFixture[str], service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

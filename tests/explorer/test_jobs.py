@@ -389,6 +389,65 @@ def test_an_unknown_run_is_a_sentence(service: JobService) -> None:
         find_run(service.survey, "x")
 
 
+# --------------------------------------------------------------------------------------------------------- delete
+def test_a_run_is_deleted_whole_and_the_ledger_says_so(service: JobService) -> None:
+    kept, run_id = write_run(service, "count-01", "done"), write_run(service, "count-02", "failed")
+    folder = service.survey.run_folder(run_id)
+    left = folder.with_name(".deleted-count-00")  # of one that was killed in between
+    left.mkdir()
+    (left / "run.json").write_bytes((folder / "run.json").read_bytes())
+    assert [job.run_id for job in service.list()] == [run_id, kept]
+    service.delete(run_id, "ada")
+    assert [path.name for path in folder.parent.iterdir()] == [kept]
+    assert [job.run_id for job in service.list()] == [kept]
+    (entry,) = service.ledger.entries("job")
+    assert (entry.who, entry.run_id, entry.payload) == ("ada", run_id, {"action": "delete", "kind": "count"})
+    with pytest.raises(JobError, match=f'there is no run "{run_id}"'):
+        service.delete(run_id, "ada")
+
+
+def test_a_run_at_work_or_that_others_build_on_is_not_deleted(service: JobService) -> None:
+    first, second = write_run(service, "count-01", "done"), write_run(service, "count-02", "done")
+    recount, tally = service.start("recount", {}, [first], "ada"), service.start("tally", {}, [first, second], "ada")
+    for run_id in (recount, tally):
+        service.wait(run_id)
+    n_entries = len(service.ledger.entries())
+    with pytest.raises(JobError, match=f"^{recount}, {tally} build on {first}; delete what builds on it first$"):
+        service.delete(first, "ada")
+    service.delete(recount, "ada")  # a map
+    with pytest.raises(JobError, match=f"^{tally} builds on {second}; delete"):
+        service.delete(second, "ada")
+    slow = start_slow(service)
+    with pytest.raises(JobError, match=f"^{slow} is running; cancel it before it is deleted$"):
+        service.delete(slow, "ada")
+    assert len(service.ledger.entries()) == n_entries + 2
+    service.cancel(slow, "ada")
+    service.delete(slow, "ada")
+    assert not service.survey.run_folder(slow).exists()
+
+
+def test_killed_while_it_deletes_a_run_is_whole_or_gone(service: JobService, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = write_run(service, "count-01", "done")
+    folder = service.survey.run_folder(run_id)
+    (folder / "scores").write_text("all")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", killed)
+        service.delete(run_id, "ada")
+    assert (service.job(run_id).state, (folder / "scores").read_text()) == ("done", "all")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", killed)
+        service.delete(run_id, "ada")
+    assert service.list() == []
+    assert not folder.exists()
+    other = write_run(service, "count-02", "done")
+    service.delete(other, "ada")
+    assert list(folder.parent.iterdir()) == []
+
+
 # --------------------------------------------------------------------------------------------------------- config
 @pytest.mark.parametrize(
     ("config", "sentence"),
