@@ -209,20 +209,25 @@ class GanSteps:
 
     def take(self, batches: Sequence[np.ndarray]) -> Tensor:
         """A step of the critic on each batch of rows, one of the generator: (critic loss, generator loss, norm)."""
-        model, config, team, device = self.model, self.config, self.team, self.feed.device
-        team.tell(batches=batches)
-        n = len(batches[0])
-        part = team.share.part(n)
-        n_here = part.stop - part.start
-        model.critic.requires_grad_(True)
-        for rows in batches:
-            loss, norm = critic_loss_beside_fakes(model, self.feed[rows[part]], n, config, team.share)
-            of_critic = take_step_together(self.critic, loss, [norm], n, n_here, team)
-        model.critic.requires_grad_(False)
+        self.team.tell(batches=batches)
+        of_critic = [self.step_critic(rows) for rows in batches][-1]
+        return torch.cat([of_critic[:1], self.step_generator(len(batches[0])), of_critic[1:]])
+
+    def step_critic(self, rows: np.ndarray) -> Tensor:
+        """One step of the critic on a batch: (loss, gradient norm)."""
+        n, part = len(rows), self.team.share.part(len(rows))
+        self.model.critic.requires_grad_(True)
+        loss, norm = critic_loss_beside_fakes(self.model, self.feed[rows[part]], n, self.config, self.team.share)
+        return take_step_together(self.critic, loss, [norm], n, part.stop - part.start, self.team)
+
+    def step_generator(self, n: int) -> Tensor:
+        """One step of the generator with `n` images: (loss,)."""
+        config, share, device = self.config, self.team.share, self.feed.device
+        part = share.part(n)
+        self.model.critic.requires_grad_(False)
         with lowered(config, device):
-            loss = generator_loss(model.critic, generate_part(model.generator, n, config, device, team.share))
-        of_generator = take_step_together(self.generator, loss, [], n, n_here, team)
-        return torch.cat([of_critic[:1], of_generator, of_critic[1:]])
+            loss = generator_loss(self.model.critic, generate_part(self.model.generator, n, config, device, share))
+        return take_step_together(self.generator, loss, [], n, part.stop - part.start, self.team)
 
 
 class EncoderSteps:
