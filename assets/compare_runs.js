@@ -179,6 +179,7 @@ export function comparing(act) {
     const cell = make("label", "pick"), box = make("select");
     cell.append(make("span", "", label), box);
     box.title = title;
+    box.setAttribute("aria-label", label.length > 1 ? label : `Run ${label}`);
     box.addEventListener("change", () => ask());
     return {cell, box};
   };
