@@ -9,7 +9,6 @@ Images are float32 in [0, 1], (B, C, H, W). Shapes in the comments: 64 pixels, 3
 import json
 import shutil
 import time
-from collections import deque
 from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
@@ -215,8 +214,8 @@ def score_shard(config: Config, workspace: Workspace, number: int) -> dict[str, 
     if resume(model, workspace.directory / CHECKPOINT, plan["n"]) is None:
         raise ArtifactError(f"{workspace.directory} has no network of {plan['n']:,} images; resume the run")
     score = partial(score_block, model.to(device_of(plan, workspace)), workspace.threads)
-    deque(write_part(images, parts, number, plan["shard"], score), maxlen=0)
-    return {"n": min(plan["shard"], plan["n"] - number * plan["shard"]), "seconds": time.perf_counter() - started}
+    n = write_part(images, parts, number, plan["shard"], score)
+    return {"n": n, "seconds": time.perf_counter() - started}
 
 
 def score_block(model: Autoencoder, threads: int, images: np.ndarray, first: int) -> dict[str, np.ndarray]:

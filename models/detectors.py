@@ -16,7 +16,6 @@ import math
 import shutil
 import time
 import zipfile
-from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -364,6 +363,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         workspace.pool if config.on == "pixels" else None,
         "models.detectors:score_shard",
         unit=unit,
+        block=BLOCK,
     )
     read = [read_part(part_path(parts, number)) for number in range(n_shards(n, SHARD))]
     if None in read:
@@ -440,8 +440,8 @@ def score_shard(config: Config, workspace: Workspace, number: int) -> dict[str, 
     except FileNotFoundError:
         raise ArtifactError(f"{workspace.directory} has no {PARTS}/{PLAN}; scoring has ended or not begun") from None
     score = partial(score_block, _detector(plan["detector"], parts, cast(Any, config)), workspace.threads)
-    deque(write_part(workspace.images, parts, number, plan["shard"], score), maxlen=0)
-    return {"n": min(plan["shard"], plan["n"] - number * plan["shard"]), "seconds": time.perf_counter() - started}
+    n = write_part(workspace.images, parts, number, plan["shard"], score, BLOCK)
+    return {"n": n, "seconds": time.perf_counter() - started}
 
 
 def score_block(detector: Fitted, threads: int, block: np.ndarray, first: int) -> dict[str, np.ndarray]:

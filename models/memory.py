@@ -76,5 +76,5 @@ class Batch:
 
     @property
     def results(self) -> dict[str, Any]:
-        """``{"batch": {"asked": 64, "used": 32}}``."""
-        return {"batch": {"asked": self.asked, "used": self.used}}
+        """``{"batch": 32, "batch_asked": 64}``: what was used at the end, and what was asked for."""
+        return {"batch": self.used, "batch_asked": self.asked}

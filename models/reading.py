@@ -3,8 +3,9 @@
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,26 +47,45 @@ def is_whole(path: Path, n: int) -> bool:
     return columns is not None and len(next(iter(columns.values()))) == n
 
 
-def write_part(
-    images: Any, parts: Path, number: int, shard: int, score: Score, block: int = BLOCK
-) -> Generator[int, None, int]:
-    """Score shard `number` and write its part, whole or not at all; images done so far, then all of them.
+def write_parts(
+    images: Any, parts: Path, numbers: Sequence[int], shard: int, score: Score, block: int = BLOCK
+) -> Generator[int, None, None]:
+    """Score some shards, one after another, and write the part of each, whole or not at all; images done so far.
 
-    A part that is there and whole is left as it is.
+    While a block is scored the next one is read, of the next shard too, and the part before is written.
     """
-    start, path = number * shard, part_path(parts, number)
-    stop = min(start + shard, len(images))
-    if is_whole(path, stop - start):
-        return stop - start
-    blocks, done = [], 0
-    for read in read_ahead(images, start, stop, block):
-        blocks.append(score(read, start + done))
-        done += len(read)
-        yield done
+    ends = {number: min((number + 1) * shard, len(images)) for number in numbers}
+    places = [
+        (number, i, min(i + block, ends[number]))
+        for number in numbers
+        for i in range(number * shard, ends[number], block)
+    ]
+    found, done, writing = [], 0, None
+    with ThreadPoolExecutor(1) as writer:
+        for (number, start, stop), read in zip(places, read_ahead(images, [p[1:] for p in places]), strict=True):
+            found.append(score(read, start))
+            done += len(read)
+            yield done
+            if stop == ends[number]:
+                if writing is not None:
+                    writing.result()
+                writing, found = writer.submit(_write_part, part_path(parts, number), found), []
+        if writing is not None:
+            writing.result()
+
+
+def _write_part(path: Path, blocks: Sequence[Mapping[str, np.ndarray]]) -> None:
     columns = {name: np.concatenate([found[name] for found in blocks]) for name in blocks[0]}
     with replacing(path) as handle:
         np.savez(handle, allow_pickle=False, **columns)
-    return done
+
+
+def write_part(images: Any, parts: Path, number: int, shard: int, score: Score, block: int = BLOCK) -> int:
+    """As `write_parts`, of one shard; a part that is there and whole is left as it is. How many images it has."""
+    size = min(shard, len(images) - number * shard)
+    if not is_whole(part_path(parts, number), size):
+        deque(write_parts(images, parts, [number], shard, score, block), maxlen=0)
+    return size
 
 
 def score_shards(
@@ -77,6 +97,7 @@ def score_shards(
     function: str = "",
     note: Callable[[], str] = str,
     unit: str = "images",
+    block: int = BLOCK,
 ) -> Generator[Progress, None, float]:
     """Write what `score()` says of every image to ``parts/NNNNN.npz``, but for those that are there; images a second.
 
@@ -109,12 +130,10 @@ def score_shards(
             yield Progress(done, n, message, {f"{unit}_per_second": rate})
     if not missing:
         return rate
-    scoring = score()
-    for number, size in missing.items():
-        for so_far in write_part(images, parts, number, shard, scoring):
-            rate = (fresh + so_far) / (time.perf_counter() - started)
-            yield Progress(done + so_far, n, _message("scoring", note()), {f"{unit}_per_second": rate})
-        done, fresh = done + size, fresh + size
+    before = fresh
+    for so_far in write_parts(images, parts, list(missing), shard, score(), block):
+        rate = (before + so_far) / (time.perf_counter() - started)
+        yield Progress(done + so_far, n, _message("scoring", note()), {f"{unit}_per_second": rate})
     return rate
 
 
@@ -126,20 +145,18 @@ def _workers(n: int) -> str:
     return f"{n} worker" if n == 1 else f"{n} workers"
 
 
-def read_ahead(images: Any, start: int, stop: int, block: int = BLOCK) -> Iterator[np.ndarray]:
-    """The images from `start` to `stop` in blocks; the next block is read while the caller works on this one."""
+def read_ahead(images: Any, places: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:
+    """The images from start to stop, for each of `places`; the next are read while the caller works on these."""
     with ThreadPoolExecutor(1) as reader:
-        edges = range(start, stop, block)
-        coming = None
-        for i in edges:
-            ready = coming.result() if coming else np.asarray(images[i : min(i + block, stop)])
-            following = i + block
-            coming = (
-                reader.submit(lambda a, b: np.asarray(images[a:b]), following, min(following + block, stop))
-                if following < stop
-                else None
-            )
+        coming: Future[np.ndarray] | None = None
+        for i, place in enumerate(places):
+            ready = coming.result() if coming else _read(images, *place)
+            coming = reader.submit(_read, images, *places[i + 1]) if i + 1 < len(places) else None
             yield ready
+
+
+def _read(images: Any, start: int, stop: int) -> np.ndarray:
+    return np.asarray(images[start:stop])
 
 
 def sample_of(images: Any, n: int) -> Iterator[np.ndarray]:

@@ -19,7 +19,7 @@ import torch
 from models.artifacts import LATENTS, ArtifactError, replacing, write_array
 from models.progress import Progress
 from models.reading import is_constant
-from models.scoring import load_checkpoint, pick_device, prepare, score_images, scorer_of
+from models.scoring import BATCH, load_checkpoint, pick_device, prepare, score_images, scorer_of
 
 ASK, CROPS, SCORES = "ask.json", "crops.npy", "scores.npz"
 BLOCK = 1024  # crops between two words of progress
@@ -66,7 +66,7 @@ def rescore(folder: Path) -> Generator[Progress, None, None]:
     for start in range(0, len(crops), BLOCK):
         yield Progress(start, len(crops), "scoring")
         block = np.array(crops[start : start + BLOCK])
-        latents, image, feature = score_images(network, block, int(ask.config.get("batch", 64)))
+        latents, image, feature = score_images(network, block, int(ask.config.get("batch") or BATCH[device.type]))
         bad = is_constant(block) | ~(np.isfinite(latents).all(1) & np.isfinite(image) & np.isfinite(feature))
         latents[bad], image[bad], feature[bad] = np.nan, np.nan, np.nan
         parts.append((latents, image, feature))

@@ -10,8 +10,8 @@ import hashlib
 import json
 import shutil
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -42,7 +42,17 @@ from models.memory import Batch
 from models.mixing import Mode, center_and_spread, mix
 from models.progress import Progress
 from models.ranks import in_top, overlap, spearman
-from models.reading import SHARD, is_constant, n_shards, part_path, read_part, sample_of, score_shards, write_part
+from models.reading import (
+    BLOCK,
+    SHARD,
+    is_constant,
+    n_shards,
+    part_path,
+    read_part,
+    sample_of,
+    score_shards,
+    write_part,
+)
 from models.scorer import PRESETS, Scorer, Settings
 from models.wgan import WGAN, Architecture, anomaly_score
 
@@ -52,6 +62,9 @@ SPLIT_SCHEMA = pa.schema([("subject_id", pa.int64()), ("split", pa.string()), ("
 AUTO_FROM = 16_384  # images from which looking for a faster precision pays
 MIN_SPEARMAN, MIN_OVERLAP = 0.9999, 0.99  # what a lower precision must reach beside float32
 MIN_SPEED_RATIO = 1.2  # below, bfloat16 is not worth the comparison
+
+BATCH = {"cpu": 64, "cuda": 1024}  # images at once, where nothing else is asked for
+LOOK = 64  # images whose pixels one thread looks at
 
 PARTS, PLAN = "parts", "plan.json"  # the folder of a run at work, and what fixes the scores
 
@@ -219,7 +232,11 @@ def pick_device(device: str) -> torch.device:
 
 def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (B, H, W, C) → float32 (B, C, H, W) in [0, 1]; the memory stays in the order it came (channels last)."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).to(device, non_blocking=True)
+    return as_input(torch.from_numpy(np.ascontiguousarray(images)).to(device, non_blocking=True))
+
+
+def as_input(x: Tensor) -> Tensor:
+    """As `to_tensor`, of uint8 (B, H, W, C) that is on its device."""
     return x.permute(0, 3, 1, 2).to(torch.float32) / 255
 
 
@@ -325,7 +342,7 @@ class Config(Protocol):
     @property
     def lambda_mode(self) -> Mode: ...
     @property
-    def batch(self) -> int: ...
+    def batch(self) -> int | None: ...
     @property
     def precision(self) -> str: ...
     @property
@@ -334,7 +351,7 @@ class Config(Protocol):
 
 def pixel_hashes(images: np.ndarray) -> np.ndarray:
     """uint64 (n,): equal for equal images. BLAKE2b over the pixels."""
-    digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
+    digests = (hashlib.blake2b(image, digest_size=8).digest() for image in np.ascontiguousarray(images))
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
@@ -366,7 +383,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         "settings": list(scorer.settings),
         "precision_asked": config.precision,
         "device": device.type,
-        "batch": config.batch,
+        "batch": config.batch or BATCH[device.type],
     }
     plan: dict[str, Any] = json.loads((parts / PLAN).read_bytes()) if (parts / PLAN).exists() else {}
     if {k: plan.get(k) for k in fixed} != fixed:
@@ -379,10 +396,10 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         else:
             yield Progress(0, n, "comparing bfloat16 with float32")
             sample = sample_of(images, min(max(n // 8, SHARD), 20_000))
-            plan["choice"] = choose_precision(scorer, device, sample, config.batch)
+            plan["choice"] = choose_precision(scorer, device, sample, plan["batch"])
         write_json(parts / PLAN, plan)
 
-    batch = Batch(config.batch)
+    batch = Batch(plan["batch"])
     rate = yield from score_shards(
         images,
         parts,
@@ -391,9 +408,11 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         workspace.pool,
         "models.scoring:score_shard",
         lambda: batch.words,
+        block=block_of(plan, workspace.threads),
     )
     yield Progress(n, n, "writing scores", {"images_per_second": rate})
     results = join(workspace, [part_path(parts, number) for number in range(n_shards(n, plan["shard"]))], config)
+    results |= Batch(plan["batch"], results.pop("least_batch")).results
     shutil.rmtree(parts)
     choice = dict(plan["choice"])
     choice["precision_reason"] = choice.pop("reason")
@@ -480,9 +499,15 @@ def score_shard(config: Config, workspace: Workspace, number: int) -> dict[str, 
         raise ArtifactError(f"part {number} of {plan['n']:,} images is asked for; the survey has {n:,}")
     batch = Batch(plan["batch"])
     score = partial(score_block, prepared(plan, workspace), batch, workspace.threads)
-    deque(write_part(images, parts, number, plan["shard"], score), maxlen=0)
-    size = min(plan["shard"], plan["n"] - number * plan["shard"])
-    return {"n": size, "seconds": time.perf_counter() - started, "note": batch.words}
+    n = write_part(images, parts, number, plan["shard"], score, block_of(plan, workspace.threads))
+    return {"n": n, "seconds": time.perf_counter() - started, "note": batch.words}
+
+
+def block_of(plan: Mapping[str, Any], threads: int) -> int:
+    """Images that are read at once: whole batches, so that which images share one does not depend on it."""
+    batch = int(plan["batch"])
+    least = batch * (threads if plan["device"] == "cpu" else 1)
+    return -(-max(BLOCK, least) // batch) * batch
 
 
 def score_block(
@@ -494,23 +519,76 @@ def score_block(
     while sums that several threads share come out otherwise in their last bits.
     """
     network, split_of = with_what
+    is_on_gpu = network.pixel_weights.device.type == "cuda"
 
-    def score(n: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        lanes = 1 if network.pixel_weights.device.type == "cuda" else threads
+    def score(n: int) -> list[tuple[np.ndarray, ...]]:
+        if is_on_gpu:
+            return [score_streamed(network, images, n)]
         pieces = [images[i : i + n] for i in range(0, len(images), n)]
-        return one_thread_each(partial(_score_piece, network), pieces, lanes)
+        return one_thread_each(partial(_score_piece, network), pieces, threads)
 
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    def look(i: int) -> tuple[np.ndarray, np.ndarray]:
+        return is_constant(images[i : i + LOOK]), split_of(images[i : i + LOOK])
+
+    with (
+        ThreadPoolExecutor(threads) as others,
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+    ):
+        starts = range(0, len(images), LOOK)
+        looked = [others.submit(look, i) for i in starts] if is_on_gpu else []  # while the GPU computes
         scored = batch.fit(score)
+        about = [one.result() for one in looked] or list(others.map(look, starts))
     names = ("latents", "image_score", "feature_score")
     columns = {name: np.concatenate(part) for name, part in zip(names, zip(*scored, strict=True), strict=True)}
-    used = np.full(len(images), batch.used, np.int32)
-    return columns | {"constant": is_constant(images), "split": split_of(images), "batch": used}
+    constant, split = (np.concatenate(part) for part in zip(*about, strict=True))
+    return columns | {"constant": constant, "split": split, "batch": np.full(len(images), batch.used, np.int32)}
 
 
-def _score_piece(network: Scorer, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _score_piece(network: Scorer, images: np.ndarray) -> tuple[np.ndarray, ...]:
     with torch.inference_mode():
         return score_batch(network, images)
+
+
+def score_streamed(network: Scorer, images: np.ndarray, batch: int) -> tuple[np.ndarray, ...]:
+    """As `score_images`: while a batch is computed the next one goes to the GPU, and nothing waits before the end."""
+    with torch.inference_mode():
+        found = [network(as_input(x)) for x in on_device(images, batch, network.pixel_weights.device)]
+        return tuple(torch.cat(part).cpu().numpy() for part in zip(*found, strict=True))
+
+
+def on_device(images: np.ndarray, batch: int, device: torch.device) -> Iterator[Tensor]:
+    """Batches of uint8 (n, H, W, C) on `device`; the next is sent while the caller's work on this one is under way.
+
+    To a GPU they go through two buffers of pinned memory, on a stream of their own.
+    """
+    starts = range(0, len(images), batch)
+    if device.type != "cuda":
+        yield from (torch.from_numpy(np.ascontiguousarray(images[i : i + batch])).to(device) for i in starts)
+        return
+    sending = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    working = torch.cuda.current_stream(device)
+    buffers = [torch.empty((batch, *images.shape[1:]), dtype=torch.uint8, pin_memory=True) for _ in range(2)]
+    sent: list[torch.cuda.Event | None] = [None, None]
+
+    def send(number: int) -> Tensor:
+        turn, piece = number % 2, images[starts[number] : starts[number] + batch]
+        if (before := sent[turn]) is not None:
+            before.synchronize()  # the buffer is free when what it held has gone
+        np.copyto(buffers[turn].numpy()[: len(piece)], piece)
+        with torch.cuda.stream(sending):
+            x = buffers[turn][: len(piece)].to(device, non_blocking=True)
+            sent[turn] = sending.record_event()
+        return x
+
+    coming = send(0)
+    for number in range(len(starts)):
+        x, arrived = coming, sent[number % 2]
+        assert arrived is not None
+        working.wait_event(arrived)
+        x.record_stream(working)  # its memory is not to be given away before the work on it is done
+        yield x
+        if number + 1 < len(starts):
+            coming = send(number + 1)
 
 
 def one_thread_each(work: Callable[[Piece], Answer], pieces: Sequence[Piece], lanes: int) -> list[Answer]:
@@ -574,17 +652,18 @@ def join(workspace: Workspace, parts: list[Path], config: Config) -> dict[str, A
     Returns
     -------
     dict
-        Subjects and median scores per split, how many were not scored, and what the scores were standardised by.
+        Subjects and median scores per split, how many were not scored, ``least_batch``, and what the scores were
+        standardised by.
     """
     n = len(workspace.subject_ids)
-    latents, read, at, batch = None, [], 0, config.batch
+    latents, read, at, least_batch = None, [], 0, 1 << 30
     for path in parts:
         part = read_part(path)
         if part is None:
             raise ArtifactError(f"{path} cannot be read; resume the run, which makes it anew")
         block, image, feature = part["latents"], part["image_score"], part["feature_score"]
         constant, split = part["constant"], part["split"]
-        batch = min(batch, int(part["batch"].min()))
+        least_batch = min(least_batch, int(part["batch"].min()))
         finite = np.isfinite(block).all(1) & np.isfinite(image) & np.isfinite(feature)
         quality = np.where(constant, "constant image", np.where(finite, "ok", "score not finite"))
         missing = quality != "ok"
@@ -605,7 +684,7 @@ def join(workspace: Workspace, parts: list[Path], config: Config) -> dict[str, A
     }
     write_scores(workspace.directory, latents, columns)
     results: dict[str, Any] = {"splits": medians_by_split(columns), "n_not_scored": int((quality != "ok").sum())}
-    results |= Batch(config.batch, batch).results
+    results["least_batch"] = least_batch
     if config.lambda_mode == "standardised":
         for name in ("image_score", "feature_score"):
             results[f"{name}_median"], results[f"{name}_mad"] = center_and_spread(columns[name])

@@ -117,8 +117,15 @@ class ScoreConfig:
             "high": 2**31 - 1,
         },
     )
-    batch: int = field(
-        default=64, metadata={"of": ("wgan",), "help": "images at once", "unit": "images", "low": 1, "high": 8192}
+    batch: int | None = field(
+        default=None,
+        metadata={
+            "of": ("wgan",),
+            "help": "images at once (64, on a GPU 1024); halved where the GPU's memory does not hold them",
+            "unit": "images",
+            "low": 1,
+            "high": 8192,
+        },
     )
     precision: Literal["auto", "float32", "bfloat16"] = field(
         default="auto",

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 
 from explorer.kinds.score import KIND, ScoreConfig
-from models import detectors, reading
+from models import detectors
 from models.artifacts import ArtifactError, Workspace, write_scores
 from tests.models.networks import blobs, finish, workspace
 from tests.models.pools import Unruly
@@ -25,7 +25,6 @@ def scored(folder: Path, images: np.ndarray, **config: Any) -> tuple[pd.DataFram
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading.write_part, "__defaults__", (16,))
     monkeypatch.setattr(detectors, "BLOCK", 16)
     monkeypatch.setattr(detectors, "PIECE", 5)
 

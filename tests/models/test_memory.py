@@ -27,7 +27,7 @@ def test_a_batch_is_halved_until_it_fits_and_stays_so() -> None:
     assert batch.fit(holds(20, tried)) == 160
     assert tried == [64, 32, 16, 16]
     assert batch.words == "batch 16, 64 did not fit the GPU's memory"
-    assert batch.results == {"batch": {"asked": 64, "used": 16}}
+    assert batch.results == {"batch": 16, "batch_asked": 64}
 
 
 def test_it_goes_down_to_one_and_then_says_what_to_do() -> None:

@@ -22,6 +22,7 @@ from tests.models.pools import Died, Unruly
 
 COMPACT = PRESETS["compact"]
 PAPER = ScoreConfig(preset="paper", batch=3)
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA")
 
 
 def published(model: WGAN, image: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -245,7 +246,7 @@ def alone(tmp_path: Path, small_shards: None) -> tuple[Path, np.ndarray, tuple[b
     train, images = trained(tmp_path / "train", tiny()), blobs(45)
     images[13] = 5
     _, results = finish(scoring.run(PAPER, workspace(tmp_path / "alone", images, train)))
-    assert results["batch"] == {"asked": 3, "used": 3}
+    assert (results["batch"], results["batch_asked"]) == (3, 3)
     return train, images, files(tmp_path / "alone")
 
 
@@ -411,7 +412,7 @@ def test_a_batch_that_does_not_fit_is_halved_said_and_kept(
     work = workspace(tmp_path / "score", blobs(20), trained(tmp_path / "train", tiny()))
     pool = Unruly(config, work) if has_pool else None
     records, results = finish(scoring.run(config, replace(work, pool=pool)))
-    assert results["batch"] == {"asked": 8, "used": 2}
+    assert (results["batch"], results["batch_asked"]) == (2, 8)
     assert any("batch 2, 8 did not fit the GPU's memory" in record.message for record in records)
     assert tried[:3] == [8, 4, 2] or has_pool
     assert table(tmp_path / "score")["quality"].eq("ok").all()
@@ -432,9 +433,33 @@ def test_a_gpu_that_holds_not_one_image_is_a_sentence(tmp_path: Path, monkeypatc
     assert not (tmp_path / "score" / "scores.parquet").exists()
 
 
+def test_which_images_share_a_batch_does_not_depend_on_the_threads() -> None:
+    for batch, device in ((3, "cpu"), (64, "cpu"), (100, "cpu"), (1024, "cuda")):
+        blocks = [scoring.block_of({"batch": batch, "device": device}, threads) for threads in (1, 2, 64)]
+        assert all(block % batch == 0 and block >= 512 for block in blocks)
+        assert blocks[2] >= (64 * batch if device == "cpu" else batch)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])
+@pytest.mark.parametrize("batch", [1, 4, 7, 30])
+def test_batches_arrive_in_order_and_whole(device: str, batch: int) -> None:
+    images = blobs(21)
+    found = [x.cpu().numpy() for x in scoring.on_device(images[::1], batch, torch.device(device))]
+    assert [len(x) for x in found] == [batch] * (21 // batch) + ([21 % batch] if 21 % batch else [])
+    np.testing.assert_array_equal(np.concatenate(found), images)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])
+def test_streamed_scores_are_those_of_batches(device: str) -> None:
+    images = blobs(21)
+    network = scoring.prepare(Scorer(tiny(), COMPACT), torch.device(device), "float32")
+    for a, b in zip(scoring.score_streamed(network, images, 4), scoring.score_images(network, images, 4), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
 def test_images_come_from_zarr_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "SHARD", 64)
-    monkeypatch.setattr(reading.write_part, "__defaults__", (16,))
+    monkeypatch.setattr(scoring, "BLOCK", 16)
     images = blobs(150)
     stored = zarr.create_array(tmp_path / "images.zarr", shape=images.shape, chunks=(16, 32, 32, 3), dtype="uint8")
     stored[:] = images
@@ -446,10 +471,10 @@ def test_images_come_from_zarr_block_by_block(tmp_path: Path, monkeypatch: pytes
             asked.append(len(block))
             return block
 
-    train = trained(tmp_path / "train", tiny())
-    finish(scoring.run(PAPER, workspace(tmp_path / "score", Watched(images), train)))
+    train, config = trained(tmp_path / "train", tiny()), ScoreConfig(preset="paper", batch=8)
+    finish(scoring.run(config, workspace(tmp_path / "score", Watched(images), train)))
     assert sum(asked) == 150 and max(asked) == 16
-    finish(scoring.run(PAPER, workspace(tmp_path / "memory", images, train)))
+    finish(scoring.run(config, workspace(tmp_path / "memory", images, train)))
     assert files(tmp_path / "score") == files(tmp_path / "memory")
 
 
