@@ -42,6 +42,7 @@ ROUTES = (
     "/boundary/budget?draft=d",
     "/boundary/follows?draft=d",
     "/boundary/lost?draft=d",
+    "/runs/compare?a=r&b=s",
 )
 
 
@@ -132,6 +133,11 @@ def test_with_the_cookie_rows_come_out_exactly_and_nonsense_is_a_sentence(url: s
         ("/figure?kind=histograms&columns=subjects.edge_fractio", 400, b"did you mean"),
         ("/figure?kind=sheet", 400, b"nothing is selected"),
         ("/figure?overlay=moon", 400, b"is not in the categories"),
+        ("/runs/compare?a=r&b=r", 400, b"is compared with itself; choose two runs"),
+        ("/runs/compare?a=r&b=s", 400, b"there is no finished run of scores"),
+        ("/runs/compare?a=r&b=s&top=x", 400, b"top must be a number"),
+        ("/runs/compare?part=moon", 400, b"part must be one of figures, noise, runs"),
+        ("/runs/compare?part=runs", 200, b'{"runs":[]}'),
         ("/apart", 400, b"nothing is selected"),
         ("/apart?score=subjects.edge_fractio", 400, b"did you mean"),
         ("/apart?among=moon", 400, b"among must be one of survey, map"),
