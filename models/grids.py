@@ -57,18 +57,19 @@ class Grids:
         }
         write_json(self.folder / "scale.json", scale)
 
-    def write_generated(self, done: int, made: np.ndarray) -> None:
-        """Write the grid of the GAN's stage from uint8 (2 · `COLUMNS`, H, W, C)."""
+    def write_generated(self, done: int, made: np.ndarray) -> np.ndarray:
+        """Write the grid of the GAN's stage from uint8 (2 · `COLUMNS`, H, W, C), and return it."""
         made = made[..., self.rgb]
-        self._write(done, [self.real[..., self.rgb], made[:COLUMNS], made[COLUMNS:]])
+        return self._write(done, [self.real[..., self.rgb], made[:COLUMNS], made[COLUMNS:]])
 
-    def write_reconstructed(self, done: int, reconstruction: np.ndarray) -> None:
-        """Write the grid of the encoder's stage from uint8 (n, H, W, C)."""
+    def write_reconstructed(self, done: int, reconstruction: np.ndarray) -> np.ndarray:
+        """Write the grid of the encoder's stage from uint8 (n, H, W, C), and return it."""
         residual = np.abs(self.real / 255 - reconstruction / 255).sum(3)
         grey = (np.clip(residual / self.white, 0, 1) * 255).round().astype(np.uint8)
-        self._write(done, [self.real[..., self.rgb], reconstruction[..., self.rgb], np.repeat(grey[..., None], 3, 3)])
+        residuals = np.repeat(grey[..., None], 3, 3)
+        return self._write(done, [self.real[..., self.rgb], reconstruction[..., self.rgb], residuals])
 
-    def _write(self, done: int, rows: list[np.ndarray]) -> None:
+    def _write(self, done: int, rows: list[np.ndarray]) -> np.ndarray:
         _, height, width, _ = rows[0].shape
         picture = np.zeros((len(rows) * height, COLUMNS * width, 3), np.uint8)
         for i, row in enumerate(rows):
@@ -77,3 +78,4 @@ class Grids:
         content = io.BytesIO()
         Image.fromarray(picture).save(content, "PNG")
         write_bytes(self.folder / f"{done:05d}.png", content.getvalue())
+        return picture

@@ -32,6 +32,7 @@ from models.artifacts import (
     sha256_file,
     write_table,
 )
+from models.board import Board
 from models.divergence import SOUND, Yardstick, has_diverged, is_sound, not_a_number, verdict_of, word_of
 from models.grids import COLUMNS, Grids, is_due
 from models.memory import Batch
@@ -483,6 +484,7 @@ class Course:
         grids = Grids(workspace.directory, images[shown], workspace.subject_ids[shown], mean, bands_named)
 
         total, before = sum(n_epochs for _, n_epochs, _, _ in stages), 0
+        board = Board(workspace.directory, len(bookmark.history.records) + 1, self.about)
         if file is not None:
             rates = {"gan": recipe.learning_rate, "encoder": recipe.encoder_learning_rate}
             bookmark.team = Leader(n_processes, device, file, images.shape, self.architecture, config, rates, threads)
@@ -496,11 +498,13 @@ class Course:
                         made = generate(model, config.seed)
                         spread = pixel_distance(made) / real_distance
                         record = keep(bookmark, self.stage, n_epochs, epoch, spread, yardstick)
+                        grid = None
                         if is_due(done, total, is_last=epoch.number == n_epochs):
                             if self.stage == "gan":
-                                grids.write_generated(done, to_pixels(made[: 2 * COLUMNS]))
+                                grid = grids.write_generated(done, to_pixels(made[: 2 * COLUMNS]))
                             else:
-                                grids.write_reconstructed(done, reconstruct(model, images[shown]))
+                                grid = grids.write_reconstructed(done, reconstruct(model, images[shown]))
+                        board.add(done, record, epoch.scores, grid)
                         rate = {"images_per_second": epoch.images_per_second}
                         yield Progress(done, total, message, metrics_of(record) | rate)
                     if self.stage == "encoder":
@@ -509,6 +513,7 @@ class Course:
                 before += n_epochs
         finally:
             bookmark.team.close()
+            board.close()
         records = bookmark.history.records
         last = {name: value for record in records for name, value in metrics_of(record).items()}
         verdict = verdict_of(records)
