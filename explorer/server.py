@@ -398,12 +398,15 @@ class DropRoute(Change):
             self.intake.write(chunk)
 
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        if self.refusal is not None or self.intake is None:
-            raise self.refusal or HTTPError(500)
-        if self.intake.is_too_large:
-            raise HTTPError(413, too_large())
-        drops = self.desk.drops
-        found = await asyncio.get_running_loop().run_in_executor(drops.thread, drops.take, self.intake.done())
+        try:
+            if self.refusal is not None or self.intake is None:
+                raise self.refusal or HTTPError(500)
+            if self.intake.is_too_large:
+                raise HTTPError(413, too_large())
+            drops = self.desk.drops
+            found = await asyncio.get_running_loop().run_in_executor(drops.thread, drops.take, self.intake.done())
+        finally:
+            self._forget()  # before it is answered
         self.set_header("Cache-Control", "no-store")
         return orjson.dumps({"id": found.id}), "application/json"
 
