@@ -77,6 +77,9 @@ def judge(
             ledger.append("reveal", {"truth": truth, "half": half, "runs": chosen}, who=who())
             times = sum(entry.payload["truth"] == truth for entry in ledger.entries("reveal"))
         click.echo(f"the test half was looked at {counted(times, 'time')} for {truth}; the ledger keeps count")
+    for run_id in chosen:
+        if (of := known[run_id].selection) is not None:
+            click.echo(f"{run_id} is of “{of}”: it is judged among these alone, and whom that left out it cannot find")
     if not any(is_reference(known[run_id]) for run_id in chosen):
         click.echo(
             "no PCA-32 reconstruction error stands beside it; "

@@ -635,11 +635,12 @@ def listed(service: "JobService") -> "Iterator[tuple[str, str, str, str]]":
 def what_differs(lines: Mapping[str, Mapping[str, Any]], run_id: str) -> str:
     """λ, seed, and what is not the same in all runs of the kind: ``λ 0.2 · seed 1234 · width 32``."""
     kind, about = lines[run_id]["kind"], lines[run_id]["about"].split(" · ")
+    of = [lines[run_id]["of"]] if lines[run_id]["of"] else []
     others = [set(line["about"].split(" · ")) for line in lines.values() if line["kind"] == kind]
     if len(others) == 1:
-        return " · ".join(about[:3])
+        return " · ".join(about[:3] + of)
     same = set.intersection(*others)
-    return " · ".join(word for word in about if word not in same or word.startswith(("λ ", "seed ")))
+    return " · ".join([word for word in about if word not in same or word.startswith(("λ ", "seed "))] + of)
 
 
 def words_on(job: "Job") -> str:

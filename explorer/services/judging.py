@@ -113,7 +113,8 @@ def is_reference(run: Run) -> bool:
     """Whether a run is the PCA-32 reconstruction error that must stand beside every judged network (rule 7)."""
     config = run.config
     return (
-        not config.get("center")
+        run.selection is None
+        and not config.get("center")
         and config.get("method") == "pca"
         and config.get("on") == "pixels"
         and config.get("n_components") == 32

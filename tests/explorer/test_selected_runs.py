@@ -13,6 +13,7 @@ import pytest
 import zarr
 
 from explorer import cli
+from explorer.commands.running import what_differs
 from explorer.errors import JobError, UsageError
 from explorer.kinds import kinds
 from explorer.ledger import Ledger
@@ -20,6 +21,7 @@ from explorer.services import selected
 from explorer.services.boundaries import Boundaries, Context
 from explorer.services.explore import Explore, newest
 from explorer.services.jobs import JobService, find_run
+from explorer.services.judging import is_reference
 from explorer.services.runs import Runs
 from explorer.services.selected import SomeCrops, keep_top, members, words_of
 from explorer.state import Draft
@@ -391,7 +393,17 @@ def test_the_app_opens_with_what_is_of_the_whole_survey(service: AtOnce) -> None
     assert newest({some: explore.runs()[some]}) == some
     assert newest({}) == ""
     lines = {line["run_id"]: line for line in Runs(service).listed()}
+    assert "of “the odd ones”, 15 of 60 subjects" in what_differs(lines, some)
     assert (lines[some]["of"], lines[whole]["of"]) == ("of “the odd ones”, 15 of 60 subjects", "")
+
+
+def test_a_selections_pca_is_no_reference_for_a_network_of_the_survey(service: AtOnce) -> None:
+    whole = service.start("score", {"method": "pca", "n_components": 8}, None, "ada")
+    run = run_of(service, whole)
+    run.config["n_components"] = 32  # which 60 images of 16 px have room for, and a quick test has not
+    assert is_reference(run)
+    run.selection = NAME
+    assert not is_reference(run)
 
 
 # ------------------------------------------------------------------------------------------------ command line
