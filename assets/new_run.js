@@ -51,7 +51,7 @@ export const read_numbers = (field, typed) => {
  * @param started is called with the answer; `left` when the form is closed.
  */
 export function starting({post, tell, started, left}) {
-  const root = make("form", "starting"), title = make("h2", "", "New run"), cards = make("div", "cards"), body = make("div", "parts");
+  const root = make("form", "starting"), title = make("h2", "", "New run"), cards = make("div", "cards"), does = make("p", "does"), body = make("div", "parts");
   const foot = make("footer"), said = make("p", "said"), sum = make("p", "sum"), go = make("button", "primary", "Start");
   root.noValidate = true;
   root.setAttribute("aria-label", "New run");
@@ -62,7 +62,7 @@ export function starting({post, tell, started, left}) {
   const head = make("header");
   head.append(title);
   foot.append(said, sum, button("Back", "", () => left()), go);
-  root.append(head, cards, body, foot);
+  root.append(head, cards, does, body, foot);
 
   let told = null, kind = null, fields = [], parents = [], session = {k: 0, name: "", n: 0}, asked = 0, wanted = [], keeping = "";
   const typed = {}; // by kind: what was typed, so that looking at another kind loses nothing
@@ -74,16 +74,34 @@ export function starting({post, tell, started, left}) {
       const card = make("label", "card"), box = make("input"), name = make("b", "", k.title);
       Object.assign(box, {type: "radio", name: "kind", value: k.name, checked: k === kind, disabled: Boolean(k.lacks)});
       box.addEventListener("change", () => turn(k));
-      card.append(box, name, make("span", "", k.lacks ? `${upper(k.lacks)}.` : k.about));
+      card.title = k.lacks ? `${upper(k.lacks)}.` : k.about;
+      card.append(box, name);
       return card;
     }));
+    does.textContent = kind.about;
   };
 
   // --------------------------------------------------------------------------------------------------------- fields
   const value_of = name => fields.find(f => f.about.name === name)?.read().value;
   const method = () => typed[kind.name]?.method ?? kind.fields.find(f => f.name === "method")?.default;
-  const preset = () => typed[kind.name]?.preset ?? kind.fields.find(f => f.name === "preset")?.default;
+  const preset = () => {
+    const field = kind.fields.find(f => f.name === "preset");
+    return field && (!field.of || field.of.includes(method())) ? typed[kind.name]?.preset ?? field.default : undefined;
+  };
   const help_of = about => (about.help ?? "").replace(/^(\w+(, \w+)*( and \w+ on pixels)?): /, (m, names) => names.split(", ").every(n => n in METHODS) && about.name !== "method" ? "" : m).replace(about.presets ? / \([^()]*(?:fast|compact|paper|up to)[^()]*\)/ : /$^/, "");
+
+  // of "fast: minutes; paper: hours" what is said of the choice, where something is said of each
+  const help_by = about => {
+    const found = {};
+    let last = null;
+    for (const piece of (about.help ?? "").split("; ")) {
+      const named = about.choices?.find(c => piece.startsWith(`${c}: `));
+      if (named) found[last = named] = piece.slice(named.length + 2);
+      else if (last) found[last] += `; ${piece}`;
+      else return null;
+    }
+    return about.choices?.every(c => c in found) ? found : null;
+  };
 
   const make_field = about => {
     const cell = make("div", "field"), id = `new-${kind.name}-${about.name}`, name = make("label", "name", label_of(about)), note = make("p", "note");
@@ -91,8 +109,9 @@ export function starting({post, tell, started, left}) {
     if (about.name === "feature_weight" && kind.name === "train") about.help += "; several, as 0, .2, .5, make a series";
     name.htmlFor = id;
     note.id = `${id}-note`;
+    const by = help_by({...about, help: help_of(about)});
     const say = error => {
-      note.textContent = error ? upper(error) : upper(help_of(about));
+      note.textContent = error ? upper(error) : upper(by ? by[memory[about.name] ?? about.default] : help_of(about));
       cell.classList.toggle("wrong", Boolean(error));
       for (const e of cell.querySelectorAll("input, select")) e.setAttribute("aria-invalid", Boolean(error));
     };
@@ -110,6 +129,7 @@ export function starting({post, tell, started, left}) {
         if (!i) radio.id = id;
         radio.addEventListener("change", () => {
           memory[about.name] = choice;
+          say("");
           settle();
         });
         const word = choice === null ? "as it is" : choice === true ? "yes" : choice === false ? "no" : choice;
@@ -146,7 +166,7 @@ export function starting({post, tell, started, left}) {
     return field;
   };
   const check = field => {
-    field.error = field.read().error ?? "";
+    field.error = field.read().error ?? (field.about.is_required && field.input && !field.input.value.trim() ? "is needed" : "");
     field.say(field.error);
     return !field.error;
   };
@@ -184,7 +204,7 @@ export function starting({post, tell, started, left}) {
     const options = [...same ? [[ALIKE, `As what it builds on: ${same}`]] : [], [ALL, `The whole survey${n}`], ...kept.map(([name, k]) => [name, `${name} (${whole(k)})`])];
     if (session.k && !session.name) options.push([CURRENT, `The current selection (${whole(session.k)}) …`]);
     if (!of.chosen || !options.some(([v]) => v === of.value)) of.value = same ? ALIKE : ALL;
-    const cells = [pick("Subjects", options, of.value, value => { of.value = value; of.chosen = true; draw_place(); summary(); }, of.value === CURRENT ? "" : session.k && !session.name ? "The current selection can be taken, too" : "")];
+    const cells = !kind.is_of_subjects ? [] : [pick("Subjects", options, of.value, value => { of.value = value; of.chosen = true; draw_place(); summary(); }, of.value === CURRENT ? "" : session.k && !session.name ? "The current selection can be taken, too" : "")];
     if (of.value === CURRENT) {
       const cell = make("div", "field"), name = make("label", "name", "Keep the selection as"), line = make("div", "line keep"), input = make("input"), note = make("p", "note", "Runs are of selections that have a name");
       Object.assign(input, {type: "text", id: "new-keep", value: keeping, autocomplete: "off", spellcheck: false});
@@ -200,6 +220,7 @@ export function starting({post, tell, started, left}) {
       cell.append(name, line, note);
       cells.push(cell);
     }
+    works_on.hidden = !cells.length && !parents.length;
     place.replaceChildren(...cells, ...parents.map(p => p.cell));
     if (focused) root.getRootNode().getElementById(focused)?.focus();
   };
@@ -295,7 +316,7 @@ export function starting({post, tell, started, left}) {
     fields = everyday.map(make_field);
     settings.replaceChildren(...fields.filter(f => f.about.is_everyday).map(f => f.cell));
     more.replaceChildren(...fields.filter(f => !f.about.is_everyday).map(f => f.cell));
-    rest.open = fields.some(f => !f.about.is_everyday && f.input?.value);
+    rest.open ||= fields.some(f => !f.about.is_everyday && f.input?.value);
     parents = [];
     last = "";
     draw_cards();
@@ -313,10 +334,11 @@ export function starting({post, tell, started, left}) {
       said.textContent = `${label_of(wrong.about)} ${wrong.error}`;
       return;
     }
-    const lacking = of.value === CURRENT ? "keep the selection under a name first" : parents.map(p => p.lacks()).find(Boolean);
+    const lacking = kind.is_of_subjects && of.value === CURRENT ? "keep the selection under a name first" : parents.map(p => p.lacks()).find(Boolean);
     if (lacking) { said.textContent = upper(lacking); return; }
     const many = series(), ask = {kind: kind.name, config: config(), parents: parents.flatMap(p => p.boxes())};
-    if (of.value === ALL) ask.everything = true; else if (of.value !== ALIKE) ask.selection = of.value;
+    if (kind.is_of_subjects && of.value === ALL) ask.everything = true;
+    else if (kind.is_of_subjects && of.value !== ALIKE) ask.selection = of.value;
     if (many) Object.assign(ask, {n_seeds: many.n_seeds}, many.weights.length > 1 ? {feature_weights: many.weights} : {feature_weights: [many.weights[0] ?? kind.fields.find(f => f.name === "feature_weight").default]});
     go.disabled = true;
     try {

@@ -113,6 +113,8 @@ class Runs:
                     "type": type_.__name__,
                     "default": default,
                     "is_optional": is_optional,
+                    "is_required": field.default is dataclasses.MISSING
+                    and field.default_factory is dataclasses.MISSING,
                     "choices": field.metadata.get("choices"),
                     "of": field.metadata.get("of"),
                     "presets": field.metadata.get("presets"),
@@ -127,6 +129,7 @@ class Runs:
             "about": kind.about,
             "fields": fields,
             "lacks": "this survey has no images" if lacks else "",
+            "is_of_subjects": kind.needs_images or bool(kind.builds_on),
         }
 
     def builds_on(self, kind_name: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
