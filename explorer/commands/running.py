@@ -171,7 +171,7 @@ class Whom(NamedTuple):
 
 
 def whom(kind: "Kind") -> list[click.Parameter]:
-    """The options that say whom a run is of."""
+    """The options that say whom a run is of; hidden where the kind is not of subjects."""
     of_parents = "those that the runs to build on are of, else all" if kind.builds_on else "all"
     return [
         click.Option(
@@ -179,6 +179,7 @@ def whom(kind: "Kind") -> list[click.Parameter]:
             metavar="NAME",
             help="Only these subjects: a kept selection, or those that a saved boundary keeps  "
             f"[default: {of_parents}]",
+            hidden=not kind.is_of_subjects,
         ),
         click.Option(
             ["--top"],
@@ -186,8 +187,14 @@ def whom(kind: "Kind") -> list[click.Parameter]:
             metavar="SHARE",
             help="Only this share of the subjects, those of highest anomaly score: 0.05 for 5 %. It is kept as a "
             "selection",
+            hidden=not kind.is_of_subjects,
         ),
-        click.Option(["--of"], metavar="RUN", help="Score run whose top it is  [default: the newest]"),
+        click.Option(
+            ["--of"],
+            metavar="RUN",
+            help="Score run whose top it is  [default: the newest]",
+            hidden=not kind.is_of_subjects,
+        ),
         click.Option(
             ["--everything"],
             is_flag=True,

@@ -96,6 +96,11 @@ class Kind:
         words += [f"a {name} run where told" for name in self.optional]
         return self.on_what or ", or ".join(words)
 
+    @property
+    def is_of_subjects(self) -> bool:
+        """Whether it works on images or on what runs have made of them: then it may be told which subjects."""
+        return self.needs_images or bool(self.builds_on)
+
     def set_to(self, config: Any) -> Self:
         """The kind as it is with these settings."""
         return replace(self, **self.at(config)) if self.at else self

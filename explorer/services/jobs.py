@@ -392,6 +392,8 @@ class JobService:
         inputs = self._parents(kind, self._named(kind, parents or ()))
         if kind.check:
             kind.check(config, {name: find_run(self.survey, parent).parent for name, parent in inputs.items()})
+        if selection is not None and not self._kinds[kind_name].is_of_subjects:
+            raise UsageError(f"{kind_name} reads what the survey knows of all its subjects; leave out the selection")
         of = self._whom(selection, everything, inputs, series)
         subject_ids = self.survey.subject_ids if of is None else of[1]
         if self._line is not None:

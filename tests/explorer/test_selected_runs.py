@@ -292,6 +292,8 @@ def test_a_selection_that_cannot_be_is_a_sentence_and_leaves_nothing(service: At
         with pytest.raises(UsageError) as error:
             service.start("train", TINY, None, "ada", selection=name)
         assert str(error.value) == sentence
+    with pytest.raises(UsageError, match="consensus reads what the survey knows of all its subjects; leave out"):
+        service.start("consensus", {}, None, "ada", selection=NAME)
     with pytest.raises(UsageError, match="leave out one or the other"):
         service.start("train", TINY, None, "ada", selection=NAME, everything=True)
     assert not (survey.path / "runs").exists()
