@@ -645,7 +645,7 @@ class Explore:
             return np.sort(values[np.isfinite(values)])
 
         key = ("sorted", self.survey.generation, reference, run_id, round(lambda_, 4), mode)
-        return self._values.get(key, make)  # type: ignore[no-any-return]
+        return self._values.get(key, make)
 
     def standing(self, reference: str, row: int, run_id: str, lambda_: float, mode: Mode = "raw") -> dict[str, Any]:
         """A score of one subject and where it stands: value, and k of n scored subjects that are below it."""
