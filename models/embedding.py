@@ -210,7 +210,7 @@ def nearest_to(
         raise ValueError(f"the latent vector has shape {query.shape}; those of the subjects have {d} axes")
     if not np.isfinite(query).all():
         raise ValueError("the latent vector is not finite")
-    query = np.ascontiguousarray(query, np.float32)
+    query = np.array(query, np.float32)  # a copy: of an array that cannot be written, all would be compiled anew
     squared = np.empty(n, np.float32)
 
     def compare(start: int) -> None:

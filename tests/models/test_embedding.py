@@ -114,6 +114,23 @@ def test_nearest_passes_over_rows_without_a_latent_vector() -> None:
         embedding.nearest(latents, 10, 3)
 
 
+def test_nearest_to_a_vector_of_nobody_is_what_comparing_it_with_some_finds() -> None:
+    random = np.random.default_rng(3)
+    latents, query = random.normal(size=(300, 7)).astype(np.float32), random.normal(size=7).astype(np.float32)
+    query.flags.writeable = False
+    among = random.random(300) < 0.5
+    found, distances = embedding.nearest_to(latents, query, 10, among, block=64)
+    exact = np.sqrt(np.square(latents.astype(np.float64) - query).sum(1))
+    rows = np.flatnonzero(among)
+    assert found.tolist() == rows[np.argsort(exact[rows])[:10]].tolist()
+    np.testing.assert_allclose(distances, exact[found], rtol=1e-6)
+    assert embedding.nearest_to(latents, latents[5], 1)[0].tolist() == [5]  # nobody is left out
+    with pytest.raises(ValueError, match=r"has shape \(6,\); those of the subjects have 7 axes"):
+        embedding.nearest_to(latents, query[:6], 3)
+    with pytest.raises(ValueError, match="not finite"):
+        embedding.nearest_to(latents, np.full(7, np.nan, np.float32), 3)
+
+
 def test_nearest_is_that_of_float64_where_float32_cannot_tell_distances_apart() -> None:
     random = np.random.default_rng(4)
     latents = (random.normal(size=(1, 128)) * np.where(random.random((400, 128)) < 0.5, -1, 1)).astype(np.float32)
