@@ -229,7 +229,7 @@
   zone.append(sentence);
   zone.hidden = true;
   const carries = e => [...e.dataTransfer?.types ?? []].includes("Files");
-  const over = e => can() && e.composedPath().includes(map().layer);
+  const over = e => can() && [map().layer, card].some(part => e.composedPath().includes(part));
   const hush = () => { zone.hidden = true; };
   window.addEventListener("dragover", e => {
     if (!carries(e)) return;

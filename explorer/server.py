@@ -95,6 +95,8 @@ INFERNO = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in 
 MAX_PIXELS = 4096
 WIDEST_PACK = 512
 MOST_HISTOGRAMS = 32
+#: Seconds that an upload may take: few are read at once.
+UPLOAD_S = 300.0
 
 
 # ------------------------------------------------------------------------------------------------------ access
@@ -385,6 +387,7 @@ class DropRoute(Change):
     def prepare(self) -> None:
         super().prepare()
         self.request.connection.set_max_body_size(4 * MAX_BYTES)  # type: ignore[union-attr]
+        self.request.connection.set_body_timeout(UPLOAD_S)  # type: ignore[union-attr]
         if int(self.request.headers.get("Content-Length") or 0) > MAX_BYTES:
             self.refusal = HTTPError(413, too_large())
             return
