@@ -166,18 +166,23 @@ class LocalWorkers:
     def client(self) -> Client:
         """The client of a scheduler in this process."""
         import dask
-        from distributed import Client, LocalCluster
+        from distributed import Client, Scheduler, SpecCluster, Worker
 
+        class Shut:
+            """Serves no page: a scheduler's and a worker's are open to everybody on the network."""
+
+            def start_http_server(self, *_: Any, **__: Any) -> None:
+                pass
+
+        inside = {"protocol": "inproc://"}
+        scheduler = {"cls": type("ShutScheduler", (Shut, Scheduler), {}), "options": {**inside, "dashboard": False}}
+        worker = {
+            "cls": type("ShutWorker", (Shut, Worker), {}),
+            "options": {**inside, "nthreads": 1, "memory_limit": None},
+        }
         settings = {"distributed.worker.profile.enabled": False, "distributed.admin.system-monitor.disk": False}
         with dask.config.set(settings):
-            self._cluster = LocalCluster(
-                n_workers=self.n,
-                threads_per_worker=1,
-                processes=False,
-                dashboard_address=None,
-                memory_limit=None,
-                silence_logs=40,
-            )
+            self._cluster = SpecCluster(dict.fromkeys(range(self.n), worker), scheduler, silence_logs=40)
         share = {"OMP_NUM_THREADS": str(threads_of_one(self.n))}
         for i, worker in enumerate(self._cluster.workers.values()):
             gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[i % len(self.gpus)]} if self.gpus else {}

@@ -132,6 +132,8 @@ def test_killed_at_any_moment_its_workers_go_and_what_is_done_stays(service: Job
     wait_until(lambda: len(list((folder / "parts").glob("*.json"))) >= 2)
     processes = family(folder)
     assert len(processes) >= 3
+    listening = [c for process in processes for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
+    assert listening == []  # nobody else on this machine or its network can ask them for anything
     processes[0].kill()
     assert_gone(processes)
     assert service.wait(run_id).state == "interrupted"
