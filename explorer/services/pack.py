@@ -45,7 +45,7 @@ _FOLDERS = (layout.IMAGES, layout.ORIGINALS, layout.THUMBNAILS, ledger.SELECTION
 _VOTES = (*votes.FILES, *votes.CACHES)
 _FILES = (layout.DIGESTS, layout.CONTACT_SHEET, *_VOTES)
 #: Of a run: what its worker leaves behind.
-_NOT_OF_RUNS = {"lock", "log.txt", "cancel", "parts", "tensorboard"}
+_NOT_OF_RUNS = {"lock", "log.txt", "cancel", "parts", "reserve", "tensorboard"}
 #: Written otherwise than by copying, or not for others.
 _KNOWN = {
     *(*_FOLDERS, *_FILES, layout.RUNS, layout.MAPS, layout.SURVEY_TOML, layout.SUBJECTS, layout.QUARANTINE),
@@ -147,13 +147,14 @@ def _copy(
     if not keep_notes and (comments := path / votes.TALK_COMMENTS) in files:
         files.remove(comments)
         left_out.append(comments.name)
+    secret = None if names or not (path / ledger.LEDGER).exists() else salt(info.survey_id)
     for i, file in enumerate(files):
         if i % 64 == 0:
             yield Progress(i, len(files), "copying files")
         copy = working / file.relative_to(path)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix in (".json", ".jsonl") and file.parent.parent.name in (layout.RUNS, layout.MAPS):
-            _copy_json(file, copy, known)
+            _copy_json(file, copy, known, secret)
         else:
             shutil.copyfile(file, copy)
     if is_linked and keep_originals:
@@ -162,7 +163,6 @@ def _copy(
     write_report(working, info.name, survey.n)
     n_names = n_notes = 0
     if (path / ledger.LEDGER).exists():
-        secret = None if names else salt(info.survey_id)
         copied = path / ledger.LEDGER, working / ledger.LEDGER
         n_names, n_notes = _copy_ledger(*copied, secret, known, keep_notes)
     kept = {folder.name for below in (layout.RUNS, layout.MAPS) for folder in (working / below).glob("*/")}
@@ -255,8 +255,8 @@ def _without_paths(value: Any, known: re.Pattern[str] | None) -> Any:
     return value
 
 
-def _copy_json(file: Path, copy: Path, known: re.Pattern[str] | None) -> None:
-    """A record, or one a line; what cannot be read is no record and stays behind."""
+def _copy_json(file: Path, copy: Path, known: re.Pattern[str] | None, secret: bytes | None) -> None:
+    """A record, or one a line; what cannot be read is no record and stays behind. Who started a run is hashed."""
     lines = (
         [file.read_text(encoding="utf-8", errors="replace")]
         if file.suffix == ".json"
@@ -266,6 +266,11 @@ def _copy_json(file: Path, copy: Path, known: re.Pattern[str] | None) -> None:
     for line in lines:
         with contextlib.suppress(json.JSONDecodeError):
             told = _without_paths(json.loads(line), known)
+            if file.name in (artifacts.RUN_JSON, artifacts.MAP_JSON) and isinstance(told, dict):
+                if secret is not None and told.get("started_by"):
+                    told["started_by"] = hashed(told["started_by"], secret)
+                if isinstance(where := told.get("resources"), dict):
+                    where.pop("scheduler", None)  # an address of yours
             cleaned.append(json.dumps(told, indent=2 if file.suffix == ".json" else None))
     copy.write_text("".join(f"{line}\n" for line in cleaned), encoding="utf-8")
 

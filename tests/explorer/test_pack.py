@@ -54,7 +54,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scores = {name: np.arange(6) for name in ("image_score", "feature_score", "anomaly_score")}
     told = {"subject_id": opened.subject_ids, "split": ["unseen"] * 6, **scores, "quality": ["ok"] * 6}
     artifacts.write_scores(done, None, told)
-    Run(done.name, "score", "0", {"from": f"{folder}/vectors.npy"}, state="done", n_rows=6).write(done / "run.json")
+    run = Run(done.name, "score", "0", {"from": f"{folder}/vectors.npy"}, state="done", n_rows=6, started_by=SECRET)
+    run.resources = {"scheduler": "tls://gpu.secret.example:8786", "workers": 2}
+    run.write(done / "run.json")
     (done / "log.txt").write_text(str(folder))
     (done / "lock").write_text('{"host": "observatory", "pid": 7}')
     (done / "progress.jsonl").write_text(json.dumps({"done": 1, "message": f"reading {folder}/vectors.npy"}) + "\n{\n")
@@ -128,7 +130,9 @@ def test_a_copy_is_sound_and_tells_nothing_of_machine_and_people(made: Path, tmp
     assert opened.subject(0)["image"] == "…/000.png"
     assert opened.subject(0)["remark"] == "seen at …/000.png by night"
     assert opened.scores("20260101-000000-score")["image_score"].tolist() == list(range(6))
-    assert opened.runs("score")[0].config == {"from": "…/vectors.npy"}
+    run = opened.runs("score")[0]
+    assert run.config == {"from": "…/vectors.npy"}
+    assert run.started_by.startswith("person-") and run.resources == {"workers": 2}
     opened.close()
     before.close()
 
