@@ -323,13 +323,14 @@ export function comparing(act) {
       for (const [group, pair] of all) put(pair, "seed", `two seeds of ${group.setting}`);
       put(found.pair, "mine", "A and B");
       const values = all.map(([, pair]) => pair.overlap.value), low = Math.min(...values), high = Math.max(...values);
+      const range = low === high ? percent(low) : `${percent(low)} to ${percent(high)}`;
       const scale = make("div", "scale");
       scale.append(make("span", "", "0 %"), make("span", "", "of the top stays"), make("span", "", "100 %"));
       track.setAttribute("role", "img");
-      track.setAttribute("aria-label", `${percent(found.pair.overlap.value)} of the top stays from A to B; between two seeds of one setting ${percent(low)} to ${percent(high)}`);
+      track.setAttribute("aria-label", `${percent(found.pair.overlap.value)} of the top stays from A to B; between two seeds of one setting ${range}`);
       const seeds = found.groups.filter(g => g.pairs.length).map(g => `${g.setting}: seeds ${g.runs.map(r => r.seed).join(", ")}`).join("; ");
       const dots = make("p", "quiet dots");
-      dots.append(make("i", "mine"), `A and B ${percent(found.pair.overlap.value)}`, make("i", "seed"), `${all.length} pair${all.length === 1 ? "" : "s"} of seeds, ${low === high ? percent(low) : `${percent(low)} to ${percent(high)}`} (${seeds})`);
+      dots.append(make("i", "mine"), `A and B ${percent(found.pair.overlap.value)}`, make("i", "seed"), `${all.length} pair${all.length === 1 ? "" : "s"} of seeds, ${range} (${seeds})`);
       parts.push(track, scale, dots);
       if (found.steady_in) parts.push(make("p", "", `Moved whatever the seed: ${counted(found.steady_in)} moved in, ${counted(found.steady_out)} moved out.`));
     }
