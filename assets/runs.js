@@ -559,7 +559,9 @@ export async function runs(home, {act: tell, parts}) {
       }
       lost.textContent = "";
       if (!chosen && known.length) {
-        choose((known.find(r => r.state === "running") ?? known.find(r => r.kind === "train") ?? known[0]).run_id);
+        chosen = (known.find(r => r.state === "running") ?? known.find(r => r.kind === "train") ?? known[0]).run_id;
+        draw();
+        ask();
         return;
       }
       draw();
