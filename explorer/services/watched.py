@@ -103,8 +103,8 @@ def distributions_of(folder: Path) -> dict[str, Any] | None:
 
     Returns
     -------
-    n
-        How many images.
+    n, images
+        How many images, "validation" or "training".
     of
         Epochs of the encoder in all.
     percent
@@ -117,7 +117,8 @@ def distributions_of(folder: Path) -> dict[str, Any] | None:
     found: dict[str, Any] = {"epochs": [], "image_score": [], "feature_score": []}
     for record in records(folder / HISTORY, POINTS):
         if scores := record.get("scores"):
-            found |= {"n": scores["n"], "of": record["of"], "percent": scores["percent"]}
+            images = "validation" if record["validation"] else "training"
+            found |= {"n": scores["n"], "images": images, "of": record["of"], "percent": scores["percent"]}
             found["epochs"].append(record["epoch"])
             for name in ("image_score", "feature_score"):
                 found[name].append([value if value is None else float(f"{value:.4g}") for value in scores[name]])

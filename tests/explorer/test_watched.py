@@ -114,10 +114,11 @@ def test_score_distributions_by_epoch(tmp_path: Path) -> None:
         {"stage": "gan", "epoch": 1, "of": 1, "scores": None},
         {"stage": "encoder", "epoch": 1, "of": 2},
     ]
-    lines += [{"stage": "encoder", "epoch": i, "of": 2, "scores": scores} for i in (1, 2)]
+    lines += [{"stage": "encoder", "epoch": i, "of": 2, "scores": scores, "validation": {}} for i in (1, 2)]
     (tmp_path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert watched.distributions_of(tmp_path) == {
         "n": 40,
+        "images": "training",
         "of": 2,
         "percent": [5, 50, 95],
         "epochs": [1, 2],
