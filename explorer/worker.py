@@ -26,7 +26,7 @@ import threading
 import time
 import traceback
 from collections import OrderedDict, deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -105,6 +105,7 @@ class Reporter:
         self._total: int | None = None
         self._looked = 0.0
         self._telemetry: dict[str, Any] = {}
+        self.taken_by_others: Callable[[], list[dict[str, Any]]] = list
         self._mutex = threading.Lock()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -140,7 +141,7 @@ class Reporter:
     def _taken(self, at: float) -> dict[str, Any]:
         """What the job takes of the machine, looked at now and then."""
         if at - self._looked > LOOK:
-            self._looked, self._telemetry = at, telemetry.now()
+            self._looked, self._telemetry = at, all_of(telemetry.now(), self.taken_by_others())
         return self._telemetry
 
     def _line(self, at: float, progress: Progress) -> bytes:
@@ -164,6 +165,23 @@ class Reporter:
             **self._taken(at),
         }
         return (json.dumps(record, allow_nan=False) + "\n").encode()
+
+
+def all_of(own: dict[str, Any], others: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a job's process and those that do its parts take together, as of `models.telemetry.now`.
+
+    Memory is that of all. Where parts are shared, devices and GPUs are those of the parts.
+    """
+    if not others:
+        return own
+    gpus = [one["gpu"] for one in others if one["gpu"]]
+    used = [gpu["use"] for gpu in gpus if gpu["use"] is not None]
+    summed = {name: round(sum(gpu[name] for gpu in gpus), 1) for name in ("memory_mb", "of_mb")}
+    return {
+        "device": ", ".join(sorted({one["device"] for one in others})),
+        "memory_mb": round(sum(one["memory_mb"] or 0 for one in (own, *others)), 1),
+        "gpu": {"use": round(sum(used) / len(used)) if used else None, **summed} if gpus else None,
+    }
 
 
 def _finite(value: float) -> float | None:
@@ -220,6 +238,8 @@ def run_job(
         run.config = asdict(config)  # resumed, it may be older than a setting: run.json says what it was made with
         kind = kind.set_to(config)
         pool = pool_of(kind, config, run, folder, kind_path, scheduler, workers, version)
+        if pool is not None:
+            reporter.taken_by_others = pool.taken
         if pool is not None and scheduler is None:
             run.resources = {**run.resources, "workers": pool.n_workers}
         wait_for_turn(survey, path, run)
@@ -379,7 +399,8 @@ def do_parts() -> int:
     """Do parts of runs, as told on stdin, until it closes; then end at once, whatever is being done.
 
     A request is the JSON of `explorer.services.cluster.DaskPool`; an answer is the JSON ``{"answer"}`` of what the
-    function returned, or ``{"error"}``, one sentence. Each is one message of a `Connection`; nothing is pickled.
+    function returned, or ``{"error"}``, one sentence, with what this process has ``"taken"`` of the machine. Each is
+    one message of a `Connection`; nothing is pickled.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us, and ends us in order
     incoming, answers = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
@@ -404,6 +425,7 @@ def do_parts() -> int:
         except Exception as error:
             what = folder.name.rpartition("-")[2] or "the run"
             answer = {"error": sentence_of(error, what, f"the log of the worker on {socket.gethostname()}")}
+        answer["taken"] = telemetry.now()
         answers.send_bytes(json.dumps(answer).encode())
 
 

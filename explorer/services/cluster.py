@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer import code_version
-from explorer.errors import JobError, UsageError
+from explorer.errors import JobError, UsageError, VoorwerpError
 from explorer.kinds import kind_at, kinds
 from explorer.services.jobs import (
     CANCEL,
@@ -46,7 +46,7 @@ from explorer.services.jobs import (
     spawn,
     take_lock,
 )
-from models.artifacts import Run, now
+from models.artifacts import ArtifactError, Run, now
 
 if TYPE_CHECKING:
     from distributed import Client, Future, Security
@@ -260,6 +260,7 @@ class DaskPool:
         self._workers, self._name = workers, f"{folder.name}-{attempt}"
         self._request = {"folder": str(folder), "attempt": attempt, "kind": kind_path, "code_version": version}
         self._n_maps = 0
+        self._taken: dict[str, dict[str, Any]] = {}
 
     @property
     def n_workers(self) -> int:
@@ -313,8 +314,14 @@ class DaskPool:
             raise JobError(f"the workers cannot do their part ({type(error).__name__}: {words[:300]})") from None
         if "error" in answer:
             raise JobError(answer["error"])
+        if "taken" in answer:
+            self._taken[answer["worker"]] = answer["taken"]
         found: dict[str, Any] = answer["answer"]
         return found
+
+    def taken(self) -> list[dict[str, Any]]:
+        """What each worker took of its machine when it did its last part; see `models.telemetry.now`."""
+        return list(self._taken.values())
 
     def close(self) -> None:
         """End the workers, or let go of a team's."""
@@ -448,8 +455,9 @@ def part(request: Mapping[str, Any]) -> dict[str, Any]:
         looked = time.monotonic()
         return attempt_at_work(folder) not in (None, request["attempt"])
 
-    answer = hands_of(get_worker()).do(request, is_over)
-    return {"error": f"{folder.name} was stopped"} if answer is None else answer
+    worker = get_worker()
+    answer = hands_of(worker).do(request, is_over)
+    return {"error": f"{folder.name} was stopped"} if answer is None else {**answer, "worker": worker.address}
 
 
 def attempt_at_work(folder: Path) -> int | None:
@@ -525,6 +533,8 @@ def carry(folder: str, ticket: str, version: str, kind_path: str | None) -> None
         if (place / CANCEL).exists() and run.state in ("pending", "running") and run.ticket == ticket:  # it was killed
             replace(run, state="cancelled").write(path)
         clear_lock(lock)
+    except (VoorwerpError, ArtifactError) as error:
+        replace(Run.read(path), state="failed", error=str(error), finished_at=now()).write(path)
     except OSError as error:
         raise JobError(f"the worker on {socket.gethostname()} cannot write {place} ({error.strerror})") from None
     finally:

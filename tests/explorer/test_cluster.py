@@ -23,6 +23,7 @@ from explorer.ledger import Ledger
 from explorer.services.cluster import Scheduler, threads_of_one, visible_gpus
 from explorer.services.jobs import JobService, holder
 from explorer.survey import Survey
+from explorer.worker import all_of
 from models.artifacts import Run
 from tests.explorer.cluster_at_hand import Cluster, free_port
 from tests.explorer.small_survey import write_survey
@@ -87,7 +88,7 @@ def test_parts_are_shared_by_the_workers_of_this_machine(service: JobService) ->
     assert job.results["sums"] == sums(service.survey, 8)
     assert (len(job.results["pids"]), job.results["n_workers"], job.results["threads"]) == (2, 2, [1])
     assert (job.started_by, job.resources) == ("ada", {"workers": 2})
-    assert job.memory is not None and job.memory > 10
+    assert (job.device, job.memory is not None and job.memory > 200) == ("cpu", True)  # of more processes than one
     assert sorted(number for number, _ in begun(service.survey.run_folder(run_id))) == list(range(8))  # each once
 
 
@@ -345,3 +346,13 @@ def test_a_scheduler_that_is_not_there_is_one_sentence_and_nothing_is_made(
         with pytest.raises(UsageError, match=sentence):
             told.check()
     assert asdict(Where("tls://ada.example:8786").check())["address"] == "tls://ada.example:8786"
+
+
+def test_what_a_job_takes_is_what_its_processes_take_together() -> None:
+    own = {"device": "cpu", "memory_mb": 100.0, "gpu": None}
+    assert all_of(own, []) == own
+    assert all_of(own, [own, {**own, "memory_mb": None}]) == {**own, "memory_mb": 200.0}
+    of_gpu = {"device": "cuda:0 H100", "memory_mb": 50.0, "gpu": {"use": 60, "memory_mb": 7.0, "of_mb": 80.0}}
+    unsaid = {**of_gpu, "gpu": {"use": None, "memory_mb": 1.0, "of_mb": 80.0}}
+    gpu = {"use": 60, "memory_mb": 8.0, "of_mb": 160.0}
+    assert all_of(own, [of_gpu, unsaid]) == {"device": "cuda:0 H100", "memory_mb": 200.0, "gpu": gpu}
