@@ -128,6 +128,10 @@ def score_shards(
             rate = fresh / (time.perf_counter() - started)
             message = _message(f"scoring on {_workers(pool.n_workers)}", answer.get("note", ""))
             yield Progress(done, n, message, {f"{unit}_per_second": rate})
+        there = {path.name for path in parts.iterdir()}  # on a network file system, asking for one may find it too late
+        lost = {number: sizes[number] for number in numbers if part_path(parts, number).name not in there}
+        done -= sum(size for number, size in lost.items() if number not in missing)
+        missing = lost
     if not missing:
         return rate
     before = fresh

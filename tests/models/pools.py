@@ -25,6 +25,8 @@ class Unruly:
         Answers after which it is gone.
     forgets
         Indices of parts that it never does, nor speaks of.
+    lies
+        Indices of parts that it says are done, and are not.
     threads
         Of each of its workers, in turn.
     """
@@ -36,10 +38,11 @@ class Unruly:
         n_workers: int = 2,
         dies_after: int | None = None,
         forgets: Sequence[int] = (),
+        lies: Sequence[int] = (),
         threads: Sequence[int] = (1,),
     ) -> None:
         self.config, self.workspace, self.n_workers = config, workspace, n_workers
-        self.dies_after, self.forgets, self.threads = dies_after, forgets, threads
+        self.dies_after, self.forgets, self.lies, self.threads = dies_after, forgets, lies, threads
         self.done: list[int] = []
 
     def map(self, function: str, parts: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -52,6 +55,9 @@ class Unruly:
             if len(self.done) == self.dies_after:
                 raise Died
             threads = self.threads[len(self.done) % len(self.threads)]
+            if index in self.lies:
+                yield int(index), {"n": 1, "seconds": 0.1}
+                continue
             answer = work(self.config, replace(self.workspace, pool=None, threads=threads), **parts[index])
             self.done.append(int(parts[index]["number"]))
             yield int(index), answer

@@ -297,7 +297,9 @@ def test_a_pool_that_dies_leaves_its_parts_to_the_next_attempt(
 def test_what_a_pool_forgets_is_done_here(tmp_path: Path, alone: tuple[Path, np.ndarray, tuple[bytes, bytes]]) -> None:
     train, images, expected = alone
     work = workspace(tmp_path / "score", images, train)
-    finish(scoring.run(PAPER, replace(work, pool=Unruly(PAPER, work, forgets=(1, 4)))))
+    pool = Unruly(PAPER, work, forgets=(1, 4), lies=(0,))
+    records, _ = finish(scoring.run(PAPER, replace(work, pool=pool)))
+    assert records[-1].done == 45 and max(record.done for record in records) == 45
     assert files(tmp_path / "score") == expected
 
 
