@@ -402,13 +402,15 @@ export async function runs(home, {act: tell, parts}) {
     ask();
   };
   const go_on = run => {
-    const at = shown?.stands_at;
-    return at && run.kind === "train" ? `Go on from epoch ${at.epoch}${at.stage === "encoder" ? " of the encoder" : ""}` : "Go on";
+    const at = shown?.stands_at, of = lines.findLast(l => l.stage === at?.stage)?.of;
+    if (run.kind !== "train" || !shown) return "Go on";
+    if (!at) return "Begin again"; // nothing was saved yet
+    return at.stage === "gan" && at.epoch > of ? "Go on with the encoder" : `Go on from epoch ${at.epoch}${at.stage === "encoder" ? " of the encoder" : ""}`;
   };
   const draw_acts = run => {
     const made = [];
     if (LIVE.includes(run.state)) made.push(["Cancel", "", () => decide("cancel", {run: run.run_id}), "Stop it; what is done so far is kept, and it can be gone on with"]);
-    if (ENDED.includes(run.state)) made.push([go_on(run), "primary", () => decide("resume", {run: run.run_id}), "From where it stands"]);
+    if (ENDED.includes(run.state)) made.push([go_on(run), "primary", () => decide("resume", {run: run.run_id}), shown?.stands_at || run.kind !== "train" ? "From what was saved last" : "Nothing was saved yet: trainings are every two minutes"]);
     if (run.has_scores) made.push(["Color by this run", "primary", () => act({color: run.run_id}), "The map, the gallery and the histograms show its scores"]);
     if (run.is_map) made.push(["Lay out on this map", "primary", () => act({map: run.run_id}), "The subjects lie where this map has them"]);
     if (run.kind === "train" && run.state === "done") made.push(["Score with it …", "primary", () => begin({kind: "score", parents: [run.run_id]}), "A new run that scores every subject by this training"]);
