@@ -1,7 +1,9 @@
 // The dialog of runs: every run in a line, and one in full; new ones are started here, and those there are cancelled, gone
 // on with and deleted. Of a training: losses by epoch, and what the networks make of the same few images, epoch by epoch.
 // Asks /training once a second while it is open, and nothing while it is not.
+import {comparing} from "./compare_runs.js";
 import {starting} from "./new_run.js";
+import {watching} from "./watch.js";
 
 const POLL = 1000; // ms
 const SERIES = [["train", "--accent"], ["validation", "--warm"]];
@@ -201,10 +203,8 @@ const sentence = error => error instanceof TypeError ? "The server does not answ
 // ------------------------------------------------------------------------------------------------------------ dialog
 /**
  * @param tell sends a message to the session: {color: run_id}, {map: run_id}, {keep: name}, … (explorer/views/shell.py).
- * @param parts names of scripts beside this one that show more: "watch", "compare_runs".
  */
-export async function runs(home, {act: tell, parts}) {
-  const plugged = Object.fromEntries(await Promise.all(parts.map(async name => [name, await import(`./${name}.js`)])));
+export async function runs(home, {act: tell}) {
   const style = make("link");
   Object.assign(style, {rel: "stylesheet", href: new URL("assets/runs.css", document.baseURI).href});
   const styled = new Promise(done => { style.onload = style.onerror = done; });
@@ -223,7 +223,7 @@ export async function runs(home, {act: tell, parts}) {
 
   const act = message => { dialog.close(); tell(message); };  // what was asked for is on the page beneath
   // what others show: {root, show(detail, run)} of one run, {root, open(a, b, runs)} of two
-  const watched = plugged.watch?.watching(), compared = plugged.compare_runs?.comparing(act);
+  const watched = watching(), compared = comparing(act);
   let known = [], linked = [], chosen = null, shown = null, timer = 0, asking = 0, is_new = false;
   let lines = [], end = 0, attempt = 0, hover = null; // hover: {stage, epoch} under the mouse
   let place = -1; // of the pictures on screen; -1 follows the newest
@@ -263,10 +263,10 @@ export async function runs(home, {act: tell, parts}) {
   const left_side = make("div");
   left_side.append(pane, control);
   strip.append(left_side, beside);
-  const nothing = make("div", "hint"), watched_root = watched ? [watched.root] : [];
+  const nothing = make("div", "hint");
   nothing.append(make("p", "", "Nothing has run on this survey yet."), button("Start the first run", "primary", () => begin()));
   const one = make("div", "one");
-  one.append(head, about, progress, going, refused, removal, verdict, members, key, curves, strip, ...watched_root, tables);
+  one.append(head, about, progress, going, refused, removal, verdict, members, key, curves, strip, watched.root, tables);
   const form = starting({post, tell, left: () => leave_form(), started: async told => {
     is_new = false;
     if (told.run_id) choose(told.run_id);
@@ -275,7 +275,8 @@ export async function runs(home, {act: tell, parts}) {
   }});
   form.root.hidden = true;
   detail.append(lost, nothing, one, form.root);
-  if (compared) { compared.root.hidden = true; home.append(compared.root); }
+  compared.root.hidden = true;
+  home.append(compared.root);
 
   // ---------------------------------------------------------------------------------------------------------- new run
   const begin = (given = {}) => {
@@ -414,7 +415,7 @@ export async function runs(home, {act: tell, parts}) {
     if (run.has_scores) made.push(["Color by this run", "primary", () => act({color: run.run_id}), "The map, the gallery and the histograms show its scores"]);
     if (run.is_map) made.push(["Lay out on this map", "primary", () => act({map: run.run_id}), "The subjects lie where this map has them"]);
     if (run.kind === "train" && run.state === "done") made.push(["Score with it …", "primary", () => begin({kind: "score", parents: [run.run_id]}), "A new run that scores every subject by this training"]);
-    if (run.has_scores && compared) made.push(["Compare with …", "", () => compared.open("", run.run_id, known), "Rank against rank with another run"]);
+    if (run.has_scores) made.push(["Compare with …", "", () => compared.open("", run.run_id, known), "Rank against rank with another run"]);
     if (!LIVE.includes(run.state)) {
       made.push(["Run again …", "", () => begin({kind: run.kind, config: Object.fromEntries(shown.own), parents: shown.inputs.map(([, id]) => id)}), "A new run, with its settings to begin with"]);
       made.push(["Delete …", "", () => ask_removal(run), "For good, by its name"]);
@@ -490,7 +491,7 @@ export async function runs(home, {act: tell, parts}) {
     put(state, now, () => [icon(now), now]);
     members.hidden = !series;
     removal.hidden = series !== undefined || removing !== chosen;
-    for (const part of [verdict, key, curves, strip, ...watched_root, tables]) part.hidden = !run;
+    for (const part of [verdict, key, curves, strip, watched.root, tables]) part.hidden = !run;
     if (series) { draw_series(series); return; }
     const took = !LIVE.includes(run.state) && run.finished_at ? lasted(run.created_at, run.finished_at) : "";
     say(title, run.title);
@@ -527,7 +528,7 @@ export async function runs(home, {act: tell, parts}) {
       return item;
     }));
     put(tables, JSON.stringify([shown.results, shown.settings, shown.inputs]), () => [...table("Results", shown.results), ...table("Settings", shown.settings), ...table("Built on", shown.inputs)]);
-    watched?.show(shown, run);
+    watched.show(shown, run);
     if (pictures.length) show_picture(place < 0 ? pictures.length - 1 : place); else chart();
   };
 

@@ -25,7 +25,7 @@ export function render({model, view, el}) {
   const act = message => model.send_msg(message);
   let dialog = null;
   const open_runs = async (at = {}) => {
-    dialog ??= import(new URL("assets/runs.js", document.baseURI).href).then(script => script.runs(el, {act, parts: model.parts}));
+    dialog ??= import(new URL("assets/runs.js", document.baseURI).href).then(script => script.runs(el, {act}));
     const opened = await dialog;
     opened.selection(model.selected);
     opened.open(at);

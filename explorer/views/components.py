@@ -114,7 +114,6 @@ class TopBar(JSComponent):
     run_id = param.String("")
     map_id = param.String("")
     theme: str = param.Selector(default="dark", objects=["dark", "light"])  # type: ignore[assignment]
-    parts = param.List([], doc="Scripts that the dialog of runs is to fetch with it.")
     selected = param.Dict({}, doc="What a run may be of: k selected, the name they are kept under or none, n in all.")
     offer = param.Dict({}, doc="What a run that has just ended offers: text, word, run_id and what the word does.")
     asked: Callable[[dict[str, Any]], None] | None = None

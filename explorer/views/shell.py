@@ -10,7 +10,6 @@ from typing import Any
 import panel as pn
 from panel.viewable import Viewer
 
-from explorer import ASSETS
 from explorer.errors import UsageError, VoorwerpError
 from explorer.services.explore import Explore
 from explorer.services.jobs import Job, JobService, find_run
@@ -56,7 +55,6 @@ class ShellView(Viewer):
         self.bar = TopBar(
             survey=explore.survey.info.name,
             n=explore.survey.n,
-            parts=[name for name in ("watch", "compare_runs") if (ASSETS / f"{name}.js").exists()],
             sizing_mode="stretch_width",
             margin=0,
             height=52,
