@@ -172,7 +172,7 @@ export function comparing(act) {
   Object.assign(style, {rel: "stylesheet", href: new URL("assets/compare_runs.css", document.baseURI).href});
   root.setAttribute("aria-label", "Compare two runs");
   root.tabIndex = -1;
-  let asking = 0, told = null, offered = [], mode = "ranks";
+  let asking = 0, told = null, offered = [], mode = "ranks", last = {a: "", b: ""};
 
   // ------------------------------------------------------------------------------------------------------- what is asked
   const pick = (label, title) => {
@@ -345,6 +345,10 @@ export function comparing(act) {
     return content;
   };
   const ask = async () => {
+    if (a.box.value === b.box.value) { // a run is not compared with itself: the other one takes what this one was
+      if (a.box.value === last.a) a.box.value = last.b; else b.box.value = last.a;
+    }
+    last = {a: a.box.value, b: b.box.value};
     const mine = ++asking, query = pair();
     body.setAttribute("aria-busy", "true");
     try {
@@ -396,10 +400,10 @@ export function comparing(act) {
         lost.textContent = `Two finished runs with scores can be compared; this survey has ${offered.length ? "one" : "none"}.`;
         return;
       }
-      const last = known(to) ? to : offered.find(run => run.run_id !== from).run_id;
-      const kind = offered.find(run => run.run_id === last).kind, older = offered.filter(run => run.run_id !== last);
-      a.box.value = known(from) && from !== last ? from : (older.find(run => run.kind === kind) ?? older[0]).run_id;
-      b.box.value = last;
+      const newer = known(to) ? to : offered.find(run => run.run_id !== from).run_id;
+      const kind = offered.find(run => run.run_id === newer).kind, older = offered.filter(run => run.run_id !== newer);
+      a.box.value = known(from) && from !== newer ? from : (older.find(run => run.kind === kind) ?? older[0]).run_id;
+      b.box.value = newer;
       ask();
     },
   };
