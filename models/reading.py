@@ -108,8 +108,9 @@ def score_shards(
     score
         Makes a `Score`; called only where this process has something to do.
     pool, function
-        Workers among whom the missing parts are shared out, and what they are to call, as ``"module:function"`` (see
-        `Pool.map`). What they leave undone is done here. An answer's "note" goes into the message.
+        Workers among whom the missing parts are shared out, where there are several, and what they are to call, as
+        ``"module:function"`` (see `Pool.map`). What they leave undone is done here. An answer's "note" goes into the
+        message.
     note
         What there is to say beside "scoring" where it is done here; "" for nothing.
     """
@@ -119,7 +120,7 @@ def score_shards(
     done = n - sum(missing.values())
     if done:
         yield Progress(done, n, "scoring: found finished parts")
-    if pool is not None and missing and (n_workers := pool.n_workers):
+    if pool is not None and len(missing) > 1 and (n_workers := pool.n_workers):
         numbers = list(missing)
         yield Progress(done, n, f"scoring on {_workers(n_workers)}")
         for index, answer in pool.map(function, [{"number": number} for number in numbers]):
