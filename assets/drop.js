@@ -189,7 +189,6 @@
     now?.stop.abort();
     const mine = now = {name: file.name || "image", stage: "Reading the file …", error: "", stop: new AbortController()};
     folded = false;
-    if (!card.isConnected) document.body.append(card);
     forget ??= voorwerp.commands.add({id: "drop-away", title: "Remove the image that was dropped", group: "Map", key: "escape", run: away});
     label.remove();
     draw();
@@ -222,7 +221,8 @@
   Object.assign(picker, {type: "file", accept: ".png,.jpg,.jpeg,.fits,.fit,.fts,.gz,image/png,image/jpeg", hidden: true});
   picker.setAttribute("aria-label", "Image to place on the map");
   picker.addEventListener("change", () => { const [file] = picker.files; picker.value = ""; if (file) begin(file); });
-  const choose = () => { if (!picker.isConnected) document.body.append(picker); picker.click(); };
+  const stand = () => document.body.append(picker, zone, card);
+  const choose = () => picker.click();
   voorwerp.commands.add({id: "drop", title: "Place an image on the map: PNG, JPEG or FITS", group: "Map", key: "q", run: choose, when: can});
 
   const zone = make("div", "drop-zone"), sentence = make("span", "", "Drop an image here: it is scored, and placed among the subjects");
@@ -236,7 +236,6 @@
     e.preventDefault();  // a file that misses the map must not replace the page
     e.dataTransfer.dropEffect = over(e) ? "copy" : "none";
     if (!can()) return;
-    if (!zone.isConnected) document.body.append(zone);
     const {left, top, width, height} = map().layer.getBoundingClientRect();
     Object.assign(zone.style, {left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px`});
     zone.hidden = !width;
@@ -254,5 +253,6 @@
     begin(file);
   });
 
+  if (document.body) stand(); else document.addEventListener("DOMContentLoaded", stand);
   voorwerp.drop = {painted, choose, begin, away};
 })();
