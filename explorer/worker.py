@@ -266,6 +266,7 @@ def run_job(
         (folder / RESUME).unlink(missing_ok=True)  # not sooner: killed before "done", a run still needs it
     survey.close()
     clear_lock(lock)
+    fcntl.flock(lock, fcntl.LOCK_UN)  # nothing more is written, and on a busy machine a process takes seconds to end
     return {"done": 0, "failed": 1}.get(state, 3)
 
 

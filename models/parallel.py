@@ -212,7 +212,7 @@ def _start(images: int) -> tuple[subprocess.Popen[bytes], Connection]:
     ours, theirs = Pipe()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(theirs.fileno()), str(images)],
+            [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(images)],
             stdin=subprocess.PIPE,
             pass_fds=(theirs.fileno(), images),
         )

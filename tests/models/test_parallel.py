@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -19,9 +19,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from explorer.kinds.train import TrainConfig
+from explorer.ledger import Ledger
+from explorer.services.jobs import JobService, holder, last_progress
+from explorer.survey import Survey
 from models import parallel, train
 from models.artifacts import CHECKPOINT, HISTORY, RESUME, ArtifactError
 from models.steps import Share
+from tests.explorer.small_survey import write_survey
 from tests.models.networks import blobs, finish, workspace
 from tests.models.test_resume import everything, train_and_stop
 
@@ -34,7 +38,7 @@ def others_of(pid: int) -> list[psutil.Process]:
     return [p for p in psutil.Process(pid).children(recursive=True) if "models.parallel" in p.cmdline()]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"
@@ -109,29 +113,40 @@ def lost(_: torch.Tensor) -> None:
     raise RuntimeError("Connection reset by peer")
 
 
-TRAINING = """
-import sys
-from pathlib import Path
-from models import train
-from tests.models.networks import blobs, workspace
-from tests.models.test_parallel import TWO, replace
+def test_a_job_killed_takes_its_processes_with_it_goes_on_and_is_cancelled_within_five_seconds(tmp_path: Path) -> None:
+    survey = Survey.open(write_survey(tmp_path / "survey", n=24, size=16))
+    with Ledger(survey.path, survey.info.survey_id) as ledger:
+        service = JobService(survey, ledger)
+        run_id = service.start("train", asdict(replace(TWO, epochs=100_000)), None, "test")
+        folder = survey.run_folder(run_id)
 
-for _ in train.run(replace(TWO, epochs=100_000), workspace(Path(sys.argv[1]), blobs(24))):
-    print("epoch", flush=True)
-"""
+        def at_work() -> tuple[psutil.Process, list[psutil.Process]]:
+            def is_training() -> bool:
+                held, last = holder(folder), last_progress(folder)
+                return bool(held and last and last["attempt"] == held["attempt"] and last["done"] > 2)
 
+            wait_for(is_training)
+            leader = psutil.Process((holder(folder) or {})["pid"])
+            others = others_of(leader.pid)
+            assert len(others) == 1
+            return leader, others
 
-def test_no_process_outlives_the_one_that_leads(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", TRAINING, str(tmp_path)], stdout=subprocess.PIPE) as leader:
-        assert leader.stdout is not None
-        leader.stdout.readline(), leader.stdout.readline()  # images are read; an epoch is done
-        others = others_of(leader.pid)
-        assert len(others) == 1
+        def gone(processes: list[psutil.Process]) -> bool:
+            return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+
+        leader, others = at_work()
         leader.kill()
+        wait_for(lambda: gone(others), 5)
+        wait_for(lambda: service.job(run_id).state == "interrupted" and not leader.is_running())
+        service.resume(run_id, "test")
+        _, others = at_work()
         began = time.monotonic()
-        wait_for(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in others), 5)
+        service.cancel(run_id, "test")
         assert time.monotonic() - began < 5
-        leader.stdout.read()
+        assert service.job(run_id).state == "cancelled"
+        assert gone(others)
+        service.stop()
+    survey.close()
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
