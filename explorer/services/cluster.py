@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -22,8 +23,8 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from multiprocessing.connection import Connection
@@ -57,6 +58,8 @@ PATIENCE = 4.0
 IDLE = 60.0
 #: Processes that may die of one part before its run fails.
 TRIES = 3
+#: States of a Dask worker that is about to end.
+LEAVING = ("closing", "closing_gracefully", "closed", "stopping", "failed")
 #: Parts that are sent ahead, for each worker.
 AHEAD = 2
 
@@ -180,6 +183,7 @@ class LocalWorkers:
             "cls": type("ShutWorker", (Shut, Worker), {}),
             "options": {**inside, "nthreads": 1, "memory_limit": None},
         }
+        logging.getLogger("distributed").setLevel(logging.ERROR)  # the log is the job's
         settings = {"distributed.worker.profile.enabled": False, "distributed.admin.system-monitor.disk": False}
         with dask.config.set(settings):
             self._cluster = SpecCluster(dict.fromkeys(range(self.n), worker), scheduler, silence_logs=40)
@@ -489,7 +493,7 @@ def carry(folder: str, ticket: str, version: str, kind_path: str | None) -> None
     JobError
         There is no such run on this machine, or it cannot be written.
     """
-    from distributed import get_worker, secede
+    from distributed import Reschedule, get_worker, secede
 
     place, worker = Path(folder), get_worker()
     path = run_file(place)
@@ -519,10 +523,11 @@ def carry(folder: str, ticket: str, version: str, kind_path: str | None) -> None
         sign_lock(lock, child.pid, run.attempt)
         if is_shared:
             secede()  # this worker does parts as well
-        asked = None
+        asked, is_leaving = None, False
         while child.poll() is None:
             time.sleep(TICK)
-            if asked is None and (place / CANCEL).exists():
+            is_leaving = worker.status.name in LEAVING
+            if asked is None and (is_leaving or (place / CANCEL).exists()):
                 asked = time.monotonic()
                 signal_worker(child.pid, signal.SIGTERM)
             if asked is not None and time.monotonic() - asked > GRACE:
@@ -533,6 +538,8 @@ def carry(folder: str, ticket: str, version: str, kind_path: str | None) -> None
         if (place / CANCEL).exists() and run.state in ("pending", "running") and run.ticket == ticket:  # it was killed
             replace(run, state="cancelled").write(path)
         clear_lock(lock)
+        if is_leaving and run.state in ("running", "interrupted"):
+            raise Reschedule  # another worker goes on with it
     except (VoorwerpError, ArtifactError) as error:
         replace(Run.read(path), state="failed", error=str(error), finished_at=now()).write(path)
     except OSError as error:
@@ -578,7 +585,10 @@ class Line:
         self._client: Client | None = None
         self._futures: dict[str, Future] = {}
         self._known: dict[str, tuple[float, bool]] = {}
-        self._mutex = threading.RLock()
+        self._asking: set[str] = set()
+        self._asker = ThreadPoolExecutor(1, thread_name_prefix="scheduler")
+        self._mutex = threading.Lock()
+        self._way = threading.RLock()  # the client's: who waits for an answer holds nobody else up
 
     def open(self) -> Client:
         """See that it answers.
@@ -588,7 +598,7 @@ class Line:
         JobError
             It does not.
         """
-        with self._mutex:
+        with self._way:
             if self._client is None or self._client.status != "running":
                 self._drop()
                 self._client = self.scheduler.connect()
@@ -605,31 +615,44 @@ class Line:
         from distributed import fire_and_forget
 
         client, key = self.open(), _key(folder.name, ticket)
+        message = str(folder.absolute()), ticket, code_version(), kind_path
+        future = client.submit(carry, *message, key=key, pure=False, retries=0)
+        fire_and_forget(future)  # it outlives us
+        end = time.monotonic() + PATIENCE
+        while not self._ask(key):
+            if time.monotonic() > end:
+                raise JobError(f"{self.scheduler.address} does not take {folder.name}; look at its log")
+            time.sleep(0.02)
         with self._mutex:
-            future = client.submit(
-                carry, str(folder), ticket, code_version(), kind_path, key=key, pure=False, retries=0
-            )
-            fire_and_forget(future)  # it outlives us
             self._futures[folder.name] = future
-            end = time.monotonic() + PATIENCE
-            while not self._ask(key):
-                if time.monotonic() > end:
-                    raise JobError(f"{self.scheduler.address} does not take {folder.name}; look at its log")
-                time.sleep(0.02)
             self._known[key] = (time.monotonic(), True)
 
     def has(self, run_id: str, ticket: str) -> bool:
-        """Whether the scheduler has it, in its queue or on a worker; asked at most once a second."""
+        """Whether the scheduler has it, in its queue or on a worker, as of a second ago.
+
+        Waits for an answer the first time only; a scheduler that does not answer has nothing.
+        """
         key = _key(run_id, ticket)
         with self._mutex:
-            at, known = self._known.get(key, (0.0, False))
-            if time.monotonic() - at > (1.0 if known else 5.0):
-                try:
-                    known = self._ask(key)
-                except (JobError, OSError, TimeoutError):
-                    known = False
-                self._known[key] = (time.monotonic(), known)
-            return known
+            found = self._known.get(key)
+            if found is not None:
+                at, known = found
+                if time.monotonic() - at > 1 and key not in self._asking:
+                    self._asking.add(key)
+                    with contextlib.suppress(RuntimeError):  # we are closing
+                        self._asker.submit(self._learn, key)
+                return known
+        return self._learn(key)
+
+    def _learn(self, key: str) -> bool:
+        try:
+            known = self._ask(key)
+        except (JobError, OSError, TimeoutError):
+            known = False
+        with self._mutex:
+            self._asking.discard(key)
+            self._known[key] = (time.monotonic(), known)
+        return known
 
     def failed(self) -> dict[str, str]:
         """Runs handed out here that no worker could begin: run_id → why. Each is told once."""
@@ -649,7 +672,8 @@ class Line:
 
     def close(self) -> None:
         """Hang up; what was handed out goes on."""
-        with self._mutex:
+        self._asker.shutdown(wait=False, cancel_futures=True)
+        with self._way:
             self._drop()
 
     def _ask(self, key: str) -> bool:
@@ -658,7 +682,8 @@ class Line:
         return found.get(key) not in (None, "memory", "erred", "released", "forgotten")
 
     def _drop(self) -> None:
-        self._futures.clear()
+        with self._mutex:
+            self._futures.clear()
         if self._client is not None:
             with contextlib.suppress(Exception):
                 self._client.close(timeout=2)
@@ -667,8 +692,3 @@ class Line:
 
 def _key(run_id: str, ticket: str) -> str:
     return f"carry-{run_id}-{ticket}"
-
-
-def new_ticket() -> str:
-    """What tells one handing out of a run from another."""
-    return uuid.uuid4().hex

@@ -20,7 +20,7 @@ from explorer import code_version
 from explorer.commands.workers import Where
 from explorer.errors import JobError, UsageError
 from explorer.ledger import Ledger
-from explorer.services.cluster import Scheduler, threads_of_one, visible_gpus
+from explorer.services.cluster import Scheduler, other_version, part, threads_of_one, visible_gpus
 from explorer.services.jobs import JobService, holder
 from explorer.survey import Survey
 from explorer.worker import all_of
@@ -171,6 +171,15 @@ def test_a_stale_attempt_writes_nothing_more(survey: Survey) -> None:
         assert "attempt 1 ends: attempt 2 has taken over" in (folder / "log.txt").read_text()
 
 
+def test_a_part_is_refused_by_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer.services.cluster.code_version", lambda: "0.1.0+gold")
+    assert (other_version(None), other_version("0.1.0+gold")) == (None, None)
+    sentence = (
+        "^the worker on .* has Voorwerp 0.1.0.gold and the run was asked for with 0.1.0.gnew; install the same on"
+    )
+    assert_matches(sentence, part({"code_version": "0.1.0+gnew"})["error"])
+
+
 def test_threads_and_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     cores = len(os.sched_getaffinity(0))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -286,7 +295,7 @@ def test_cancel_is_heard_on_the_cluster_within_five_seconds(cluster: Cluster, su
         assert time.monotonic() - started < 5
 
 
-def test_without_a_worker_a_run_waits_and_one_of_another_version_refuses_it(tmp_path: Path, survey: Survey) -> None:
+def test_a_run_waits_for_a_worker_of_its_version_and_outlives_the_scheduler(tmp_path: Path, survey: Survey) -> None:
     cluster = Cluster(tmp_path / "empty")
     try:
         with jobs_of(survey, scheduler=cluster.scheduler) as app, jobs_of(survey) as other:
@@ -303,9 +312,21 @@ def test_without_a_worker_a_run_waits_and_one_of_another_version_refuses_it(tmp_
             assert_matches(sentence + "install the same on both", job.error)
             assert app.job(cancelled).state == "cancelled"
             cluster.processes[-1].kill()
-            lost = app.start("count", {}, None, "ada")
+            cluster.start_worker("new")
+            at_work = app.start("count", {"steps": 200, "pause": 0.1}, None, "ada")
+            wait_until(lambda: app.job(at_work).done >= 2, 30)
+            waiting = app.start("count", {}, None, "ada")
+            child = family(survey.run_folder(at_work))[0]
             cluster.processes[0].kill()  # the scheduler, and with it what waited there
-            wait_until(lambda: app.job(lost).state == "interrupted", 30)
+            wait_until(lambda: {app.job(run_id).state for run_id in (at_work, waiting)} == {"interrupted"}, 40)
+            assert_gone([child])
+            other.resume(at_work, "bo")
+            job = other.wait(at_work)
+            assert (job.state, job.resources, Run.read(survey.run_folder(at_work) / "run.json").ticket) == (
+                "done",
+                {},
+                "",
+            )
     finally:
         cluster.stop()
 
@@ -322,7 +343,7 @@ def test_a_scheduler_that_is_not_there_is_one_sentence_and_nothing_is_made(
     with jobs_of(survey, scheduler=nobody) as service:
         with pytest.raises(
             JobError,
-            match=r"no scheduler at tcp://127.0.0.1:\d+ that lets us in \(connection refused\)",
+            match=r"no scheduler at tcp://127.0.0.1:\d+ that lets us in \((connection refused|no answer)\)",
         ):
             service.start("count", {}, None, "ada")
         assert time.monotonic() - started < 6
