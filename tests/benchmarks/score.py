@@ -4,38 +4,29 @@ Both use the paper's network (96 px, three bands, width 64; weights untrained, w
 with the same threads. Ours is the whole run: reading, hashing, scoring, writing the scores.
 """
 
-import contextlib
 import os
-import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import zarr
 
-from explorer import code_version
 from explorer.kinds.score import ScoreConfig
-from explorer.services.cluster import DaskPool, LocalWorkers
 from explorer.services.selected import Crops
-from explorer.survey import Survey
 from models import scoring
-from models.artifacts import CHECKPOINT, RUN_JSON, SCORES, Pool, Run, Workspace
+from models.artifacts import CHECKPOINT, Workspace
 from models.reading import SHARD
 from models.wgan import WGAN, Architecture, build
 from tests.benchmarks.row import Row
-from tests.explorer.small_survey import write_survey
 from tests.models.networks import finish
 
 SIZE, BANDS, WIDTH = 96, 3, 64
 THEIRS, ROUNDS = 32, 5  # images a round; ours take several batches for each thread
-SMALL, SMALL_WIDTH, SHARDS = 32, 4, 6  # of the rows of workers
 GPU_SHARDS = 16
 PREPROCESSING = {"size": SIZE, "bands": ["r", "g", "b"]}
 
@@ -112,97 +103,6 @@ def bfloat16() -> Row:
     return row("bfloat16", 3.0, note)
 
 
-# ------------------------------------------------------------------------------------------------------- workers
-class Timed:
-    """A pool that notes when each part was done, and how long its worker took."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
-        self.answers: list[tuple[float, float]] = []  # (when, seconds)
-
-    @property
-    def n_workers(self) -> int:
-        return self.pool.n_workers
-
-    def map(self, function: str, parts: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        for index, answer in self.pool.map(function, parts):
-            self.answers.append((time.perf_counter(), answer["seconds"]))
-            yield index, answer
-
-
-def survey_of(folder: Path, n: int, config: ScoreConfig) -> Path:
-    """A survey of `n` small images with a network and a score run that has begun; the run's folder."""
-    path = write_survey(folder / "survey", n=n, size=SMALL)
-    shutil.rmtree(path / "images.zarr")
-    stored = zarr.create_array(
-        path / "images.zarr", shape=(n, SMALL, SMALL, BANDS), chunks=(64, SMALL, SMALL, BANDS), dtype="uint8"
-    )
-    stored[:] = np.random.default_rng(0).integers(0, 256, stored.shape, np.uint8)
-    with contextlib.closing(Survey.open(path)) as survey:
-        about: dict[str, Any] = {"preprocessing": dict(survey.preprocessing), "state": "done"}
-        train = survey.run_folder("20260101-000000-train")
-        scoring.save(
-            train / CHECKPOINT, build(Architecture(SMALL, BANDS, SMALL_WIDTH), seed=0).eval(), survey.preprocessing
-        )
-        Run(train.name, "train", code_version(), {}, **about).write(train / RUN_JSON)
-        run = survey.run_folder("20260101-000001-score")
-        about |= {"state": "running", "inputs": {"train": train.name}}
-        Run(run.name, "score", code_version(), asdict(config), **about).write(run / RUN_JSON)
-    return run
-
-
-def shared(folder: Path, n_workers: int) -> tuple[float, float, bytes]:
-    """Images/s of so many workers of one thread each, the share of a worker's time that is not its parts', the scores.
-
-    From when each has done a part: starting a worker, which is once, is not in it.
-    """
-    config = ScoreConfig(preset="paper", precision="float32", device="cpu")
-    run = survey_of(folder, SHARDS * SHARD, config)
-    workers = LocalWorkers(n_workers)
-    pool = Timed(DaskPool(workers, run, attempt=1))
-    with contextlib.closing(Survey.open(run.parents[1])) as survey:
-        parents = {"train": survey.run_folder("20260101-000000-train")}
-        work = Workspace(run, Crops(survey.images), survey.subject_ids, parents, survey.preprocessing, 1, pool=pool)
-        for _ in scoring.run(config, work):
-            pass
-    workers.close()
-    begun, timed = pool.answers[n_workers - 1][0], pool.answers[n_workers:]
-    wall = timed[-1][0] - begun
-    at_work = sum(seconds for _, seconds in timed)
-    return len(timed) * SHARD / wall, 1 - at_work / (n_workers * wall), (run / SCORES).read_bytes()
-
-
-def workers() -> list[Row]:
-    """Two workers beside one, and what handing out parts costs."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    rates: dict[int, list[float]] = {1: [], 2: []}
-    lost, scores = [], set()
-    for n_workers in (1, 2) * 2:
-        with tempfile.TemporaryDirectory(prefix="voorwerp-bench-score-") as name:
-            rate, share, made = shared(Path(name), n_workers)
-        rates[n_workers].append(rate)
-        scores.add(made)
-        lost += [share] if n_workers == 1 else []
-    ours, theirs = (statistics.median(rates[n]) for n in (2, 1))
-    what = f"score {SMALL} px, width {SMALL_WIDTH}, float32, {SHARDS} shards of {SHARD:,}, one thread a worker"
-    same = "the same scores, bit for bit" if len(scores) == 1 else "OTHER SCORES"
-    handed = min(lost)
-    return [
-        Row("score-workers", what, ours, theirs, ours / theirs, "images/s", "one worker", 1.4, same),
-        Row(
-            name="score-handing-out",
-            what=f"share of a worker's time beside its parts; {what}",
-            ours=100 * handed,
-            theirs=3.0,
-            ratio=3.0 / max(100 * handed, 0.01),
-            unit="% of time",
-            alternative="the limit that we set",
-            target=1.0,
-            note="the less of two runs: this machine has others at work",
-        ),
-    ]
-
-
 # ----------------------------------------------------------------------------------------------------------- a GPU
 def on_gpu() -> list[Row]:
     """Images/s of whole runs on the GPU in bfloat16: from memory, and from Zarr on the local disk."""
@@ -243,7 +143,6 @@ def on_gpu() -> list[Row]:
 ROWS: dict[str, Callable[[], Row | list[Row]]] = {
     "score-float32": float32,
     "score-bfloat16": bfloat16,
-    "score-workers": workers,
 }
 if torch.cuda.is_available():
     ROWS["score-gpu"] = on_gpu
