@@ -27,6 +27,7 @@ from models.artifacts import (
     ArtifactError,
     Run,
     Workspace,
+    now,
     read_columns,
     scratch_array,
     sha256_file,
@@ -484,6 +485,12 @@ class Course:
         grids = Grids(workspace.directory, images[shown], workspace.subject_ids[shown], mean, bands_named)
 
         total, before = sum(n_epochs for _, n_epochs, _, _ in stages), 0
+        n_parameters = sum(weight.numel() for weight in model.parameters())
+        log(
+            f"{n_parameters:,} parameters, {len(rows):,} images to train on and {len(validation_rows):,} held out; "
+            f"{device.type}, {n_processes} process(es), {threads} thread(s), torch {torch.__version__}; "
+            f"{len(bookmark.history.records)} of {total} epochs are done"
+        )
         board = Board(workspace.directory, len(bookmark.history.records) + 1, self.about)
         if file is not None:
             rates = {"gan": recipe.learning_rate, "encoder": recipe.encoder_learning_rate}
@@ -537,7 +544,7 @@ class Course:
             "width": recipe.width,
             "precision": config.precision,
             "tf32": device.type == "cuda" and config.precision != "ieee",
-            "n_parameters": sum(weight.numel() for weight in model.parameters()),
+            "n_parameters": n_parameters,
             "device": device.type,
             "processes": n_processes,
             "threads": torch.get_num_threads(),
@@ -655,6 +662,8 @@ def keep(bookmark: Bookmark, stage: str, of: int, epoch: Epoch, spread: float, y
     }
     records = [*bookmark.history.records, record]
     record["word"] = word_of(records, yardstick)
+    if record["word"].partition(":")[0] != (records[-2]["word"].partition(":")[0] if records[1:] else ""):
+        log(f"{whose(stage)}, epoch {epoch.number} of {of}: {record['word'] or 'nothing is wrong any more'}")
     record["has_diverged"] = has_diverged(records, yardstick)
     if record["has_diverged"]:
         record["kept"] = bookmark.sound.keep(bookmark.model)
@@ -670,6 +679,16 @@ def keep(bookmark: Bookmark, stage: str, of: int, epoch: Epoch, spread: float, y
             f"or look for broken images with voorwerp check{'; ' + kept if kept else ''}"
         )
     return record
+
+
+def whose(stage: str) -> str:
+    """A stage as a person calls it."""
+    return "the encoder" if stage == "encoder" else "generator and critic"
+
+
+def log(line: str) -> None:
+    """Write a line into the run's log, where what is printed goes."""
+    print(f"{now()} {line}", flush=True)
 
 
 def distributions(scores: dict[str, np.ndarray]) -> dict[str, Any] | None:
