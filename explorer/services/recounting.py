@@ -70,6 +70,8 @@ def run(config: ConsensusConfig, workspace: Workspace) -> Generator[Progress, No
         contextlib.closing(Survey.open(workspace.survey)) as survey,
         Ledger(survey.path, survey.info.survey_id) as ledger,
     ):
+        if len(workspace.subject_ids) != survey.n:
+            raise UsageError("votes are counted of the whole survey; leave out the selection")
         volunteers = Volunteers(survey, ledger)
         n_asked = sum(question.n_votes for question in volunteers.questions())
         if not n_asked:

@@ -248,6 +248,8 @@ def run(config: SweepConfig, workspace: Workspace) -> Generator[Progress, None, 
         raise UsageError("boundaries are kept in a survey's folder, and this run has none")
     yield Progress(0, config.n_points, "opening the survey")
     with Sweeps.open(workspace.survey) as sweeps:
+        if len(workspace.subject_ids) != sweeps.survey.n:
+            raise UsageError("a sweep is of the whole survey: a boundary was tuned there; leave out the selection")
         saved = sweeps.boundaries.get(config.boundary, config.version)
         every = [sweep for sweep in (sweeps.over_sigma(saved, config), sweeps.over_gate(saved, config)) if sweep]
         if not every:

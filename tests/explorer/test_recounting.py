@@ -105,6 +105,12 @@ def test_settings_that_count_nothing_are_refused(folder: Path) -> None:
         KIND.check({"since": "soon"}, {})
 
 
+def test_a_selection_is_refused(folder: Path) -> None:
+    work = Workspace(folder / "runs" / "a", None, np.arange(1000, 1005), {}, {}, survey=folder)
+    with pytest.raises(UsageError, match="votes are counted of the whole survey; leave out the selection"):
+        finish(run(DECIDED, work))
+
+
 def test_it_runs_as_a_job(tmp_path: Path) -> None:
     make(tmp_path / "survey", range(1000, 1020))
     write_votes(tmp_path / "survey", VOTES)

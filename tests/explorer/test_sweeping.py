@@ -149,7 +149,7 @@ def test_votes_that_count_by_their_probability_have_rows_of_their_own(at: Judged
         assert seen["recall"] == told["rates"]["recall"]["value"]
 
 
-def test_what_cannot_be_swept_is_a_sentence(at: Judged) -> None:
+def test_what_cannot_be_swept_is_a_sentence(at: Judged, survey: Path) -> None:
     for settings, words in (
         ({"boundary": "bot"}, "bot"),
         ({"boundary": "both", "version": 9}, "the boundary “both” has no version 9; it has 1"),
@@ -166,6 +166,9 @@ def test_what_cannot_be_swept_is_a_sentence(at: Judged) -> None:
         SweepConfig(boundary="both", sigma_low=0.5, sigma_high=0.1)
     with pytest.raises(ValueError, match="limit is of a gate; tell which by gate"):
         SweepConfig(boundary="both", limit="low")
+    work = Workspace(survey, None, at.survey.subject_ids[:9], {}, {}, survey=survey)
+    with pytest.raises(UsageError, match="a sweep is of the whole survey"):
+        finish(run(SweepConfig(boundary="both"), work))
     assert KIND.check is not None
     with pytest.raises(UsageError, match="which boundary"):
         KIND.check({}, {})
