@@ -107,7 +107,7 @@ def test_a_training_shows_its_verdict_its_curves_and_what_was_said(runs: Page):
     expect(dialog.locator(".verdict")).to_have_text("Trained soundly")
     expect(dialog.locator(".words")).to_contain_text(COLLAPSE)
     expect(dialog.locator(".about")).to_contain_text("fast · λ 0.2 · seed 7")
-    canvases = dialog.locator(".chart canvas")
+    canvases = dialog.locator(".curves .chart canvas")
     expect(canvases).to_have_count(6)
     eventually(  # the last was not measured: a few words
         lambda: [canvas.evaluate(INK) for canvas in canvases.all()],
@@ -266,7 +266,7 @@ def test_a_journey_train_cancel_go_on_score_and_color_the_map_by_it(
     open_survey(url)
     wait_for_frame(page)
     page.locator(".gallery .tile").nth(3).click()
-    page.get_by_role("button", name="Invert").click()
+    page.get_by_role("button", name="Invert", exact=True).click()
     expect(page.locator(".steering .total")).to_contain_text("200")
     before = eventually(lambda: query(page), lambda now: {"subject", "selection", "run"} <= now.keys())
     page.keyboard.press("r")
