@@ -132,6 +132,7 @@
       pause = setTimeout(ask, PAUSE);
     }
     if (!now.told) { label.remove(); return; }
+    hint();
     const {px, said} = spot(on), at = now.told.place;
     place.textContent = said ?? at.said;
     place.classList.toggle("warm", Boolean(said) || at.is_off_map);
@@ -147,6 +148,8 @@
     label.style.transform = `translate(${Math.round(px[0] - 11)}px, ${Math.round(px[1] - 11)}px)`;
     label.classList.toggle("left", px[0] > on.w - 130);
   };
+  const hint = () => body.classList.toggle("more", body.scrollHeight - body.scrollTop - body.clientHeight > 2);  // there is more below
+  body.addEventListener("scroll", hint);
   const settings = on => {
     const {run, map: id, lambda, lambda_mode} = on.told.query;
     return String(new URLSearchParams({run, map: id, lambda, lambda_mode}));
