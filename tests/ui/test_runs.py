@@ -273,7 +273,7 @@ def test_a_journey_train_cancel_go_on_score_and_color_the_map_by_it(
     dialog = page.locator("dialog.runs")
     dialog.get_by_role("button", name="New run").click()
     dialog.locator(".rest summary").click()
-    fill(dialog, Epochs=4, Encoder_epochs=60, Width=4, Latent_size=12)
+    fill(dialog, Epochs=1, Encoder_epochs=60, Width=4, Latent_size=12, Train_on=24)
     dialog.get_by_role("button", name="Start", exact=True).click()
     # images and curves come
     expect(dialog.locator(".one .state")).to_have_text("running")
