@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for a scheduler's answer.
 PATIENCE = 4.0
+#: Seconds for which nobody waits for a scheduler that has not answered.
+SILENCE = 30.0
 #: Seconds after which a process that does parts, and has none to do, is ended.
 IDLE = 60.0
 #: Processes that may die of one part before its run fails.
@@ -586,6 +589,7 @@ class Line:
         self._futures: dict[str, Future] = {}
         self._known: dict[str, tuple[float, bool]] = {}
         self._asking: set[str] = set()
+        self._silent = -math.inf  # when it last did not answer
         self._asker = ThreadPoolExecutor(1, thread_name_prefix="scheduler")
         self._mutex = threading.Lock()
         self._way = threading.RLock()  # the client's: who waits for an answer holds nobody else up
@@ -635,6 +639,8 @@ class Line:
         key = _key(run_id, ticket)
         with self._mutex:
             found = self._known.get(key)
+            if found is None and time.monotonic() - self._silent < SILENCE:
+                found = (0.0, False)
             if found is not None:
                 at, known = found
                 if time.monotonic() - at > 1 and key not in self._asking:
@@ -648,7 +654,7 @@ class Line:
         try:
             known = self._ask(key)
         except (JobError, OSError, TimeoutError):
-            known = False
+            known, self._silent = False, time.monotonic()
         with self._mutex:
             self._asking.discard(key)
             self._known[key] = (time.monotonic(), known)

@@ -482,8 +482,12 @@ class JobService:
         try:
             self._line.send(folder, run.ticket, self._outside.get(run.kind))
         except Exception as error:
-            replace(run, state="failed", error=str(error), finished_at=now()).write(run_file(folder))
-            raise
+            sentence = str(error)
+            if not isinstance(error, JobError):
+                where = run.resources["scheduler"]
+                sentence = f"{where} did not take {run.run_id} ({type(error).__name__}); look at its log and try again"
+            replace(run, state="failed", error=sentence, finished_at=now()).write(run_file(folder))
+            raise JobError(sentence) from None
 
     def _whom(
         self, selection: str | None, everything: bool, inputs: Mapping[str, str], series: str | None = None
