@@ -228,7 +228,7 @@ export async function runs(home, {act: tell}) {
   let lines = [], end = 0, attempt = 0, hover = null; // hover: {stage, epoch} under the mouse
   let place = -1; // of the pictures on screen; -1 follows the newest
   let pictures = [];
-  const open = new Map(); // series by id: whether its runs are listed
+  const open = new Map(), begun = new Set(); // series by id: whether its runs are listed; those that were begun here
 
   const title = make("h2"), state = make("span", "state"), acts = make("div", "acts"), about = make("p", "about"), verdict = make("p", "verdict");
   const progress = make("div", "progress"), bar = make("i"), going = make("p", "going"), lost = make("p", "lost"), refused = make("p", "refused");
@@ -263,14 +263,15 @@ export async function runs(home, {act: tell}) {
   const left_side = make("div");
   left_side.append(pane, control);
   strip.append(left_side, beside);
-  const nothing = make("div", "hint");
+  const nothing = make("div", "hint"), watch_box = make("div");
+  watch_box.append(watched.root); // it hides itself where it has nothing to show
   nothing.append(make("p", "", "Nothing has run on this survey yet."), button("Start the first run", "primary", () => begin()));
   const one = make("div", "one");
-  one.append(head, about, progress, going, refused, removal, verdict, members, key, curves, strip, watched.root, tables);
+  one.append(head, about, progress, going, refused, removal, verdict, members, key, curves, strip, watch_box, tables);
   const form = starting({post, tell, left: () => leave_form(), started: async told => {
     is_new = false;
     if (told.run_id) choose(told.run_id);
-    else { open.set(told.series_id, true); choose(told.series_id); }
+    else { open.set(told.series_id, true); begun.add(told.series_id); choose(told.series_id); }
     dialog.focus();
   }});
   form.root.hidden = true;
@@ -490,8 +491,9 @@ export async function runs(home, {act: tell}) {
     state.className = `state ${now}`;
     put(state, now, () => [icon(now), now]);
     members.hidden = !series;
+    one.classList.toggle("waiting", !series && !shown); // what stands below is of another run
     removal.hidden = series !== undefined || removing !== chosen;
-    for (const part of [verdict, key, curves, strip, watched.root, tables]) part.hidden = !run;
+    for (const part of [verdict, key, curves, strip, watch_box, tables]) part.hidden = !run;
     if (series) { draw_series(series); return; }
     const took = !LIVE.includes(run.state) && run.finished_at ? lasted(run.created_at, run.finished_at) : "";
     say(title, run.title);
@@ -540,7 +542,7 @@ export async function runs(home, {act: tell}) {
 
   const ask = async () => {
     clearTimeout(timer);
-    const mine = ++asking, is_run = chosen && !linked.some(s => s.series_id === chosen);
+    const mine = ++asking, is_run = chosen && !begun.has(chosen) && !linked.some(s => s.series_id === chosen);
     try {
       const query = new URLSearchParams(is_run ? {run: chosen, from: end, attempt} : {});
       const answer = await fetch(`training?${query}`, {credentials: "same-origin"}), told = await answer.json();
