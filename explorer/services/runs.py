@@ -223,8 +223,10 @@ class Runs:
         chosen = [float(w) for w in weights or [kind.config().feature_weight]]
         for weight in chosen:
             self._checked(kind, {"feature_weight": weight})
+        if len(set(chosen)) < len(chosen):
+            raise SettingError("λ has a value twice; write each once", "feature_weight")
         config = {key: value for key, value in config.items() if key != "feature_weight"}
-        return {"series_id": self.underway.begin(config, parents, chosen, n_seeds, who, selection=selection)}
+        return {"series_id": self.underway.begin(config, parents, chosen, n_seeds, who, **of)}
 
     def cancel(self, name: str, who: str) -> None:
         """Stop a run, or a series with the run that it is at.

@@ -34,6 +34,8 @@ class Series:
         λ and seeds: one training for each pair.
     selection
         The name of what the trainings are of, as `JobService.start` takes it.
+    everything
+        Of the whole survey, whatever the parent is of.
     """
 
     series_id: str
@@ -42,6 +44,7 @@ class Series:
     feature_weights: Sequence[float]
     seeds: Sequence[int]
     selection: str | None = None
+    everything: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ def plan(
     n_seeds: int,
     who: str,
     selection: str | None = None,
+    everything: bool = False,
 ) -> Series:
     """Write a new series into the ledger; `steps` runs it.
 
@@ -71,13 +75,15 @@ def plan(
     Raises
     ------
     UsageError
-        No training or more than `MOST`, several seeds of one parent, or a setting that is wrong.
+        No training or more than `MOST`, a λ twice, several seeds of one parent, or a setting that is wrong.
     """
     if n_seeds < 1:
         raise UsageError(f"--seeds is {n_seeds:,}; it must be at least 1")
     n_weights = len(feature_weights)
     if (n := n_weights * n_seeds) > MOST:
         raise UsageError(f"{n_weights} λ with {n_seeds:,} seeds are {n:,} trainings; a series has {MOST} at most")
+    if len(set(feature_weights)) < n_weights:
+        raise UsageError("λ has a value twice; write each once")
     if parents and n_seeds > 1:
         raise UsageError("the networks of --parent have one seed; leave out --parent or --seeds")
     train = kind("train")
@@ -89,7 +95,7 @@ def plan(
     stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-series"
     names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
     series_id = next(name for name in names if name not in known)
-    made = Series(series_id, dict(config), list(parents), list(feature_weights), list(seeds), selection)
+    made = Series(series_id, dict(config), list(parents), list(feature_weights), list(seeds), selection, everything)
     service.ledger.append("series", asdict(made), who=who)
     return made
 
@@ -175,8 +181,9 @@ def _brought_to_its_end(
         and (kind_name == "train" or set(parents) == {run.inputs[name] for name in run.inputs.keys() - {"subject_ids"}})
     ]
     if not begun:
-        of = series.selection if kind_name == "train" else None  # what builds on it is of the same subjects
-        run_id = service.start(kind_name, config, parents, who, series.series_id, of)
+        # what builds on a training is of the same subjects
+        of = (series.selection, series.everything) if kind_name == "train" else (None, False)
+        run_id = service.start(kind_name, config, parents, who, series.series_id, *of)
     elif service.job(run_id := begun[0]).state != "done":
         service.resume(run_id, who)
     else:

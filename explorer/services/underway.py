@@ -36,6 +36,7 @@ class Underway:
         self.said: dict[str, str] = {}  # why a series did not go on
         self._courses: dict[str, _Course] = {}
         self._mutex = threading.Lock()
+        self._setting_out = threading.Lock()  # one at a time: asked for twice at once, a series is begun once
         self._closed = False
 
     def begin(
@@ -59,8 +60,9 @@ class Underway:
         VoorwerpError, ArtifactError
             What `plan` and `JobService.start` raise.
         """
-        series = plan(self.jobs, config, parents, feature_weights, n_seeds, who, **of)
-        self._set_out(series, who)
+        with self._setting_out:
+            series = plan(self.jobs, config, parents, feature_weights, n_seeds, who, **of)
+            self._set_out(series, who)
         return series.series_id
 
     def go_on(self, series_id: str, who: str) -> None:
@@ -76,10 +78,11 @@ class Underway:
         series = planned(self.jobs.ledger).get(series_id)
         if series is None:
             raise UsageError(f'there is no series "{series_id[:60]}"')
-        at_work = [run.run_id for run in runs_of(self.jobs, series) if not self.jobs.job(run.run_id).is_over]
-        if self.step(series_id) or at_work:
-            raise JobError(f"{series_id} is at work{f' on {at_work[0]}' if at_work else ''}")
-        self._set_out(series, who)
+        with self._setting_out:
+            at_work = [run.run_id for run in runs_of(self.jobs, series) if not self.jobs.job(run.run_id).is_over]
+            if self.step(series_id) or at_work:
+                raise JobError(f"{series_id} is at work{f' on {at_work[0]}' if at_work else ''}")
+            self._set_out(series, who)
 
     def cancel(self, series_id: str, who: str) -> None:
         """Stop a series, and the run that it is at.

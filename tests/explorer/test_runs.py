@@ -1,5 +1,6 @@
 """What the page of runs asks: forms from kinds, starting, going on with series, deleting by name, where runs stand."""
 
+import contextlib
 import json
 import signal
 import struct
@@ -7,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,6 +172,65 @@ def test_several_lambda_are_a_series_that_the_server_carries_on(runs: Runs) -> N
     assert (told["state"], told["n_trained"], told["n"], told["said"]) == ("done", 2, 2, "")
     with pytest.raises(JobError, match="is done; there is nothing to go on with"):
         runs.resume(series_id, "me")
+
+
+def test_a_series_of_everything_is_so_whatever_its_parent_is_of(runs: Runs) -> None:
+    runs.jobs.ledger.save_selection("odd ones", list(range(9)), runs.survey.subject_ids, who="me")
+    parent = start(runs, asked(selection="odd ones"))
+    whole = start(runs, asked(feature_weights=[0, 0.5], parents=[parent], everything=True))
+    carried_on(runs)
+    same = start(runs, asked(feature_weights=[0, 0.5], parents=[parent]))
+    carried_on(runs)
+    for series_id, selection in ((whole, None), (same, "odd ones")):
+        made = runs_of(runs.jobs, planned(runs.jobs.ledger)[series_id])
+        assert {run.selection for run in made if run.kind == "train"} == {selection}
+    with pytest.raises(SettingError, match="λ has a value twice"):
+        start(runs, asked(feature_weights=[0.5, 0.5]))
+
+
+def test_a_series_that_is_gone_on_with_twice_at_once_is_begun_once(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = JobService.start
+
+    def refuse(self: JobService, kind: str, *told: Any) -> str:
+        if kind == "score":
+            raise JobError("the disk is full")
+        return begin(self, kind, *told)
+
+    with monkeypatch.context() as full:
+        full.setattr(JobService, "start", refuse)
+        series_id = start(runs, asked(feature_weights=[0, 0.5]))
+        carried_on(runs)  # stopped between two of its runs
+    looked, both = threading.Barrier(2), runs_of
+
+    def together(*told: Any) -> Any:  # both have looked before either begins, where nothing keeps them apart
+        found = both(*told)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            looked.wait(0.5)
+        return found
+
+    monkeypatch.setattr("explorer.services.underway.runs_of", together)
+    refused = []
+
+    def ask() -> None:
+        try:
+            runs.resume(series_id, "me")
+        except JobError as error:
+            refused.append(str(error))
+
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join(30)
+    carried_on(runs)
+    assert len(refused) == 1
+    assert sorted(run.kind for run in both(runs.jobs, planned(runs.jobs.ledger)[series_id])) == [
+        "ranks",
+        "score",
+        "score",
+        "train",
+        "train",
+    ]
 
 
 def test_a_series_that_was_stopped_goes_on_in_another_server(runs: Runs) -> None:
