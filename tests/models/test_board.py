@@ -161,11 +161,13 @@ def test_a_disk_that_fills_up_is_a_line_in_the_log(tmp_path: Path, capsys: pytes
 
     board = Board(tmp_path, 1, {})
     board.add(1, RECORD, {}, None)
-    board.writer.file_writer.event_writer._general_file_writer.write = full
+    events = board.writer.file_writer.event_writer
+    events._general_file_writer.write = full
     for epoch in range(2, 50):
         board.flushed_at = 0.0
         board.add(epoch, RECORD, {}, None)
     board.close()
+    events._async_writer._worker.join(30)  # it ends by the error, which is of this test
     assert board.writer is None
     told = capsys.readouterr().out.splitlines()
     end = "TensorBoard events end here, and the training goes on without them: [Errno 28] No space left on device"
