@@ -45,6 +45,7 @@ from explorer.services.jobs import (
     run_file,
     sign_lock,
     signal_worker,
+    signature,
     spawn,
     take_lock,
 )
@@ -540,7 +541,8 @@ def carry(folder: str, ticket: str, version: str, kind_path: str | None) -> None
         run = Run.read(path)
         if (place / CANCEL).exists() and run.state in ("pending", "running") and run.ticket == ticket:  # it was killed
             replace(run, state="cancelled").write(path)
-        clear_lock(lock)
+        if (signature(place) or {}).get("pid") == child.pid:  # it was killed; else another may have signed by now
+            clear_lock(lock)
         if is_leaving and run.state in ("running", "interrupted"):
             raise Reschedule  # another worker goes on with it
     except (VoorwerpError, ArtifactError) as error:
