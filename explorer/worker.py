@@ -19,6 +19,7 @@ import json
 import math
 import os
 import queue
+import shutil
 import signal
 import socket
 import sys
@@ -57,6 +58,7 @@ from models import telemetry
 from models.artifacts import (
     CHECKPOINT,
     COORDINATES,
+    PARTS,
     PROGRESS,
     RESUME,
     RUN_JSON,
@@ -263,7 +265,8 @@ def run_job(
     (folder / RESERVE).unlink(missing_ok=True)
     run.write(path)
     if state == "done":
-        (folder / RESUME).unlink(missing_ok=True)  # not sooner: killed before "done", a run still needs it
+        (folder / RESUME).unlink(missing_ok=True)  # not sooner: killed before "done", a run still needs them
+        shutil.rmtree(folder / PARTS, ignore_errors=True)
     survey.close()
     clear_lock(lock)
     fcntl.flock(lock, fcntl.LOCK_UN)  # nothing more is written, and on a busy machine a process takes seconds to end

@@ -41,6 +41,7 @@ PROGRESS = "progress.jsonl"
 HISTORY = "history.jsonl"
 GRIDS = "grids"
 RESUME = "resume.safetensors"
+PARTS = "parts"  # of a run at work, whatever its kind keeps to go on with: gone once it is done
 LATENTS = "latents.npy"
 SCORES = "scores.parquet"
 SUBJECTS = "subjects.npy"

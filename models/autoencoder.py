@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from models.artifacts import (
     CHECKPOINT,
+    PARTS,
     ArtifactError,
     Workspace,
     medians_by_split,
@@ -32,7 +33,7 @@ from models.artifacts import (
 )
 from models.progress import Progress
 from models.reading import SHARD, is_constant, n_shards, part_path, read_part, score_shards, write_part
-from models.scoring import PARTS, PLAN, device_of, one_thread_each, pick_device, to_tensor
+from models.scoring import PLAN, device_of, one_thread_each, pick_device, to_tensor
 from models.steps import take_step
 from models.train import groups_of, split_rows
 from models.wgan import image_score
@@ -187,7 +188,6 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     split = np.full(n, "unseen", "U10")
     split[rows], split[held_out] = "train", "validation"
     results = join(workspace, [part_path(parts, number) for number in range(n_shards(n, SHARD))], split)
-    shutil.rmtree(parts)
     about_run = {"n_train": len(rows), "n_validation": len(held_out), "device": device.type}
     return {"score_title": "Autoencoder reconstruction error", **losses, **results, **about_run}
 

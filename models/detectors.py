@@ -30,6 +30,7 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import ThreadpoolController
 
 from models.artifacts import (
+    PARTS,
     SCORES,
     SCORES_SCHEMA,
     ArtifactError,
@@ -323,7 +324,7 @@ def fitted(config: Config, found: Mapping[str, np.ndarray]) -> Fitted:
 
 
 # ---------------------------------------------------------------------------------------------------- the kind
-PARTS, PLAN, DETECTOR = "parts", "plan.json", "detector.npz"
+PLAN, DETECTOR = "plan.json", "detector.npz"
 
 
 def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[str, Any]]:
@@ -381,7 +382,6 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
         "quality": quality,
     }
     write_scores(workspace.directory, None, columns)
-    shutil.rmtree(parts)
     return {
         "score_title": title(config),
         "splits": medians_by_split(columns),

@@ -27,6 +27,7 @@ from models.artifacts import (
     COORDINATES_SCHEMA,
     LATENTS,
     MAP_JSON,
+    PARTS,
     SCORES,
     SCORES_SCHEMA,
     ArtifactError,
@@ -45,7 +46,6 @@ from models.progress import Progress
 
 PLACING = "placing.json"  # with the next, latents.npy and coordinates.parquet, all that placing newcomers needs
 KNN_DISTANCES = "knn_distances.npy"  # float32 (n,): of each subject of the map, to its k nearest fitted ones, the mean
-PARTS = "parts"
 FITTED = "fitted.npz"
 
 FIT_ALL_UP_TO = 200_000  # subjects; of more, a sample of `FIT_ON` is fitted and the rest placed
@@ -656,7 +656,6 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     columns = [ids, *coordinates.T, is_placed, percentile, is_off_map]
     names = [*COORDINATES_SCHEMA.names, "is_placed", "knn_percentile", "is_off_map"]
     write_table(workspace.directory / COORDINATES, pa.table(columns, names))
-    shutil.rmtree(workspace.directory / PARTS)
     return results
 
 

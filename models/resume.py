@@ -28,7 +28,8 @@ from models.steps import ALONE, put_back, state_of
 from models.wgan import WGAN
 
 STAGES = ("gan", "encoder")
-SAVE_EVERY = 120.0  # seconds of training that a kill may cost
+SAVE_EVERY = 120.0  # seconds of training that a kill may cost at most
+SAVE_SHARE = 0.02  # of the time: what is quickly saved is saved more often, so that a cancelled training goes on
 
 #: Raised where a step computes the same in another order: to go on from a state before that would end in other bytes
 #: than either version, and nobody would know.
@@ -136,6 +137,7 @@ class Bookmark:
         self.stage, self.epoch, self.step = "", 0, 0  # epochs of the stage, and steps of the epoch, that are done
         self.losses: list[Tensor] = []
         self.started, self.n_fresh, self.saved_at = time.perf_counter(), 0, time.perf_counter()
+        self.took = 0.1  # seconds, by guess before the first
         for name in (f".{CHECKPOINT}", f".{RESUME}", f"{GRIDS}/"):
             for left in folder.glob(f"{name}.*.tmp"):  # of a process that was killed while it wrote
                 left.unlink()
@@ -246,11 +248,12 @@ class Bookmark:
 
     # -------------------------------------------------------------------------------------------------------- save
     def _save_if_due(self) -> None:
-        if time.perf_counter() - self.saved_at > SAVE_EVERY:
+        if time.perf_counter() - self.saved_at > min(SAVE_EVERY, self.took / SAVE_SHARE):
             self.save()
 
     def save(self) -> None:
         """Write checkpoint and state; where losses or weights are not finite, nothing: what was is kept."""
+        started = time.perf_counter()
         if self.losses and not bool(torch.stack(self.losses).isfinite().all()):
             return
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
@@ -275,6 +278,7 @@ class Bookmark:
         content = to_safetensors(tensors, metadata={"voorwerp": json.dumps(state, sort_keys=True)})
         write_bytes(self.folder / RESUME, content)
         self.saved_at = time.perf_counter()
+        self.took = self.saved_at - started
 
 
 _WAY_OUT = "remove it to train from the beginning, or start a new run"

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from models.artifacts import (
     CHECKPOINT,
+    PARTS,
     ArtifactError,
     Workspace,
     medians_by_split,
@@ -66,7 +67,7 @@ MIN_SPEED_RATIO = 1.2  # below, bfloat16 is not worth the comparison
 BATCH = {"cpu": 64, "cuda": 1024}  # images at once, where nothing else is asked for
 LOOK = 64  # images whose pixels one thread looks at
 
-PARTS, PLAN = "parts", "plan.json"  # the folder of a run at work, and what fixes the scores
+PLAN = "plan.json"  # in a run's parts: what fixes the scores
 
 Piece = TypeVar("Piece")
 Answer = TypeVar("Answer")
@@ -413,7 +414,6 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     yield Progress(n, n, "writing scores", {"images_per_second": rate})
     results = join(workspace, [part_path(parts, number) for number in range(n_shards(n, plan["shard"]))], config)
     results |= Batch(plan["batch"], results.pop("least_batch")).results
-    shutil.rmtree(parts)
     choice = dict(plan["choice"])
     choice["precision_reason"] = choice.pop("reason")
     results |= scorer.settings._asdict()

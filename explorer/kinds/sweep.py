@@ -50,7 +50,7 @@ class SweepConfig:
                 raise ValueError(f"{low} is {first:g} and {high} {last:g}; the first must be below the second")
         for name in ("limit", "gate_low", "gate_high"):
             if self.gate is None and getattr(self, name) is not None:
-                raise ValueError(f"{name} is of a gate; tell which by gate")
+                raise ValueError(f"{name} is of a gate; tell which (--gate)")
 
 
 def check(told: Mapping[str, Any], parents: Mapping[str, Path]) -> None:
@@ -58,7 +58,9 @@ def check(told: Mapping[str, Any], parents: Mapping[str, Path]) -> None:
     from explorer.errors import UsageError
 
     if not told.get("boundary"):
-        raise UsageError("which boundary? tell its name by boundary; `voorwerp boundary list SURVEY` has those saved")
+        raise UsageError(
+            "which boundary? tell its name (--boundary NAME); `voorwerp boundary list SURVEY` has those saved"
+        )
 
 
 KIND = Kind(

@@ -534,7 +534,7 @@ def carry(folder: str, ticket: str, version: str, kind_path: str | None) -> None
             if asked is None and (is_leaving or (place / CANCEL).exists()):
                 asked = time.monotonic()
                 signal_worker(child.pid, signal.SIGTERM)
-            if asked is not None and time.monotonic() - asked > GRACE:
+            if asked is not None and time.monotonic() - asked > GRACE - 1:  # hearing of it took its time, too
                 signal_worker(child.pid, signal.SIGKILL)
         if child.stdin is not None:
             child.stdin.close()

@@ -143,6 +143,7 @@ def test_killed_at_any_moment_its_workers_go_and_what_is_done_stays(service: Job
     service.resume(run_id, "ada")
     job = service.wait(run_id)
     assert (job.state, job.results["sums"], job.results["n_done"]) == ("done", sums(service.survey, 6), 6 - n)
+    assert not (folder / "parts").exists()  # nobody needs them any more
 
 
 def test_cancel_ends_the_workers_too(service: JobService) -> None:

@@ -164,7 +164,7 @@ def test_what_cannot_be_swept_is_a_sentence(at: Judged, survey: Path) -> None:
             swept(at, **settings)
     with pytest.raises(ValueError, match=r"sigma_low is 0\.5 and sigma_high 0\.1"):
         SweepConfig(boundary="both", sigma_low=0.5, sigma_high=0.1)
-    with pytest.raises(ValueError, match="limit is of a gate; tell which by gate"):
+    with pytest.raises(ValueError, match="limit is of a gate; tell which"):
         SweepConfig(boundary="both", limit="low")
     work = Workspace(survey, None, at.survey.subject_ids[:9], {}, {}, survey=survey)
     with pytest.raises(UsageError, match="a sweep is of the whole survey"):

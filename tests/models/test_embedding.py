@@ -221,7 +221,6 @@ def test_a_map_of_a_sample_places_the_others_and_says_which_are_off_it(tmp_path:
     nearer = np.array([(own[~is_placed] < d).sum() for d in own])
     np.testing.assert_allclose(percentile, nearer, atol=1e-4)  # of 100 fitted
     assert results["n_off_map"] == column(work.directory, "is_off_map").sum() == (is_placed & (nearer == 100)).sum()
-    assert not (work.directory / "parts").exists()
     assert (read_latents(work.directory) == latents).all()
     fitted = ~is_placed
     again, _ = embedding.place(latents[fitted], coordinates_of(work.directory)[fitted], latents, 14)
