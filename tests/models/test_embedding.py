@@ -388,8 +388,9 @@ def test_fast_maps_of_many_start_from_principal_components_and_are_as_trustworth
 
 
 def test_a_parallel_layout_says_that_it_is_not_reproducible(tmp_path: Path) -> None:
-    work = replace(workspace(tmp_path, clusters(50)), threads=embedding.PARALLEL_FROM)
     for preset, expected in (("fast", False), ("seeded", True)):
+        (tmp_path / preset).mkdir()
+        work = replace(workspace(tmp_path / preset, clusters(50)), threads=embedding.PARALLEL_FROM)
         assert finish_map(MapConfig(preset=preset, n_epochs=5), work)["is_reproducible"] is expected
         assert np.isfinite(coordinates_of(work.directory)).all()
 

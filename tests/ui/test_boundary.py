@@ -229,6 +229,7 @@ def test_a_classifier_is_fitted_and_what_it_is_worth_is_circular(panel: Page):
 def test_a_refused_number_gives_way_to_what_holds_and_its_sentence_goes(panel: Page):
     gate(panel, "Feature score", 50)
     said, box = panel.locator(".boundary .said"), panel.get_by_role("textbox", name="Feature score at least")
+    expect(box).not_to_have_value("")  # the gate's own limit has arrived
     holds = box.input_value()
     box.fill("abc")
     box.press("Enter")
