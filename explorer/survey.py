@@ -479,16 +479,16 @@ def _open_subjects(path: Path) -> tuple[_Columns, np.ndarray]:
     return subjects, np.ascontiguousarray(subjects.read("subject_id").to_numpy(), np.int64)
 
 
-def _open_crowd(path: Path, n: int) -> _Columns | None:
-    """crowd.parquet, open; None where there is none, or none of these subjects: it is a cache and is made again."""
+def _open_cache(path: Path, n: int) -> _Columns | None:
+    """crowd.parquet or grades.parquet, open; None where there is none, or none of these subjects: it is made again."""
     try:
-        crowd = _Columns(path)
+        found = _Columns(path)
     except SurveyError:
         return None
-    if crowd.n != n:
-        crowd.close()
+    if found.n != n:
+        found.close()
         return None
-    return crowd
+    return found
 
 
 class Survey:
@@ -507,10 +507,11 @@ class Survey:
         #: Subjects that an `add` has put behind those that were there when the survey was opened.
         self.n_added = 0
         self._subjects = subjects
-        self._crowd = _open_crowd(path / votes.CROWD, self.n)
+        self._crowd = _open_cache(path / votes.CROWD, self.n)
+        self._grades = _open_cache(path / votes.GRADES, self.n)
         self._refreshing = Lock()
         self._cache: dict[tuple[str, str], Any] = {}
-        self._stamps = (subjects.stamp, _stamp(path / votes.CROWD))
+        self._stamps = (subjects.stamp, _stamp(path / votes.CROWD), _stamp(path / votes.GRADES))
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -536,12 +537,13 @@ class Survey:
     def close(self) -> None:
         """Give file handles and caches back."""
         self._subjects.close()
-        if self._crowd is not None:
-            self._crowd.close()
+        for columns in (self._crowd, self._grades):
+            if columns is not None:
+                columns.close()
         self._cache.clear()
 
     def refresh(self) -> bool:
-        """Read subjects.parquet and crowd.parquet anew where one was replaced by one of the same subjects; whether so.
+        """Read subjects, crowd and grades anew where a file was replaced by one of the same subjects; whether so.
 
         Thread-safe. Where subjects were added, the survey stays as it was opened: open it again to see them.
 
@@ -551,7 +553,7 @@ class Survey:
             The new file cannot be read.
         """
         with self._refreshing:
-            stamps = (_stamp(self.path / SUBJECTS), _stamp(self.path / votes.CROWD))
+            stamps = tuple(_stamp(self.path / name) for name in (SUBJECTS, votes.CROWD, votes.GRADES))
             if stamps == self._stamps:
                 return False
             before, self._stamps = self._stamps, stamps
@@ -565,10 +567,15 @@ class Survey:
                     self.n_added = max(0, len(ids) - self.n)
                     subjects.close()
             if stamps[1] != before[1]:
-                crowd = _open_crowd(self.path / votes.CROWD, self.n)
+                crowd = _open_cache(self.path / votes.CROWD, self.n)
                 for columns in (self._crowd, crowd):
                     stale |= set(columns.schema.names if columns else ()) - set(self._subjects.schema.names)
                 self._crowd = crowd
+            if stamps[2] != before[2]:
+                grades = _open_cache(self.path / votes.GRADES, self.n)
+                for columns in (self._grades, grades):
+                    stale |= set(columns.schema.names if columns else ()) - set(self._subjects.schema.names)
+                self._grades = grades
             if not stale:
                 return False
             # the file first, its cache second: whoever finds the new cache reads the new file
@@ -630,14 +637,28 @@ class Survey:
         return self._arrow(name)
 
     def columns(self) -> list[Column]:
-        """Every column of subjects.parquet, the user's own included, and of crowd.parquet; in file order."""
-        fields = {field.name: field for field in (*self._subjects.schema, *(self._crowd.schema if self._crowd else ()))}
+        """Every column of subjects.parquet, the user's own included, of crowd and of grades; in file order."""
+        fields: dict[str, pa.Field] = {}
+        for columns in (self._subjects, self._crowd, self._grades):
+            for one in columns.schema if columns is not None else ():
+                fields.setdefault(one.name, one)
         return [self._column_of(field) for field in fields.values()]
 
     def columns_of_crowd(self) -> list[str]:
         """Names of the columns made of what volunteers said; [] where nobody has said anything."""
         ours = set(self._subjects.schema.names)
         return [name for name in self._crowd.schema.names if name not in ours] if self._crowd is not None else []
+
+    def columns_of_grades(self) -> list[str]:
+        """Names of the columns made of what experts graded; [] where no campaign is told."""
+        taken = {*self._subjects.schema.names, *(self._crowd.schema.names if self._crowd is not None else ())}
+        return [name for name in self._grades.schema.names if name not in taken] if self._grades is not None else []
+
+    def about_grades(self) -> dict[str, Any]:
+        """What `columns_of_grades` was made of (`explorer.services.graded.Graded.write`); {} for nothing."""
+        metadata = (self._grades.schema.metadata if self._grades is not None else None) or {}
+        about: dict[str, Any] = json.loads(metadata.get(b"voorwerp", b"{}"))
+        return about
 
     def about_crowd(self) -> dict[str, Any]:
         """What `columns_of_crowd` was made of (`explorer.services.volunteers.Volunteers.recount`); {} for nothing."""
@@ -664,13 +685,11 @@ class Survey:
         return self._cached("arrow", name, lambda: self._read(name).combine_chunks())
 
     def _holder(self, name: str) -> _Columns:
-        """The file that has a column; subjects.parquet comes first."""
-        crowd, subjects = self._crowd, self._subjects
-        return (
-            crowd
-            if crowd is not None and name in crowd.schema.names and name not in subjects.schema.names
-            else subjects
-        )
+        """The file that has a column; subjects.parquet comes first, then the crowd's."""
+        for columns in (self._subjects, self._crowd, self._grades):
+            if columns is not None and name in columns.schema.names:
+                return columns
+        return self._subjects
 
     def _read(self, name: str) -> pa.ChunkedArray:
         self._field(name)  # a refresh may have come between
@@ -685,7 +704,7 @@ class Survey:
     def _field(self, name: str) -> pa.Field:
         schema = self._holder(name).schema
         if name not in schema.names:
-            raise no_such_column(name, SUBJECTS, [*schema.names, *self.columns_of_crowd()])
+            raise no_such_column(name, SUBJECTS, [column.name for column in self.columns()])
         return schema.field(name)
 
     def column(self, name: str) -> np.ndarray:
@@ -755,7 +774,9 @@ class Survey:
     def subject(self, row: int) -> dict[str, object]:
         """Every column of one subject, as Python values; None where missing."""
         self._check_row(row)
-        values = (self._crowd.row(row) if self._crowd is not None else {}) | self._subjects.row(row)
+        values: dict[str, object] = {}
+        for columns in (self._grades, self._crowd, self._subjects):
+            values |= columns.row(row) if columns is not None else {}
         return {k: None if isinstance(v, float) and v != v else v for k, v in values.items()}
 
     def _check_row(self, row: int) -> None:

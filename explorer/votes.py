@@ -35,6 +35,8 @@ SOURCES = "sources.json"
 CONSENSUS = "consensus.parquet"
 VOLUNTEERS = "volunteers.parquet"
 CROWD = "crowd.parquet"
+#: Row i is subject i: what experts graded in campaigns that are told, as columns of the survey. A cache of the ledger.
+GRADES = "grades.parquet"
 TAG_GROUPS = "tag_groups.toml"
 
 #: Files of this module that are data, and those that are made of them.
