@@ -31,6 +31,7 @@ from tornado.ioloop import PeriodicCallback
 from explorer import ASSETS, raster
 from explorer.classify import Door, classify_routes
 from explorer.errors import SurveyError, VoorwerpError
+from explorer.people import LOCAL, Person
 from explorer.secret import secret_of
 from explorer.server import Access, Login, hosts_of, routes
 from explorer.services import address, histograms, orders
@@ -135,10 +136,10 @@ class Idle(param.Parameterized):
 class Session:
     """One browser tab: a state, the views on it, and what keeps them current."""
 
-    def __init__(self, desk: Desk, selection: str | None = None) -> None:
+    def __init__(self, desk: Desk, selection: str | None = None, person: Person = LOCAL) -> None:
         self.desk, self.explore = desk, desk.explore
         explore = desk.explore
-        self.state = state = ExplorerState(explore.survey.n)
+        self.state = state = ExplorerState(explore.survey.n, person=person)
         self._linked, self._drawn = "", ""
         lost = address.restore(
             state, explore, desk.remembered, desk.drafts, (pn.state.location and pn.state.location.search) or ""

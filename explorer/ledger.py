@@ -18,7 +18,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -138,11 +138,18 @@ class Ledger:
     url
         A SQLAlchemy URL instead of ``ledger.db``. Only ``sqlite:///…`` is open today.
 
+    Attributes
+    ----------
+    guard
+        Asked with who and a kind (see `allow`) before anything is kept; None where everybody may do everything.
+
     Raises
     ------
     LedgerError
         A network file system, another schema version, another survey's ledger, or not a ledger.
     """
+
+    guard: Callable[[str, str], None] | None = None
 
     def __init__(self, survey_path: Path | str, survey_id: str, url: str | None = None) -> None:
         self.path = Path(survey_path)
@@ -183,9 +190,12 @@ class Ledger:
         ------
         LedgerError
             The entry is not kept: a full disk, another content under the same UUID, or a closed ledger.
+        AccessError
+            They may not: see `guard`.
         """
         if kind == "undo":
             raise LedgerError("an entry is undone by Ledger.undo, not by an entry of that kind")
+        self.allow(who, kind)
         return self._submit(
             kind=kind,
             payload=_canonical(payload),
@@ -198,6 +208,17 @@ class Ledger:
             undoes=None,
         )
 
+    def allow(self, who: str, kind: str) -> None:
+        """Refuse who may not decide what is of this kind; "undo": take back what another decided.
+
+        Raises
+        ------
+        AccessError
+            They may not.
+        """
+        if self.guard is not None:
+            self.guard(who, kind)
+
     def undo(self, entry_id: int, *, who: str, client_id: str | None = None) -> Entry:
         """Take back an entry by adding one. Undoing an undo brings the first one back.
 
@@ -205,7 +226,14 @@ class Ledger:
         ------
         LedgerError
             No such entry, or it is undone already.
+        AccessError
+            They may not: see `guard`.
         """
+        if self.guard is not None:
+            target = first = self.entry(entry_id)
+            while first.undoes is not None:
+                first = self.entry(first.undoes)
+            self.allow(who, first.kind if target.who == who else "undo")
         return self._submit(
             kind="undo",
             payload="{}",
@@ -358,6 +386,7 @@ class Ledger:
         """
         if not name.strip():
             raise LedgerError("a selection needs a name to be saved")
+        self.allow(who, "selection")
         rows = np.unique(rows)
         payload: dict[str, Any] = {"action": "save", "name": name, "n": len(rows)}
         if len(rows) <= MAX_LISTED:

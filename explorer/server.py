@@ -61,7 +61,8 @@ from bokeh.palettes import Inferno256
 from bokeh.server.auth_provider import AuthProvider
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from explorer.errors import UsageError, VoorwerpError
+from explorer.errors import AccessError, UsageError, VoorwerpError
+from explorer.people import LOCAL, Person, Role
 from explorer.raster import View, contours, mean_lines
 from explorer.services.apart import correlations, sets_apart
 from explorer.services.boundaries import Context
@@ -124,7 +125,18 @@ class Access:
         return f"voorwerp-{self.port}"
 
     def admit(self, handler: RequestHandler) -> str | None:
-        """The visitor's name, or None; called for every page, socket and route."""
+        """The visitor's name, or None."""
+        person = self.person(handler)
+        return None if person is None else person.name
+
+    def person(self, handler: RequestHandler) -> Person | None:
+        """The visitor, or None; called for every page, socket and route.
+
+        Raises
+        ------
+        HTTPError
+            Another host or origin.
+        """
         handler.set_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         handler.set_header("X-Content-Type-Options", "nosniff")
         handler.set_header("Referrer-Policy", "no-referrer")
@@ -135,10 +147,11 @@ class Access:
         if origin is not None and urlsplit(origin).netloc.lower() not in self.hosts:
             raise HTTPError(403, "this origin is not ours")
         given = handler.get_cookie(self.cookie) or ""
-        return "local" if hmac.compare_digest(given.encode(), self.session.encode()) else None
+        person = LOCAL if hmac.compare_digest(given.encode(), self.session.encode()) else None
+        handler.request.person = person  # type: ignore[attr-defined]  # a session of Panel is made with the request
+        return person
 
-    @property
-    def change_token(self) -> str:
+    def change_token(self, handler: RequestHandler) -> str:
         """What a page of ours sends with whatever changes something: it can read ``/token``, and no other page can."""
         return hmac.new(self.session.encode(), b"change", "sha256").hexdigest()
 
@@ -224,15 +237,32 @@ class Login(AuthProvider):
 
 # ---------------------------------------------------------------------------------------------------- handlers
 class Route(RequestHandler):
-    """A GET route: checked at the door, answered off the event loop, errors as one sentence."""
+    """A GET route: checked at the door, answered off the event loop, errors as one sentence.
+
+    Attributes
+    ----------
+    needs
+        The role that it takes.
+    person
+        Who asks; set before anything else.
+    """
+
+    needs: Role = "viewer"
+    person: Person
 
     def initialize(self, access: Access, desk: Desk, pool: ThreadPoolExecutor) -> None:
         self.access, self.desk, self.pool = access, desk, pool
         self.explore = desk.explore
 
     def prepare(self) -> None:
-        if self.access.admit(self) is None:
+        person = self.access.person(self)
+        if person is None:
             raise HTTPError(403, "not logged in")
+        try:
+            person.must(self.needs)
+        except AccessError as error:
+            raise HTTPError(403, str(error)) from None
+        self.person = person
 
     async def get(self, *path: str) -> None:
         try:
@@ -353,18 +383,20 @@ class TokenRoute(Route):
 
     async def answer(self, *path: str) -> tuple[bytes, str]:
         self.set_header("Cache-Control", "no-store")
-        return self.access.change_token.encode(), "text/plain"
+        return self.access.change_token(self).encode(), "text/plain"
 
 
 class Change(Route):
     """A POST route: by a page of ours, which knows the token. `answer` is called for it; there is no GET."""
+
+    needs: Role = "vetter"
 
     def prepare(self) -> None:
         super().prepare()
         if self.request.headers.get("Origin") is None:
             raise HTTPError(403, "a change must come from our own page")
         given = self.request.headers.get("X-Voorwerp-Token", "")
-        if not hmac.compare_digest(given.encode(), self.access.change_token.encode()):
+        if not hmac.compare_digest(given.encode(), self.access.change_token(self).encode()):
             raise HTTPError(403, "this page is not current any more; reload it")
 
     async def get(self, *path: str) -> None:
@@ -816,15 +848,18 @@ class ParentsRoute(Route):
 class RunsChange(Change):
     """Start, cancel, resume or delete: JSON in, JSON out, once the decision is in the ledger."""
 
+    needs: Role = "owner"
+
     async def answer(self, *path: str) -> tuple[bytes, str]:
         try:
             asked = orjson.loads(self.request.body)
         except orjson.JSONDecodeError:
             raise HTTPError(400, "what was sent is not JSON") from None
-        who = self.access.admit(self) or ""
         self.set_header("Cache-Control", "no-store")
         try:
-            return orjson.dumps(await self.off(self.desk.runs.decide, path[0], asked, who)), "application/json"
+            return orjson.dumps(
+                await self.off(self.desk.runs.decide, path[0], asked, self.person.name)
+            ), "application/json"
         except SettingError as error:
             self.set_status(400)
             return orjson.dumps({"error": str(error), "field": error.field}), "application/json"

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 import param
 
+from explorer.people import LOCAL, Person
 from models.boundary import And, Term
 from models.mixing import MODE_TITLES, Mode
 from models.truth import Truth
@@ -188,6 +189,7 @@ class ExplorerState(param.Parameterized):
     pane: str = param.Selector(default="gallery", objects=list(PANES), doc="What stands below the map.")  # type: ignore[assignment]
     side: str = param.Selector(default="subject", objects=list(SIDES), doc="What the right column shows.")  # type: ignore[assignment]
     draft: Draft = param.ClassSelector(class_=Draft, allow_None=False, doc="The boundary at work.")  # type: ignore[assignment]
+    person: Person = param.ClassSelector(class_=Person, default=LOCAL, allow_None=False, doc="Whose session it is.")  # type: ignore[assignment]
     draws = param.Boolean(False, doc="Whether what is drawn on the map becomes a region of the boundary.")
     theme: str = param.Selector(default="dark", objects=["dark", "light"], doc="Ground of the page.")  # type: ignore[assignment]
 

@@ -31,7 +31,6 @@ from models.truth import Truth
 if TYPE_CHECKING:
     from explorer.services.judge import Judge
 
-WHO = "local"
 #: Bins and percentiles that the page draws a column with and turns values into; sketched corners of a region.
 BINS, SKETCHED = 48, 64
 POINTS = np.unique(np.concatenate([np.linspace(0, 100, 201), [0.01, 0.05, 0.1, 0.2, 99.8, 99.9, 99.95, 99.99]]))
@@ -655,25 +654,25 @@ class BoundaryView(Viewer):
                 self._say("")
             case "duplicate", {"name": str(other)}:
                 to = self._free(other)
-                saved = boundaries.duplicate(other, to, WHO, version=draft.version or None)
+                saved = boundaries.duplicate(other, to, self.state.person.name, version=draft.version or None)
                 self.state.edit(replace(saved.draft, follows=draft.follows))
                 self._list()
                 self._show_draft()
                 self._say(f"copied as “{to}”", entry=saved.entry_id)
             case "rename", {"name": str(other), "to": str(to)}:
-                entry = boundaries.rename(other, to, WHO)
+                entry = boundaries.rename(other, to, self.state.person.name)
                 if draft.name == other:
                     self.state.replace_draft(replace(draft, name=" ".join(to.split())))
                 self._list()
                 self._show_draft()
                 self._say(f"“{other}” is called “{to}” now", entry=entry.id)
             case "drop", {"name": str(other)}:
-                entry = boundaries.drop(other, WHO)
+                entry = boundaries.drop(other, self.state.person.name)
                 self._list()
                 self._show_draft()
                 self._say(f"“{other}” deleted; what it keeps is still here, unsaved", entry=entry.id)
             case "take back", _ if self._taken_back is not None:
-                boundaries.undo(self._taken_back, WHO)
+                boundaries.undo(self._taken_back, self.state.person.name)
                 if draft.name and draft.name not in boundaries.names():  # it was renamed, or its first version undone
                     found = [n for n in boundaries.names() if n not in {one["name"] for one in self.panel.saved}]
                     if found:
@@ -920,7 +919,7 @@ class BoundaryView(Viewer):
     def save(self, name: str) -> None:
         """Save the draft as the next version under a name; it is on the disk before the screen says so."""
         draft = self.state.draft
-        saved = self.boundaries.save(name, draft, self.context, WHO)
+        saved = self.boundaries.save(name, draft, self.context, self.state.person.name)
         is_new = self._saved is None or saved.entry_id != self._saved.entry_id
         self.state.settle_draft()
         self.state.replace_draft(replace(draft, name=saved.name, version=saved.version))
@@ -964,7 +963,7 @@ class BoundaryView(Viewer):
             self._say("save the boundary first: a version is frozen", wrong=True)
             return
         try:
-            await asyncio.to_thread(self.boundaries.freeze, saved.name, saved.version, WHO)
+            await asyncio.to_thread(self.boundaries.freeze, saved.name, saved.version, self.state.person.name)
             said, wrong = f"“{saved.name}” v{saved.version} is frozen; its test numbers are below", False
         except TROUBLES as error:
             said, wrong = str(error), True

@@ -175,11 +175,11 @@ class ControlsView(Viewer):
                 case {"open": str(name)}:
                     self.select(name, None)
                 case {"rename": [str(name), str(to)]}:
-                    entry = self.ledger.rename_selection(name, to, who="local")
+                    entry = self.ledger.rename_selection(name, to, who=self.state.person.name)
                     self._opened = (to if self._opened[0] == name else self._opened[0], self._opened[1])
                     self._changed(f"“{name}” is called “{to}” now", entry.id)
                 case {"drop": str(name)}:
-                    entry = self.ledger.drop_selection(name, who="local")
+                    entry = self.ledger.drop_selection(name, who=self.state.person.name)
                     self._changed(f"“{name}” removed", entry.id)
         except VoorwerpError as error:
             self._say(str(error))
@@ -206,7 +206,7 @@ class ControlsView(Viewer):
             case "off the map":
                 self.select_off_map()
             case "take back" if self._last is not None:
-                self.ledger.undo(self._last, who="local")
+                self.ledger.undo(self._last, who=self.state.person.name)
                 self._changed("taken back", None)
             case "plane map":
                 state.param.update(x=COMPONENTS[0], y=COMPONENTS[1], solid=False)
@@ -247,7 +247,9 @@ class ControlsView(Viewer):
         if name in self.ledger.selection_counts():
             self._say(f"there is a “{name}” already; choose another name")
             return
-        entry = self.ledger.save_selection(name, self.state.selection.rows(), survey.subject_ids, who="local")
+        entry = self.ledger.save_selection(
+            name, self.state.selection.rows(), survey.subject_ids, who=self.state.person.name
+        )
         self._opened = (name, self.state.selection.id)
         self._changed(f"kept as “{name}”", entry.id)
 

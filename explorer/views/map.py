@@ -566,16 +566,18 @@ class MapView(Viewer):
         try:
             if message["kind"] == "place":
                 outline = np.column_stack([message["x"], message["y"]]).astype(float)
-                self.notes.add_place(str(message["name"]), self.plane, outline, message["at"], who="local")
+                self.notes.add_place(
+                    str(message["name"]), self.plane, outline, message["at"], who=self.state.person.name
+                )
                 self.state.places = True
             elif message["kind"] == "rename":
-                self.notes.rename_place(int(message["id"]), str(message["name"]), who="local")
+                self.notes.rename_place(int(message["id"]), str(message["name"]), who=self.state.person.name)
             elif message["kind"] == "remove":
                 name = next((p.name for p in self.notes.places(self.plane) if p.id == message["id"]), "the place")
-                removed = self.notes.remove_place(int(message["id"]), who="local").id
+                removed = self.notes.remove_place(int(message["id"]), who=self.state.person.name).id
                 said = f"“{name}” removed"
             elif self._removed is not None:
-                self.notes.undo(self._removed, who="local")
+                self.notes.undo(self._removed, who=self.state.person.name)
         except VoorwerpError as error:
             said = str(error)
         self._mark()

@@ -18,7 +18,6 @@ from explorer.services.samp import Samp
 from explorer.state import ExplorerState, Selection
 from explorer.views.components import SubjectCard
 
-WHO = "local"
 #: Tags that are offered while one is typed, the most common of all.
 OFFERED = 500
 #: Nearest ones that can be selected at once.
@@ -144,7 +143,7 @@ class SubjectView(Viewer):
         self.panel.param.update(own=self._own(), decided=answer)
 
     def _decide(self, told: dict[str, Any]) -> tuple[Entry, str]:
-        notes, made = self.notes, {"who": WHO, "client_id": told["id"]}
+        notes, made = self.notes, {"who": self.state.person.name, "client_id": told["id"]}
         seen: dict[str, Any] = {"run_id": self.state.run_id or None, "map_id": self.state.map_id or None}
         row = told.get("row")
         if not isinstance(row, int) or not self._is_row(row):

@@ -76,7 +76,7 @@ class VolunteersView(Viewer):
         error = ""
         try:
             settings = Counting.of(asdict(self.crowd.volunteers.settings) | wanted)
-            await asyncio.to_thread(self.crowd.volunteers.decide, settings, who="local")
+            await asyncio.to_thread(self.crowd.volunteers.decide, settings, who=self.state.person.name)
         except VoorwerpError as trouble:
             error = str(trouble)
         pn.state.execute(partial(self._counted, error), schedule=True)  # with the document's lock
