@@ -4,7 +4,8 @@ A row is never changed or removed (triggers refuse it); undo is a row. Current s
 replayed to any date. `Ledger.append` returns only after the row is on the disk, and a repeated client UUID returns the
 first row: a retry after a lost answer is no second vote.
 
-One thread writes. Rows that wait at the same time share one commit, so a commit's fsync is paid once for many of them.
+It is the file ``ledger.db`` in the survey's folder, or the rows of that survey in the PostgreSQL database that
+`VOORWERP_LEDGER` names (`explorer.databases`). One thread writes. Rows that wait at the same time share one commit, so a commit's fsync is paid once for many of them.
 Several processes (a server, the command line) may use one ledger at once.
 """
 
@@ -13,12 +14,11 @@ import hashlib
 import json
 import os
 import queue
-import re
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,48 +28,25 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from explorer import code_version
+from explorer import code_version, databases
+from explorer.databases import ENTRIES
 from explorer.errors import LedgerError
-from models.artifacts import write_bytes
+from models.artifacts import write_bytes, write_json
 from models.boundary import BoundaryError, classifiers, from_json
 
-SCHEMA_VERSION = 1
 LEDGER = "ledger.db"
 SELECTIONS = "selections"
 CLASSIFIERS = "classifiers"
+#: In the environment: the URL of a PostgreSQL database that holds the ledgers instead of files in the surveys' folders.
+ADDRESS = "VOORWERP_LEDGER"
+#: Left in a survey's folder whose ledger is in such a database, so that nobody begins a second one by forgetting that.
+ELSEWHERE = "ledger.json"
 
 #: Above this many subjects a selection is a bitmap file instead of a list in its row.
 MAX_LISTED = 10_000
-#: Seconds to wait for another process's transaction.
-BUSY_TIMEOUT = 30.0
 #: Rows in one commit at most, so that the first of a long queue is not kept waiting.
 MAX_GROUP = 512
-
-#: Where sqlite's write-ahead log is unsafe: its shared memory does not reach other machines.
-NETWORK_FILE_SYSTEMS = {
-    *("afs", "beegfs", "ceph", "cifs", "davfs", "fhgfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4"),
-    *("ocfs2", "panfs", "smb3", "smbfs", "fuse.ceph", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
-}
-
-_METADATA = sa.MetaData()
-ENTRIES = sa.Table(
-    "entries",
-    _METADATA,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("client_id", sa.Text, nullable=False, unique=True),
-    sa.Column("survey_id", sa.Text, nullable=False),
-    sa.Column("at", sa.Text, nullable=False),  # UTC, ISO 8601 with microseconds: sorts as text; never decreases with id
-    sa.Column("who", sa.Text, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False, index=True),
-    sa.Column("subject_id", sa.BigInteger, index=True),
-    sa.Column("run_id", sa.Text),
-    sa.Column("map_id", sa.Text),
-    sa.Column("boundary_id", sa.Text),
-    sa.Column("code_version", sa.Text, nullable=False),
-    sa.Column("payload", sa.Text, nullable=False),
-    sa.Column("undoes", sa.ForeignKey("entries.id"), index=True),
-    sqlite_autoincrement=True,
-)
+MAX_INTEGER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +109,11 @@ class Ledger:
     Parameters
     ----------
     survey_path
-        The survey folder; ``ledger.db`` is made in it.
+        The survey folder; ``ledger.db`` is made in it, unless `ADDRESS` in the environment names a database.
     survey_id
         The survey's UUID; a ledger of another survey is refused.
     url
-        A SQLAlchemy URL instead of ``ledger.db``. Only ``sqlite:///…`` is open today.
+        A SQLAlchemy URL instead: ``sqlite:///…`` or ``postgresql+psycopg://…``.
 
     Attributes
     ----------
@@ -146,7 +123,8 @@ class Ledger:
     Raises
     ------
     LedgerError
-        A network file system, another schema version, another survey's ledger, or not a ledger.
+        A network file system, another schema version, another survey's ledger, or not a ledger; a server that cannot
+        be reached; or the survey's ledger is elsewhere (see `address`).
     """
 
     guard: Callable[[str, str], None] | None = None
@@ -154,13 +132,21 @@ class Ledger:
     def __init__(self, survey_path: Path | str, survey_id: str, url: str | None = None) -> None:
         self.path = Path(survey_path)
         self.survey_id = survey_id
-        self._dialect = _SQLite(sa.make_url(url) if url else sa.URL.create("sqlite", database=str(self.path / LEDGER)))
+        self._dialect = databases.opened(_parsed(url) if url else address(self.path))
         self._dialect.create(survey_id)
+        if url is None:
+            self._leave_word()
+        self._ours = ENTRIES.c.survey_id == survey_id
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._writer.start()
+
+    def _leave_word(self) -> None:
+        if os.environ.get(ADDRESS) and not (self.path / ELSEWHERE).exists():
+            with contextlib.suppress(OSError):  # a folder that only reads
+                write_json(self.path / ELSEWHERE, {"ledger": self._dialect.name})
 
     # -------------------------------------------------------------------------------------------------- write
     def append(
@@ -254,6 +240,7 @@ class Ledger:
         except ValueError:
             raise LedgerError(f"{client_id!r} is not a UUID; every decision needs one of its own") from None
         request = _Request({**values, "who": who, "client_id": client_id}, Future())
+        _check(request.values)  # what no database takes would take its whole group with it
         with self._closing:
             if self._closed:
                 raise LedgerError("the ledger is closed; the decision was not kept")
@@ -273,44 +260,76 @@ class Ledger:
             self._commit(group)
 
     def _commit(self, group: list[_Request]) -> None:
-        answers: list[Entry | LedgerError] = []
-        try:
-            with self._dialect.write(self.survey_id) as connection:
+        began = time.monotonic()
+        while True:
+            try:
+                with self._dialect.write(self.survey_id) as connection:
+                    answers = self._insert(connection, [request.values for request in group])
+                break
+            except BaseException as error:  # nothing of the group is kept; each one waiting must hear of it
+                if self._dialect.is_worth_another_try(error, began):
+                    continue
                 for request in group:
-                    try:
-                        answers.append(self._insert(connection, request.values))
-                    except LedgerError as error:  # this one alone is refused
-                        answers.append(error)
-        except BaseException as error:  # nothing of the group is kept; each one waiting must hear of it
-            for request in group:
-                request.answer.set_exception(self._dialect.refusal(error))
-            return
+                    request.answer.set_exception(self._dialect.refusal(error))
+                return
         for request, answer in zip(group, answers, strict=True):
             if isinstance(answer, LedgerError):
                 request.answer.set_exception(answer)
             else:
                 request.answer.set_result(answer)
 
-    def _insert(self, connection: sa.Connection, values: dict[str, Any]) -> Entry:
-        first = connection.execute(sa.select(ENTRIES).where(ENTRIES.c.client_id == values["client_id"])).one_or_none()
-        if first is not None:
-            if any(getattr(first, name) != value for name, value in values.items()):
-                raise LedgerError(
-                    f"the UUID {values['client_id']} stands for another decision already (entry {first.id}); "
-                    "a new decision needs a new one"
-                )
-            return _entry(first, set())
-        if (target := values["undoes"]) is not None:
-            if connection.execute(sa.select(ENTRIES.c.id).where(ENTRIES.c.id == target)).one_or_none() is None:
-                raise LedgerError(f"there is no entry {target} in the ledger to undo")
-            if target in _undone(connection, None, _undoing(sa.select(sa.literal(target)))):
-                raise LedgerError(f"entry {target} is undone already")
-        last = connection.execute(sa.select(ENTRIES.c.at).order_by(ENTRIES.c.id.desc()).limit(1)).scalar()
-        at = datetime.now(UTC).isoformat(timespec="microseconds")
-        at = max(at, last or at)  # a clock set back must not reorder the log
-        row = {**values, "at": at, "survey_id": self.survey_id, "code_version": code_version()}
-        entry_id = connection.execute(sa.insert(ENTRIES).values(row).returning(ENTRIES.c.id)).scalar_one()
-        return Entry(id=entry_id, **{**row, "payload": json.loads(row["payload"])})
+    def _insert(self, connection: sa.Connection, group: Sequence[dict[str, Any]]) -> list[Entry | LedgerError]:
+        """Add what is not there yet, in its order; an answer each, an error where this one alone is refused.
+
+        Few statements for the whole group: each costs as much as the row that it brings.
+        """
+        known: dict[str, Mapping[str, Any]] = {
+            row.client_id: row._mapping
+            for row in connection.execute(
+                sa.select(ENTRIES).where(self._ours, ENTRIES.c.client_id.in_([v["client_id"] for v in group]))
+            )
+        }
+        last = connection.execute(
+            sa.select(ENTRIES.c.id, ENTRIES.c.at).where(self._ours).order_by(ENTRIES.c.id.desc()).limit(1)
+        ).one_or_none()
+        last_id, last_at = (last.id, last.at) if last else (0, "")
+        new: list[dict[str, Any]] = []
+        answers: list[Entry | LedgerError] = []
+        for values in group:
+            try:
+                row = known.get(values["client_id"])
+                if row is None:
+                    if values["undoes"] is not None:
+                        self._flush(connection, new)  # it may be among those
+                        self._check_undo(connection, values["undoes"])
+                    # a clock set back must not reorder the log
+                    last_at = max(datetime.now(UTC).isoformat(timespec="microseconds"), last_at)
+                    last_id += 1
+                    told = {"id": last_id, "at": last_at, "survey_id": self.survey_id, "code_version": code_version()}
+                    row = known[values["client_id"]] = {**values, **told}
+                    new.append(dict(row))
+                elif any(row[name] != value for name, value in values.items()):
+                    raise LedgerError(
+                        f"the UUID {values['client_id']} stands for another decision already (entry {row['id']}); "
+                        "a new decision needs a new one"
+                    )
+                answers.append(Entry(**{**row, "payload": json.loads(row["payload"])}))
+            except LedgerError as error:
+                answers.append(error)
+        self._flush(connection, new)
+        return answers
+
+    @staticmethod
+    def _flush(connection: sa.Connection, new: list[dict[str, Any]]) -> None:
+        if new:
+            connection.execute(sa.insert(ENTRIES), new)
+            new.clear()
+
+    def _check_undo(self, connection: sa.Connection, target: int) -> None:
+        if connection.execute(sa.select(ENTRIES.c.id).where(self._ours, ENTRIES.c.id == target)).one_or_none() is None:
+            raise LedgerError(f"there is no entry {target} in the ledger to undo")
+        if target in self._undone(connection, None, self._undoing(sa.select(sa.literal(target)))):
+            raise LedgerError(f"entry {target} is undone already")
 
     # --------------------------------------------------------------------------------------------------- read
     def entries(
@@ -338,10 +357,10 @@ class Ledger:
         """
         until = _timestamp(at)
         kinds = [kind] if isinstance(kind, str) else kind
-        query = sa.select(ENTRIES).where(ENTRIES.c.id > since).order_by(ENTRIES.c.id)
+        query = sa.select(ENTRIES).where(self._ours, ENTRIES.c.id > since).order_by(ENTRIES.c.id)
         undoing: sa.FromClause = ENTRIES
         if subject_id is not None:  # by its index alone: that of kinds leads to far more
-            undoing = _undoing(sa.select(ENTRIES.c.id).where(ENTRIES.c.subject_id == int(subject_id)))
+            undoing = self._undoing(sa.select(ENTRIES.c.id).where(self._ours, ENTRIES.c.subject_id == int(subject_id)))
             is_on_it = ENTRIES.c.subject_id == int(subject_id)
             query = query.where(sa.or_(is_on_it, ENTRIES.c.id.in_(sa.select(undoing.c.id))))
         elif kinds is not None:
@@ -349,7 +368,7 @@ class Ledger:
         if until is not None:
             query = query.where(ENTRIES.c.at <= until)
         with self._dialect.read() as connection:
-            undone = _undone(connection, until, undoing, since)
+            undone = self._undone(connection, until, undoing, since)
             found = [_entry(row, undone) for row in connection.execute(query)]
         if kinds is not None:
             found = [entry for entry in found if entry.kind in kinds]
@@ -366,10 +385,35 @@ class Ledger:
             There is none of this id.
         """
         with self._dialect.read() as connection:
-            row = connection.execute(sa.select(ENTRIES).where(ENTRIES.c.id == int(entry_id))).one_or_none()
+            query = sa.select(ENTRIES).where(self._ours, ENTRIES.c.id == int(entry_id))
+            row = connection.execute(query).one_or_none()
             if row is None:
                 raise LedgerError(f"there is no entry {entry_id} in the ledger")
-            return _entry(row, _undone(connection, None, _undoing(sa.select(sa.literal(int(entry_id))))))
+            return _entry(row, self._undone(connection, None, self._undoing(sa.select(sa.literal(int(entry_id))))))
+
+    def _undoing(self, targets: sa.Select) -> sa.CTE:
+        """The entries that take back any of `targets`, those that take back these, and so on: by index, few are read."""
+        columns = ENTRIES.c.id, ENTRIES.c.undoes, ENTRIES.c.at, ENTRIES.c.survey_id
+        first = sa.select(*columns).where(self._ours, ENTRIES.c.undoes.in_(targets)).cte("undoing", recursive=True)
+        return first.union_all(sa.select(*columns).where(self._ours, ENTRIES.c.undoes == first.c.id))
+
+    def _undone(
+        self, connection: sa.Connection, until: str | None, undoing: sa.FromClause = ENTRIES, since: int = 0
+    ) -> set[int]:
+        """Ids of entries taken back, by the entries in `undoing`; all of those behind `since` are among them.
+
+        An undo has a greater id than what it undoes, so one pass from the end decides all.
+        """
+        query = sa.select(undoing.c.id, undoing.c.undoes).where(
+            undoing.c.survey_id == self.survey_id, undoing.c.undoes.is_not(None), undoing.c.id > since
+        )
+        if until is not None:
+            query = query.where(undoing.c.at <= until)
+        undone: set[int] = set()
+        for entry_id, target in connection.execute(query.order_by(undoing.c.id.desc())):
+            if entry_id not in undone:
+                undone.add(target)
+        return undone
 
     # --------------------------------------------------------------------------------------------- selections
     def save_selection(
@@ -387,22 +431,44 @@ class Ledger:
         if not name.strip():
             raise LedgerError("a selection needs a name to be saved")
         self.allow(who, "selection")
-        rows = np.unique(rows)
-        payload: dict[str, Any] = {"action": "save", "name": name, "n": len(rows)}
-        if len(rows) <= MAX_LISTED:
-            payload["subject_ids"] = [str(i) for i in subject_ids[rows].tolist()]
-        else:
-            mask = np.zeros(len(subject_ids), np.bool_)
-            mask[rows] = True
-            content = np.packbits(mask, bitorder="little").tobytes()
-            payload["bitmap"] = hashlib.sha256(content).hexdigest()
-            path = self.path / SELECTIONS / payload["bitmap"]
-            if not path.exists():
-                try:
-                    write_bytes(path, content)
-                except OSError as error:
-                    raise self._dialect.refusal(error) from error
+        payload = {"action": "save", "name": name, **self.written(rows, subject_ids)}
         return self.append("selection", payload, who=who, client_id=client_id)
+
+    def written(self, rows: np.ndarray, subject_ids: np.ndarray) -> dict[str, Any]:
+        """A set of rows as an entry has it: ``n``, and ``subject_ids`` as text, or ``bitmap``, by now on the disk.
+
+        Raises
+        ------
+        LedgerError
+            The bitmap's file could not be written.
+        """
+        rows = np.unique(rows)
+        if len(rows) <= MAX_LISTED:
+            return {"n": len(rows), "subject_ids": [str(i) for i in subject_ids[rows].tolist()]}
+        mask = np.zeros(len(subject_ids), np.bool_)
+        mask[rows] = True
+        content = np.packbits(mask, bitorder="little").tobytes()
+        name = hashlib.sha256(content).hexdigest()
+        path = self.path / SELECTIONS / name
+        if not path.exists():
+            try:
+                write_bytes(path, content)
+            except OSError as error:
+                raise self._dialect.refusal(error) from error
+        return {"n": len(rows), "bitmap": name}
+
+    def read_back(self, told: Mapping[str, Any], subject_ids: np.ndarray) -> np.ndarray:
+        """The rows that `written` wrote, int64, ascending, of those that are in the survey.
+
+        Raises
+        ------
+        LedgerError
+            The bitmap's file is missing or damaged.
+        """
+        if "subject_ids" in told:
+            ids = np.array([int(i) for i in told["subject_ids"]], np.int64)
+            return np.flatnonzero(np.isin(subject_ids, ids))
+        return self._bitmap(told["bitmap"], len(subject_ids))
 
     def rename_selection(self, name: str, to: str, *, who: str, client_id: str | None = None) -> Entry:
         """Give a named selection another name, which must be free."""
@@ -444,11 +510,7 @@ class Ledger:
         saved = self._saved(at)
         self._must_exist(name, saved)
         entry = saved[name]
-        if "subject_ids" in entry.payload:
-            ids = np.array([int(i) for i in entry.payload["subject_ids"]], np.int64)
-            members = subject_ids[np.isin(subject_ids, ids)]
-        else:
-            members = subject_ids[self._bitmap(entry.payload["bitmap"], len(subject_ids))]
+        members = subject_ids[self.read_back(entry.payload, subject_ids)]
         if len(members) != entry.payload["n"]:
             raise LedgerError(
                 f'the selection "{name}" has {entry.payload["n"]:,} subjects, only {len(members):,} are in the survey'
@@ -477,6 +539,11 @@ class Ledger:
             known = ", ".join(f'"{n}"' for n in names) or "none"
             raise LedgerError(f'there is no selection "{name}"; there are: {known}')
 
+    @property
+    def name(self) -> str:
+        """What sentences call it: its file, or its database without a password."""
+        return self._dialect.name
+
     # -------------------------------------------------------------------------------------------------- close
     def close(self) -> None:
         """Commit what waits, then let go of the file."""
@@ -495,17 +562,102 @@ class Ledger:
         self.close()
 
 
-def check(survey_path: Path, survey_id: str, subject_ids: np.ndarray) -> list[str]:
+# --------------------------------------------------------------------------------------------------------- where it is
+def address(survey_path: Path) -> sa.URL:
+    """Where the ledger of a survey is: the one that `ADDRESS` names in the environment, or the file in its folder.
+
+    Raises
+    ------
+    LedgerError
+        Not a URL; or decisions were kept in the other place, where nobody would see them any more.
+    """
+    file, elsewhere = survey_path / LEDGER, survey_path / ELSEWHERE
+    told = os.environ.get(ADDRESS)
+    if not told:
+        if elsewhere.exists():
+            raise LedgerError(
+                f"the decisions on {survey_path} are in {_told(elsewhere)}; say where as {ADDRESS}="
+                "postgresql+psycopg://HOST/DATABASE in the environment"
+            )
+        return sa.URL.create("sqlite", database=str(file))
+    url = _parsed(told)
+    if url.get_backend_name() != "sqlite" and not elsewhere.exists() and _has_entries(file):
+        raise LedgerError(
+            f"{file} holds the decisions on this survey, and {ADDRESS} names a database; "
+            f"move them with `voorwerp ledger {survey_path} --to-postgres`, or unset {ADDRESS}"
+        )
+    return url
+
+
+def _parsed(url: str) -> sa.URL:
+    try:
+        return sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):  # their texts may bring the password
+        raise LedgerError(
+            f"{ADDRESS} is not a URL that can be read; write it as postgresql+psycopg://USER@HOST:PORT/DATABASE, "
+            "what is no letter or digit of a password as %XX"
+        ) from None
+
+
+def _told(elsewhere: Path) -> str:
+    try:
+        return str(json.loads(elsewhere.read_text())["ledger"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "a PostgreSQL database"
+
+
+def _has_entries(file: Path) -> bool:
+    if not file.exists():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+            return connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone() is not None
+    except sqlite3.OperationalError as error:
+        return "no such table" not in str(error)
+    except sqlite3.DatabaseError:  # damaged: it may
+        return True
+
+
+def is_there(survey_path: Path) -> bool:
+    """Whether a survey has a ledger yet; one in a database is taken to be there."""
+    return bool(os.environ.get(ADDRESS)) or any((survey_path / name).exists() for name in (LEDGER, ELSEWHERE))
+
+
+def copy(source: Ledger, target: Ledger) -> int:
+    """Copy every entry into an empty ledger, with its id and date; returns how many.
+
+    Raises
+    ------
+    LedgerError
+        The target has entries already, or one cannot be read or written.
+    """
+    n = 0
+    try:
+        with target._dialect.write(target.survey_id) as writing:
+            if writing.execute(sa.select(ENTRIES.c.id).where(target._ours).limit(1)).one_or_none() is not None:
+                raise LedgerError(f"{target.name} holds decisions on this survey already; nothing was copied")
+            with source._dialect.read() as reading:
+                query = sa.select(ENTRIES).where(source._ours).order_by(ENTRIES.c.id)
+                rows = reading.execution_options(yield_per=MAX_GROUP).execute(query)
+                for part in rows.mappings().partitions():
+                    writing.execute(sa.insert(ENTRIES), [{**row, "survey_id": target.survey_id} for row in part])
+                    n += len(part)
+    except sa.exc.DBAPIError as error:
+        raise target._dialect.refusal(error) from None
+    return n
+
+
+def check(survey_path: Path, survey_id: str, subject_ids: np.ndarray, *, is_copy: bool = False) -> list[str]:
     """Every problem of a survey's ledger, one sentence each; [] when it is sound, or not there yet.
 
     Looks at: the database's own structure, its schema and survey, every selection there is now, and the classifiers of
-    every boundary.
+    every boundary. `is_copy`: of the file in the folder, wherever this machine's ledgers are.
     """
     file = survey_path / LEDGER
-    if not file.exists():
+    if not (file.exists() if is_copy else is_there(survey_path)):
         return []
     try:
-        with Ledger(survey_path, survey_id) as ledger:
+        with Ledger(survey_path, survey_id, f"sqlite:///{file}" if is_copy else None) as ledger:
             problems = ledger._dialect.problems()
             for name in ledger.selection_names():
                 try:
@@ -560,31 +712,25 @@ def saved_names(entries: Iterable[Entry]) -> dict[str, Entry]:
     return names
 
 
-def _undoing(targets: sa.Select) -> sa.CTE:
-    """The entries that take back any of `targets`, those that take back these, and so on: by index, few are read."""
-    columns = ENTRIES.c.id, ENTRIES.c.undoes, ENTRIES.c.at
-    first = sa.select(*columns).where(ENTRIES.c.undoes.in_(targets)).cte("undoing", recursive=True)
-    return first.union_all(sa.select(*columns).where(ENTRIES.c.undoes == first.c.id))
-
-
-def _undone(connection: sa.Connection, until: str | None, undoing: sa.FromClause = ENTRIES, since: int = 0) -> set[int]:
-    """Ids of entries taken back, by the entries in `undoing`; all of those behind `since` are among them.
-
-    An undo has a greater id than what it undoes, so one pass from the end decides all.
-    """
-    query = sa.select(undoing.c.id, undoing.c.undoes).where(undoing.c.undoes.is_not(None), undoing.c.id > since)
-    if until is not None:
-        query = query.where(undoing.c.at <= until)
-    undone: set[int] = set()
-    for entry_id, target in connection.execute(query.order_by(undoing.c.id.desc())):
-        if entry_id not in undone:
-            undone.add(target)
-    return undone
-
-
 def _entry(row: Any, undone: set[int]) -> Entry:
     *told, payload, undoes = row  # in the order of `Entry`
     return Entry(*[*told, json.loads(payload), undoes, told[0] in undone])
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
+            raise LedgerError(f"the entry's {name} holds a character that no text may hold; it was not kept")
+        if isinstance(value, int) and not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
+            raise LedgerError(f"the entry's {name} is {value}, beyond 64 bits; it was not kept")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return False
+    return True
 
 
 def _canonical(payload: Mapping[str, Any]) -> str:
@@ -604,147 +750,3 @@ def _timestamp(at: datetime | str | None) -> str | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-# --------------------------------------------------------------------------------- all that only SQLite understands
-def file_system_of(path: Path, mountinfo: str) -> tuple[str, str]:
-    """Mount point and type of the file system that holds `path`, by the text of ``/proc/self/mountinfo``.
-
-    The last of equally long matches wins: it is mounted over the others. ("", "") when nothing matches.
-    """
-    best = ("", "")
-    for line in mountinfo.splitlines():
-        left, _, right = line.partition(" - ")
-        mount = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), left.split(" ")[4])  # a blank is \040
-        if path.is_relative_to(mount) and len(mount) >= len(best[0]):
-            best = (mount, right.split(" ")[0])
-    return best
-
-
-class _SQLite:
-    """Opens, begins and explains errors for SQLite; another database is another class like this one."""
-
-    def __init__(self, url: sa.URL) -> None:
-        if url.get_backend_name() != "sqlite" or not url.database:
-            raise LedgerError(
-                f"a ledger at {url.render_as_string(hide_password=True)} cannot be opened; use sqlite:///PATH"
-            )
-        self.file = Path(url.database)
-        self._refuse_network()
-        self._engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, pool_size=2, max_overflow=8)
-        sa.event.listen(self._engine, "connect", self._configure)
-
-    def _refuse_network(self) -> None:
-        mountinfo = Path("/proc/self/mountinfo")
-        if mountinfo.exists():
-            mount, kind = file_system_of(self.file.parent.resolve(), mountinfo.read_text())
-            if kind in NETWORK_FILE_SYSTEMS:
-                raise LedgerError(
-                    f"{self.file} lies on a network file system ({kind} at {mount}) where decisions could be lost; "
-                    "move the survey to a local disk"
-                )
-
-    @staticmethod
-    def _configure(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves, and which
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA recursive_triggers=ON")  # so that REPLACE meets the trigger on DELETE
-
-    def create(self, survey_id: str) -> None:
-        """Make the tables where there are none; check those that are there."""
-        try:
-            with self._engine.connect() as connection:
-                self._write_ahead(connection)
-            with self._begin("BEGIN IMMEDIATE") as connection:
-                found = connection.exec_driver_sql("PRAGMA user_version").scalar()
-                tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()
-                if tables == 0:
-                    _METADATA.create_all(connection)
-                    for action in ("UPDATE", "DELETE"):
-                        connection.exec_driver_sql(
-                            f"CREATE TRIGGER entries_refuse_{action.lower()} BEFORE {action} ON entries "
-                            "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-                        )
-                    connection.exec_driver_sql(
-                        "CREATE TRIGGER entries_refuse_replace BEFORE INSERT ON entries "
-                        "WHEN EXISTS (SELECT 1 FROM entries WHERE id = NEW.id OR client_id = NEW.client_id) "
-                        "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-                    )
-                    connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
-                elif found != SCHEMA_VERSION:
-                    raise LedgerError(
-                        f"{self.file} has schema version {found}; this Voorwerp reads version {SCHEMA_VERSION}"
-                    )
-                owner = connection.execute(sa.select(ENTRIES.c.survey_id).order_by(ENTRIES.c.id).limit(1)).scalar()
-            if owner is not None and owner != survey_id:
-                raise LedgerError(f"{self.file} belongs to the survey {owner}, not to {survey_id}; put back its own")
-        except sa.exc.DBAPIError as error:
-            self.close()
-            raise LedgerError(f"{self.file} cannot be opened as a ledger ({error.orig}){self._unwritable()}") from error
-        except LedgerError:
-            self.close()
-            raise
-
-    def _unwritable(self) -> str:
-        """Why nothing can be written beside the file, and what to do; "" where it can."""
-        folder = self.file.parent
-        if os.access(folder, os.W_OK):
-            return ""
-        is_read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
-        why = "is on a disk that is mounted read-only" if is_read_only else "may not be written by you"
-        return f": {folder} {why}; copy the survey to where you may write"
-
-    def _write_ahead(self, connection: sa.Connection) -> None:
-        # Changing the journal mode does not wait for other connections, so two processes that open a new ledger at
-        # once would make one of them fail.
-        deadline = time.monotonic() + BUSY_TIMEOUT
-        while True:
-            try:
-                mode = connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar()
-            except sa.exc.OperationalError as error:
-                if "locked" not in str(error.orig) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-                continue
-            if mode != "wal":
-                raise LedgerError(f"{self.file} cannot use a write-ahead log here; move the survey to a local disk")
-            return
-
-    @contextlib.contextmanager
-    def _begin(self, statement: str) -> Iterator[sa.Connection]:
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql(statement)
-            try:
-                yield connection
-                connection.exec_driver_sql("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sa.exc.DBAPIError):  # a full disk has rolled back already
-                    connection.exec_driver_sql("ROLLBACK")
-                raise
-
-    def write(self, survey_id: str) -> contextlib.AbstractContextManager[sa.Connection]:
-        """A transaction that is the only writer from its beginning. (One file holds one survey: its lock is enough.)"""
-        return self._begin("BEGIN IMMEDIATE")
-
-    def read(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        """A transaction that sees one moment of the log."""
-        return self._begin("BEGIN")
-
-    def problems(self) -> list[str]:
-        """What SQLite itself finds wrong with the file, one sentence each."""
-        with self.read() as connection:
-            found = connection.exec_driver_sql("PRAGMA quick_check(5)").scalars().all()
-        return [f"{self.file} is damaged ({' '.join(text.split())}); put back a copy" for text in found if text != "ok"]
-
-    def refusal(self, error: BaseException) -> LedgerError:
-        """The sentence for whoever waits for an entry that could not be kept."""
-        reason = str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
-        if "is full" in reason or "No space left" in reason:
-            reason = "the disk is full; free some space and repeat it"
-        elif "locked" in reason:
-            reason = f"another process kept it busy for {BUSY_TIMEOUT:.0f} s; repeat it"
-        return LedgerError(f"the decision was not kept in {self.file}: {reason}")
-
-    def close(self) -> None:
-        self._engine.dispose()
