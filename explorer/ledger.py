@@ -5,7 +5,9 @@ replayed to any date. `Ledger.append` returns only after the row is on the disk,
 first row: a retry after a lost answer is no second vote.
 
 It is the file ``ledger.db`` in the survey's folder, or the rows of that survey in the PostgreSQL database that
-`VOORWERP_LEDGER` names (`explorer.databases`). One thread writes. Rows that wait at the same time share one commit, so a commit's fsync is paid once for many of them.
+`VOORWERP_LEDGER` names (`explorer.databases`).
+
+One thread writes. Rows that wait at the same time share one commit, so a commit's fsync is paid once for many of them.
 Several processes (a server, the command line) may use one ledger at once.
 """
 
@@ -129,7 +131,7 @@ class Ledger:
 
     guard: Callable[[str, str], None] | None = None
 
-    def __init__(self, survey_path: Path | str, survey_id: str, url: str | None = None) -> None:
+    def __init__(self, survey_path: Path | str, survey_id: str, url: str | sa.URL | None = None) -> None:
         self.path = Path(survey_path)
         self.survey_id = survey_id
         self._dialect = databases.opened(_parsed(url) if url else address(self.path))
@@ -283,8 +285,8 @@ class Ledger:
 
         Few statements for the whole group: each costs as much as the row that it brings.
         """
-        known: dict[str, Mapping[str, Any]] = {
-            row.client_id: row._mapping
+        known: dict[str, dict[str, Any]] = {
+            row.client_id: {**row._mapping}
             for row in connection.execute(
                 sa.select(ENTRIES).where(self._ours, ENTRIES.c.client_id.in_([v["client_id"] for v in group]))
             )
@@ -392,7 +394,7 @@ class Ledger:
             return _entry(row, self._undone(connection, None, self._undoing(sa.select(sa.literal(int(entry_id))))))
 
     def _undoing(self, targets: sa.Select) -> sa.CTE:
-        """The entries that take back any of `targets`, those that take back these, and so on: by index, few are read."""
+        """The entries that take back any of `targets`, those that take back these, and so on; few are read."""
         columns = ENTRIES.c.id, ENTRIES.c.undoes, ENTRIES.c.at, ENTRIES.c.survey_id
         first = sa.select(*columns).where(self._ours, ENTRIES.c.undoes.in_(targets)).cte("undoing", recursive=True)
         return first.union_all(sa.select(*columns).where(self._ours, ENTRIES.c.undoes == first.c.id))
@@ -579,7 +581,7 @@ def address(survey_path: Path) -> sa.URL:
                 f"the decisions on {survey_path} are in {_told(elsewhere)}; say where as {ADDRESS}="
                 "postgresql+psycopg://HOST/DATABASE in the environment"
             )
-        return sa.URL.create("sqlite", database=str(file))
+        return in_file(file)
     url = _parsed(told)
     if url.get_backend_name() != "sqlite" and not elsewhere.exists() and _has_entries(file):
         raise LedgerError(
@@ -589,7 +591,12 @@ def address(survey_path: Path) -> sa.URL:
     return url
 
 
-def _parsed(url: str) -> sa.URL:
+def in_file(file: Path) -> sa.URL:
+    """The URL of a ledger in a file of its own."""
+    return sa.URL.create("sqlite", database=str(file))
+
+
+def _parsed(url: str | sa.URL) -> sa.URL:
     try:
         return sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):  # their texts may bring the password
@@ -657,7 +664,7 @@ def check(survey_path: Path, survey_id: str, subject_ids: np.ndarray, *, is_copy
     if not (file.exists() if is_copy else is_there(survey_path)):
         return []
     try:
-        with Ledger(survey_path, survey_id, f"sqlite:///{file}" if is_copy else None) as ledger:
+        with Ledger(survey_path, survey_id, in_file(file) if is_copy else None) as ledger:
             problems = ledger._dialect.problems()
             for name in ledger.selection_names():
                 try:

@@ -98,7 +98,7 @@ def export(
     if form is None:
         raise UsageError(f"{file} has none of the suffixes {', '.join(SUFFIXES)}, which say the format")
     _check_folder(file)
-    from explorer.ledger import LEDGER, Ledger
+    from explorer.ledger import Ledger, is_there
     from explorer.services.explore import Explore
     from explorer.services.export import EXPORTS, n_placed, selection_table
     from explorer.services.notes import Notes
@@ -111,7 +111,7 @@ def export(
     selected, _ = selected_by(explore, selection, where, run_id, map_id, lambda_, mode)
     with contextlib.ExitStack() as stack:
         notes = None
-        if (opened.path / LEDGER).exists():
+        if is_there(opened.path):
             notes = Notes(stack.enter_context(Ledger(opened.path, opened.info.survey_id)), explore)
         table = selection_table(explore, selected, run_id, map_id, lambda_, mode, notes)
     n = table.num_rows if form != "regions" else n_placed(table)

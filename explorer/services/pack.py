@@ -50,7 +50,7 @@ _NOT_OF_RUNS = {"lock", "log.txt", "cancel", "parts", "reserve", "tensorboard"}
 _KNOWN = {
     *(*_FOLDERS, *_FILES, layout.RUNS, layout.MAPS, layout.SURVEY_TOML, layout.SUBJECTS, layout.QUARANTINE),
     *(layout.REPORT, layout.WRITE_LOCK, "server.lock", "queue.lock", layout.PARTS),
-    *(ledger.LEDGER, f"{ledger.LEDGER}-wal", f"{ledger.LEDGER}-shm"),
+    *(ledger.LEDGER, f"{ledger.LEDGER}-wal", f"{ledger.LEDGER}-shm", ledger.ELSEWHERE),
 }
 #: Two components at least: "/g" is no path that tells of a machine.
 _PATH = re.compile(
@@ -110,7 +110,7 @@ def pack(
         _check_nothing_beyond(survey)
         with full_disk_said(target), survey.lock(), artifacts.replacing_folder(target) as working:
             totals = yield from _copy(survey, working, names, keep_originals, keep_notes)
-            problems = check(working) + ledger.check(working, survey.info.survey_id, survey.subject_ids)
+            problems = check(working) + ledger.check(working, survey.info.survey_id, survey.subject_ids, is_copy=True)
             if problems:
                 more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
                 sentence = problems[0].replace(str(working), str(path))
@@ -147,7 +147,7 @@ def _copy(
     if not keep_notes and (comments := path / votes.TALK_COMMENTS) in files:
         files.remove(comments)
         left_out.append(comments.name)
-    secret = None if names or not (path / ledger.LEDGER).exists() else salt(info.survey_id)
+    secret = None if names or not ledger.is_there(path) else salt(info.survey_id)
     for i, file in enumerate(files):
         if i % 64 == 0:
             yield Progress(i, len(files), "copying files")
@@ -162,9 +162,8 @@ def _copy(
     ids_are_paths = _copy_tables(survey, working, known)
     write_report(working, info.name, survey.n)
     n_names = n_notes = 0
-    if (path / ledger.LEDGER).exists():
-        copied = path / ledger.LEDGER, working / ledger.LEDGER
-        n_names, n_notes = _copy_ledger(*copied, secret, known, keep_notes)
+    if ledger.is_there(path):
+        n_names, n_notes = _copy_ledger(survey, working / ledger.LEDGER, secret, known, keep_notes)
     kept = {folder.name for below in (layout.RUNS, layout.MAPS) for folder in (working / below).glob("*/")}
     replace(
         info,
@@ -350,18 +349,31 @@ def hashed(name: str, secret: bytes) -> str:
 
 
 def _copy_ledger(
-    source: Path, target: Path, secret: bytes | None, known: re.Pattern[str] | None, keep_notes: bool
+    survey: Survey, target: Path, secret: bytes | None, known: re.Pattern[str] | None, keep_notes: bool
 ) -> tuple[int, int]:
     """Copy the ledger as of one moment; returns the number of names hashed, and of notes left out."""
-    draft = target.with_name(f".{target.name}.draft")
+    draft, survey_id, url = (
+        target.with_name(f".{target.name}.draft"),
+        survey.info.survey_id,
+        ledger.address(survey.path),
+    )
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)) as old:
-            old.execute("VACUUM INTO ?", (str(draft),))
+        if url.get_backend_name() == "sqlite":
+            with contextlib.closing(sqlite3.connect(f"file:{quote(str(url.database))}?mode=ro", uri=True)) as old:
+                old.execute("VACUUM INTO ?", (str(draft),))
+        else:
+            with (
+                ledger.Ledger(survey.path, survey_id) as source,
+                ledger.Ledger(draft.parent, survey_id, ledger.in_file(draft)) as copied,
+            ):
+                ledger.copy(source, copied)
         with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as copy:
             n_names, n_notes = _rewrite(copy, secret, known, keep_notes)
             copy.execute("VACUUM INTO ?", (str(target),))  # what was written over is in no free page of this one
     except sqlite3.Error as error:
-        raise SurveyError(f"{source} cannot be copied ({error}); `voorwerp check {source.parent}` says more") from None
+        raise SurveyError(
+            f"{url.database} cannot be copied ({error}); `voorwerp check {survey.path}` says more"
+        ) from None
     finally:
         for file in target.parent.glob(f"{draft.name}*"):
             file.unlink()

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from explorer.errors import SurveyError, UsageError, no_such_column
-from explorer.ledger import LEDGER, Ledger
+from explorer.ledger import Ledger, is_there
 from explorer.survey import SUBJECTS, Survey, counted
 from explorer.votes import CHOSEN, CLASSIFICATIONS, CLASSIFICATIONS_SCHEMA, GRID_TASK, NO_WORKFLOW, TOTALS
 from models.artifacts import fsync_directory, write_table
@@ -249,7 +249,7 @@ def _there(survey: Survey) -> tuple[pa.Table, pa.Table]:
 
 def _has_own_votes(survey: Survey) -> bool:
     """Whether somebody has voted on our own page."""
-    if not (survey.path / LEDGER).exists():
+    if not is_there(survey.path):
         return False
     with Ledger(survey.path, survey.info.survey_id) as ledger:
         return bool(ledger.entries("classification"))

@@ -21,8 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from explorer import code_version
+from explorer.databases import file_system_of
 from explorer.errors import LedgerError
-from explorer.ledger import MAX_LISTED, Ledger, check, file_system_of
+from explorer.ledger import MAX_LISTED, Ledger, check
 
 SURVEY_ID = "0b6e1f5e-0000-4000-8000-000000000001"
 IDS = np.arange(30_000, dtype=np.int64) * 3 + 588848901523702001
@@ -430,8 +431,8 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(LedgerError, match=r"ledger.db cannot be opened as a ledger \(file is not a database\)"):
         Ledger(tmp_path, SURVEY_ID)
-    with pytest.raises(LedgerError, match="postgresql://me:\\*\\*\\*@host/db cannot be opened"):
-        Ledger(tmp_path, SURVEY_ID, url="postgresql://me:secret@host/db")
+    with pytest.raises(LedgerError, match="mysql://me:\\*\\*\\*@host/db cannot be opened"):
+        Ledger(tmp_path, SURVEY_ID, url="mysql://me:secret@host/db")
 
 
 MOUNTS = """\
@@ -459,7 +460,7 @@ def test_the_file_system_is_that_of_the_nearest_mount(path: str, expected: tuple
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("explorer.ledger.file_system_of", lambda *_: ("/home", "nfs4"))
+    monkeypatch.setattr("explorer.databases.file_system_of", lambda *_: ("/home", "nfs4"))
     with pytest.raises(LedgerError, match=r"network file system \(nfs4 at /home\) where decisions could be lost"):
         Ledger(tmp_path, SURVEY_ID)
     assert not (tmp_path / "ledger.db").exists()
