@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, cast, get_args
 
-What = Literal["column", "product", "category", "talk", "tag"]
+What = Literal["column", "product", "category", "talk", "tag", "grade", "outcome"]
 Kind = Literal["", "complete", "positives_only", "verified"]
 
 #: Labels of one truth, characters of a name, and votes of a retirement limit, at most.
@@ -39,9 +39,11 @@ class Truth:
     ----------
     what
         ``column`` (a number is `at_least`), ``product`` (one column times another is `at_least`), ``category`` (it is
-        one of `labels`; booleans too), ``talk`` (a tag group of Talk), ``tag`` (one of our own tags).
+        one of `labels`; booleans too), ``talk`` (a tag group of Talk), ``tag`` (one of our own tags), ``grade`` (what
+        the experts of a campaign make of it is `at_least`), ``outcome`` (follow-up confirmed it).
     column
-        Reference of a column, ``TABLE.NAME``; of tags the group's or the tag's name.
+        Reference of a column, ``TABLE.NAME``; of tags the group's or the tag's name; of grades the campaign's id; of
+        outcomes ``confirmed``.
     by
         Of a product its second column.
     at_least
@@ -88,7 +90,12 @@ class Truth:
             raise TruthError(f"by is the second column of a product; found {_short(self.by)} of a {self.what}")
         if self.by:
             _check_reference("by", self.by)
-        has_threshold = self.what in ("column", "product")
+        if self.what == "outcome" and self.column != "confirmed":
+            raise TruthError(f"an outcome that is right is confirmed; found {_short(self.column)}")
+        if self.what in ("grade", "outcome") and self.kind not in ("", "verified"):
+            raise TruthError(f"a truth of experts is of kind verified: nobody looked at the rest; found {self.kind}")
+        of_votes = self.what in ("column", "product")
+        has_threshold = of_votes or self.what == "grade"
         if has_threshold and not _is_number(self.at_least):
             raise TruthError(f"at_least is a finite number; found {_short(self.at_least)}")
         if not has_threshold and self.at_least is not None:
@@ -103,12 +110,13 @@ class Truth:
             )
         if not isinstance(self.is_soft, bool):
             raise TruthError(f"is_soft is true or false; found {_short(self.is_soft)}")
-        if self.is_soft and not has_threshold:
-            raise TruthError(f"is_soft does not belong to a {self.what}: it has no threshold")
+        if self.is_soft and not of_votes:
+            why = "its votes are no shares" if has_threshold else "it has no threshold"
+            raise TruthError(f"is_soft does not belong to a {self.what}: {why}")
         if self.limit is not None:
             if isinstance(self.limit, bool) or not isinstance(self.limit, int) or not 1 <= self.limit <= MAX_LIMIT:
                 raise TruthError(f"limit is a number of votes, 1 to {MAX_LIMIT:,}; found {_short(self.limit)}")
-            if not has_threshold:
+            if not of_votes:
                 raise TruthError(f"limit does not belong to a {self.what}: no votes are counted")
 
     @property
@@ -118,7 +126,7 @@ class Truth:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The columns that it is read from; () for tags."""
+        """The columns that it is read from; () for tags, grades and outcomes."""
         return tuple(c for c in (self.column, self.by) if c) if self.what in ("column", "product", "category") else ()
 
     def to_json(self) -> dict[str, Any]:

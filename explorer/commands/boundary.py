@@ -34,7 +34,9 @@ TRUTHS = options(
     ),
     click.option("--truth-class", "by_class", multiple=True, metavar="COLUMN=VALUE", help="… or these classes …"),
     click.option("--truth-talk", "by_talk", metavar="GROUP", help="… or a tag group of Talk …"),
-    click.option("--truth-tag", "by_tag", metavar="TAG", help="… or a tag of your own."),
+    click.option("--truth-tag", "by_tag", metavar="TAG", help="… or a tag of your own …"),
+    click.option("--truth-grades", "by_grades", metavar="CAMPAIGN", help="… or what the experts of a campaign found …"),
+    click.option("--truth-confirmed", "by_outcome", is_flag=True, help="… or what follow-up confirmed."),
     click.option("--sigma", type=float, metavar="Σ", help="Σ, in place of that in --truth."),
     click.option("--soft", is_flag=True, help="Votes count by how probably the true fraction reaches Σ."),
 )
@@ -77,9 +79,13 @@ def _truth(desk: "Desk", context: "Context", told: Mapping[str, Any]) -> "Truth 
     from explorer.services.sampling import reference
     from models.truth import Truth, TruthError
 
-    sigma, given = told["sigma"], [n for n in ("by_number", "by_class", "by_talk", "by_tag") if told[n]]
+    ways = ("by_number", "by_class", "by_talk", "by_tag", "by_grades", "by_outcome")
+    sigma, given = told["sigma"], [way for way in ways if told[way]]
     if len(given) > 1:
-        raise UsageError("what is right is told by one of --truth, --truth-class, --truth-talk and --truth-tag")
+        raise UsageError(
+            "what is right is told by one of --truth, --truth-class, --truth-talk, --truth-tag, --truth-grades and "
+            "--truth-confirmed"
+        )
     if not given:
         if sigma is not None or told["soft"]:
             raise UsageError("--sigma and --soft belong to a --truth; give one")
@@ -110,10 +116,25 @@ def _truth(desk: "Desk", context: "Context", told: Mapping[str, Any]) -> "Truth 
                 return Truth("category", column(names.pop()), labels=tuple(value.strip() for _, _, value in pairs))
             case "by_talk":
                 return Truth("talk", told["by_talk"])
+            case "by_grades":
+                return _of_grades(desk, told["by_grades"], sigma)
+            case "by_outcome":
+                return Truth("outcome", "confirmed")
             case _:
                 return Truth("tag", told["by_tag"])
     except TruthError as error:
         raise UsageError(f"the truth cannot be used: {error}") from None
+
+
+def _of_grades(desk: "Desk", campaign: str, sigma: float | None) -> "Truth":
+    """What a campaign, by its name or id, found; from `sigma` on where that is told, else from its own limit on."""
+    from models.truth import Truth
+
+    experts = desk.truths.experts
+    if experts is None:
+        raise UsageError("grades of experts cannot be read here; choose another truth")
+    found = next((i for i, name in experts.names().items() if campaign in (i, name)), campaign)
+    return Truth("grade", found, at_least=experts.given(found).limit if sigma is None else sigma)
 
 
 def _rate(told: Mapping[str, Any] | None, name: str = "") -> str:

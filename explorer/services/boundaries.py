@@ -598,7 +598,7 @@ class Boundaries:
     # ------------------------------------------------------------------------------------------------------- one file
     def from_people(self, term: Term) -> tuple[str, ...]:
         """The columns of a boundary that hold what people said of the subjects of this survey: votes, tags, grades."""
-        said = {*self.survey.columns_of_crowd(), *OF_CROWD, *OF_TALK}
+        said = {*self.survey.columns_of_crowd(), *self.survey.columns_of_grades(), *OF_CROWD, *OF_TALK}
         names = [(c, c.removeprefix("subjects.")) for c in boundary.columns(term) if c.startswith("subjects.")]
         return tuple(
             c

@@ -684,9 +684,9 @@ class Judge:
     def _weighted(
         self, cut: _Cut | _Moved, known: Known, sigma: float | None, moving: Moving
     ) -> dict[str, Rate] | None:
-        """Rates of the survey that a sample was drawn from (science rule 1); None where none was."""
+        """Rates of the survey that a sample was drawn from (science rule 1), or a campaign; None where none was."""
         halves = cut.halves
-        pi, mine, rows = self._sample()
+        pi, mine, rows = self._sample() if known.inclusion is None else self._of_campaign(known)
         if not len(mine) or (moving is not None and len(mine) > WEIGHTED_LIVE):
             return None
         if moving == "truth" and sigma is not None and known.values is not None:
@@ -696,7 +696,15 @@ class Judge:
         else:
             p = known.p[rows] if known.p is not None else known.positive[rows]
         is_known = known.known[rows] & np.isfinite(p)
-        return weighted(cut.among(rows), np.nan_to_num(p), is_known, pi[rows], halves.groups[rows], known.kind)
+        drawn = None if known.drawn is None else known.drawn[rows]
+        return weighted(cut.among(rows), np.nan_to_num(p), is_known, pi[rows], halves.groups[rows], known.kind, drawn)
+
+    def _of_campaign(self, known: Known) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `_sample`, of who was drawn for a campaign: those that were not stand for nobody."""
+        halves = self._half()
+        assert known.inclusion is not None and known.drawn is not None
+        mine = np.flatnonzero(known.drawn & halves.tune)
+        return known.inclusion, mine, mine if (known.inclusion[halves.rows] > 0).all() else halves.rows
 
     def _sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """π of every subject, float (N,); the rows of the tune half that were drawn; and those that rates are of.

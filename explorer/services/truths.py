@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -107,6 +107,57 @@ class Soft:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """What the experts of a campaign say of every subject of the survey; arrays are in row order.
+
+    Attributes
+    ----------
+    name
+        The campaign's.
+    values
+        float64 (N,): what each is worth by the campaign's rule; NaN for who has no grade.
+    limit
+        From which value on it is what is looked for.
+    inclusion
+        float64 (N,): with which probability each was, or could have been, drawn; NaN of what could not.
+    drawn
+        bool (N,): who was.
+    notes
+        What must be said beside figures that are made with it.
+    """
+
+    name: str
+    values: np.ndarray
+    limit: float
+    inclusion: np.ndarray
+    drawn: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+class Experts(Protocol):
+    """Who knows what experts say of subjects; `Truths` is told of one by whoever opens both."""
+
+    @property
+    def stamp(self) -> int:
+        """As long as it is the same, nothing has changed."""
+
+    def names(self) -> Mapping[str, str]:
+        """Campaigns whose grades may be seen: id → name, newest first."""
+
+    def given(self, campaign_id: str) -> Given:
+        """What a campaign says.
+
+        Raises
+        ------
+        VoorwerpError
+            There is none, or its grades may not be seen yet.
+        """
+
+    def followed_up(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that follow-up has confirmed, and those that it has rejected: int64, ascending."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Known:
     """What a truth says of every subject; arrays are in row order, and not to be written to.
 
@@ -130,6 +181,8 @@ class Known:
         What must be said beside figures that are made with it.
     soft
         The votes behind it, where it is made of votes that can be soft.
+    inclusion, drawn
+        Of grades; see `Given`.
     """
 
     positive: np.ndarray
@@ -142,6 +195,8 @@ class Known:
     columns: tuple[str, ...]
     notes: tuple[str, ...] = ()
     soft: Soft | None = None
+    inclusion: np.ndarray | None = None
+    drawn: np.ndarray | None = None
 
 
 class Truths:
@@ -149,12 +204,13 @@ class Truths:
 
     def __init__(self, explore: Explore, notes: Notes, volunteers: Volunteers) -> None:
         self.explore, self.survey, self.notes, self.volunteers = explore, explore.survey, notes, volunteers
+        self.experts: Experts | None = None
         self._bases, self._known, self._offers = Cache(8), Cache(12), Cache(4)
         self._limited = Cache(4)
 
     # ------------------------------------------------------------------------------------------------ what is offered
     def offered(self, context: Context) -> list[dict[str, Any]]:
-        """Everything that can be a truth, ready for JSON: votes first, then scores, tags, and the survey's columns.
+        """Everything that can be a truth, ready for JSON: votes, scores, tags, grades, and the survey's columns.
 
         Returns
         -------
@@ -168,23 +224,26 @@ class Truths:
         return found
 
     def _stamp(self) -> tuple[Any, ...]:
-        return self.survey.generation, self.explore.talk.stamp, self.notes.last
+        experts = self.experts.stamp if self.experts is not None else 0
+        return self.survey.generation, self.explore.talk.stamp, self.notes.last, experts
 
     def _offered(self, context: Context) -> list[dict[str, Any]]:
         titles = self.explore.colors(context.run_id, context.map_id)
-        numbers = [r for r in titles if "." in r and not self.explore.is_category(r)]
+        graded = {f"subjects.{name}" for name in self.survey.columns_of_grades()}  # offered as what they are
+        numbers = [r for r in titles if "." in r and not self.explore.is_category(r) and r not in graded]
         first = [r for r in (CHOSEN, WEIGHTED) if r in numbers]
         scores = [r for r in numbers if r.startswith("scores.")]
         found = [self._number(Truth("column", r, at_least=0.0), context) for r in (*first, *scores)]
         if CHOSEN in first and "scores.feature_score" in scores:
             found.append(self._number(Truth("product", CHOSEN, "scores.feature_score", 0.0), context))
         found += self._tags()
+        found += self._graded()
         found += [
             self._number(Truth("column", r, at_least=0.0), context)
             for r in numbers
             if r not in first and not r.startswith("scores.")
         ]
-        names = [r.partition(".")[2] for r in titles if self.explore.is_category(r)]
+        names = [r.partition(".")[2] for r in titles if self.explore.is_category(r) and r not in graded]
         known = [name for name in LISTS if self._has_any(name)]
         found += [self._category(name) for name in dict.fromkeys([*known, *names])]
         return [one for one in found if one["n"]]
@@ -221,6 +280,23 @@ class Truths:
         ]
         tags = list(self.notes.counts().items())[:MOST_GROUPS]
         return found + [self._offer(Truth("tag", tag), f"tag: {tag}", n) for tag, n in tags]
+
+    def _graded(self) -> list[dict[str, Any]]:
+        if self.experts is None:
+            return []
+        found = []
+        for campaign_id, name in list(self.experts.names().items())[:MOST_GROUPS]:
+            try:
+                given = self.experts.given(campaign_id)
+            except VoorwerpError:  # opened again a moment ago
+                continue
+            finite = given.values[np.isfinite(given.values)]
+            ends = {"low": float(finite.min()), "high": float(finite.max())} if len(finite) else {}
+            truth = Truth("grade", campaign_id, at_least=given.limit)
+            found.append(self._offer(truth, f"grades of “{name}”", len(finite), **ends))
+        confirmed, rejected = self.experts.followed_up()
+        truth = Truth("outcome", "confirmed")
+        return [*found, self._offer(truth, "confirmed by follow-up", len(confirmed) + len(rejected))]
 
     def _offer(self, truth: Truth, title: str, n: int, **more: Any) -> dict[str, Any]:
         kind = self._kind(truth)
@@ -294,12 +370,23 @@ class Truths:
             key += (self.explore.talk.stamp,)
         if truth.what == "tag":
             key += (self.notes.last,)
+        if truth.what in ("grade", "outcome") and self.experts is not None:
+            key += (self.experts.stamp,)
         return key
 
     def _base(self, truth: Truth, context: Context) -> Known:
         kind, n = self._kind(truth), self.survey.n
-        values, votes, notes = None, None, []
-        if truth.what in ("talk", "tag"):
+        values, votes, given = None, None, None
+        notes: list[str] = []
+        if truth.what == "grade":
+            given = self._experts().given(truth.column)
+            values, known, positive = given.values, np.isfinite(given.values), np.zeros(n, np.bool_)
+            notes.extend(given.notes)
+        elif truth.what == "outcome":
+            confirmed, rejected = self._experts().followed_up()
+            positive, known = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
+            positive[confirmed], known[confirmed], known[rejected] = True, True, True
+        elif truth.what in ("talk", "tag"):
             rows = self._tagged(truth)
             positive = np.zeros(n, np.bool_)
             positive[rows] = True
@@ -324,8 +411,15 @@ class Truths:
             values = np.where(frame, values, np.nan) if values is not None else None
         title = self._name(truth, context)
         sentence = "" if truth.at_least is not None else self._sentence(title, kind, positive, known)
-        references = truth.references
-        return Known(positive, known, None, values, kind, title, sentence, references, tuple(notes), votes)
+        drawn = (given.inclusion, given.drawn) if given is not None else (None, None)
+        return Known(
+            positive, known, None, values, kind, title, sentence, truth.references, tuple(notes), votes, *drawn
+        )
+
+    def _experts(self) -> Experts:
+        if self.experts is None:
+            raise UsageError("grades of experts cannot be read here: choose another truth")
+        return self.experts
 
     def sentence(self, title: str, kind: Kind, n_right: int, n_known: int) -> str:
         """What a truth is, how many subjects of the survey are right, wrong and unknown, and its kind."""
@@ -342,6 +436,8 @@ class Truths:
         if truth.kind != "":
             return truth.kind
         name = truth.column.partition(".")[2]
+        if truth.what in ("grade", "outcome") or name in self.survey.columns_of_grades():
+            return "verified"
         is_list = truth.what == "category" and name in LISTS
         is_talk = truth.column.startswith("subjects.") and self._plain(name) in OF_TALK and name in self._crowd()
         return "positives_only" if truth.what in ("talk", "tag") or is_list or is_talk else "complete"
@@ -359,6 +455,11 @@ class Truths:
             return f"Talk tag {truth.column}"
         if truth.what == "tag":
             return f"tagged {truth.column}"
+        if truth.what == "outcome":
+            return "confirmed by follow-up"
+        if truth.what == "grade":
+            names = self.experts.names() if self.experts is not None else {}
+            return f"grades of “{names.get(truth.column, truth.column)}”"
         titles = self.explore.colors(context.run_id, context.map_id)
         named = [titles.get(r) or r.partition(".")[2].replace("_", " ") for r in truth.references]
         if truth.what == "category":
@@ -522,11 +623,14 @@ class Truths:
         """
         found: set[str] = set()
         run = self.explore.runs().get(run_id)
+        graded: Mapping[str, str] = self.survey.about_grades().get("columns", {})
         for reference in references:
             table, _, name = reference.partition(".")
             is_rank = table == "scores" and run is not None and run.kind == "ranks"
             if is_rank or (reference == "scores.anomaly_score" and self.explore.mixes(run_id)):
                 found |= {f"scores.{score}" for score in SCORES}
+            elif table == "subjects" and name in graded:
+                found.add(graded[name])
             elif table == "subjects" and name in self._crowd():
                 found.add("talk" if self._plain(name) in OF_TALK else "votes")
             else:
@@ -537,6 +641,8 @@ class Truths:
         """What a truth is made of; see `atoms`."""
         if truth.what == "talk":
             return {"talk"}
+        if truth.what in ("grade", "outcome"):
+            return {f"grade:{truth.column}" if truth.what == "grade" else "follow-up"}
         return {f"tag:{truth.column}"} if truth.what == "tag" else self.atoms(truth.references, run_id)
 
     def circular(

@@ -1122,6 +1122,8 @@ def _group_of(offered: Mapping[str, Any]) -> str:
         return "Tags on Talk"
     if what == "tag":
         return "Our own tags"
+    if what in ("grade", "outcome"):
+        return "Experts"
     if offered.get("can_be_soft") or what == "product":
         return "Votes"
     if what == "category":
