@@ -511,7 +511,7 @@ class Survey:
         self._grades = _open_cache(path / votes.GRADES, self.n)
         self._refreshing = Lock()
         self._cache: dict[tuple[str, str], Any] = {}
-        self._stamps = (subjects.stamp, _stamp(path / votes.CROWD), _stamp(path / votes.GRADES))
+        self._stamps = [subjects.stamp, _stamp(path / votes.CROWD), _stamp(path / votes.GRADES)]
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -553,7 +553,7 @@ class Survey:
             The new file cannot be read.
         """
         with self._refreshing:
-            stamps = tuple(_stamp(self.path / name) for name in (SUBJECTS, votes.CROWD, votes.GRADES))
+            stamps = [_stamp(self.path / name) for name in (SUBJECTS, votes.CROWD, votes.GRADES)]
             if stamps == self._stamps:
                 return False
             before, self._stamps = self._stamps, stamps
