@@ -641,7 +641,7 @@
       const kept = new Set();
       const bar = this.bar.getBoundingClientRect();
       taken.push({x: 0, y: 0, w: bar.width + 10, h: bar.height + 10});
-      for (const {id, name, x, y} of places) {
+      for (const {id, name, x, y, said} of places) {
         const points = x.map((v, i) => this.px(v, y[i]));
         pen.beginPath();
         trace(pen, points);
@@ -655,7 +655,7 @@
         pen.globalAlpha = 1;
         const seen = clipped(points, this.w, this.h);
         if (seen.length < 3) continue;
-        const w = pen.measureText(name).width + 14, h = 20, within = (v, size, of) => Math.max(size / 2 + 4, Math.min(of - size / 2 - 4, v));
+        const words = said ? `${name}: ${said}` : name, w = pen.measureText(words).width + 14, h = 20, within = (v, size, of) => Math.max(size / 2 + 4, Math.min(of - size / 2 - 4, v));
         const heights = seen.map(p => p[1]), top = Math.min(...heights), bottom = Math.max(...heights);
         const cx = within(centroid(seen)[0], w, this.w), cy = within(top - h / 2 - 1, h, this.h), below = within(bottom + h / 2 + 1, h, this.h);
         const free = [0, -22, below - cy, below - cy + 22, 22, 44].find(dy => this.free({x: cx - w / 2, y: cy + dy - h / 2, w, h}, taken));
@@ -666,7 +666,8 @@
           tag = make("button", "", this.names, {type: "button", "data-id": id, title: "Rename or remove this place"});
           tag.addEventListener("click", () => this.edit(tag));
         }
-        tag.textContent = tag.dataset.name = name;
+        tag.dataset.name = name;
+        tag.textContent = words;
         tag.style.transform = `translate(${Math.round(cx - w / 2)}px, ${Math.round(cy + free - h / 2)}px)`;
       }
       for (const tag of [...this.names.querySelectorAll("button[data-id]")]) if (!kept.has(tag.dataset.id)) tag.remove();

@@ -11,7 +11,7 @@ kind       payload                                  means
 ``note``   text                                     a note on the subject
 ``note``   text, note (the entry of the first)      the note reads so from now on
 ``place``  name, map_id, run_id, x, y, lambda,      a region of a plane has a name
-           lambda_mode, vertices, label
+           lambda_mode, vertices, label, campaign
 ``place``  name, place (the entry that made it)     it is called so from now on
 =========  =======================================  ==========================================================
 """
@@ -82,6 +82,8 @@ class Place:
         The entry that made it.
     vertices, label
         Its outline and where its name stands, in the plane's own units.
+    campaign
+        Id of the campaign of experts that graded what is in it; empty for none.
     """
 
     id: int
@@ -94,6 +96,7 @@ class Place:
     label: tuple[float, float]
     who: str
     at: str
+    campaign: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +325,7 @@ class Notes:
         *,
         who: str,
         client_id: str | None = None,
+        campaign: str = "",
     ) -> Entry:
         """Give a region of a plane a name.
 
@@ -335,6 +339,8 @@ class Notes:
             (n, 2), 3 ≤ n ≤ 500, in the plane's units: the outline, closed by itself.
         label
             x, y where the name stands.
+        campaign
+            Id of the campaign that grades what is in it: what it found stands beside the name.
 
         Raises
         ------
@@ -351,6 +357,7 @@ class Notes:
         payload: dict[str, Any] = {"name": _name_of(name), "vertices": outline, "label": point[0]}
         payload |= {"run_id": plane.run_id, "lambda": plane.lambda_}
         payload |= {"map_id": plane.map_id, "x": plane.x, "y": plane.y, "lambda_mode": plane.mode}
+        payload |= {"campaign": campaign} if campaign else {}
         run_id, map_id = plane.run_id or None, plane.map_id or None
         return self.ledger.append("place", payload, who=who, client_id=client_id, run_id=run_id, map_id=map_id)
 
@@ -382,7 +389,8 @@ class Notes:
                     is_mixed_so = not mixes or mixed == (plane.lambda_, plane.mode)
                     if plane_of == (plane.map_id, plane.run_id, plane.x, plane.y) and is_mixed_so:
                         outline = tuple((x, y) for x, y in told["vertices"])
-                        found[e.id] = Place(e.id, told["name"], *plane_of, outline, (*told["label"],), e.who, e.at)
+                        of = told.get("campaign", "")
+                        found[e.id] = Place(e.id, told["name"], *plane_of, outline, (*told["label"],), e.who, e.at, of)
                 elif told["place"] in found:
                     found[told["place"]] = replace(found[told["place"]], name=told["name"])
         return list(found.values())

@@ -72,6 +72,15 @@ def short(name: str) -> str:
     return name if len(name) <= 9 else f"…{name[-5:]}"
 
 
+def _traced(message: dict[str, Any], plane: Plane) -> dict[str, Any]:
+    """An outline that was drawn, with few enough corners for a place, and the plane it is on."""
+    x, y = message["x"][:CORNERS], message["y"][:CORNERS]
+    step = -(-len(x) // 400)
+    told = {"map_id": plane.map_id, "run_id": plane.run_id, "x": plane.x, "y": plane.y}
+    told |= {"lambda": plane.lambda_, "lambda_mode": plane.mode}
+    return told | {"vertices": [[float(a), float(b)] for a, b in zip(x[::step], y[::step], strict=True)]}
+
+
 def _words(region: Region, is_added: bool) -> str:
     """What a region is, for who cannot see it."""
     of = region.shape if region.shape in OF_CORNERS else f"{region.shape} of {len(region.vertices):,} corners"
@@ -107,6 +116,10 @@ class MapView(Viewer):
         self._heard = 0  # the page's last message on the boundary
         self._newest: tuple[int, Path] = (0, ())  # how many regions were drawn here, and the last
         self._counted: Region | None = None  # what was said is of this region of the draft
+        #: What was drawn last on a flat map: its subjects, and its plane and outline.
+        self.drawn: tuple[Selection, dict[str, Any]] | None = None
+        #: What stands beside the name of a place, by the campaign that graded what is in it.
+        self.purity: Callable[[str], str] = lambda campaign: ""
         self._gestures = asyncio.Lock()  # one after the other, in the order they were made
         self._body = pn.Column(sizing_mode="stretch_both", margin=0, css_classes=["map"])
         where = ["map_id", "x", "y", "solid"]
@@ -374,6 +387,7 @@ class MapView(Viewer):
                 "x": [v[0] for v in p.vertices],
                 "y": [v[1] for v in p.vertices],
                 "at": p.label,
+                "said": self.purity(p.campaign) if p.campaign else "",
             }
             for p in (self.notes.places(self.plane) if self.notes and state.places else [])
         ]
@@ -545,6 +559,7 @@ class MapView(Viewer):
                 region = await asyncio.to_thread(self._region, message, plane)
             except (VoorwerpError, ArtifactError):
                 return  # the frame says why
+            self.drawn = None if plane.turn or message.get("shape") == "brush" else (region, _traced(message, plane))
             pn.state.execute(partial(self.state.select, region, mode), schedule=True)  # with the document's lock
 
     def _region(self, message: dict[str, Any], plane: Plane) -> Selection:
