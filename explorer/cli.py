@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from explorer.commands import (
+    accounts,
     boundary,
     comparing,
     counting,
@@ -21,6 +22,7 @@ from explorer.commands import (
     injecting,
     inviting,
     judging,
+    ledgers,
     making,
     publishing,
     reporting,
@@ -46,6 +48,7 @@ for command in (
     making.check,
     making.migrate,
     making.pack,
+    ledgers.group,
     running.run,
     running.resume,
     running.jobs,
@@ -64,6 +67,7 @@ for command in (
     counting.consensus,
     counting.replay,
     tagging.tags,
+    accounts.group,
     inviting.invite,
     sampling.sample,
     simulating.simulate,

@@ -12,6 +12,7 @@ Several processes (a server, the command line) may use one ledger at once.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -136,19 +137,14 @@ class Ledger:
         self.survey_id = survey_id
         self._dialect = databases.opened(_parsed(url) if url else address(self.path))
         self._dialect.create(survey_id)
-        if url is None:
-            self._leave_word()
+        if url is None and not isinstance(self._dialect, databases.SQLite):
+            leave_word(self.path, self.name)
         self._ours = ENTRIES.c.survey_id == survey_id
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._writer.start()
-
-    def _leave_word(self) -> None:
-        if os.environ.get(ADDRESS) and not (self.path / ELSEWHERE).exists():
-            with contextlib.suppress(OSError):  # a folder that only reads
-                write_json(self.path / ELSEWHERE, {"ledger": self._dialect.name})
 
     # -------------------------------------------------------------------------------------------------- write
     def append(
@@ -586,7 +582,7 @@ def address(survey_path: Path) -> sa.URL:
     if url.get_backend_name() != "sqlite" and not elsewhere.exists() and _has_entries(file):
         raise LedgerError(
             f"{file} holds the decisions on this survey, and {ADDRESS} names a database; "
-            f"move them with `voorwerp ledger {survey_path} --to-postgres`, or unset {ADDRESS}"
+            f"move them with `voorwerp ledger copy {survey_path} --to-postgres`, or unset {ADDRESS}"
         )
     return url
 
@@ -630,28 +626,85 @@ def is_there(survey_path: Path) -> bool:
     return bool(os.environ.get(ADDRESS)) or any((survey_path / name).exists() for name in (LEDGER, ELSEWHERE))
 
 
+def leave_word(survey_path: Path, name: str) -> None:
+    """Say in the survey's folder that its ledger is elsewhere, for who comes without `ADDRESS`."""
+    if not (survey_path / ELSEWHERE).exists():
+        with contextlib.suppress(OSError):  # a folder that only reads
+            write_json(survey_path / ELSEWHERE, {"ledger": name})
+
+
 def copy(source: Ledger, target: Ledger) -> int:
     """Copy every entry into an empty ledger, with its id and date; returns how many.
 
     Raises
     ------
     LedgerError
-        The target has entries already, or one cannot be read or written.
+        The target has other entries already, or one cannot be read or written.
     """
     n = 0
     try:
-        with target._dialect.write(target.survey_id) as writing:
-            if writing.execute(sa.select(ENTRIES.c.id).where(target._ours).limit(1)).one_or_none() is not None:
-                raise LedgerError(f"{target.name} holds decisions on this survey already; nothing was copied")
-            with source._dialect.read() as reading:
+        with target._dialect.write(target.survey_id) as writing, source._dialect.read() as reading:
+            here, there = (
+                connection.execute(
+                    sa.select(ENTRIES.c.id, ENTRIES.c.client_id).where(ours).order_by(ENTRIES.c.id)
+                ).all()
+                for connection, ours in ((writing, target._ours), (reading, source._ours))
+            )
+            if here and here != there:
+                raise LedgerError(f"{target.name} holds other decisions on this survey already; nothing was copied")
+            if here:  # copied before, and stopped then
+                return len(here)
+            if there:
                 query = sa.select(ENTRIES).where(source._ours).order_by(ENTRIES.c.id)
                 rows = reading.execution_options(yield_per=MAX_GROUP).execute(query)
                 for part in rows.mappings().partitions():
-                    writing.execute(sa.insert(ENTRIES), [{**row, "survey_id": target.survey_id} for row in part])
+                    writing.execute(sa.insert(ENTRIES), [dict(row) for row in part])
                     n += len(part)
     except sa.exc.DBAPIError as error:
         raise target._dialect.refusal(error) from None
     return n
+
+
+def moved(survey_path: Path, survey_id: str, to_database: bool) -> tuple[int, str]:
+    """Move a survey's ledger between its folder and the database of `ADDRESS`: how many entries, and where they are.
+
+    What they are copied from stays: the file as ``ledger.db.copied``, the rows of the database where they are.
+
+    Raises
+    ------
+    LedgerError
+        No database is named, the survey is served, or there are other decisions at the target.
+    """
+    told, file, elsewhere = os.environ.get(ADDRESS), survey_path / LEDGER, survey_path / ELSEWHERE
+    url = _parsed(told) if told else None
+    if url is None or url.get_backend_name() == "sqlite":
+        raise LedgerError(f"name the database first: {ADDRESS}=postgresql+psycopg://HOST/DATABASE in the environment")
+    if to_database and not file.exists():
+        raise LedgerError(f"{file} is not there; nothing is to be copied")
+    with _unserved(survey_path):
+        with Ledger(survey_path, survey_id, in_file(file)) as ours, Ledger(survey_path, survey_id, url) as shared:
+            n = copy(ours, shared) if to_database else copy(shared, ours)
+            name = shared.name if to_database else ours.name
+        if to_database:
+            leave_word(survey_path, name)
+            file.rename(file.with_name(f"{LEDGER}.copied"))
+        else:
+            elsewhere.unlink(missing_ok=True)
+    return n, name
+
+
+@contextlib.contextmanager
+def _unserved(survey_path: Path) -> Iterator[None]:
+    """Hold what a server would hold."""
+    file = survey_path / "server.lock"
+    with contextlib.ExitStack() as held:
+        if file.exists():
+            handle = held.enter_context(file.open("rb"))
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise LedgerError(f"a server is at work on {survey_path}; stop it, then copy") from None
+        yield
 
 
 def check(survey_path: Path, survey_id: str, subject_ids: np.ndarray, *, is_copy: bool = False) -> list[str]:

@@ -4,12 +4,13 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from tests import postgres_at_hand
 from tests.galaxies import write_galaxies
 from tests.ui.serving import VOORWERP
 
@@ -35,6 +36,13 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real test data is not here ({SHARED_DATA} does not exist)")
     return SHARED_DATA.resolve()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_at_hand.Server]:
+    """A PostgreSQL server; each test makes a database of its own."""
+    with postgres_at_hand.server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The ledger: every sentence of its docstrings, and what survives kills, crowds and a full disk."""
 
+import contextlib
 import random
 import resource
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -24,15 +26,38 @@ from explorer import code_version
 from explorer.databases import file_system_of
 from explorer.errors import LedgerError
 from explorer.ledger import MAX_LISTED, Ledger, check
+from tests.postgres_at_hand import Server
 
 SURVEY_ID = "0b6e1f5e-0000-4000-8000-000000000001"
 IDS = np.arange(30_000, dtype=np.int64) * 3 + 588848901523702001
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where ledgers lie in this test, and in the processes that it starts."""
+    if request.param == "postgres":
+        server: Server = request.getfixturevalue("postgres")
+        monkeypatch.setenv("VOORWERP_LEDGER", server.url(server.database()))
+    return str(request.param)
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def ledger(tmp_path: Path, place: str) -> Iterator[Ledger]:
     with Ledger(tmp_path, SURVEY_ID) as opened:
         yield opened
+
+
+@pytest.fixture
+def filed(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path, SURVEY_ID) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def kept_waiting(ledger: Ledger) -> Iterator[None]:
+    """Another one writes for the length of the block, so that a queue forms."""
+    with Ledger(ledger.path, SURVEY_ID) as other, other._dialect.write(SURVEY_ID):
+        yield
 
 
 def test_an_entry_says_who_when_what_and_where(ledger: Ledger) -> None:
@@ -143,13 +168,19 @@ def test_an_entry_that_cannot_be_kept_is_refused(ledger: Ledger, payload: dict, 
         "INSERT OR REPLACE INTO entries SELECT * FROM entries",
     ],
 )
-def test_rows_cannot_be_changed_even_from_outside(ledger: Ledger, statement: str) -> None:
-    entry = ledger.append("vote", {"grade": 1}, who="ada")
-    connection = sqlite3.connect(ledger.path / "ledger.db")
+def test_rows_cannot_be_changed_even_from_outside(filed: Ledger, statement: str) -> None:
+    entry = filed.append("vote", {"grade": 1}, who="ada")
+    connection = sqlite3.connect(filed.path / "ledger.db")
     with pytest.raises(sqlite3.Error, match="append-only"):
         connection.execute(statement)
     connection.close()
-    assert ledger.entries() == [entry]
+    assert filed.entries() == [entry]
+
+
+def test_every_commit_waits_for_the_disk(filed: Ledger) -> None:
+    with filed._dialect.write(SURVEY_ID) as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL: the log is synced at each commit
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 
 
 def test_appends_that_wait_together_share_a_commit(ledger: Ledger) -> None:
@@ -159,32 +190,78 @@ def test_appends_that_wait_together_share_a_commit(ledger: Ledger) -> None:
         "before_cursor_execute",
         lambda _c, _k, statement, *_: commits.append(1) if statement == "COMMIT" else None,
     )
-    holder = sqlite3.connect(ledger.path / "ledger.db", isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")  # keeps the writer waiting while a queue forms
     with ThreadPoolExecutor(32) as pool:
-        answers = [pool.submit(ledger.append, "vote", {"n": n}, who="ada") for n in range(32)]
-        time.sleep(0.3)
-        holder.execute("COMMIT")
+        with kept_waiting(ledger):
+            answers = [pool.submit(ledger.append, "vote", {"n": n}, who="ada") for n in range(32)]
+            time.sleep(0.3)
         assert len({answer.result().id for answer in answers}) == 32
-    holder.close()
     assert len(commits) <= 4
 
 
 def test_one_refused_entry_does_not_take_its_group_with_it(ledger: Ledger) -> None:
-    holder = sqlite3.connect(ledger.path / "ledger.db", isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-    with ThreadPoolExecutor(8) as pool:
-        good = [pool.submit(ledger.append, "vote", {"n": n}, who="ada") for n in range(7)]
-        bad = pool.submit(ledger.undo, 999, who="ada")
-        time.sleep(0.2)
-        holder.execute("COMMIT")
+    with ThreadPoolExecutor(9) as pool:
+        with kept_waiting(ledger):
+            good = [pool.submit(ledger.append, "vote", {"n": n}, who="ada") for n in range(7)]
+            bad = pool.submit(ledger.undo, 999, who="ada")
+            time.sleep(0.2)
         assert isinstance(bad.exception(), LedgerError)
         assert {g.result().payload["n"] for g in good} == set(range(7))
-    holder.close()
     assert len(ledger.entries()) == 7
 
 
-def test_a_closed_ledger_refuses_and_close_keeps_what_waits(tmp_path: Path) -> None:
+def test_one_group_knows_its_own_uuids_and_undos(ledger: Ledger) -> None:
+    """What stands in the same group is there for those behind it: a repeated UUID, a vote to take back."""
+    client_id, undo_id = str(uuid.uuid4()), str(uuid.uuid4())
+    ledger.append("vote", {"n": 0}, who="ada")
+    group: list = []
+    queued, ledger._requests = ledger._requests, Mock(put=group.append)
+    with ThreadPoolExecutor(16) as pool:
+        jobs = []
+        for task in (
+            lambda: ledger.append("vote", {"n": 1}, who="ada", client_id=client_id),
+            lambda: ledger.append("vote", {"n": 1}, who="ada", client_id=client_id),
+            lambda: ledger.append("vote", {"n": 2}, who="ada", client_id=client_id),
+            lambda: ledger.undo(2, who="ada", client_id=undo_id),
+            lambda: ledger.undo(2, who="ada"),
+            lambda: ledger.undo(2, who="ada", client_id=undo_id),
+            lambda: ledger.append("vote", {"n": 3}, who="ada"),
+        ):
+            jobs.append(pool.submit(task))
+            while len(group) < len(jobs):
+                time.sleep(0.001)
+        ledger._requests = queued
+        ledger._commit(group)
+        first, again, other, undo, twice, undo_again, last = (job.exception() or job.result() for job in jobs)
+    assert again == first
+    assert "stands for another decision already (entry 2)" in str(other)
+    assert undo_again == undo
+    assert undo.undoes == 2
+    assert str(twice) == "entry 2 is undone already"
+    assert [e.payload["n"] for e in ledger.entries()] == [0, 3]
+    assert (first.id, undo.id, last.id) == (2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ({"who": "a\0"}, "the entry's who holds a character that no text may hold"),
+        ({"who": "ada", "run_id": "\ud800"}, "the entry's run_id holds"),
+        ({"who": "ada", "subject_id": 2**63}, "the entry's subject_id is 9223372036854775808, beyond 64 bits"),
+    ],
+)
+def test_what_no_database_takes_is_refused_alone(ledger: Ledger, words: dict, sentence: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        with kept_waiting(ledger):
+            good = [pool.submit(ledger.append, "vote", {"text": "a\0b"}, who="ada") for _ in range(3)]
+            with pytest.raises(LedgerError, match=sentence):
+                ledger.append("vote", {}, **words)
+            with pytest.raises(LedgerError, match="the entry's payload holds a character"):
+                ledger.append("vote", {"note": "\udfff"}, who="ada")
+        assert len({g.result().id for g in good}) == 3
+    assert [e.payload["text"] for e in ledger.entries()] == ["a\0b"] * 3
+
+
+def test_a_closed_ledger_refuses_and_close_keeps_what_waits(tmp_path: Path, place: str) -> None:
     ledger = Ledger(tmp_path, SURVEY_ID)
     kept, refused = [], []
 
@@ -222,12 +299,12 @@ def slow_replay(log: list[tuple[int, int | None]]) -> list[int]:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.one_of(st.none(), st.integers(0, 30)), max_size=14))
-def test_replay_to_any_date_equals_the_obvious_one(tmp_path: Path, steps: list[int | None]) -> None:
+def test_replay_to_any_date_equals_the_obvious_one(tmp_path: Path, place: str, steps: list[int | None]) -> None:
     log: list[tuple[int, int | None]] = []
     moments: list[str] = []
     folder = tmp_path / uuid.uuid4().hex
     folder.mkdir()
-    with Ledger(folder, SURVEY_ID) as ledger:
+    with Ledger(folder, folder.name) as ledger:
         for step in steps:
             if step is None or not log:
                 entry = ledger.append("vote", {}, who="ada")
@@ -331,7 +408,7 @@ def start_child(folder: Path, n: int, name: str = "a") -> subprocess.Popen[str]:
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 
-def test_every_acknowledged_row_survives_sigkill(tmp_path: Path) -> None:
+def test_every_acknowledged_row_survives_sigkill(tmp_path: Path, place: str) -> None:
     acknowledged: list[int] = []
     for seed in range(5):
         with start_child(tmp_path, 1_000_000) as child:
@@ -341,9 +418,10 @@ def test_every_acknowledged_row_survives_sigkill(tmp_path: Path) -> None:
             child.send_signal(signal.SIGKILL)
             acknowledged += [int(line) for line in child.stdout if line.endswith("\n")]
         assert child.returncode == -signal.SIGKILL
-        connection = sqlite3.connect(tmp_path / "ledger.db")
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        connection.close()
+        if place == "sqlite":
+            connection = sqlite3.connect(tmp_path / "ledger.db")
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            connection.close()
         with Ledger(tmp_path, SURVEY_ID) as ledger:
             found = [e.id for e in ledger.entries()]
         assert set(acknowledged) <= set(found)
@@ -351,7 +429,7 @@ def test_every_acknowledged_row_survives_sigkill(tmp_path: Path) -> None:
     assert len(set(acknowledged)) == len(acknowledged) > 5
 
 
-def test_threads_and_processes_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_threads_and_processes_at_once_lose_nothing(tmp_path: Path, place: str) -> None:
     children = [start_child(tmp_path, 60, name) for name in "ab"]  # they also race to make the file
     with Ledger(tmp_path, SURVEY_ID) as ledger, ThreadPoolExecutor(8) as pool:
         ours = list(pool.map(lambda n: ledger.append("vote", {"n": n}, who="parent").id, range(240)))
@@ -366,44 +444,44 @@ def test_threads_and_processes_at_once_lose_nothing(tmp_path: Path) -> None:
     assert [e.at for e in entries] == sorted(e.at for e in entries)
 
 
-def test_a_full_disk_keeps_nothing_and_says_so(ledger: Ledger) -> None:
+def test_a_full_disk_keeps_nothing_and_says_so(filed: Ledger) -> None:
     """A limit on file size stands for the disk: writes fail in the middle as they do on a full one."""
-    kept = [ledger.append("vote", {"n": n}, who="ada").id for n in range(3)]
+    kept = [filed.append("vote", {"n": n}, who="ada").id for n in range(3)]
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    size = (ledger.path / "ledger.db-wal").stat().st_size
+    size = (filed.path / "ledger.db-wal").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5_000, hard))
     try:
         with pytest.raises(LedgerError, match="the decision was not kept"):
-            ledger.append("vote", {"note": "x" * 50_000}, who="ada")
+            filed.append("vote", {"note": "x" * 50_000}, who="ada")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert [e.id for e in ledger.entries()] == kept
-    kept.append(ledger.append("vote", {"note": "x" * 50_000}, who="ada").id)
-    assert [e.id for e in ledger.entries()] == kept
+    assert [e.id for e in filed.entries()] == kept
+    kept.append(filed.append("vote", {"note": "x" * 50_000}, who="ada").id)
+    assert [e.id for e in filed.entries()] == kept
 
 
-def test_a_database_that_may_not_grow_says_the_disk_is_full(ledger: Ledger) -> None:
+def test_a_database_that_may_not_grow_says_the_disk_is_full(filed: Ledger) -> None:
     sa.event.listen(
-        ledger._dialect._engine, "checkout", lambda connection, *_: connection.execute("PRAGMA max_page_count=1")
+        filed._dialect._engine, "checkout", lambda connection, *_: connection.execute("PRAGMA max_page_count=1")
     )
     with pytest.raises(LedgerError, match=r"not kept in .*ledger\.db: the disk is full; free some space and repeat it"):
-        ledger.append("vote", {"note": "x" * 200_000}, who="ada")
-    assert ledger.entries() == []
+        filed.append("vote", {"note": "x" * 200_000}, who="ada")
+    assert filed.entries() == []
 
 
 # -------------------------------------------------------------------------------------------------- wrong files
-def test_another_schema_version_is_refused(ledger: Ledger) -> None:
-    connection = sqlite3.connect(ledger.path / "ledger.db")
+def test_another_schema_version_is_refused(filed: Ledger) -> None:
+    connection = sqlite3.connect(filed.path / "ledger.db")
     connection.execute("PRAGMA user_version=7")
     connection.close()
     with pytest.raises(LedgerError, match="schema version 7; this Voorwerp reads version 1"):
-        Ledger(ledger.path, SURVEY_ID)
+        Ledger(filed.path, SURVEY_ID)
 
 
-def test_another_surveys_ledger_is_refused(ledger: Ledger) -> None:
-    ledger.append("vote", {}, who="ada")
+def test_another_surveys_ledger_is_refused(filed: Ledger) -> None:
+    filed.append("vote", {}, who="ada")
     with pytest.raises(LedgerError, match=f"belongs to the survey {SURVEY_ID}, not to other"):
-        Ledger(ledger.path, "other")
+        Ledger(filed.path, "other")
 
 
 def test_check_says_every_problem_of_a_ledger(tmp_path: Path) -> None:
