@@ -9,12 +9,14 @@ import gc
 import logging
 import os
 import signal
+import ssl
 import sys
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,15 +33,18 @@ from tornado.ioloop import PeriodicCallback
 from explorer import ASSETS, raster
 from explorer.classify import Door, classify_routes
 from explorer.errors import SurveyError, VoorwerpError
-from explorer.people import LOCAL, Person
+from explorer.login import Login, install_socket, login_routes
+from explorer.people import LOCAL, NOBODY, Person
 from explorer.secret import secret_of
-from explorer.server import Access, Login, hosts_of, routes
+from explorer.server import Access, hosts_of, routes
 from explorer.services import address, histograms, orders
+from explorer.services.accounts import Accounts
 from explorer.services.boundaries import Context
 from explorer.services.classify import Classify, Settings
 from explorer.services.compared import Pair
 from explorer.services.desk import Desk
 from explorer.services.explore import Plane
+from explorer.services.providers import provider_of
 from explorer.state import Draft, ExplorerState
 from explorer.survey import counted
 from explorer.views import map as map_view
@@ -136,8 +141,14 @@ class Idle(param.Parameterized):
 class Session:
     """One browser tab: a state, the views on it, and what keeps them current."""
 
-    def __init__(self, desk: Desk, selection: str | None = None, person: Person = LOCAL) -> None:
-        self.desk, self.explore = desk, desk.explore
+    def __init__(
+        self,
+        desk: Desk,
+        selection: str | None = None,
+        person: Person = LOCAL,
+        again: Callable[[Person], Person | None] = lambda person: person,
+    ) -> None:
+        self.desk, self.explore, self._again = desk, desk.explore, again
         explore = desk.explore
         self.state = state = ExplorerState(explore.survey.n, person=person)
         self._linked, self._drawn = "", ""
@@ -235,6 +246,8 @@ class Session:
     # ------------------------------------------------------------------------------------------- what is new
     async def poll(self) -> None:
         """Once a second: running jobs, finished runs, joined columns, the selection's place in the link."""
+        if (person := self._again(self.state.person)) is not None:  # else the socket is about to be closed
+            self.state.person = person
         self.shell.refresh()
         self.subject.poll()
         if (last := self.desk.notes.last) != self._last:  # decided in another tab, or from a script
@@ -393,11 +406,16 @@ def serve(
     retire_after: int = 10,
     scheduler: Scheduler | None = None,
     workers: int | None = None,
+    tls: tuple[Path, Path] | None = None,
+    behind_proxy: bool = False,
+    names: Sequence[str] = (),
 ) -> None:
     """Serve a survey until interrupted.
 
     Parameters
     ----------
+    address
+        What is listened on; whether it may be is `explorer.commands.serving`'s to say.
     selection
         Name of a kept selection to open with.
     open_links
@@ -406,15 +424,22 @@ def serve(
         Volunteers after whom a subject is not shown to others.
     scheduler, workers
         Who computes; see `explorer.services.jobs.JobService`.
+    tls
+        Certificate and key, PEM.
+    behind_proxy
+        Whether X-Forwarded-For and X-Forwarded-Proto are believed.
+    names
+        By which other names people come here: values of the Host header, with or without a port.
 
     Raises
     ------
     SurveyError
         The folder is no survey, or another server has it.
     VoorwerpError
-        The port is taken.
+        The port is taken, or the certificate cannot be read.
     """
-    has_samp = address == "localhost" or address.startswith("127.")  # it reaches this desktop
+    is_local = address == "localhost" or address.startswith("127.")
+    has_samp = is_local and not behind_proxy  # it reaches this desktop
     with only_server(Path(path)) as note, Desk.open(path, has_samp, scheduler, workers) as desk:
         pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
         for module in (raster, orders, histograms):
@@ -424,9 +449,17 @@ def serve(
             pool.submit(desk.explore.index, Plane(map_id))
         setup()
         classify = Classify(desk.explore.survey, desk.ledger, Settings(retire_after=retire_after))
-        server = _listen(lambda: Session(desk, selection).page(), address, port, desk, pool, classify, open_links)
-        url, survey = server.url, desk.explore.survey
-        note(url.partition("/?")[0] + (" with open links" if open_links else ""))
+        survey = desk.explore.survey
+        access = Access(port, frozenset(), is_local=is_local, behind_proxy=behind_proxy)
+        access.accounts = Accounts(survey.info.survey_id)
+        desk.ledger.guard = access.accounts.guard
+
+        def page() -> Page:
+            return Session(desk, selection, _visitor(), access.again).page()
+
+        server = _listen(page, address, access, desk, pool, Doors(classify, open_links, tls, names))
+        url = server.url
+        note(url.partition("?")[0].rstrip("/") + (" with open links" if open_links else ""))
         click.echo(f"{survey.info.name}: {counted(survey.n, 'subject')}\n\n  {url}\n")
         if open_links:
             click.echo(f"Links of `voorwerp invite` are open at {url.partition('?')[0]}classify\n")
@@ -436,11 +469,14 @@ def serve(
         desk.inference.warm()
         votes = CountVotes(desk)
         votes.start()
+        ends = PeriodicCallback(server.login.close_ended, POLL_MS)
+        ends.start()
         if open_browser:
             server.bokeh.io_loop.call_later(0.2, webbrowser.open, url)
         try:
             server.bokeh.io_loop.start()
         finally:
+            ends.stop()
             votes.stop()
             classify.close()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -488,51 +524,82 @@ class CountVotes:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
+def _visitor() -> Person:
+    """Whose request the page that is being made answers; of the one made before the port opens, nobody's."""
+    context = pn.state.curdoc.session_context if pn.state.curdoc is not None else None
+    return getattr(getattr(context, "request", None), "person", None) or NOBODY
+
+
+@dataclass(frozen=True)
+class Doors:
+    """By which ways one may come in besides the explorer's own; see `serve`."""
+
+    classify: Classify
+    open_links: bool = False
+    tls: tuple[Path, Path] | None = None
+    names: Sequence[str] = ()
+
+
 class _Server:
-    def __init__(self, bokeh: Any, url: str) -> None:
-        self.bokeh, self.url = bokeh, url
+    def __init__(self, bokeh: Any, login: Login, url: str) -> None:
+        self.bokeh, self.login, self.url = bokeh, login, url
 
 
 def _listen(
-    session: Any,
-    address: str,
-    port: int,
-    desk: Desk,
-    pool: ThreadPoolExecutor,
-    classify: Classify,
-    open_links: bool,
+    session: Callable[[], Page], address: str, access: Access, desk: Desk, pool: ThreadPoolExecutor, doors: Doors
 ) -> _Server:
     """Open the port: Panel's pages and our routes behind one door."""
     if ":" in address:
         raise VoorwerpError(f"{address} is an IPv6 address, which the web server does not take; use 127.0.0.1")
     try:
-        sockets, port = bind_sockets(address, port)
+        sockets, port = bind_sockets(address, access.port)
     except OSError as error:
         raise VoorwerpError(
-            f"port {port} on {address} cannot be opened ({error.strerror}); choose another with --port, or --port 0"
+            f"port {access.port} on {address} cannot be opened ({error.strerror}); "
+            "choose another with --port, or --port 0"
         ) from None
     for opened in sockets:
         opened.close()
-    access = Access(port, hosts_of(address, port))
+    access.port, access.hosts = port, hosts_of(address, port, doors.names)
+    info = desk.explore.survey.info
     with contextlib.suppress(OSError):  # where it cannot be kept, a restart ends the login
-        access.session = secret_of(desk.explore.survey.info.survey_id, "login")
+        access.session = secret_of(info.survey_id, "login")
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
-    server = pn.serve(
-        {"/": session},
-        address=address,
-        port=port,
-        websocket_origin=sorted(host for host in access.hosts if not host.startswith("[")),  # Bokeh takes no IPv6
-        title="Voorwerp",
-        show=False,
-        start=False,
-        verbose=False,
-        threaded=False,
-        warm=True,  # one session before the port opens: the first of a process takes a second more
-        auth_provider=Login(access),
-        extra_patterns=[*routes(access, desk, pool), *classify_routes(Door(access, classify, open_links))],
-        static_dirs={"assets": str(ASSETS)},
-        unused_session_lifetime_milliseconds=120_000,
-        keep_alive_milliseconds=30_000,
-    )
+    login = Login(access, info.name, provider_of(os.environ))
+    install_socket()
+    given = {"access": access, "desk": desk, "pool": pool}
+    certificate, key = doors.tls or (None, None)
+    try:
+        server = pn.serve(
+            {"/": session},
+            address=address,
+            port=port,
+            websocket_origin=sorted(host for host in access.hosts if not host.startswith("[")),  # Bokeh takes no IPv6
+            title="Voorwerp",
+            show=False,
+            start=False,
+            verbose=False,
+            threaded=False,
+            warm=True,  # one session before the port opens: the first of a process takes a second more
+            auth_provider=login,
+            extra_patterns=[
+                *routes(access, desk, pool),
+                *login_routes(login, given),
+                *classify_routes(Door(access, doors.classify, doors.open_links)),
+            ],
+            static_dirs={"assets": str(ASSETS)},
+            unused_session_lifetime_milliseconds=120_000,
+            keep_alive_milliseconds=30_000,
+            exclude_cookies=[access.cookie],  # else the page has in its token what no script may read
+            exclude_headers=["Cookie"],
+            **({} if certificate is None else {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}),
+        )
+    except (ssl.SSLError, OSError) as error:
+        if certificate is None:
+            raise
+        raise VoorwerpError(
+            f"{certificate} and {key} cannot be used as certificate and key ({error}); both are PEM files"
+        ) from None
     signal.signal(signal.SIGTERM, lambda *_: server.io_loop.add_callback_from_signal(server.io_loop.stop))
-    return _Server(server, f"http://{address}:{port}/?token={access.token}")
+    scheme = "http" if certificate is None else "https"
+    return _Server(server, login, f"{scheme}://{address}:{port}/" + ("" if access.asks else f"?token={access.token}"))

@@ -10,9 +10,8 @@ POST /classify/answer       what was chosen; answered when it is on the disk
 POST /classify/undo         takes the last answer back
 ==========================  ================================================================================
 
-`Door.visitor` says who somebody is. Today that is the server's login, or a link that `voorwerp invite` made: accounts
-come in here. The cookie of a link is good for these routes alone. What changes state needs our Origin and the page's
-token.
+`Door.visitor` says who somebody is: who is logged in and may grade, or came by a link that `voorwerp invite` made. The
+cookie of a link is good for these routes alone. What changes state needs our Origin and the page's token.
 """
 
 from __future__ import annotations
@@ -128,13 +127,14 @@ class Door:
         HTTPError
             Another host or origin (403), or too many requests (429).
         """
-        is_owner = self.access.admit(handler) is not None
+        person = self.access.person(handler)
+        takes_part = person is not None and person.may("vetter")  # a viewer decides nothing, unless by a link
         handler.set_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         handler.set_header("Cache-Control", "no-store")
-        self._limit(self.by_address, handler.request.remote_ip or "")
+        self._limit(self.by_address, self.access.address(handler))
         given = handler.get_cookie(self.cookie) or ""
         volunteer, link = self._read(given)
-        if is_owner:
+        if takes_part:
             if not volunteer:
                 volunteer = secrets.token_hex(8)
                 given = self.let_in(handler, volunteer, "")
@@ -149,7 +149,7 @@ class Door:
 
     def come_by(self, handler: RequestHandler, token: str) -> bool:
         """Let in who has a link's token; somebody who was here before stays the same volunteer."""
-        self._limit(self.newcomers, handler.request.remote_ip or "")
+        self._limit(self.newcomers, self.access.address(handler))
         link = self.invitations.by_token(token) if self.open_links else None
         if link is None:
             return False
@@ -166,7 +166,7 @@ class Door:
             value,
             httponly=True,
             samesite="Lax",
-            secure=handler.request.protocol == "https",
+            secure=self.access.is_encrypted(handler),
             path="/classify",
             expires_days=COOKIE_DAYS,
         )

@@ -48,3 +48,7 @@ class Person:
 
 #: Whoever came by the URL that the server printed, where there are no accounts.
 LOCAL = Person("local", "owner")
+#: The server itself, where it decides something of its own accord (the next batch of a campaign, say).
+SERVER = Person("voorwerp", "owner")
+#: Whoever was not let in.
+NOBODY = Person("nobody", "viewer")

@@ -53,17 +53,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
 from bokeh.palettes import Inferno256
-from bokeh.server.auth_provider import AuthProvider
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from explorer.errors import AccessError, UsageError, VoorwerpError
 from explorer.people import LOCAL, Person, Role
 from explorer.raster import View, contours, mean_lines
+from explorer.services.accounts import LOGIN_DAYS, Accounts
 from explorer.services.apart import correlations, sets_apart
 from explorer.services.boundaries import Context
 from explorer.services.compared import Pair
@@ -103,7 +103,9 @@ UPLOAD_S = 300.0
 # ------------------------------------------------------------------------------------------------------ access
 @dataclass
 class Access:
-    """Who may come in: whoever has the token, once, and from then on its cookie. The token is new at every start.
+    """Who may come in: whoever has an account, or, where there are none, the printed token: new at every start.
+
+    Both are exchanged for a cookie.
 
     Attributes
     ----------
@@ -112,12 +114,35 @@ class Access:
     hosts
         Values of the Host header that are ours (``127.0.0.1:5006``): another name that resolves here is refused, so no
         page elsewhere can speak to this server through the visitor's browser.
+    accounts
+        As soon as there is one, the token lets nobody in any more.
+    is_local
+        Whether only this machine can reach the port.
+    behind_proxy
+        Whether every request comes by a proxy that says from where, and whether by TLS.
     """
 
     port: int
     hosts: frozenset[str]
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     session: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    accounts: Accounts | None = None
+    is_local: bool = True
+    behind_proxy: bool = False
+
+    @property
+    def asks(self) -> bool:
+        """Whether one must log in.
+
+        Raises
+        ------
+        HTTPError
+            The accounts cannot be read: nobody comes in.
+        """
+        try:
+            return self.accounts is not None and self.accounts.are_there
+        except VoorwerpError as error:
+            raise HTTPError(503, str(error)) from None
 
     @property
     def cookie(self) -> str:
@@ -146,22 +171,65 @@ class Access:
         origin = handler.request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc.lower() not in self.hosts:
             raise HTTPError(403, "this origin is not ours")
-        given = handler.get_cookie(self.cookie) or ""
-        person = LOCAL if hmac.compare_digest(given.encode(), self.session.encode()) else None
+        person = self._person(handler.get_cookie(self.cookie) or "")
         handler.request.person = person  # type: ignore[attr-defined]  # a session of Panel is made with the request
         return person
 
+    def _person(self, given: str) -> Person | None:
+        if self.asks and self.accounts is not None:
+            try:
+                return self.accounts.visitor(given)
+            except VoorwerpError as error:
+                raise HTTPError(503, str(error)) from None
+        return LOCAL if hmac.compare_digest(given.encode(), self.session.encode()) else None
+
+    def holder(self, handler: RequestHandler) -> Person | None:
+        """Whose cookie came with a request, now; for a socket that has been open since."""
+        return self._person(handler.get_cookie(self.cookie) or "")
+
+    def again(self, person: Person) -> Person | None:
+        """Who was let in, as they are now; None for who would not be any more."""
+        if not self.asks or self.accounts is None:
+            return person
+        account = self.accounts.of(person.name)
+        return None if account is None else account.person
+
     def change_token(self, handler: RequestHandler) -> str:
         """What a page of ours sends with whatever changes something: it can read ``/token``, and no other page can."""
-        return hmac.new(self.session.encode(), b"change", "sha256").hexdigest()
+        held = handler.get_cookie(self.cookie) or ""
+        return hmac.new(self.session.encode(), b"change" + held.encode(), "sha256").hexdigest()
+
+    def let_in(self, handler: RequestHandler, value: str) -> None:
+        """Set the cookie; that of a login goes with a link from elsewhere (a mail's), too."""
+        is_login, is_safe = self.asks, self.is_encrypted(handler)
+        same, days = ("Lax", LOGIN_DAYS) if is_login else ("Strict", None)
+        handler.set_cookie(
+            self.cookie, value, httponly=True, samesite=same, secure=is_safe, path="/", expires_days=days
+        )
+
+    def is_encrypted(self, handler: RequestHandler) -> bool:
+        """Whether nobody between the browser and us can read along, as far as we are told."""
+        if self.behind_proxy:
+            return handler.request.headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip() == "https"
+        return handler.request.protocol == "https"
+
+    def address(self, handler: RequestHandler) -> str:
+        """Where a request comes from: an IPv4 address, or the network of an IPv6 address, of which one has millions."""
+        found = handler.request.remote_ip or ""
+        if self.behind_proxy:  # the last one is the proxy's own word; what stands before it, anybody may have written
+            found = handler.request.headers.get("X-Forwarded-For", found).rpartition(",")[2].strip()
+        if _is_ipv6(found):
+            mapped = ipaddress.IPv6Address(found).ipv4_mapped
+            return str(mapped or ipaddress.ip_network(f"{found.partition('%')[0]}/64", strict=False))
+        return found[:80]
 
     def open_to(self, token: str) -> bool:
         """Whether a token is the one printed at the start."""
         return hmac.compare_digest(token.encode(), self.token.encode())
 
 
-def hosts_of(address: str, port: int) -> frozenset[str]:
-    """Host headers that mean a server listening on `address`."""
+def hosts_of(address: str, port: int, others: Sequence[str] = ()) -> frozenset[str]:
+    """Host headers that mean a server listening on `address`, or that is known by `others`, too."""
     names = {address}
     if address in ("127.0.0.1", "localhost", "::1"):
         names |= {"127.0.0.1", "localhost", "::1"}
@@ -169,7 +237,9 @@ def hosts_of(address: str, port: int) -> frozenset[str]:
         names |= {"127.0.0.1", "localhost", "::1", socket.gethostname(), socket.getfqdn()}
         names |= {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
     shown = [f"[{n}]" if _is_ipv6(n) else n.lower() for n in names if n]
-    return frozenset([f"{n}:{port}" for n in shown] + (shown if port == 80 else []))
+    named = [other.lower() for other in others]
+    found = [f"{n}:{port}" for n in shown] + (shown if port in (80, 443) else [])
+    return frozenset(found + named + [f"{name}:{port}" for name in named if not re.search(r":\d+$", name)])
 
 
 def _is_ipv6(name: str) -> bool:
@@ -177,62 +247,6 @@ def _is_ipv6(name: str) -> bool:
         return ipaddress.ip_address(name).version == 6
     except ValueError:
         return False
-
-
-class Login(AuthProvider):
-    """Bokeh's door, kept by `Access`."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
-        super().__init__()
-
-    @property
-    def get_user(self) -> Callable[[RequestHandler], str | None]:  # type: ignore[override]  # Bokeh passes the handler
-        return self._access.admit
-
-    @property
-    def get_user_async(self) -> None:
-        return None
-
-    @property
-    def get_login_url(self) -> None:
-        return None
-
-    @property
-    def login_url(self) -> str:
-        return "/login"
-
-    @property
-    def login_handler(self) -> type[RequestHandler]:
-        access = self._access
-
-        class TokenHandler(RequestHandler):
-            """Exchanges the token of the printed URL for a cookie, and takes it out of the address bar."""
-
-            def get(self) -> None:
-                access.admit(self)
-                target = urlsplit(self.get_query_argument("next", "/"))
-                query = parse_qs(target.query)
-                if not access.open_to(query.pop("token", [""])[0]):
-                    self.set_status(403)
-                    self.set_header("Content-Type", "text/plain; charset=utf-8")
-                    self.finish(
-                        "This page belongs to whoever started Voorwerp.\n"
-                        "Open the URL that `voorwerp serve` printed: it carries a token, new at every start.\n"
-                    )
-                    return
-                self.set_cookie(access.cookie, access.session, httponly=True, samesite="Strict", path="/")
-                self.redirect("/" + (f"?{urlencode(query, doseq=True)}" if query else ""))  # escaped: no header in it
-
-        return TokenHandler
-
-    @property
-    def logout_url(self) -> None:
-        return None
-
-    @property
-    def logout_handler(self) -> None:
-        return None
 
 
 # ---------------------------------------------------------------------------------------------------- handlers

@@ -1,6 +1,7 @@
 """``voorwerp serve`` and ``demo``: a survey in the browser."""
 
 import ipaddress
+import re
 from pathlib import Path
 
 import click
@@ -8,9 +9,10 @@ import click
 from explorer.commands import workers
 from explorer.commands.making import show_making
 from explorer.commands.running import follow, job_service, who
-from explorer.errors import AccessError
+from explorer.errors import AccessError, UsageError
 
 SURVEY = click.Path(path_type=Path)
+HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?")
 
 
 def is_loopback(address: str) -> bool:
@@ -28,6 +30,15 @@ def is_loopback(address: str) -> bool:
 @click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=5006, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free port.")
 @click.option("--no-browser", is_flag=True, help="Only print the URL.")
+@click.option("--https-cert", type=SURVEY, help="Certificate (PEM), to be reached by https:// from other machines.")
+@click.option("--https-key", type=SURVEY, help="Its key (PEM).")
+@click.option(
+    "--behind-proxy",
+    is_flag=True,
+    help="Believe X-Forwarded-For and X-Forwarded-Proto: a proxy with TLS stands before this address, and nothing "
+    "else can reach it.",
+)
+@click.option("--host", "names", multiple=True, metavar="NAME[:PORT]", help="Another name that people come here by.")
 @click.option("--insecure", is_flag=True, help="Listen on another address than this machine's own without accounts.")
 @click.option("--open-links", is_flag=True, help="Let in volunteers by the links of `voorwerp invite`.")
 @click.option(
@@ -43,21 +54,25 @@ def serve(
     address: str,
     port: int,
     no_browser: bool,
+    https_cert: Path | None,
+    https_key: Path | None,
+    behind_proxy: bool,
+    names: tuple[str, ...],
     insecure: bool,
     open_links: bool,
     retire_after: int,
     where: workers.Where,
 ) -> None:
-    """Open SURVEY in the browser."""
-    if not is_loopback(address) and not insecure:
-        raise AccessError(
-            f"{address} can be reached from other machines and this survey has no accounts; "
-            "use --address 127.0.0.1, or --insecure if you trust everyone on that network"
-        )
-    from explorer.survey import Survey
+    """Open SURVEY in the browser; whoever has an account (see `voorwerp accounts`) logs in there."""
+    from explorer.commands.accounts import accounts_of
 
     scheduler = where.check()
-    Survey.open(survey).close()  # a wrong folder is one sentence now, not a page that fails
+    tls = tls_of(https_cert, https_key)
+    for name in names:
+        if not HOST.fullmatch(name):
+            raise UsageError(f"--host {name} is no name of a machine; write it as in survey.example.org")
+    accounts = accounts_of(survey).listed()  # a wrong folder is one sentence now, not a page that fails
+    check_reach(address, bool(accounts), tls is not None, behind_proxy, insecure)
     from explorer.app import serve
 
     serve(
@@ -69,7 +84,56 @@ def serve(
         retire_after=retire_after,
         scheduler=scheduler,
         workers=where.workers,
+        tls=tls,
+        behind_proxy=behind_proxy,
+        names=names,
     )
+
+
+def tls_of(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
+    """Certificate and key, or neither.
+
+    Raises
+    ------
+    UsageError
+        One without the other, or no such file.
+    """
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise UsageError("TLS takes a certificate and its key: give --https-cert and --https-key")
+    for file in (certificate, key):
+        if not file.is_file():
+            raise UsageError(f"there is no file {file}; --https-cert and --https-key take PEM files")
+    return certificate, key
+
+
+def check_reach(address: str, has_accounts: bool, has_tls: bool, behind_proxy: bool, insecure: bool) -> None:
+    """Refuse to be reached from other machines by whoever comes, or with passwords in the clear.
+
+    Raises
+    ------
+    AccessError
+        What to do about it.
+    """
+    if has_tls and behind_proxy:
+        raise UsageError("--behind-proxy leaves TLS to the proxy; give either that or --https-cert and --https-key")
+    if behind_proxy and not has_accounts:
+        raise AccessError(
+            "a proxy lets others in and this survey has no accounts; make one with `voorwerp accounts add`"
+        )
+    if is_loopback(address):
+        return
+    if has_accounts and not (has_tls or behind_proxy):
+        raise AccessError(
+            f"{address} can be reached from other machines, and passwords would travel there in the clear; "
+            "give --https-cert and --https-key, or --behind-proxy where a proxy has TLS"
+        )
+    if not has_accounts and not insecure:
+        raise AccessError(
+            f"{address} can be reached from other machines and this survey has no accounts; make one with "
+            "`voorwerp accounts add`, use --address 127.0.0.1, or --insecure if you trust everyone on that network"
+        )
 
 
 @click.command()
