@@ -220,6 +220,8 @@ export async function runs(home, {act: tell}) {
   dialog.append(side, detail, close);
   home.append(style, dialog);
   await styled;
+  const may = window.voorwerp.may?.("owner") ?? true;  // the server refuses it in any case
+  fresh.hidden = !may;
 
   const act = message => { dialog.close(); tell(message); };  // what was asked for is on the page beneath
   // what others show: {root, show(detail, run)} of one run, {root, open(a, b, runs)} of two
@@ -411,13 +413,13 @@ export async function runs(home, {act: tell}) {
   };
   const draw_acts = run => {
     const made = [];
-    if (LIVE.includes(run.state)) made.push(["Cancel", "", () => decide("cancel", {run: run.run_id}), "Stop it; what is done so far is kept, and it can be gone on with"]);
-    if (ENDED.includes(run.state)) made.push([go_on(run), "primary", () => decide("resume", {run: run.run_id}), shown?.stands_at || run.kind !== "train" ? "From what was saved last" : "Nothing was saved yet: trainings are every two minutes"]);
+    if (may && LIVE.includes(run.state)) made.push(["Cancel", "", () => decide("cancel", {run: run.run_id}), "Stop it; what is done so far is kept, and it can be gone on with"]);
+    if (may && ENDED.includes(run.state)) made.push([go_on(run), "primary", () => decide("resume", {run: run.run_id}), shown?.stands_at || run.kind !== "train" ? "From what was saved last" : "Nothing was saved yet: trainings are every two minutes"]);
     if (run.has_scores) made.push(["Color by this run", "primary", () => act({color: run.run_id}), "The map, the gallery and the histograms show its scores"]);
     if (run.is_map) made.push(["Lay out on this map", "primary", () => act({map: run.run_id}), "The subjects lie where this map has them"]);
-    if (run.kind === "train" && run.state === "done") made.push(["Score with it …", "primary", () => begin({kind: "score", parents: [run.run_id]}), "A new run that scores every subject by this training"]);
+    if (may && run.kind === "train" && run.state === "done") made.push(["Score with it …", "primary", () => begin({kind: "score", parents: [run.run_id]}), "A new run that scores every subject by this training"]);
     if (run.has_scores) made.push(["Compare with …", "", () => compared.open("", run.run_id, known), "Rank against rank with another run"]);
-    if (!LIVE.includes(run.state)) {
+    if (may && !LIVE.includes(run.state)) {
       made.push(["Run again …", "", () => begin({kind: run.kind, config: Object.fromEntries(shown.own), parents: shown.inputs.map(([, id]) => id)}), "A new run, with its settings to begin with"]);
       made.push(["Delete …", "", () => ask_removal(run), "For good, by its name"]);
     }
@@ -468,8 +470,8 @@ export async function runs(home, {act: tell}) {
     say(going, [series.said && `${upper(series.said)}.`, series.step || (at_work ? at_work.title : ""), at_work?.message, series.n && `${series.n_trained} of ${series.n} trained`, at_work?.time_left].filter(Boolean).join(" · "));
     going.hidden = !going.textContent;
     const made = [];
-    if (series.is_here) made.push(["Cancel the series", "", () => decide("cancel", {run: series.series_id}), "Stop it and the run that it is at; it can be gone on with"]);
-    else if (series.state !== "done" && !at_work) made.push(["Go on with the series", "primary", () => decide("resume", {run: series.series_id}), "What is done is not done again"]);
+    if (may && series.is_here) made.push(["Cancel the series", "", () => decide("cancel", {run: series.series_id}), "Stop it and the run that it is at; it can be gone on with"]);
+    else if (may && series.state !== "done" && !at_work) made.push(["Go on with the series", "primary", () => decide("resume", {run: series.series_id}), "What is done is not done again"]);
     const ranked = inside.find(r => r.kind === "ranks" && r.state === "done");
     if (ranked) made.push(["Color by its mean ranks", "primary", () => act({color: ranked.run_id}), "Mean rank over all its runs; what is fragile is marked"]);
     put_acts(made);

@@ -259,7 +259,10 @@
     let said = `The connection to the server is lost. ${KEPT} Trying again …`, again = RETRY;
     try {
       const answer = await fetch("thumbnails/0", {cache: "no-store", credentials: "same-origin"});
-      if (answer.status === 403) [said, again] = [`The server was started anew and has a new address: open the one that it printed. ${KEPT}`, 5 * RETRY];
+      if (answer.status === 401) {
+        [said, again] = [`You are logged out. ${KEPT}`, 0];
+        banner.lastChild.textContent = "Log in";
+      } else if (answer.status === 403) [said, again] = [`The server was started anew and has a new address: open the one that it printed. ${KEPT}`, 5 * RETRY];
       else if (unsent()) [said, again] = ["The server is back. Copy what you have typed, then reload.", 0];
       else { location.reload(); return; }
     } catch { /* nobody answers */ }

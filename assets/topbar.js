@@ -58,14 +58,28 @@ export function render({model, view, el}) {
   const help = make("div", "help");
   const theme = button("", "Light or dark (H)", shell.turn, "Light or dark");
   help.append(button("⌘", "Commands (Ctrl+K)", shell.palette, "Commands"), button("?", "Keys (?)", shell.keys, "Keys"), theme);
-  root.append(name, n, computing, notice, run.cell, map.cell, help, offer_box);
+  // who is logged in, where one logs in, and the way out
+  const who = make("details", "who"), called = make("summary"), about = make("div", "menu"), role = make("b"), words = make("p", "quiet");
+  const leave = async () => {
+    try {
+      const token = await (await fetch("token", {cache: "no-store"})).text();
+      await fetch("logout", {method: "POST", headers: {"X-Voorwerp-Token": token}});
+    } finally { location.assign("login"); }
+  };
+  about.append(role, words, button("Log out", "", leave));
+  who.append(called, about);
+  who.addEventListener("keydown", e => { if (e.key === "Escape" && who.open) { e.stopPropagation(); who.open = false; called.focus(); } });
+  const shut = e => { if (who.open && !e.composedPath().includes(who)) who.open = false; };
+  document.addEventListener("pointerdown", shut);
+  const ORDER = ["viewer", "vetter", "owner"];
+  window.voorwerp.may = needed => !model.person.role || ORDER.indexOf(model.person.role) >= ORDER.indexOf(needed);
+  root.append(name, n, computing, notice, run.cell, map.cell, who, help, offer_box);
   el.append(root);
 
   // ---------------------------------------------------------------------------------------------------- commands
   const forget = new Map();
   const offer = (id, command) => { forget.get(id)?.(); forget.set(id, commands.add({id, ...command})); };
   offer("runs", {title: "Runs and training", group: "Page", key: "r", run: () => open_runs()});
-  offer("new-run", {title: "New run: train, score, map …", group: "Page", run: () => open_runs({start: {}})});
   const offered = {};
   const choices = (property, listed, title) => {
     for (const id of offered[property] ?? []) { forget.get(id)?.(); forget.delete(id); }
@@ -97,16 +111,26 @@ export function render({model, view, el}) {
     fill(run, model.runs, model.run_id, "run_id", "Scores");
     fill(map, model.maps, model.map_id, "map_id", "Map");
   };
+  const introduce = () => {
+    const {name = "", role: as = "", may = ""} = model.person;
+    who.hidden = !name;
+    [called.textContent, role.textContent, words.textContent] = [name, as, `${as === "owner" ? "An" : "A"} ${as} ${may}.`];
+    for (const id of ["new-run", "logout"]) { forget.get(id)?.(); forget.delete(id); }
+    if (window.voorwerp.may("owner")) offer("new-run", {title: "New run: train, score, map …", group: "Page", run: () => open_runs({start: {}})});
+    if (name) offer("logout", {title: "Log out", group: "Page", run: leave});
+  };
   const dress = () => {
     theme.textContent = shell.theme === "dark" ? "☀" : "☾";
     if (model.theme !== shell.theme) model.theme = shell.theme;
   };
   window.addEventListener("voorwerp-theme", dress);
   model.on(["line", "notice", "offer", "runs", "maps", "run_id", "map_id"], draw);
+  model.on("person", introduce);
   model.on("selected", async () => { (await dialog)?.selection(model.selected); });
-  model.on("remove", () => { forget.forEach(f => f()); window.removeEventListener("voorwerp-theme", dress); });
+  model.on("remove", () => { forget.forEach(f => f()); window.removeEventListener("voorwerp-theme", dress); document.removeEventListener("pointerdown", shut); });
   view.model.document?.on_event("connection_lost", () => shell.lost());
   draw();
+  introduce();
   dress();
   shell.ready();
 }

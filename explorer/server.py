@@ -271,7 +271,7 @@ class Route(RequestHandler):
     def prepare(self) -> None:
         person = self.access.person(self)
         if person is None:
-            raise HTTPError(403, "not logged in")
+            raise HTTPError(401, "you are logged out") if self.access.asks else HTTPError(403, "not logged in")
         try:
             person.must(self.needs)
         except AccessError as error:

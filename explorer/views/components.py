@@ -116,6 +116,7 @@ class TopBar(JSComponent):
     theme: str = param.Selector(default="dark", objects=["dark", "light"])  # type: ignore[assignment]
     selected = param.Dict({}, doc="What a run may be of: k selected, the name they are kept under or none, n in all.")
     offer = param.Dict({}, doc="What a run that has just ended offers: text, word, run_id and what the word does.")
+    person = param.Dict({}, doc="Who is logged in: name, role, and what that means in words; empty without accounts.")
     asked: Callable[[dict[str, Any]], None] | None = None
 
     _esm = ASSETS / "topbar.js"

@@ -11,6 +11,7 @@ import panel as pn
 from panel.viewable import Viewer
 
 from explorer.errors import UsageError, VoorwerpError
+from explorer.people import LOCAL, ROLES
 from explorer.services.explore import Explore
 from explorer.services.jobs import Job, JobService, find_run
 from explorer.state import ExplorerState
@@ -69,7 +70,15 @@ class ShellView(Viewer):
         for name in ("run_id", "map_id", "theme"):
             self.bar.param.watch(self._set, name)
             state.param.watch(lambda event: setattr(self.bar, event.name, event.new), name)
+        state.param.watch(lambda *_: self._introduce(), "person")
+        self._introduce()
         self.refresh()
+
+    def _introduce(self) -> None:
+        """Say who is logged in, where one logs in."""
+        person = self.state.person
+        told = {"name": person.name, "role": person.role, "may": ROLES[person.role]}
+        self.bar.person = {} if person == LOCAL else told
 
     def _set(self, event: Any) -> None:
         known = {"run_id": self.explore.runs(), "map_id": self.explore.maps()}
