@@ -337,7 +337,14 @@ class Campaigns:
         known, duds = self._mixed(plan, len(graded) + len(audit), known, duds)
         if plan.order == "stratified":
             strata_of(self.survey, plan, graded[:1])  # that it can be read is known before it is kept
-        told = {"selection": None, "boundary": None, "version": None, "run_id": "", "map_id": "", "region": ""}
+        told: dict[str, Any] = {
+            "selection": None,
+            "boundary": None,
+            "version": None,
+            "run_id": "",
+            "map_id": "",
+            "region": "",
+        }
         told |= {"lambda": None, "lambda_mode": "raw", "n_source": len(whole), "inclusion": 1.0, **source}
         sets = dict(zip(SETS, (graded, audit, known, duds), strict=True))
         return {
@@ -352,11 +359,11 @@ class Campaigns:
         if not name:
             return np.empty(0, np.int64)
         rows = self._rows_of(name)
-        withdrawn = ~self.survey.frame() & ~self.survey.planted()
-        rows = rows[~withdrawn[rows]]
-        if not len(rows):
+        withdrawn = self.survey.arrow("is_withdrawn").fill_null(False).to_numpy(zero_copy_only=False)
+        found = np.asarray(rows[~withdrawn[rows]])
+        if not len(found):
             raise UsageError(f'the selection "{name}" has no subjects that could be mixed in')
-        return rows
+        return found
 
     def _rows_of(self, name: str) -> np.ndarray:
         names = self.ledger.selection_names()
@@ -366,7 +373,7 @@ class Campaigns:
             raise UsageError(
                 f'there is no selection "{name}"; ' + (f'did you mean "{near[0]}"?' if near else f"there are: {known}")
             )
-        rows = self.survey.rows_of(self.ledger.selection(name, self.survey.subject_ids).subject_ids)
+        rows: np.ndarray = self.survey.rows_of(self.ledger.selection(name, self.survey.subject_ids).subject_ids)
         return np.sort(rows[rows >= 0])
 
     def _audit(self, plan: Plan, kept: np.ndarray, mixed: np.ndarray) -> tuple[np.ndarray, int, float | None]:
@@ -574,11 +581,14 @@ class Campaigns:
             self._all[campaign_id] = Campaign(
                 campaign_id,
                 Plan.from_json(told["plan"]),
-                n_outside=told["n_outside"],
-                source=told["source"],
-                who=entry.who,
-                at=entry.at,
-                **sets,
+                sets["rows"],
+                sets["audit"],
+                told["n_outside"],
+                sets["known"],
+                sets["duds"],
+                told["source"],
+                entry.who,
+                entry.at,
             )
             if not entry.undone:
                 self._standing.add(campaign_id)

@@ -13,6 +13,7 @@ from explorer.ledger import Ledger
 from explorer.raster import Cache
 from explorer.services.address import Remembered
 from explorer.services.boundaries import Boundaries
+from explorer.services.campaigns import Campaigns
 from explorer.services.compared import Changes
 from explorer.services.crowd import Crowd
 from explorer.services.drafts import Drafts
@@ -32,6 +33,7 @@ from explorer.services.runs import Runs
 from explorer.services.samp import Samp
 from explorer.services.talk import Talk
 from explorer.services.truths import Truths
+from explorer.services.vetting import Vetting
 from explorer.services.volunteers import Volunteers
 from explorer.survey import Survey
 
@@ -69,6 +71,8 @@ class Desk:
     learning: Learning
     boundaries: Boundaries
     judge: Judge
+    campaigns: Campaigns
+    vetting: Vetting
     samp: Samp | None = None
     slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="slow"))
     deciding: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, thread_name_prefix="deciding"))
@@ -97,6 +101,7 @@ class Desk:
                 learning = Learning(explore, truths)
                 boundaries = Boundaries(explore, ledger, learning)
                 explore.classifiers = LearnedColors(boundaries, learning)
+                campaigns = Campaigns(explore, ledger, boundaries, notes)
                 inference = Inference(survey)
                 desk = cls(
                     explore=explore,
@@ -120,6 +125,8 @@ class Desk:
                     learning=learning,
                     boundaries=boundaries,
                     judge=Judge(explore, boundaries, truths, explore.talk, notes),
+                    campaigns=campaigns,
+                    vetting=Vetting(explore, ledger, campaigns),
                     samp=Samp() if has_samp else None,
                 )
                 try:

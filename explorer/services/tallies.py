@@ -1,0 +1,352 @@
+"""The votes of one campaign as they stand, kept up entry by entry: columns that grow, not an object a vote.
+
+A *slot* is what one grader has one vote on: an index of `Campaign.items`, M more for its hidden repeat, 2 M more for
+its adjudication. Of several votes on a slot the last that is not taken back stands; those before it are its history.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+import numpy as np
+
+from explorer.ledger import Entry
+from explorer.services.campaigns import Campaign
+from explorer.services.queues import LEAST_APART, Arrangement
+from explorer.survey import Survey
+from models.grades import CANNOT_JUDGE
+
+#: How a vote was given; "import" came from elsewhere.
+VIAS = ("single", "mosaic", "adjudication", "import")
+#: In the column of grades: looked at in the mosaic and left for the second pass. Others are indices of the keys.
+KEPT = -1
+#: Types of the columns.
+_KINDS = {"entry": "i8", "slot": "i4", "before": "i4", "grader": "u2", "grade": "i1", "via": "u1"}
+_KINDS |= {"interesting": "?", "stands": "?", "seconds": "f8", "at": "i8"}
+#: What a slot is to a grader.
+NOTHING, LEFT, GRADED = 0, 1, 2
+
+
+class Grader:
+    """What one person has done in a campaign."""
+
+    def __init__(self, number: int, name: str, n_slots: int) -> None:
+        self.number, self.name = number, name
+        self.head: dict[int, int] = {}  # slot → the last vote on it, taken back or not
+        self.state = np.zeros(n_slots, np.uint8)  # pages of it that nobody writes to take no memory
+        self.entries = array("q")  # their own, of which the last is undone first
+        self.redo: list[tuple[int, int]] = []  # entry and the undo that took it back, the last one last
+        self.touched = array("i")  # slots whose state has changed, for what is made of it
+        self.n_graded = self.n_left = 0
+        self.seconds = 0.0
+        self.last: int | None = None  # slot that was graded or left last
+
+
+class Tally:
+    """See the module. Not thread-safe: whoever has it has a lock."""
+
+    def __init__(self, survey: Survey, campaign: Campaign) -> None:
+        self.survey, self.campaign = survey, campaign
+        self.n_items = len(campaign.items)
+        self.keys = [*(grade.key for grade in campaign.plan.scheme.grades), CANNOT_JUDGE]
+        self._code = {key: code for code, key in enumerate(self.keys)}
+        self.graders: dict[str, Grader] = {}
+        self.names: list[str] = []
+        self.n_votes = np.zeros(self.n_items, np.int16)  # of how many graders each item has a vote
+        self.filled = array("i")  # items that got their last vote, or lost it, one by one
+        self.is_frame = survey.frame()[campaign.items]
+        self.is_frame[campaign.n_real :] = True  # a planted subject may be a known object
+        self.entry, self.slot, self.before = array("q"), array("i"), array("i")
+        self.grader, self.grade, self.via = array("H"), array("b"), array("B")
+        self.interesting, self.stands = bytearray(), bytearray()
+        self.seconds, self.at = array("d"), array("q")
+
+    def must_have(self, who: str) -> Grader:
+        """A person as a grader of this campaign, from now on."""
+        if who not in self.graders:
+            self.graders[who] = Grader(len(self.names), who, 3 * self.n_items)
+            self.names.append(who)
+        return self.graders[who]
+
+    # -------------------------------------------------------------------------------------------------------- apply
+    def add(self, entry: Entry) -> None:
+        """Take in a vote, or a bulk of them; what cannot be one of this campaign is passed over."""
+        told = entry.payload
+        try:
+            via, repeat = VIAS.index(told["via"]), bool(told.get("repeat", False))
+            if entry.subject_id is not None:
+                given = {entry.subject_id: told["grade"]}
+                looks = [(given, repeat)]
+            else:
+                kept = dict.fromkeys(told.get("kept", ()), None)
+                kept_repeats = dict.fromkeys(told.get("kept_repeats", ()), None)
+                looks = [({**told["grades"], **kept}, False), ({**told.get("repeats", {}), **kept_repeats}, True)]
+            seconds = float(told.get("seconds") or 0.0)
+        except (KeyError, TypeError, ValueError):  # of another making
+            return
+        n_looks = sum(len(given) for given, _ in looks)
+        grader = self.must_have(str(told.get("grader") or entry.who))
+        at = _microseconds(entry.at)
+        for given, is_repeat in looks:
+            if not given:
+                continue
+            items = self.campaign.index_of(self.survey.rows_of([int(i) for i in given]))
+            for item, key in zip(items.tolist(), given.values(), strict=True):
+                if item < 0 or (key is not None and key not in self._code):
+                    continue
+                slot = item + self.n_items * (2 if told["via"] == "adjudication" else int(is_repeat))
+                self.entry.append(entry.id)
+                self.slot.append(slot)
+                self.before.append(grader.head.get(slot, -1))
+                self.grader.append(grader.number)
+                self.grade.append(KEPT if key is None else self._code[key])
+                self.via.append(via)
+                self.interesting.append(bool(told.get("interesting", False)))
+                self.stands.append(1)
+                self.seconds.append(seconds / n_looks)
+                self.at.append(at)
+                grader.head[slot] = len(self.entry) - 1
+                grader.seconds += seconds / n_looks
+                if slot < 2 * self.n_items:
+                    grader.last = slot
+                    self._settle(grader, slot)
+        if entry.who == grader.name and told["via"] != "adjudication":
+            grader.entries.append(entry.id)
+            grader.redo.clear()
+
+    def rows_of(self, entry_id: int) -> range:
+        """The votes of an entry; none where it is not of this campaign."""
+        return range(bisect_left(self.entry, entry_id), bisect_right(self.entry, entry_id))
+
+    def turn(self, entry_id: int, stands: bool) -> None:
+        """Take an entry back, or bring it back."""
+        for row in self.rows_of(entry_id):
+            self.stands[row] = stands
+            grader = self.graders[self.names[self.grader[row]]]
+            grader.seconds += self.seconds[row] if stands else -self.seconds[row]
+            if self.slot[row] < 2 * self.n_items:
+                self._settle(grader, self.slot[row])
+        rows = self.rows_of(entry_id)
+        if len(rows):
+            grader = self.graders[self.names[self.grader[rows[0]]]]
+            grader.last = self._last_of(grader)
+
+    def _last_of(self, grader: Grader) -> int | None:
+        for entry_id in reversed(grader.entries):
+            rows = self.rows_of(entry_id)
+            if len(rows) and self.stands[rows[-1]]:
+                return self.slot[rows[-1]]
+        return None
+
+    def current(self, grader: Grader, slot: int) -> int:
+        """The vote that stands on a slot; -1 for none."""
+        row = grader.head.get(slot, -1)
+        while row >= 0 and not self.stands[row]:
+            row = self.before[row]
+        return row
+
+    def history(self, row: int) -> Iterator[int]:
+        """A vote and those before it on its slot, also those taken back, the last one first."""
+        while row >= 0:
+            yield row
+            row = self.before[row]
+
+    def _settle(self, grader: Grader, slot: int) -> None:
+        row = self.current(grader, slot)
+        state = NOTHING if row < 0 else LEFT if self.grade[row] == KEPT else GRADED
+        before = int(grader.state[slot])
+        if state == before:
+            return
+        grader.state[slot] = state
+        grader.touched.append(slot)
+        grader.n_graded += (state == GRADED) - (before == GRADED)
+        grader.n_left += (state == LEFT) - (before == LEFT)
+        change = (state == GRADED) - (before == GRADED)
+        if change and slot < self.n_items:
+            limit = self.campaign.plan.graders
+            was_full = self.n_votes[slot] >= limit
+            self.n_votes[slot] += change
+            if was_full != (self.n_votes[slot] >= limit):
+                self.filled.append(slot)
+
+    # --------------------------------------------------------------------------------------------------------- look
+    def standing(self, layers: Iterable[int] = (0,)) -> np.ndarray:
+        """Votes that stand and have a grade, of firsts (0), repeats (1) and adjudications (2): rows, int64, in order.
+
+        One for each grader and slot.
+        """
+        if not len(self.entry):
+            return np.empty(0, np.int64)
+        slot, grade = self.column("slot"), self.column("grade")
+        rows = np.flatnonzero(self.column("stands") & np.isin(slot // self.n_items, list(layers)))
+        # the last of each grader and slot: those before it are its history
+        where = self.column("grader")[rows].astype(np.int64) * (3 * self.n_items) + slot[rows]
+        _, last = np.unique(where[::-1], return_index=True)
+        rows = np.sort(rows[len(rows) - 1 - last])
+        return np.asarray(rows[grade[rows] != KEPT])
+
+    def column(self, name: str) -> np.ndarray:
+        """A copy of a column, a value a vote."""
+        kind = _KINDS[name]
+        return np.frombuffer(getattr(self, name), kind).copy() if len(self.entry) else np.empty(0, kind)
+
+    def values(self) -> np.ndarray:
+        """float64: the value of each code of a grade; NaN for who cannot judge."""
+        return np.array([self.campaign.plan.scheme.value(key) for key in self.keys])
+
+
+class Shown:
+    """Which places of a grader's order are shown to them, kept up block by block.
+
+    What they have graded or left is shown for ever. Else: a subject until it has its graders' votes; known objects and
+    duds in the share in which the subjects around them are; a repeat where what it repeats is, and at least 20 shown
+    subjects lie between, unless the queue was too short for that.
+    """
+
+    def __init__(self, tally: Tally, grader: Grader, order: Arrangement) -> None:
+        self.tally, self.grader, self.order = tally, grader, order
+        self._n_filled, self._n_touched = len(tally.filled), len(grader.touched)
+        self._dirty = set(range(order.n_blocks))
+        self.n_shown = np.zeros(order.n_blocks, np.int64)
+        self.n_done = np.zeros(order.n_blocks, np.int64)
+
+    def _look_again(self) -> None:
+        filled, touched = self.tally.filled, self.grader.touched
+        changed = {*filled[self._n_filled :], *touched[self._n_touched :]}
+        self._n_filled, self._n_touched = len(filled), len(touched)
+        if len(changed) > 4 * self.order.n_blocks:
+            self._dirty = set(range(self.order.n_blocks))
+            return
+        for slot in changed:
+            self._dirty |= self.order.blocks(slot)
+
+    def counts(self) -> tuple[int, int]:
+        """How many are shown, and how many of these have this grader's grade."""
+        self._count()
+        return int(self.n_shown.sum()), int(self.n_done.sum())
+
+    def _count(self) -> None:
+        self._look_again()
+        for block in self._dirty:
+            places = self.places(block)
+            self.n_shown[block] = len(places)
+            self.n_done[block] = int((self.grader.state[self.order.slots[places]] == GRADED).sum())
+        self._dirty.clear()
+
+    def place_of(self, index: int) -> int | None:
+        """The place of the index-th that is shown, from 0; None beyond the last."""
+        self._count()
+        ends = np.cumsum(self.n_shown)
+        if not 0 <= index < (int(ends[-1]) if len(ends) else 0):
+            return None
+        block = int(np.searchsorted(ends, index, side="right"))
+        return int(self.places(block)[index - (int(ends[block - 1]) if block else 0)])
+
+    def index_of(self, place: int) -> int:
+        """How many places are shown before one."""
+        self._count()
+        block = place // self.order.BLOCK
+        return int(self.n_shown[:block].sum()) + int(np.searchsorted(self.places(block), place))
+
+    def walk(self, start: int, step: int) -> Iterator[int]:
+        """Places that are shown, from one on (`step` 1) or back (-1)."""
+        block = start // self.order.BLOCK
+        while 0 <= block < self.order.n_blocks:
+            places = self.places(block)
+            yield from (p for p in places[::step].tolist() if (p >= start if step > 0 else p <= start))
+            block += step
+
+    def places(self, block: int) -> np.ndarray:
+        """Places of a block that are shown, int64, ascending."""
+        tally, state, n_items = self.tally, self.grader.state, self.tally.n_items
+        low = block * self.order.BLOCK
+        reach = max(0, low - 2 * self.order.BLOCK // 4)  # for what lies between a repeat and its first
+        slots = self.order.slots[reach : low + self.order.BLOCK]
+        is_repeat = slots >= n_items
+        items = slots - n_items * is_repeat
+        begun = state[slots] > NOTHING
+        is_open = (tally.n_votes[items] < tally.campaign.plan.graders) & tally.is_frame[items]
+        is_real = ~is_repeat & (items < tally.campaign.n_real)
+        shown = begun | (is_real & is_open)
+        own = low - reach
+        self._show_probes(shown[own:], begun[own:], is_real[own:], ~is_real[own:] & ~is_repeat[own:])
+        self._show_repeats(shown, begun, is_real, items, is_open, reach, own)
+        return low + np.flatnonzero(shown[own:])
+
+    @staticmethod
+    def _show_probes(shown: np.ndarray, begun: np.ndarray, is_real: np.ndarray, is_probe: np.ndarray) -> None:
+        n_probes, n_real = int(is_probe.sum()), int(is_real.sum())
+        if not n_probes:
+            return
+        share = float((shown & is_real).sum()) / n_real if n_real else 1.0
+        n_more = int(np.ceil(n_probes * share)) - int((is_probe & begun).sum())
+        shown[np.flatnonzero(is_probe & ~begun)[: max(n_more, 0)]] = True
+
+    def _show_repeats(
+        self,
+        shown: np.ndarray,
+        begun: np.ndarray,
+        is_real: np.ndarray,
+        items: np.ndarray,
+        is_open: np.ndarray,
+        reach: int,
+        own: int,
+    ) -> None:
+        places, low, high = self.order.repeat_places, reach + own, reach + len(shown)
+        a, b = np.searchsorted(places, [low, high])
+        at, first = places[a:b] - reach, self.order.first_places[a:b] - reach
+        has_first = (self.grader.state[items[at]] > NOTHING) | is_open[at]
+        between = np.cumsum(shown & is_real)  # up to and with each
+        known = first >= 0  # of those from long ago it is not asked
+        n_between = np.where(known, between[at - 1] - between[np.maximum(first, 0)], LEAST_APART)
+        n_at_most = np.where(known, at - first - 1, LEAST_APART)
+        enough = (n_between >= LEAST_APART) | (n_at_most < LEAST_APART)
+        shown[at] |= has_first & enough & ~begun[at]
+
+
+def _microseconds(at: str) -> int:
+    return int(datetime.fromisoformat(at).timestamp() * 1_000_000)
+
+
+class Undos:
+    """Which entries are taken back, by applying each undo as it comes."""
+
+    def __init__(self) -> None:
+        self._takers: Counter[int] = Counter()  # entry → how many standing entries take it back
+        self._target: dict[int, int] = {}  # undo → what it takes back
+        self.by_client: dict[str, int] = {}  # UUID → undo
+
+    def apply(self, entry: Entry) -> Mapping[int, bool]:
+        """What is not an undo and stands now (True), or does not (False), by this undo; {} where nothing changed."""
+        assert entry.undoes is not None
+        self._target[entry.id] = at = entry.undoes
+        self.by_client[entry.client_id] = entry.id
+        change = 1
+        while True:
+            was_undone = self._takers[at] > 0
+            self._takers[at] += change
+            is_undone = self._takers[at] > 0
+            if is_undone == was_undone:
+                return {}
+            if at not in self._target:
+                return {at: not is_undone}
+            change = -1 if is_undone else 1
+            at = self._target[at]
+
+    def root(self, entry_id: int) -> int:
+        """What an undo, or the undo of an undo, is about in the end."""
+        while entry_id in self._target:
+            entry_id = self._target[entry_id]
+        return entry_id
+
+    def target(self, undo_id: int) -> int:
+        """What an undo takes back."""
+        return self._target[undo_id]
+
+    def is_undone(self, entry_id: int) -> bool:
+        """Whether an entry is taken back."""
+        return self._takers[entry_id] > 0

@@ -1,0 +1,665 @@
+"""Votes of experts: queues, votes and their history, undo, and what they amount to.
+
+Every vote is in the ledger before a call returns, where nothing is changed: another vote on the same subject is another
+entry, and so is undo. A mosaic of many grades is one entry, and one step to undo. What graders know each subject by is
+a key of their own, which tells neither row nor role nor whether it is a repeat. What is blind is kept here: before a
+grader's own grade nothing of others is told.
+
+===========  ===============================================  ==================================================
+kind         payload                                          means
+===========  ===============================================  ==================================================
+``vote``     campaign, grade, interesting, seconds,           a grade of the entry's subject
+             seconds_raw, via, repeat
+``vote``     campaign, via, grades, kept, repeats,            grades of many (id → grade), and who was left for
+             kept_repeats, seconds, seconds_raw               the second pass, in one step
+``outcome``  outcome (confirmed, rejected, open), source      what became of a subject later
+===========  ===============================================  ==================================================
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, overload
+
+import numpy as np
+import pandas as pd
+
+from explorer.errors import AccessError, UsageError
+from explorer.ledger import Entry, Ledger
+from explorer.raster import Cache
+from explorer.secret import secret_of
+from explorer.services.campaigns import Campaign, Campaigns
+from explorer.services.explore import Explore
+from explorer.services.queues import Arrangement, Keys
+from explorer.services.tallies import KEPT, VIAS, Grader, Shown, Tally, Undos
+from models.grades import CANNOT_JUDGE, GradeError, is_found, values_of
+
+KIND, OUTCOME = "vote", "outcome"
+#: Later outcomes of a subject; "open" takes one back.
+OUTCOMES = ("confirmed", "rejected", "open")
+#: Characters of an outcome's source; seconds of a look that are taken for a number at all.
+MAX_SOURCE, MAX_SECONDS = 300, 86_400.0
+#: Subjects of one bulk.
+MOST_AT_ONCE = 1_000
+#: Orders of graders that are kept in memory, of 4 bytes a subject.
+KEPT_ORDERS = 64
+
+Via = Literal["single", "mosaic", "adjudication"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One look of a grader.
+
+    Attributes
+    ----------
+    key
+        16 hexadecimal digits: what the grader's page knows it by.
+    role
+        "subject", "audit", "known", "dud" or "repeat": never to be shown before the grade.
+    place
+        In this grader's order: never changes, and grows along the queue, with gaps.
+    """
+
+    key: str
+    row: int
+    role: str
+    place: int
+
+
+class Queue(Sequence[Item]):
+    """One grader's own looks in their own order; made as they are asked for.
+
+    What they graded or left stays where it is; a subject that has its graders' votes is left out for those who have
+    not begun it. An index counts what is shown now; `Item.place`, and a key, are for ever.
+    """
+
+    def __init__(self, vetting: Vetting, campaign: Campaign, who: str) -> None:
+        self._vetting, self._campaign, self._who = vetting, campaign, who
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """Itself: to be indexed and sliced."""
+        return self
+
+    def __len__(self) -> int:
+        with self._vetting._at(self._campaign, self._who) as at:
+            return at.shown.counts()[0]
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step != 1:
+                return [self[i] for i in range(start, stop, step)]
+            return self.window(start, stop - start)
+        found = self.window(index if index >= 0 else len(self) + index, 1)
+        if not found:
+            raise IndexError(f"the queue has {len(self):,} looks")
+        return found[0]
+
+    def __iter__(self) -> Iterator[Item]:
+        start = 0
+        while found := self.window(start, 500):
+            yield from found
+            start += len(found)
+
+    def window(self, start: int, count: int) -> list[Item]:
+        """Up to `count` looks from index `start` on."""
+        with self._vetting._at(self._campaign, self._who) as at:
+            place = at.shown.place_of(start)
+            return [] if place is None else at.items(place, 1, count)
+
+    def after(self, key: str | None, count: int, state: int | None = None) -> list[Item]:
+        """Up to `count` looks behind that of a key, or from the first on.
+
+        Parameters
+        ----------
+        state
+            Only those that are `NOTHING`, `LEFT` (for the second pass) or `GRADED`.
+        """
+        with self._vetting._at(self._campaign, self._who) as at:
+            return at.items(0 if key is None else at.place(key) + 1, 1, count, state)
+
+    def before(self, key: str, count: int, state: int | None = None) -> list[Item]:
+        """Up to `count` looks before that of a key, in the order of the queue."""
+        with self._vetting._at(self._campaign, self._who) as at:
+            return at.items(at.place(key) - 1, -1, count, state)[::-1]
+
+    def index_of(self, key: str) -> int:
+        """Where the look of a key is now.
+
+        Raises
+        ------
+        AccessError
+            It is not one of this grader's.
+        """
+        with self._vetting._at(self._campaign, self._who) as at:
+            return at.shown.index_of(at.place(key))
+
+
+class _At:
+    """A campaign's tally as one grader sees it, while the lock is held."""
+
+    def __init__(self, tally: Tally, grader: Grader, keys: Keys, shown: Shown) -> None:
+        self.tally, self.grader, self.keys, self.shown = tally, grader, keys, shown
+
+    def slot(self, key: object) -> int:
+        slot = self.keys.slot(key)
+        if slot is None or slot >= 2 * self.tally.n_items:
+            raise AccessError("this is not a subject that was given to you in this campaign; reload the page")
+        return slot
+
+    def place(self, key: object) -> int:
+        place = self.shown.order.place(self.slot(key))
+        if place is None:
+            raise AccessError("this is not a subject that was given to you in this campaign; reload the page")
+        return place
+
+    def item(self, place: int) -> Item:
+        slot = int(self.shown.order.slots[place])
+        index, campaign = slot % self.tally.n_items, self.tally.campaign
+        role = "repeat" if slot >= self.tally.n_items else campaign.role(index)
+        return Item(self.keys.key(slot), int(campaign.items[index]), role, place)
+
+    def items(self, start: int, step: int, count: int, state: int | None = None) -> list[Item]:
+        found: list[Item] = []
+        if start < 0 or count <= 0:
+            return found
+        for place in self.shown.walk(start, step):
+            if state is None or self.grader.state[self.shown.order.slots[place]] == state:
+                found.append(self.item(place))
+                if len(found) == count:
+                    break
+        return found
+
+
+class _Book:
+    """Every campaign's votes, and outcomes, as the ledger has them."""
+
+    def __init__(self, vetting: Vetting) -> None:
+        self._vetting = vetting
+        self.last = 0
+        self.tallies: dict[str, Tally] = {}
+        self.undos = Undos()
+        self.outcomes: dict[int, list[Entry]] = defaultdict(list)  # row → entries, also those taken back
+        self._of: dict[int, str] = {}  # entry of an outcome
+
+    def tally(self, campaign: Campaign) -> Tally:
+        found = self.tallies.get(campaign.id)
+        if found is None:
+            found = self.tallies[campaign.id] = Tally(self._vetting.survey, campaign)
+        found.campaign = campaign  # it may have been closed or extended
+        return found
+
+    def apply(self, entry: Entry) -> None:
+        self.last = entry.id
+        if entry.undoes is not None:
+            self._turn(entry)
+        elif entry.kind == KIND:
+            campaign = self._vetting.campaigns.any_of(str(entry.payload.get("campaign")))
+            if campaign is not None:
+                self.tally(campaign).add(entry)
+        elif entry.kind == OUTCOME and entry.subject_id is not None:
+            row = int(self._vetting.survey.rows_of([entry.subject_id])[0])
+            if row >= 0:
+                self.outcomes[row].append(entry)
+
+    def _turn(self, entry: Entry) -> None:
+        for target, stands in self.undos.apply(entry).items():
+            for tally in self.tallies.values():
+                rows = tally.rows_of(target)
+                if not len(rows):
+                    continue
+                tally.turn(target, stands)
+                grader = tally.graders[tally.names[tally.grader[rows[0]]]]
+                if stands:
+                    grader.redo = [one for one in grader.redo if one[0] != target]
+                elif entry.who == grader.name and target in grader.entries:
+                    grader.redo.append((target, entry.id))
+
+    def outcome(self, row: int) -> Entry | None:
+        """The outcome of a subject that stands; None where there is none, or it is open."""
+        for entry in reversed(self.outcomes.get(row, [])):
+            if not self.undos.is_undone(entry.id):
+                return None if entry.payload["outcome"] == "open" else entry
+        return None
+
+
+class Vetting:
+    """Votes of one survey's experts. One per server; thread-safe, for 50 graders at once."""
+
+    def __init__(self, explore: Explore, ledger: Ledger, campaigns: Campaigns) -> None:
+        self.explore, self.survey, self.ledger, self.campaigns = explore, explore.survey, ledger, campaigns
+        self._lock = threading.RLock()
+        self._book = _Book(self)
+        self._orders = Cache(KEPT_ORDERS)
+        self._shown: dict[tuple[str, str], Shown] = {}
+        self._deciding: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+        self._secret = bytes.fromhex(secret_of(self.survey.info.survey_id, "vetting"))
+
+    # -------------------------------------------------------------------------------------------------------- book
+    def _read(self, until: int | None = None) -> _Book:
+        """The book, up to what the ledger has; up to an entry, where it may have been read by now."""
+        with self._lock:
+            if until is None or self._book.last < until:
+                self._catch_up(self._book)
+            return self._book
+
+    def _catch_up(self, book: _Book, at: datetime | str | None = None) -> None:
+        for entry in self.ledger.entries((KIND, OUTCOME, "undo"), since=book.last, at=at, include_undone=True):
+            book.apply(entry)
+
+    def _take_in(self, entry: Entry) -> None:
+        with self._lock:
+            if entry.id == self._book.last + 1:  # nothing lies between
+                self._book.apply(entry)
+            else:
+                self._read(entry.id)
+
+    def _as_of(self, at: datetime | str | None) -> _Book:
+        if at is None:
+            return self._read()
+        book = _Book(self)
+        self._catch_up(book, at)
+        return book
+
+    def _order(self, campaign: Campaign, who: str) -> Arrangement:
+        key = campaign.id, len(campaign.batches), who
+        return self._orders.get(key, lambda: Arrangement(self.survey, campaign, who))
+
+    @contextmanager
+    def _at(self, campaign: Campaign, who: str) -> Iterator[_At]:
+        """A campaign as one grader sees it, under the book's lock for the length of the block."""
+        order = self._order(campaign, who)  # slow the first time: nobody waits for it
+        with self._lock:
+            yield self._seen_by(campaign, who, order)
+
+    def _seen_by(self, campaign: Campaign, who: str, order: Arrangement) -> _At:
+        tally = self._read().tally(campaign)
+        grader = tally.must_have(who)
+        shown = self._shown.get((campaign.id, who))
+        if shown is None or shown.order is not order:
+            if len(self._shown) >= KEPT_ORDERS:
+                self._shown.pop(next(iter(self._shown)))
+            shown = self._shown[campaign.id, who] = Shown(tally, grader, order)
+        return _At(tally, grader, Keys(self._secret, campaign.id, who), shown)
+
+    # ------------------------------------------------------------------------------------------------------- queue
+    def queue(self, campaign_id: str, who: str) -> Queue:
+        """One grader's looks in a campaign.
+
+        Raises
+        ------
+        UsageError
+            There is no such campaign.
+        """
+        return Queue(self, self.campaigns.get(campaign_id), who)
+
+    def item(self, campaign_id: str, who: str, key: str) -> Item:
+        """What a key stands for.
+
+        Raises
+        ------
+        AccessError
+            It is not one of this grader's.
+        """
+        with self._at(self.campaigns.get(campaign_id), who) as at:
+            return at.item(at.place(key))
+
+    def state(self, campaign_id: str, who: str, key: str) -> dict[str, Any]:
+        """What a grader has said of one of their looks: ``grade`` (None without), ``interesting``, ``tags``, ``note``
+        and ``kept``, for the second pass. Nothing of others is in it.
+        """
+        return self.states(campaign_id, who, [key])[0]
+
+    def states(self, campaign_id: str, who: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """`state` of many."""
+        with self._at(self.campaigns.get(campaign_id), who) as at:
+            return [self._state(at, at.slot(key)) for key in keys]
+
+    def _state(self, at: _At, slot: int) -> dict[str, Any]:
+        tally, row = at.tally, at.tally.current(at.grader, slot)
+        is_graded = row >= 0 and tally.grade[row] != KEPT
+        return {
+            "grade": tally.keys[tally.grade[row]] if is_graded else None,
+            "interesting": bool(is_graded and tally.interesting[row]),
+            "tags": [],
+            "note": "",
+            "kept": any(tally.stands[r] and tally.grade[r] == KEPT for r in tally.history(row)),
+        }
+
+    def standing(self, campaign_id: str, who: str) -> dict[str, Any]:
+        """How far a grader is: ``n_done`` of ``n_all`` looks, ``n_kept`` for the second pass, ``seconds`` in all, and
+        the key of the last one (``at``; None before the first).
+        """
+        with self._at(self.campaigns.get(campaign_id), who) as at:
+            grader = at.grader
+            n_all, _ = at.shown.counts()
+            return {
+                "n_done": grader.n_graded,
+                "n_all": n_all,
+                "n_kept": grader.n_left,
+                "seconds": round(max(grader.seconds, 0.0), 2),
+                "at": None if grader.last is None else at.keys.key(grader.last),
+            }
+
+    # ------------------------------------------------------------------------------------------------------- decide
+    def vote(
+        self,
+        campaign_id: str,
+        who: str,
+        key: str,
+        grade: str,
+        *,
+        interesting: bool = False,
+        seconds: float,
+        via: Via = "single",
+        client_id: str | None = None,
+        seen: Mapping[str, str | None] | None = None,
+    ) -> Entry:
+        """Keep a grade; when this returns, it is on the disk. A retry with the same UUID is no second vote.
+
+        Parameters
+        ----------
+        seconds
+            Of the look; what is more than the campaign's `Plan.idle_s` does not count.
+        seen
+            run_id, map_id: what the grader was looking at; unless told, those of the campaign's source.
+
+        Raises
+        ------
+        AccessError
+            The key is not one of this grader's.
+        UsageError
+            No such campaign or grade, a closed campaign, or seconds that cannot be.
+        LedgerError
+            It was not kept.
+        """
+        campaign = self._open(campaign_id)
+        if via not in VIAS:
+            raise UsageError(f"{via!r} is no way to vote; there are {', '.join(VIAS)}")
+        if not isinstance(interesting, bool):
+            raise UsageError("interesting is a flag: true or false")
+        slot = self._slot_of(campaign, who, key)
+        item = slot % len(campaign.items)
+        payload = {
+            "campaign": campaign.id,
+            "grade": self._grade(campaign, grade),
+            "interesting": interesting,
+            "via": via,
+            "repeat": slot >= len(campaign.items),
+            **_capped(seconds, campaign.plan.idle_s),
+        }
+        subject_id = int(self.survey.subject_ids[campaign.items[item]])
+        return self._append(campaign, who, payload, client_id, seen, subject_id)
+
+    def bulk(
+        self,
+        campaign_id: str,
+        who: str,
+        grades: Mapping[str, str],
+        *,
+        kept: Sequence[str] = (),
+        seconds: float,
+        client_id: str | None = None,
+        seen: Mapping[str, str | None] | None = None,
+    ) -> Entry:
+        """Keep what was done in a mosaic: one entry, and one step to undo.
+
+        Parameters
+        ----------
+        grades
+            Key → grade.
+        kept
+            Keys that were looked at and left for the second pass.
+        seconds
+            Of all looks together.
+
+        Raises
+        ------
+        AccessError, UsageError, LedgerError
+            As `vote`; or nothing is in it, or a key twice.
+        """
+        campaign = self._open(campaign_id)
+        if not isinstance(grades, Mapping) or isinstance(kept, str):
+            raise UsageError("a mosaic gives a grade for each key, and a list of keys that are kept")
+        n = len(grades) + len(kept)
+        if not 1 <= n <= MOST_AT_ONCE or len({*grades, *kept}) < n:
+            raise UsageError(f"a mosaic is of 1 to {MOST_AT_ONCE:,} different looks; this one has {n:,}")
+        n_items = len(campaign.items)
+        told: dict[str, Any] = {"grades": {}, "kept": [], "repeats": {}, "kept_repeats": []}
+        for key, grade in grades.items():
+            slot = self._slot_of(campaign, who, key)
+            subject = str(self.survey.subject_ids[campaign.items[slot % n_items]])
+            told["repeats" if slot >= n_items else "grades"][subject] = self._grade(campaign, grade)
+        for key in kept:
+            slot = self._slot_of(campaign, who, key)
+            subject = str(self.survey.subject_ids[campaign.items[slot % n_items]])
+            told["kept_repeats" if slot >= n_items else "kept"].append(subject)
+        payload = {"campaign": campaign.id, "via": "mosaic", **told, **_capped(seconds, n * campaign.plan.idle_s)}
+        return self._append(campaign, who, payload, client_id, seen)
+
+    def undo(self, campaign_id: str, who: str, client_id: str | None = None) -> dict[str, Any]:
+        """Take back the last step that this grader did in a campaign: a vote, or a whole mosaic.
+
+        Returns
+        -------
+        dict
+            ``keys`` that it was about, and ``what`` it was, in words.
+
+        Raises
+        ------
+        UsageError
+            There is nothing of theirs to take back, or the campaign is closed.
+        """
+        return self._step(campaign_id, who, client_id, False)
+
+    def redo(self, campaign_id: str, who: str, client_id: str | None = None) -> dict[str, Any]:
+        """Bring back what this grader took back last; nothing is left for it once they voted again. See `undo`."""
+        return self._step(campaign_id, who, client_id, True)
+
+    def _step(self, campaign_id: str, who: str, client_id: str | None, is_redo: bool) -> dict[str, Any]:
+        campaign = self._open(campaign_id)
+        with self._deciding[campaign.id, who]:
+            with self._lock:
+                book = self._read()
+                tally = book.tally(campaign)
+                grader = tally.must_have(who)
+                before = book.undos.by_client.get(client_id or "")
+                if before is not None:  # the answer to it was lost
+                    target = before
+                elif is_redo:
+                    target = grader.redo[-1][1] if grader.redo else 0
+                else:
+                    target = next((e for e in reversed(grader.entries) if not book.undos.is_undone(e)), 0)
+                if not target:
+                    raise UsageError(f"there is nothing of yours to {'bring' if is_redo else 'take'} back here")
+            if before is None:
+                self._take_in(self.ledger.undo(target, who=who, client_id=client_id))
+            with self._lock:
+                rows = tally.rows_of(book.undos.root(target))
+                keys = Keys(self._secret, campaign.id, who)
+                what = f"{len(rows):,} looks of a mosaic"
+                if len(rows) == 1:
+                    code = tally.grade[rows[0]]
+                    what = "the look" if code == KEPT else f"the grade {tally.keys[code]}"
+                verb = "brought back" if is_redo else "took back"
+                return {"keys": [keys.key(tally.slot[row]) for row in rows], "what": f"{verb} {what}"}
+
+    def _open(self, campaign_id: str) -> Campaign:
+        campaign = self.campaigns.get(campaign_id)
+        if not campaign.is_open:
+            raise UsageError(f'the campaign "{campaign.plan.name}" is closed; nothing in it can be changed')
+        return campaign
+
+    def _slot_of(self, campaign: Campaign, who: str, key: object) -> int:
+        slot = Keys(self._secret, campaign.id, who).slot(key)
+        if slot is None or slot >= 2 * len(campaign.items):
+            raise AccessError("this is not a subject that was given to you in this campaign; reload the page")
+        return slot
+
+    @staticmethod
+    def _grade(campaign: Campaign, grade: object) -> str:
+        text = str(grade)
+        if text != CANNOT_JUDGE:
+            try:
+                campaign.plan.scheme.grade(text)
+            except GradeError as error:
+                raise UsageError(f"{error}, and {CANNOT_JUDGE} for who cannot judge") from None
+        return text
+
+    def _append(
+        self,
+        campaign: Campaign,
+        who: str,
+        payload: Mapping[str, Any],
+        client_id: str | None,
+        seen: Mapping[str, str | None] | None,
+        subject_id: int | None = None,
+    ) -> Entry:
+        looked = {name: campaign.source.get(name) or None for name in ("run_id", "map_id")} | dict(seen or {})
+        with self._deciding[campaign.id, who]:
+            entry = self.ledger.append(
+                KIND,
+                payload,
+                who=who,
+                client_id=client_id,
+                subject_id=subject_id,
+                boundary_id=campaign.boundary_id,
+                run_id=looked["run_id"],
+                map_id=looked["map_id"],
+            )
+            self._take_in(entry)
+        return entry
+
+    # ------------------------------------------------------------------------------------------------------- results
+    def votes(self, campaign_id: str, at: datetime | str | None = None) -> pd.DataFrame:
+        """The votes that stand, now or as of a date: a row a grader and look, by time.
+
+        Columns: row, subject_id, who, grade, value (NaN for who cannot judge), interesting, seconds, at (UTC), role
+        ("subject", "audit", "known", "dud" or "repeat"), via, n_revisions (votes on it before, of which none was taken
+        back).
+        """
+        campaign = self.campaigns.get(campaign_id)
+        with self._lock:
+            tally = self._as_of(at).tally(campaign)
+            rows = tally.standing((0, 1, 2))
+            columns = {name: tally.column(name)[rows] for name in ("slot", "grader", "grade", "via", "interesting")}
+            columns |= {name: tally.column(name)[rows] for name in ("seconds", "at")}
+            n_revisions = [
+                sum(1 for r in tally.history(tally.before[row]) if tally.stands[r] and tally.grade[r] != KEPT)
+                for row in rows.tolist()
+            ]
+            names = np.array(tally.names, object)
+        slot = columns["slot"]
+        index = slot % tally.n_items
+        survey_rows = campaign.items[index]
+        roles = np.array([*("subject", "audit", "known", "dud")], object)
+        edges = np.cumsum([len(campaign.rows), len(campaign.audit), len(campaign.known)])
+        role = roles[np.searchsorted(edges, index, side="right")]
+        role = np.where(slot // tally.n_items == 1, "repeat", role)
+        keys = np.array(tally.keys, object)
+        return pd.DataFrame(
+            {
+                "row": survey_rows,
+                "subject_id": self.survey.subject_ids[survey_rows],
+                "who": names[columns["grader"]] if len(names) else np.empty(0, object),
+                "grade": keys[columns["grade"]],
+                "value": tally.values()[columns["grade"]],
+                "interesting": columns["interesting"],
+                "seconds": columns["seconds"],
+                "at": pd.to_datetime(columns["at"], unit="us", utc=True),
+                "role": role,
+                "via": np.array(VIAS, object)[columns["via"]],
+                "n_revisions": np.array(n_revisions, np.int64),
+            }
+        )
+
+    def matrix(
+        self, campaign_id: str, roles: Sequence[str] = ("subject", "audit"), at: datetime | str | None = None
+    ) -> tuple[np.ndarray, list[str], np.ndarray]:
+        """Independent votes only: no repeats, no adjudications.
+
+        Returns
+        -------
+        rows
+            int64 (n,), ascending: the survey's rows of those with any vote.
+        graders
+            (m,), by name.
+        values
+            float64 (n, m): NaN where a grader has no vote, or could not judge.
+        """
+        votes = self.votes(campaign_id, at)
+        votes = votes[votes["role"].isin(list(roles)) & (votes["via"] != "adjudication")]
+        rows, at_row = np.unique(votes["row"].to_numpy(np.int64), return_inverse=True)
+        graders, at_grader = np.unique(votes["who"].to_numpy(str), return_inverse=True)
+        values = np.full((len(rows), len(graders)), np.nan)
+        values[at_row, at_grader] = votes["value"].to_numpy(np.float64)
+        return rows, [str(name) for name in graders], values
+
+    def outcomes(self, campaign_id: str, at: datetime | str | None = None) -> pd.DataFrame:
+        """What became of each graded subject and audit draw, by row; known objects and duds are not in it.
+
+        Columns: row, subject_id, role; value (by the campaign's rule, of independent votes; NaN without); is_found (by
+        the adjudication where there is one, else by the value); n_votes (of those who gave a grade) and
+        n_found_votes, how many of them reach the limit; n_cannot (who could not judge); n_interesting; is_disputed
+        (some reach the limit and some do not); adjudicated (the grade, "" without); outcome ("confirmed", "rejected",
+        or ""), what was found out later.
+        """
+        campaign = self.campaigns.get(campaign_id)
+        with self._lock:
+            votes = self.votes(campaign.id, at)
+            book = self._as_of(at)
+            known = {row: entry.payload["outcome"] for row in book.outcomes if (entry := book.outcome(row)) is not None}
+        votes = votes[votes["role"].isin(["subject", "audit"])]
+        is_adjudication = votes["via"] == "adjudication"
+        adjudicated = votes[is_adjudication].sort_values("at").drop_duplicates("row", keep="last").set_index("row")
+        given = votes[~is_adjudication]
+        rows = np.unique(votes["row"].to_numpy(np.int64))
+        where = np.searchsorted(rows, given["row"].to_numpy(np.int64))
+        graders, at_grader = np.unique(given["who"].to_numpy(str), return_inverse=True)
+        values = np.full((len(rows), max(len(graders), 1)), np.nan)
+        values[where, at_grader] = given["value"].to_numpy(np.float64)
+        scheme, rule = campaign.plan.scheme, campaign.plan.outcome
+        value = values_of(values, rule, scheme)
+        n_votes = (~np.isnan(values)).sum(axis=1)
+        n_found_votes = (values >= scheme.positive).sum(axis=1)
+        found = is_found(value, rule, scheme)
+        text = adjudicated["grade"].reindex(rows).to_numpy(object)
+        has = np.array([isinstance(one, str) for one in text], np.bool_)
+        found[has] = [scheme.value(one) >= scheme.positive for one in text[has]]
+        count = len(rows)
+        return pd.DataFrame(
+            {
+                "row": rows,
+                "subject_id": self.survey.subject_ids[rows],
+                "role": np.where(np.isin(rows, campaign.audit), "audit", "subject"),
+                "value": value,
+                "is_found": found,
+                "n_votes": n_votes,
+                "n_found_votes": n_found_votes,
+                "n_cannot": np.bincount(where, (given["grade"] == CANNOT_JUDGE).to_numpy(), count).astype(np.int64),
+                "n_interesting": np.bincount(where, given["interesting"].to_numpy(), count).astype(np.int64),
+                "is_disputed": (n_found_votes > 0) & (n_found_votes < n_votes),
+                "adjudicated": np.where(has, text, ""),
+                "outcome": np.array([known.get(row, "") for row in rows.tolist()], object),
+            }
+        )
+
+
+def _capped(seconds: object, most: float) -> dict[str, float]:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_SECONDS:
+        raise UsageError(f"seconds must be a number from 0 to {MAX_SECONDS:,.0f}")
+    if not math.isfinite(seconds):
+        raise UsageError(f"seconds must be a number from 0 to {MAX_SECONDS:,.0f}")
+    return {"seconds": round(min(float(seconds), most), 2), "seconds_raw": round(float(seconds), 2)}
