@@ -88,6 +88,8 @@ class Tally:
             seconds = float(told.get("seconds") or 0.0)
         except (KeyError, TypeError, ValueError):  # of another making
             return
+        said = told.get("interesting", False), told.get("interesting_repeats", False)  # a flag; of a bulk, who has it
+        flags = [set(map(str, one)) if isinstance(one, list) else bool(one) for one in said]
         n_looks = sum(len(given) for given, _ in looks)
         grader = self.must_have(str(told.get("grader") or entry.who))
         at = _microseconds(entry.at)
@@ -95,7 +97,8 @@ class Tally:
             if not given:
                 continue
             items = self.campaign.index_of(self.survey.rows_of([int(i) for i in given]))
-            for item, key in zip(items.tolist(), given.values(), strict=True):
+            flag = flags[is_repeat] if entry.subject_id is None else flags[0]
+            for item, (subject, key) in zip(items.tolist(), given.items(), strict=True):
                 if item < 0 or (key is not None and key not in self._code):
                     continue
                 slot = item + self.n_items * (2 if told["via"] == "adjudication" else int(is_repeat))
@@ -105,7 +108,7 @@ class Tally:
                 self.grader.append(grader.number)
                 self.grade.append(KEPT if key is None else self._code[key])
                 self.via.append(via)
-                self.interesting.append(bool(told.get("interesting", False)))
+                self.interesting.append(str(subject) in flag if isinstance(flag, set) else flag)
                 self.stands.append(1)
                 self.seconds.append(seconds / n_looks)
                 self.at.append(at)

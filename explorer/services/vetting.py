@@ -10,14 +10,16 @@ kind         payload                                          means
 ===========  ===============================================  ==================================================
 ``vote``     campaign, grade, interesting, seconds,           a grade of the entry's subject
              seconds_raw, via, repeat
-``vote``     campaign, via, grades, kept, repeats,            grades of many (id → grade), and who was left for
-             kept_repeats, seconds, seconds_raw               the second pass, in one step
+``vote``     campaign, via, grades, kept, repeats,            grades of many (id → grade), who was left for the second
+             kept_repeats, interesting, interesting_repeats,  pass, and which of these are interesting, in one step
+             seconds, seconds_raw
 ``outcome``  outcome (confirmed, rejected, open), source      what became of a subject later
 ===========  ===============================================  ==================================================
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 from collections import defaultdict
@@ -332,11 +334,38 @@ class Vetting:
         is_graded = row >= 0 and tally.grade[row] != KEPT
         return {
             "grade": tally.keys[tally.grade[row]] if is_graded else None,
-            "interesting": bool(is_graded and tally.interesting[row]),
+            "interesting": bool(row >= 0 and tally.interesting[row]),
             "tags": [],
             "note": "",
             "kept": any(tally.stands[r] and tally.grade[r] == KEPT for r in tally.history(row)),
         }
+
+    def marks(self, campaign_id: str, who: str, all_of_them: bool = True) -> tuple[str, int, str | None]:
+        """A grader's whole queue at a glance.
+
+        Returns
+        -------
+        version
+            Another one where other looks are shown, or at another index.
+        n
+            How many there are.
+        marks
+            A letter each: "." not seen, "k" left for the second pass, "m" graded in a mosaic, "g" one by one; None
+            unless asked for.
+        """
+        with self._at(self.campaigns.get(campaign_id), who) as at:
+            n, _ = at.shown.counts()
+            version = hashlib.blake2b(at.shown.n_shown.tobytes(), digest_size=8).hexdigest()
+            if not all_of_them:
+                return version, n, None
+            blocks = [at.shown.order.slots[at.shown.places(block)] for block in range(at.shown.order.n_blocks)]
+            slots = np.concatenate(blocks) if blocks else np.empty(0, np.int32)
+            letters = np.frombuffer(b".kg", np.uint8)[at.grader.state[slots]]
+            mosaic = VIAS.index("mosaic")
+            for i in np.flatnonzero(letters == ord("g")).tolist():
+                if at.tally.via[at.tally.current(at.grader, int(slots[i]))] == mosaic:
+                    letters[i] = ord("m")
+            return version, n, letters.tobytes().decode()
 
     def standing(self, campaign_id: str, who: str) -> dict[str, Any]:
         """How far a grader is: ``n_done`` of ``n_all`` looks, ``n_kept`` for the second pass, ``seconds`` in all, and
@@ -366,6 +395,7 @@ class Vetting:
         via: Via = "single",
         client_id: str | None = None,
         seen: Mapping[str, str | None] | None = None,
+        looked: Sequence[str] = (),
     ) -> Entry:
         """Keep a grade; when this returns, it is on the disk. A retry with the same UUID is no second vote.
 
@@ -375,6 +405,8 @@ class Vetting:
             Of the look; what is more than the campaign's `Plan.idle_s` does not count.
         seen
             run_id, map_id: what the grader was looking at; unless told, those of the campaign's source.
+        looked
+            What was asked for beside the picture: "reconstruction", "context".
 
         Raises
         ------
@@ -400,6 +432,8 @@ class Vetting:
             "repeat": slot >= len(campaign.items),
             **_capped(seconds, campaign.plan.idle_s),
         }
+        if looked:
+            payload["looked"] = list(looked)
         subject_id = int(self.survey.subject_ids[campaign.items[item]])
         return self._append(campaign, who, payload, client_id, seen, subject_id)
 
@@ -410,6 +444,7 @@ class Vetting:
         grades: Mapping[str, str],
         *,
         kept: Sequence[str] = (),
+        interesting: Sequence[str] = (),
         seconds: float,
         client_id: str | None = None,
         seen: Mapping[str, str | None] | None = None,
@@ -422,6 +457,8 @@ class Vetting:
             Key → grade.
         kept
             Keys that were looked at and left for the second pass.
+        interesting
+            Keys of either that are interesting.
         seconds
             Of all looks together.
 
@@ -431,8 +468,10 @@ class Vetting:
             As `vote`; or nothing is in it, or a key twice.
         """
         campaign = self._open(campaign_id)
-        if not isinstance(grades, Mapping) or isinstance(kept, str):
+        if not isinstance(grades, Mapping) or isinstance(kept, str) or isinstance(interesting, str):
             raise UsageError("a mosaic gives a grade for each key, and a list of keys that are kept")
+        if set(interesting) - {*grades, *kept}:
+            raise UsageError("what is interesting in a mosaic must have a grade there, or be kept")
         n = len(grades) + len(kept)
         if not 1 <= n <= MOST_AT_ONCE or len({*grades, *kept}) < n:
             raise UsageError(f"a mosaic is of 1 to {MOST_AT_ONCE:,} different looks; this one has {n:,}")
@@ -446,6 +485,10 @@ class Vetting:
             slot = self._slot_of(campaign, who, key)
             subject = str(self.survey.subject_ids[campaign.items[slot % n_items]])
             told["kept_repeats" if slot >= n_items else "kept"].append(subject)
+        flagged = [self._slot_of(campaign, who, key) for key in interesting]
+        for name, is_repeat in (("interesting", False), ("interesting_repeats", True)):
+            items = [campaign.items[slot % n_items] for slot in flagged if (slot >= n_items) == is_repeat]
+            told |= {name: [str(self.survey.subject_ids[item]) for item in items]} if items else {}
         payload = {"campaign": campaign.id, "via": "mosaic", **told, **_capped(seconds, n * campaign.plan.idle_s)}
         return self._append(campaign, who, payload, client_id, seen)
 
