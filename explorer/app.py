@@ -47,6 +47,7 @@ from explorer.services.explore import Plane
 from explorer.services.providers import provider_of
 from explorer.state import Draft, ExplorerState
 from explorer.survey import counted
+from explorer.vet import vet_routes
 from explorer.views import map as map_view
 from explorer.views.apart import ApartView
 from explorer.views.boundary import BoundaryView
@@ -175,7 +176,7 @@ class Session:
         self.panes: dict[str, Any] = {"gallery": GalleryView(state, explore, desk.groups)}
         self.subject = SubjectView(state, explore, desk.notes, desk.samp)
         self.boundary = BoundaryView(
-            state, explore, desk.boundaries, desk.judge, desk.truths, desk.learning, partial(_report, desk)
+            state, explore, desk.boundaries, desk.judge, desk.truths, desk.learning, self._report
         )
         self.volunteers = VolunteersView(state, explore, desk.crowd)
         self._generation, self._last = explore.survey.generation, desk.notes.last
@@ -186,6 +187,14 @@ class Session:
                 state.focus = self.panes["gallery"].first()
         state.param.watch(lambda *_: self._write_url(), list(address.WATCHED))
         state.param.watch(lambda *_: self._unlink(), "selection")
+
+    async def _report(self, draft: Draft, context: Context) -> str:
+        """Write a report of a boundary into the survey; where it is."""
+        self.state.person.must("owner")
+        # what draws figures is imported by whoever wants one
+        from explorer.services.report import write_report
+
+        return await write_report(self.desk, draft, context)
 
     def _say(self, text: str) -> None:
         self.shell.say(text)
@@ -352,13 +361,6 @@ class Session:
         return page
 
 
-async def _report(desk: Desk, draft: Draft, context: Context) -> str:
-    """Write a report of a boundary; where it is. What draws figures is imported by whoever wants one."""
-    from explorer.services.report import write_report
-
-    return await write_report(desk, draft, context)
-
-
 @contextmanager
 def only_server(survey: Path) -> Iterator[Callable[[str], object]]:
     """Hold the survey for one server; yields what notes in the lock where that server is.
@@ -461,6 +463,8 @@ def serve(
         url = server.url
         note(url.partition("?")[0].rstrip("/") + (" with open links" if open_links else ""))
         click.echo(f"{survey.info.name}: {counted(survey.n, 'subject')}\n\n  {url}\n")
+        if access.asks:
+            click.echo(f"{counted(len(access.accounts.listed()), 'account')} may log in there.\n")
         if open_links:
             click.echo(f"Links of `voorwerp invite` are open at {url.partition('?')[0]}classify\n")
         click.echo("Ctrl-C stops it.")
@@ -586,6 +590,7 @@ def _listen(
                 *routes(access, desk, pool),
                 *login_routes(login, given),
                 *classify_routes(Door(access, doors.classify, doors.open_links)),
+                *vet_routes(access, desk, pool, doors.classify.picture),
             ],
             static_dirs={"assets": str(ASSETS)},
             unused_session_lifetime_milliseconds=120_000,

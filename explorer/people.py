@@ -43,7 +43,12 @@ class Person:
             They may not.
         """
         if not self.may(role):
-            raise AccessError(f"{self.name} is a {self.role} here and may not do that; it takes a {role}")
+            raise AccessError(f"{self.name} is {article(self.role)} here and may not do that; it takes {article(role)}")
+
+
+def article(role: Role) -> str:
+    """a viewer, an owner."""
+    return f"{'an' if role[0] in 'aeiou' else 'a'} {role}"
 
 
 #: Whoever came by the URL that the server printed, where there are no accounts.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from explorer.errors import UsageError
-from explorer.people import ROLES, Role
+from explorer.people import ROLES, Role, article
 
 if TYPE_CHECKING:
     from explorer.services.accounts import Accounts
@@ -142,8 +142,3 @@ def say_what_follows(accounts: "Accounts") -> None:
         click.echo("There are no accounts any more: `voorwerp serve`, started anew, prints a URL to come in by.")
     elif not any(account.role == "owner" for account in left):
         click.echo("Nobody is an owner: runs, campaigns and boundaries are made from the command line alone.")
-
-
-def article(role: Role) -> str:
-    """a viewer, an owner."""
-    return f"{'an' if role[0] in 'aeiou' else 'a'} {role}"
