@@ -1,9 +1,12 @@
 // The picture of a subject as its source has it: every pixel, wider than the network's crop, from linear values where the
 // source has them. One component for the subject panel, the enlarged view and whatever else shows a subject.
 //
-//   const viewer = window.voorwerpViewer(root, {enlarge, seen});   viewer.show(row);   viewer.root
+//   const viewer = window.voorwerpViewer(root, {enlarge, seen, url, saves, parted, keys});   viewer.show(row);   viewer.root
 //
 // seen({zoom, center}) is called when a person zooms or drags a large one; viewer.see() shows the same of another.
+// url(row) says where a picture comes from; without `saves` its source cannot be had. A `parted` one shows nothing until
+// the new picture is there: who grades never sees the one before. viewer.ahead(rows) fetches, decodes and draws pictures
+// that come next; await viewer.show(row) tells whether it is on the canvas.
 //
 // How a person looks (stretch, levels, bands, invert) is kept from subject to subject: pictures stay comparable.
 (() => {
@@ -14,11 +17,12 @@
   const STRETCHES = {survey: "survey’s", linear: "linear", asinh: "asinh", log: "log"};
   const look = {stretch: "survey", black: [], white: [], band: -1, rgb: null, bands: "", invert: false, outline: true};
   const viewers = new Set();
-  const pictures = new Map();  // row → promise of a picture, the least recently used first
+  const when_idle = act => window.requestIdleCallback?.(act, {timeout: 200}) ?? setTimeout(act);
+  const pictures = new Map();  // address → promise of a picture, the least recently used first
 
   // ------------------------------------------------------------------------------------------------------ pixels
-  const fetch_picture = async row => {
-    const answer = await fetch(`pictures/${row}`, {credentials: "same-origin"});
+  const fetch_picture = async url => {
+    const answer = await fetch(url, {credentials: "same-origin"});
     if (!answer.ok) throw new Error((await answer.json()).error);
     const buffer = await answer.arrayBuffer(), n = new DataView(buffer).getUint32(0, true);
     const picture = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, n)));
@@ -36,11 +40,11 @@
     return picture;
   };
 
-  const picture_of = row => {
-    let found = pictures.get(row);
-    pictures.delete(row);
-    if (!found) { found = fetch_picture(row); found.catch(() => pictures.delete(row)); }
-    pictures.set(row, found);
+  const picture_of = url => {
+    let found = pictures.get(url);
+    pictures.delete(url);
+    if (!found) { found = fetch_picture(url); found.catch(() => pictures.delete(url)); }
+    pictures.set(url, found);
     while (pictures.size > KEPT) pictures.delete(pictures.keys().next().value);
     return found;
   };
@@ -58,7 +62,20 @@
     log: x => Math.log(1000 * x + 1) / Math.log(1001),
   };
 
+  const looked = () => JSON.stringify([look.stretch, look.black, look.white, look.rgb, look.bands, look.invert]);
+  const drawn = picture => {
+    const as = looked();
+    if (picture.as !== as) [picture.image, picture.as] = [draw(picture), as];
+    return picture.image;
+  };
   const paint = (picture, canvas) => {
+    const image = drawn(picture);
+    canvas.width = picture.width;
+    canvas.height = picture.height;
+    canvas.getContext("2d").putImageData(image, 0, 0);
+  };
+
+  const draw = picture => {
     const {width, height, planes} = picture, [r, g, b] = rgb_of(picture), n = width * height;
     const image = new ImageData(width, height), out = image.data, flip = look.invert ? 255 : 0;
     if (look.stretch === "survey" && picture.stretch.mode === "lupton") lupton(picture, [r, g, b], out, flip);
@@ -84,9 +101,7 @@
         for (let c = 0; c < 3; c++) if (!here[c]) out[4 * i + c] = known.length ? mean : MISSING[c];
       }
     }
-    canvas.width = width;
-    canvas.height = height;
-    canvas.getContext("2d").putImageData(image, 0, 0);
+    return image;
   };
 
   // Lupton et al. 2004: one asinh of the mean of the bands, the colors kept
@@ -128,7 +143,7 @@
   const angle = arcsec => arcsec >= 60 ? `${+(arcsec / 60).toPrecision(3)}′` : `${+arcsec.toPrecision(3)}″`;
   const round_below = x => { const p = 10 ** Math.floor(Math.log10(x)); return [5, 2, 1].find(m => m * p <= x) * p; };
 
-  window.voorwerpViewer = (root, {enlarge, seen} = {}) => {
+  window.voorwerpViewer = (root, {enlarge, seen, url = row => `pictures/${row}`, saves = true, parted = false, keys = {invert: "I", outline: "O"}} = {}) => {
     let picture = null, wanted = null, zoom = 1, center = [0.5, 0.5], painted = "", failed = "";
     root.classList.add("viewer");
     const frame = make("div", "frame"), canvas = make("canvas"), box = make("div", "crop"), bar = make("div", "bar"), words = make("div", "words");
@@ -138,8 +153,8 @@
     const set = change => { Object.assign(look, change); say(); };
 
     const stretch = choice("Stretch", Object.entries(STRETCHES), value => set({stretch: value}));
-    const invert = button("◐", "Invert (I)", () => set({invert: !look.invert}));
-    const outline = button("▣", "Outline what the network sees (O)", () => set({outline: !look.outline}));
+    const invert = button("◐", `Invert (${keys.invert})`, () => set({invert: !look.invert}));
+    const outline = button("▣", `Outline what the network sees (${keys.outline})`, () => set({outline: !look.outline}));
     const reset = button("↺", "Reset stretch, levels and zoom", () => { zoom = 1; center = [0.5, 0.5]; set({stretch: "survey", black: [], white: [], band: -1, rgb: null, invert: false}); });
     const line = make("div", "line");
     const save = button("⤓", "Save the original", () => {
@@ -148,7 +163,7 @@
       a.download = "";
       a.click();
     });
-    line.append(stretch, invert, outline, reset, save);
+    line.append(stretch, invert, outline, reset, ...saves ? [save] : []);
     if (enlarge) line.append(button("⤢", "Enlarge (Z)", enlarge));
     const slider = (name, title, low, high) => {
       const label = make("label"), input = make("input"), value = make("span", "quiet");
@@ -203,7 +218,7 @@
     };
 
     const refresh = () => {
-      const key = JSON.stringify([wanted, look.stretch, look.black, look.white, look.rgb, look.bands, look.invert]);
+      const key = `${wanted} ${looked()}`;
       if (picture && key !== painted) { paint(picture, canvas); painted = key; }
       canvas.hidden = !picture;
       if (!picture) { box.hidden = bar.hidden = true; }
@@ -252,24 +267,53 @@
     const viewer = {
       root,
       refresh,
-      /** Show the picture of a row; the one before stays until it is there. */
+      /** Show the picture of a row; the one before stays until it is there, but where they are parted. */
       async show(row, alt) {
         canvas.setAttribute("aria-label", alt ?? "");
-        if (row === wanted && picture) return;
+        if (row === wanted && picture) return true;
         wanted = row;
+        if (parted) canvas.style.visibility = "hidden";
         try {
-          const found = await picture_of(row);
-          if (wanted !== row) return;
+          const found = await picture_of(url(row));
+          if (wanted !== row) return false;
           [picture, failed, painted] = [found, "", ""];  // what was drawn while waiting was the one before
         } catch (error) {
-          if (wanted !== row) return;
+          if (wanted !== row) return false;
           [picture, failed] = [null, error.message];
         }
         zoom = 1;
         center = [0.5, 0.5];
         refresh();
+        canvas.style.visibility = "";
+        return picture !== null;
+      },
+      /** Nothing. */
+      clear() { [wanted, picture, failed] = [null, null, ""]; refresh(); },
+      /** Have pictures ready that come next: drawn as people look now, when the page rests. */
+      ahead(rows) {
+        for (const row of rows) picture_of(url(row)).then(found => when_idle(() => drawn(found)), () => {});
       },
       see(view) { ({zoom, center} = view); place(); },
+      /** Twice as large, up to eight times; then whole again. */
+      closer() { zoom = zoom >= 8 ? 1 : zoom * 2; if (zoom === 1) center = [0.5, 0.5]; place(); seen?.({zoom, center}); },
+      /** Look through the stretches. */
+      turn() {
+        const names = Object.keys(STRETCHES);
+        set({stretch: names[(names.indexOf(look.stretch) + 1) % names.length]});
+      },
+      /** Look through all bands together, then each by itself. */
+      turn_bands() {
+        if (!picture || picture.bands.length < 2) return;
+        const rgb = rgb_of(picture), one = rgb[0] === rgb[1] && rgb[1] === rgb[2], next = one ? rgb[0] + 1 : 0;
+        set(next < picture.bands.length ? {rgb: [next, next, next], bands: picture.bands.join()} : {rgb: null});
+      },
+      /** How it is looked at, in words. */
+      words() {
+        if (!picture) return "";
+        const rgb = rgb_of(picture), one = rgb[0] === rgb[1] && rgb[1] === rgb[2] && picture.bands.length > 1;
+        return [`${STRETCHES[look.stretch]} stretch`, one ? `band ${picture.bands[rgb[0]]}` : "", look.invert ? "inverted" : "", zoom > 1 ? `${+zoom.toPrecision(2)}×` : ""].filter(Boolean).join(" · ");
+      },
+      get is_crop() { return Boolean(picture?.is_crop); },
       toggle(name) { set({[name]: !look[name]}); },
       remove() { viewers.delete(viewer); observer.disconnect(); },
     };
