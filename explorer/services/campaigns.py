@@ -29,6 +29,7 @@ from explorer.services.sampling import draw
 from explorer.state import Selection
 from explorer.survey import Survey, counted
 from models.grades import RULES, SCHEMES, GradeError, Rule, Scheme
+from models.ranking import STRATEGIES
 
 KIND = "campaign"
 #: Of a campaign; characters.
@@ -80,6 +81,8 @@ class Plan:
         Seconds of one look that count at most.
     seed
         Of the draws.
+    strategy
+        By what an order "acquisition" chooses its batches: one of `models.ranking.STRATEGIES`.
 
     Raises
     ------
@@ -100,6 +103,7 @@ class Plan:
     outcome: Rule = "mean"
     idle_s: float = 60.0
     seed: int = 1234
+    strategy: str = "mix"
 
     def __post_init__(self) -> None:
         if not isinstance(self.scheme, Scheme):
@@ -125,6 +129,8 @@ class Plan:
             raise UsageError(f"a look counts up to 1 to {MOST_IDLE:,.0f} seconds, not {self.idle_s}")
         if not _is_count(self.seed) or self.seed < 0:
             raise UsageError(f"a seed is a whole number from 0, not {self.seed}")
+        if self.strategy not in STRATEGIES:
+            raise UsageError(f"{self.strategy!r} is no strategy of acquisition; there are {', '.join(STRATEGIES)}")
         if not isinstance(self.is_blind, bool):
             raise UsageError("a campaign is blind or not: true or false")
         for text in (self.known, self.duds, self.strata):
