@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from explorer.ledger import Ledger
 from explorer.raster import Cache
 from explorer.services.address import Remembered
+from explorer.services.agreed import Agreed
 from explorer.services.boundaries import Boundaries
 from explorer.services.campaigns import Campaigns
 from explorer.services.compared import Changes
@@ -19,6 +20,7 @@ from explorer.services.crowd import Crowd
 from explorer.services.drafts import Drafts
 from explorer.services.dropped import Drops
 from explorer.services.explore import Explore
+from explorer.services.graded import Graded
 from explorer.services.groups import Groups
 from explorer.services.histograms import Histograms
 from explorer.services.inference import Inference
@@ -73,6 +75,8 @@ class Desk:
     judge: Judge
     campaigns: Campaigns
     vetting: Vetting
+    agreed: Agreed
+    graded: Graded
     samp: Samp | None = None
     slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="slow"))
     deciding: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, thread_name_prefix="deciding"))
@@ -102,6 +106,8 @@ class Desk:
                 boundaries = Boundaries(explore, ledger, learning)
                 explore.classifiers = LearnedColors(boundaries, learning)
                 campaigns = Campaigns(explore, ledger, boundaries, notes)
+                vetting = Vetting(explore, ledger, campaigns)
+                graded = truths.experts = Graded(explore, ledger, campaigns, vetting)
                 inference = Inference(survey)
                 desk = cls(
                     explore=explore,
@@ -126,7 +132,9 @@ class Desk:
                     boundaries=boundaries,
                     judge=Judge(explore, boundaries, truths, explore.talk, notes),
                     campaigns=campaigns,
-                    vetting=Vetting(explore, ledger, campaigns),
+                    vetting=vetting,
+                    agreed=Agreed(campaigns, vetting, explore),
+                    graded=graded,
                     samp=Samp() if has_samp else None,
                 )
                 try:

@@ -312,6 +312,9 @@ def fits_bytes(table: pa.Table) -> bytes:
         )
     header["EXTNAME"] = "SUBJECTS"
     for name, value in _provenance(table).items():
+        if name not in _CARDS:  # what candidates have besides
+            header.add_history(f"{name}: {_ascii(str(value))}")
+            continue
         keyword, comment = _CARDS[name]
         value = _ascii(value) if isinstance(value, str) else value
         header[keyword] = (value, comment) if len(str(value)) < 40 else value  # else they do not fit on one card
