@@ -417,7 +417,7 @@
       },
       done: () => tell(subject, index),
     };
-    trailed.push({op, key: subject, text: key, words: `${whole(at + 1)}: ${name_of(key)}${flag ? ", interesting" : ""}`, reject: key === about.scheme.reject, saved: false, go: () => { pass_to("single"); go(places.get(subject) ?? index); }});
+    trailed.push({op, key: subject, text: `${key}${flag ? "★" : ""}`, words: `${whole(at + 1)}: ${name_of(key)}${flag ? ", interesting" : ""}`, reject: key === about.scheme.reject, saved: false, go: () => { pass_to("single"); go(places.get(subject) ?? index); }});
     if (before.grade === null) took(seconds);
     push(op);
     if (stays) { start_clock(subject); draw(); return; }
@@ -544,7 +544,7 @@
     return [pair];
   });
   const context = () => request("context", $(".context"), told => {
-    const place = make("p", "place"), sky = make("p", "links"), alike = make("div", "alike");
+    const place = make("p", told.place ? "place" : "quiet"), sky = make("p", "links"), alike = make("div", "alike");
     place.textContent = told.place || "Its place on the sky is not known.";
     for (const l of told.links) { const a = link(l.title, l.url); a.target = "_blank"; a.rel = "noopener noreferrer"; sky.append(a); }
     told.pictures.forEach((src, i) => { if (src) alike.append(picture(src, `Look-alike ${i + 1}`)); });
@@ -723,7 +723,8 @@
   const draw_page = () => {
     const told = decision(), n_down = Object.values(told.grades).filter(g => g === about.scheme.reject).length, button = $(".go span");
     const n_other = Object.keys(told.grades).length - n_down;
-    button.textContent = n_down || told.kept.length || n_other ? [n_down ? `Turn down ${whole(n_down)} as ${about.scheme.reject}` : "", n_other ? `grade ${n_other}` : "", told.kept.length ? `keep ${told.kept.length}` : ""].filter(Boolean).join(", ") : "Next page";
+    button.textContent = n_down ? `Turn down ${whole(n_down)} as ${about.scheme.reject}` : told.kept.length || n_other ? "Go on" : "Next page";
+    $(".besides").textContent = [told.kept.length ? `${whole(told.kept.length)} for a second look` : "", n_other ? `${whole(n_other)} graded` : ""].filter(Boolean).join(" · ");
     draw();
   };
   const next_page = () => {
@@ -867,7 +868,7 @@
         told.items.forEach(take);
         await again();
         if (path === "undo") trailed.pop(); else trailed.push({text: told.keys.length === 1 ? item_of(told.keys[0]).grade ?? "…" : `${told.keys.length}`, words: "brought back", saved: true, go: () => {}});
-        say(`${path === "undo" ? "Taken back" : "Brought back"}: ${told.what}.`);
+        say(sentence(told.what));
         const i = Math.min(...told.keys.map(key => places.get(key) ?? Infinity));
         const where = Number.isFinite(i) ? i : (await fetch_queue({key: told.keys[0], count: 1})).start;
         if (told.keys.length > 1 || told.via === "mosaic") pass_to("mosaic", Math.max(0, where));
@@ -973,7 +974,7 @@
     if (told.start === 0 && !told.items.length) n = 0;
     document.title = `${about.name} · Vetting`;
     $(".name b").textContent = about.name;
-    $(".name span").textContent = [$(".name span").textContent, about.is_blind ? "blind" : "", about.you.name === "local" ? "" : about.you.name].filter(Boolean).join(" · ");
+    $(".name span").textContent = [about.is_blind ? "blind" : "not blind", about.you.name === "local" ? "" : about.you.name].filter(Boolean).join(" · ");
     for (const selector of ["main.work", ".passes", ".where", ".strip"]) $(selector).hidden = false;
     $(".compare").disabled = !about.reconstructs;
     offer_grades();

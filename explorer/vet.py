@@ -46,6 +46,7 @@ from explorer.server import Access, Change, Route
 from explorer.services.campaigns import Campaign
 from explorer.services.classify import Look
 from explorer.services.desk import Desk
+from explorer.services.explore import newest
 from explorer.services.links import hms, links
 from explorer.services.looks import Looks
 from explorer.services.notes import tag_of
@@ -91,6 +92,11 @@ class Room:
     pictures: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(4, thread_name_prefix="vet-pictures")
     )
+
+
+def json_of(told: object) -> tuple[bytes, str]:
+    """An answer as JSON, and its content type."""
+    return orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY), "application/json"
 
 
 class _Vet(Route):
@@ -185,7 +191,7 @@ class CampaignsRoute(_Vet):
     needs: Role = "viewer"
 
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        return orjson.dumps(await self.on(self.room.votes, self.listed)), "application/json"
+        return json_of(await self.on(self.room.votes, self.listed))
 
     def listed(self) -> dict[str, Any]:
         """Campaigns with how far the person is."""
@@ -215,7 +221,7 @@ class QueueRoute(_Vet):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         campaign = self.campaign(path[0])
         told = await self.on(self.room.votes, self.told, campaign)
-        return orjson.dumps(told), "application/json"
+        return json_of(told)
 
     def told(self, campaign: Campaign) -> dict[str, Any]:
         """A stretch of the queue of who asks."""
@@ -303,8 +309,9 @@ class MosaicRoute(_Vet):
 
 def model_of(desk: Desk, campaign: Campaign) -> str:
     """The score run whose network a campaign's subjects are seen by: its source's, else the survey's; "" for none."""
-    for run_id in (campaign.source.get("run_id"), desk.explore.survey.info.default_run):
-        if run_id and reconstructs(desk.explore, run_id):
+    explore = desk.explore
+    for run_id in (campaign.source.get("run_id"), explore.survey.info.default_run, newest(explore.runs())):
+        if run_id and reconstructs(explore, run_id):
             return str(run_id)
     return ""
 
@@ -343,7 +350,7 @@ class ToldRoute(_Vet):
         if tell is None:
             raise UsageError("nothing is told of it")
         told = await self.on(self.room.votes, tell, campaign.id, self.person.name, path[1])
-        return orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY), "application/json"
+        return json_of(told)
 
 
 # -------------------------------------------------------------------------------------------------------- decisions
@@ -379,7 +386,7 @@ class DecideRoute(_Vet, Change):
             if not isinstance(error, LedgerError) and not self.campaign(path[0]).is_open:
                 raise Refused(409, "closed", str(error)) from None
             raise
-        return orjson.dumps(told), "application/json"
+        return json_of(told)
 
     def vote(self, campaign: Campaign, said: dict[str, Any]) -> dict[str, Any]:
         """One grade."""
