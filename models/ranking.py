@@ -380,11 +380,11 @@ def order(
     Raises
     ------
     RankingError
-        An unknown strategy, or no feature space.
+        An unknown strategy, or no feature space for one that is not random.
     """
     if strategy not in get_args(Strategy):
         raise RankingError(f"{strategy!r} is no strategy; there are {', '.join(STRATEGIES)}")
-    if not spaces:
+    if not spaces and strategy != "random":
         raise RankingError("there is nothing to learn on: start a score run or a features run")
     unseen = np.ones(len(cold), np.bool_) if among is None else np.zeros(len(cold), np.bool_)
     if among is not None:

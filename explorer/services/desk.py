@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from explorer.ledger import Ledger
 from explorer.raster import Cache
+from explorer.services.acquiring import Acquiring
 from explorer.services.address import Remembered
 from explorer.services.agreed import Agreed
 from explorer.services.boundaries import Boundaries
@@ -75,6 +76,7 @@ class Desk:
     judge: Judge
     campaigns: Campaigns
     vetting: Vetting
+    acquiring: Acquiring
     agreed: Agreed
     graded: Graded
     samp: Samp | None = None
@@ -133,6 +135,7 @@ class Desk:
                     judge=Judge(explore, boundaries, truths, explore.talk, notes),
                     campaigns=campaigns,
                     vetting=vetting,
+                    acquiring=Acquiring(campaigns, vetting, explore),
                     agreed=Agreed(campaigns, vetting, explore),
                     graded=graded,
                     samp=Samp() if has_samp else None,
@@ -142,6 +145,7 @@ class Desk:
                 finally:
                     for pool in (desk.slow, desk.deciding):
                         pool.shutdown(wait=False, cancel_futures=True)
+                    desk.acquiring.close()
                     desk.runs.close()
                     jobs.stop()
                     desk.inference.close()
