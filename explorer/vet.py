@@ -148,6 +148,11 @@ class _Vet(Route):
         except UsageError as error:
             raise HTTPError(404, str(error)) from None
 
+    def supply(self, campaign: Campaign) -> None:
+        """Have the next batch made where one is due; nobody waits for it."""
+        if campaign.plan.order == "acquisition":
+            self.desk.acquiring.refresh(campaign.id)
+
     def item(self, campaign_id: str, key: str) -> Item:
         """What a key of one's own stands for."""
         return self.desk.vetting.item(campaign_id, self.person.name, key)
@@ -220,6 +225,7 @@ class CampaignsRoute(_Vet):
 class QueueRoute(_Vet):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         campaign = self.campaign(path[0])
+        self.supply(campaign)
         told = await self.on(self.room.votes, self.told, campaign)
         return json_of(told)
 
@@ -386,6 +392,7 @@ class DecideRoute(_Vet, Change):
             if not isinstance(error, LedgerError) and not self.campaign(path[0]).is_open:
                 raise Refused(409, "closed", str(error)) from None
             raise
+        self.supply(campaign)
         return json_of(told)
 
     def vote(self, campaign: Campaign, said: dict[str, Any]) -> dict[str, Any]:
