@@ -31,6 +31,7 @@ from panel_material_ui import Page  # type: ignore[attr-defined]  # made at impo
 from tornado.ioloop import PeriodicCallback
 
 from explorer import ASSETS, raster
+from explorer.campaigns import campaign_routes
 from explorer.classify import Door, classify_routes
 from explorer.errors import SurveyError, VoorwerpError
 from explorer.login import Login, install_socket, login_routes
@@ -40,6 +41,7 @@ from explorer.server import Access, hosts_of, routes
 from explorer.services import address, histograms, orders
 from explorer.services.accounts import Accounts
 from explorer.services.boundaries import Context
+from explorer.services.campaign_view import CampaignView
 from explorer.services.classify import Classify, Settings
 from explorer.services.compared import Pair
 from explorer.services.desk import Desk
@@ -61,6 +63,7 @@ from explorer.views.map import MapView
 from explorer.views.shell import ShellView
 from explorer.views.subject import SubjectView
 from explorer.views.table import TableView
+from explorer.views.vetting import VettingView
 from explorer.views.volunteers import VolunteersView
 
 if TYPE_CHECKING:
@@ -179,7 +182,21 @@ class Session:
             state, explore, desk.boundaries, desk.judge, desk.truths, desk.learning, self._report
         )
         self.volunteers = VolunteersView(state, explore, desk.crowd)
+        campaigns = CampaignView(desk)
+        self._pinned: dict[str, str] = {}
+        self.map.purity = lambda campaign: self._pinned.get(campaign, "")
+        self.vetting = VettingView(
+            state,
+            explore,
+            desk.judge,
+            campaigns,
+            drawn=lambda: self.map.drawn,
+            named=lambda: self.controls.column.opened,
+            made=self.map.refresh_places,
+        )
+        self.controls.column.param.watch(lambda *_: self.vetting.tell_selected(), "opened")
         self._generation, self._last = explore.survey.generation, desk.notes.last
+        self._graded = -1
         if selection is not None:
             self.controls.select(selection)
         if state.focus is None:  # the panel opens with the most anomalous, not with nothing
@@ -267,6 +284,11 @@ class Session:
             truth = self.state.draft.truth
             if "curves" in self.panes and truth is not None and truth.what == "tag":
                 self.panes["curves"].refresh()
+        if (graded := self.vetting.campaigns.stamp) != self._graded:  # what campaigns found stands on the map
+            self._graded, before = graded, self._pinned
+            self._pinned = await asyncio.to_thread(self.vetting.campaigns.pinned)
+            if self._pinned != before:
+                self.map.refresh_places()
         self.boundary.poll()
         self.explore.survey.refresh()
         if n_added := self.explore.survey.n_added:
@@ -315,7 +337,9 @@ class Session:
         left = pn.Column(self.find, self.controls, styles=LEFT, margin=0)
         holder = pn.Column(**fill, styles={"min-height": "0", "flex": "1 1 0", "position": "relative"})
         upper, lower = pn.Column(self.map, **fill), pn.Column(self.tabs, holder, **fill)
-        center = pn.Column(upper, lower, self.volunteers, styles={"min-width": "0", "height": "100%"}, **fill)
+        center = pn.Column(
+            upper, lower, self.volunteers, self.vetting, styles={"min-width": "0", "height": "100%"}, **fill
+        )
 
         def arrange() -> None:  # without a map what is below it has the room
             has_map = bool(self.map.shows)
@@ -591,6 +615,7 @@ def _listen(
                 *login_routes(login, given),
                 *classify_routes(Door(access, doors.classify, doors.open_links)),
                 *vet_routes(access, desk, pool, doors.classify.picture),
+                *campaign_routes(access, desk, pool, CampaignView(desk)),
             ],
             static_dirs={"assets": str(ASSETS)},
             unused_session_lifetime_milliseconds=120_000,
