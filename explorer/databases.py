@@ -258,6 +258,8 @@ class SQLite:
 #: The tables' own schema, so that a database may hold other things too.
 SCHEMA = "voorwerp"
 _TABLES = f"""
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = '{SCHEMA}') THEN CREATE SCHEMA {SCHEMA}; END IF; END $$;
 CREATE TABLE {SCHEMA}.entries (
     id bigint NOT NULL,
     client_id text NOT NULL,
@@ -337,20 +339,21 @@ class Postgres:
         """Make the tables where there are none; check those that are there."""
         try:
             with _begin(self._engine, "BEGIN") as connection:
-                found = connection.exec_driver_sql(
+                encoding, is_copy = connection.exec_driver_sql(
                     "SELECT current_setting('server_encoding'), pg_is_in_recovery()"
                 ).one()
-                if found[0] != "UTF8":
-                    raise LedgerError(f"{self.name} is in {found[0]}; make one with ENCODING 'UTF8'")
-                if found[1]:
+                if encoding != "UTF8":
+                    raise LedgerError(f"{self.name} is in {encoding}; make one with ENCODING 'UTF8'")
+                if is_copy:
                     raise LedgerError(f"{self.name} is a copy that only reads; name its primary server")
-                if not self._is_made(connection):
+                is_made = self._is_made(connection)
+            if not is_made:
+                with _begin(self._engine, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE") as connection:
                     connection.execute(_lock("tables"))
                     if not self._is_made(connection):  # another process was quicker
-                        if connection.exec_driver_sql(f"SELECT to_regnamespace('{SCHEMA}')").scalar() is None:
-                            connection.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
                         for statement in _TABLES.split(";\n"):
                             connection.exec_driver_sql(statement)
+            with _begin(self._engine, "BEGIN") as connection:
                 version = connection.exec_driver_sql(f"SELECT max(version) FROM {SCHEMA}.schema_version").scalar()
                 if version != SCHEMA_VERSION:
                     raise LedgerError(
@@ -365,7 +368,14 @@ class Postgres:
 
     @staticmethod
     def _is_made(connection: sa.Connection) -> bool:
-        return connection.exec_driver_sql(f"SELECT to_regclass('{SCHEMA}.entries')").scalar() is not None
+        # not to_regclass: it answers from a cache that waiting for a lock does not renew
+        return (
+            connection.exec_driver_sql(
+                "SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
+                f"WHERE nspname = '{SCHEMA}' AND relname = 'entries'"
+            ).scalar()
+            is not None
+        )
 
     def _unopened(self, error: sa.exc.DBAPIError) -> LedgerError:
         reason = _reason(error)

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import queue
+import re
 import sqlite3
 import threading
 import time
@@ -593,13 +594,15 @@ def in_file(file: Path) -> sa.URL:
 
 
 def _parsed(url: str | sa.URL) -> sa.URL:
-    try:
-        return sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError):  # their texts may bring the password
+    parsed = None
+    with contextlib.suppress(sa.exc.ArgumentError, ValueError):  # their texts may bring the password
+        parsed = sa.make_url(url)
+    if parsed is None or re.search(r"[^\w.:,-]", parsed.host or ""):  # what is behind an @ of it, unquoted
         raise LedgerError(
             f"{ADDRESS} is not a URL that can be read; write it as postgresql+psycopg://USER@HOST:PORT/DATABASE, "
             "what is no letter or digit of a password as %XX"
-        ) from None
+        )
+    return parsed
 
 
 def _told(elsewhere: Path) -> str:
@@ -656,7 +659,7 @@ def copy(source: Ledger, target: Ledger) -> int:
                 return len(here)
             if there:
                 query = sa.select(ENTRIES).where(source._ours).order_by(ENTRIES.c.id)
-                rows = reading.execution_options(yield_per=MAX_GROUP).execute(query)
+                rows = reading.execute(query.execution_options(yield_per=MAX_GROUP))
                 for part in rows.mappings().partitions():
                     writing.execute(sa.insert(ENTRIES), [dict(row) for row in part])
                     n += len(part)

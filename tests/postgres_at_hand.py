@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class Server:
     folder
         Holds the data, and the log.
     programs
-        Where `postgres`, `initdb` and `pg_ctl` are.
+        Where `postgres` and `initdb` are.
     port
         On 127.0.0.1.
     account
@@ -42,18 +43,14 @@ class Server:
     programs: Path
     port: int
     account: dict[str, Any] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
 
     def run(self, program: str, *arguments: object) -> str:
         """Run one of its programs to the end; a failure shows all that it said."""
-        with tempfile.TemporaryFile("w+") as output:  # not a pipe: the server would hold its end
-            command = [str(self.programs / program), *map(str, arguments)]
-            code = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder, **self.account
-            ).returncode
-            output.seek(0)
-            said = output.read()
-        assert code == 0, f"{' '.join(command)} ended with {code}:\n{said}\n{self.log()}"
-        return said
+        command = [self.programs / program, *map(str, arguments)]
+        answer = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, check=False, **self.account)
+        assert answer.returncode == 0, f"{program} ended with {answer.returncode}:\n{answer.stdout}{answer.stderr}"
+        return answer.stdout
 
     def log(self) -> str:
         """What the server wrote."""
@@ -62,22 +59,29 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories={self.folder}"
-        self.run("pg_ctl", "-D", self.folder / "data", "-w", "-l", self.folder / "log", "-o", options, "start")
+        command = [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder, "-p", str(self.port)]
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(
+                [*command, "-c", "listen_addresses=127.0.0.1"], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=self.folder, **self.account,
+            )  # fmt: skip
+        while True:
+            with contextlib.suppress(psycopg.OperationalError):
+                self.connect().close()
+                return
+            assert self.process.poll() is None, self.log()
+            time.sleep(0.02)
 
-    def stop(self, mode: str = "fast") -> None:
-        """End it; "immediate" is without a word to its clients, as a crash."""
-        self.run("pg_ctl", "-D", self.folder / "data", "-w", "-m", mode, "stop")
-
-    def kill(self) -> None:
-        """SIGKILL to the server and to all of its processes, as when its machine fails."""
-        pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for process in (pid, *map(int, children)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            psutil.Process(pid).wait(30)
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it. SIGINT tells its clients; SIGQUIT is without a word; SIGKILL as when its machine fails."""
+        assert self.process is not None
+        children = psutil.Process(self.process.pid).children()
+        self.process.send_signal(how)
+        if how == signal.SIGKILL:  # else they would see to it that the data is whole
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+        self.process.wait(30)
 
     def url(self, database: str = "postgres", password: str | None = PASSWORD) -> str:
         """The URL of a database, as `VOORWERP_LEDGER` takes it."""
@@ -89,6 +93,12 @@ class Server:
         return psycopg.connect(
             host="127.0.0.1", port=self.port, user=USER, password=PASSWORD, dbname=database, autocommit=True
         )
+
+    def emptied(self) -> str:
+        """The name of a database without any ledger, whoever had one there before."""
+        with self.connect() as connection:
+            connection.execute("DROP SCHEMA IF EXISTS voorwerp CASCADE")
+        return "postgres"
 
     def database(self, options: str = "") -> str:
         """Make a database; its name."""
@@ -140,8 +150,7 @@ def server() -> Iterator[Server]:
         try:
             yield made
         finally:
-            if (folder / "data" / "postmaster.pid").exists():
-                with contextlib.suppress(AssertionError):
-                    made.stop("immediate")
+            if made.process is not None and made.process.poll() is None:
+                made.stop(signal.SIGQUIT)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

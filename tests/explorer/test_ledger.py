@@ -37,7 +37,7 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     """Where ledgers lie in this test, and in the processes that it starts."""
     if request.param == "postgres":
         server: Server = request.getfixturevalue("postgres")
-        monkeypatch.setenv("VOORWERP_LEDGER", server.url(server.database()))
+        monkeypatch.setenv("VOORWERP_LEDGER", server.url(server.emptied()))
     return str(request.param)
 
 
