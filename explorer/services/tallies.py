@@ -6,6 +6,8 @@ its adjudication. Of several votes on a slot the last that is not taken back sta
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
@@ -26,9 +28,9 @@ VIAS = ("single", "mosaic", "adjudication", "import")
 KEPT = -1
 #: Types of the columns.
 _KINDS = {"entry": "i8", "slot": "i4", "before": "i4", "grader": "u2", "grade": "i1", "via": "u1"}
-_KINDS |= {"interesting": "?", "stands": "?", "seconds": "f8", "at": "i8"}
+_KINDS |= {"interesting": "?", "informed": "?", "stands": "?", "seconds": "f8", "at": "i8"}
 #: What a slot is to a grader.
-NOTHING, LEFT, GRADED = 0, 1, 2
+NOTHING, LEFT, GRADED, TURNED = 0, 1, 2, 3  # the last: graded in the mosaic
 
 
 class Grader:
@@ -45,6 +47,11 @@ class Grader:
         self.seconds = 0.0
         self.last: int | None = None  # slot that was graded or left last
 
+    def has(self, entry_id: int) -> bool:
+        """Whether an entry is one of `entries`."""
+        at = bisect_left(self.entries, entry_id)
+        return at < len(self.entries) and self.entries[at] == entry_id
+
 
 class Tally:
     """See the module. Not thread-safe: whoever has it has a lock."""
@@ -58,12 +65,20 @@ class Tally:
         self.names: list[str] = []
         self.n_votes = np.zeros(self.n_items, np.int16)  # of how many graders each item has a vote
         self.filled = array("i")  # items that got their last vote, or lost it, one by one
-        self.is_frame = survey.frame()[campaign.items]
-        self.is_frame[campaign.n_real :] = True  # a planted subject may be a known object
+        self.generation = -1
+        self.is_frame = np.empty(0, np.bool_)
+        self.look_at_survey()
         self.entry, self.slot, self.before = array("q"), array("i"), array("i")
         self.grader, self.grade, self.via = array("H"), array("b"), array("B")
-        self.interesting, self.stands = bytearray(), bytearray()
+        self.interesting, self.informed, self.stands = bytearray(), bytearray(), bytearray()
         self.seconds, self.at = array("d"), array("q")
+
+    def look_at_survey(self) -> None:
+        """Who is withdrawn may have changed: those are not shown to who has not begun them."""
+        if self.generation != self.survey.generation:
+            self.generation = self.survey.generation
+            self.is_frame = self.survey.frame()[self.campaign.items]
+            self.is_frame[self.campaign.n_real :] = True  # a planted subject may be a known object
 
     def must_have(self, who: str) -> Grader:
         """A person as a grader of this campaign, from now on."""
@@ -85,7 +100,7 @@ class Tally:
                 kept = dict.fromkeys(told.get("kept", ()), None)
                 kept_repeats = dict.fromkeys(told.get("kept_repeats", ()), None)
                 looks = [({**told["grades"], **kept}, False), ({**told.get("repeats", {}), **kept_repeats}, True)]
-            seconds = float(told.get("seconds") or 0.0)
+            seconds = float(told.get("seconds", np.nan))
         except (KeyError, TypeError, ValueError):  # of another making
             return
         said = told.get("interesting", False), told.get("interesting_repeats", False)  # a flag; of a bulk, who has it
@@ -109,15 +124,16 @@ class Tally:
                 self.grade.append(KEPT if key is None else self._code[key])
                 self.via.append(via)
                 self.interesting.append(str(subject) in flag if isinstance(flag, set) else flag)
+                self.informed.append(bool(told.get("informed", False)))
                 self.stands.append(1)
                 self.seconds.append(seconds / n_looks)
                 self.at.append(at)
                 grader.head[slot] = len(self.entry) - 1
-                grader.seconds += seconds / n_looks
+                grader.seconds += np.nan_to_num(seconds) / n_looks
                 if slot < 2 * self.n_items:
-                    grader.last = slot
+                    grader.last = slot if entry.who == grader.name else grader.last
                     self._settle(grader, slot)
-        if entry.who == grader.name and told["via"] != "adjudication":
+        if entry.who == grader.name and told["via"] != "adjudication" and self.rows_of(entry.id):
             grader.entries.append(entry.id)
             grader.redo.clear()
 
@@ -130,7 +146,7 @@ class Tally:
         for row in self.rows_of(entry_id):
             self.stands[row] = stands
             grader = self.graders[self.names[self.grader[row]]]
-            grader.seconds += self.seconds[row] if stands else -self.seconds[row]
+            grader.seconds += (1 if stands else -1) * np.nan_to_num(self.seconds[row])
             if self.slot[row] < 2 * self.n_items:
                 self._settle(grader, self.slot[row])
         rows = self.rows_of(entry_id)
@@ -161,14 +177,16 @@ class Tally:
     def _settle(self, grader: Grader, slot: int) -> None:
         row = self.current(grader, slot)
         state = NOTHING if row < 0 else LEFT if self.grade[row] == KEPT else GRADED
+        if state == GRADED and VIAS[self.via[row]] == "mosaic":
+            state = TURNED
         before = int(grader.state[slot])
         if state == before:
             return
         grader.state[slot] = state
         grader.touched.append(slot)
-        grader.n_graded += (state == GRADED) - (before == GRADED)
+        change = (state >= GRADED) - (before >= GRADED)
+        grader.n_graded += change
         grader.n_left += (state == LEFT) - (before == LEFT)
-        change = (state == GRADED) - (before == GRADED)
         if change and slot < self.n_items:
             limit = self.campaign.plan.graders
             was_full = self.n_votes[slot] >= limit
@@ -205,7 +223,7 @@ class Tally:
 class Shown:
     """Which places of a grader's order are shown to them, kept up block by block.
 
-    What they have graded or left is shown for ever. Else: a subject until it has its graders' votes; known objects and
+    What they have graded or left is always shown. Else: a subject until it has its graders' votes; known objects and
     duds in the share in which the subjects around them are; a repeat where what it repeats is, and at least 20 shown
     subjects lie between, unless the queue was too short for that.
     """
@@ -213,6 +231,9 @@ class Shown:
     def __init__(self, tally: Tally, grader: Grader, order: Arrangement) -> None:
         self.tally, self.grader, self.order = tally, grader, order
         self._n_filled, self._n_touched = len(tally.filled), len(grader.touched)
+        self.generation = tally.generation
+        self._shape = [b""] * order.n_blocks
+        self._n_shapes, self._name = 0, secrets.token_hex(4)
         self._dirty = set(range(order.n_blocks))
         self.n_shown = np.zeros(order.n_blocks, np.int64)
         self.n_done = np.zeros(order.n_blocks, np.int64)
@@ -237,8 +258,22 @@ class Shown:
         for block in self._dirty:
             places = self.places(block)
             self.n_shown[block] = len(places)
-            self.n_done[block] = int((self.grader.state[self.order.slots[places]] == GRADED).sum())
+            self.n_done[block] = int((self.grader.state[self.order.slots[places]] >= GRADED).sum())
+            shape = hashlib.blake2b(places.tobytes(), digest_size=8).digest()
+            if shape != self._shape[block]:
+                self._shape[block], self._n_shapes = shape, self._n_shapes + 1
         self._dirty.clear()
+
+    @property
+    def version(self) -> str:
+        """Another text where other looks are shown, or at another index."""
+        self._count()
+        return f"{self._name}-{self._n_shapes}"
+
+    def states(self) -> np.ndarray:
+        """uint8, of all that are shown, in order."""
+        blocks = [self.order.slots[self.places(block)] for block in range(self.order.n_blocks)]
+        return np.asarray(self.grader.state[np.concatenate(blocks)]) if blocks else np.empty(0, np.uint8)
 
     def place_of(self, index: int) -> int | None:
         """The place of the index-th that is shown, from 0; None beyond the last."""

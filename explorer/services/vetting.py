@@ -19,14 +19,14 @@ kind         payload                                          means
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -34,15 +34,19 @@ import pandas as pd
 
 from explorer.errors import AccessError, UsageError
 from explorer.ledger import Entry, Ledger
+from explorer.people import Person
 from explorer.raster import Cache
 from explorer.secret import secret_of
 from explorer.services.campaigns import Campaign, Campaigns
-from explorer.services.explore import Explore
+from explorer.services.explore import Explore, newest
+from explorer.services.notes import Event
 from explorer.services.queues import Arrangement, Keys
-from explorer.services.tallies import KEPT, VIAS, Grader, Shown, Tally, Undos
+from explorer.services.tallies import GRADED, KEPT, VIAS, Grader, Shown, Tally, Undos
 from models.grades import CANNOT_JUDGE, GradeError, is_found, values_of
 
 KIND, OUTCOME = "vote", "outcome"
+#: What the book is made of.
+KINDS = (KIND, OUTCOME, "campaign", "tag", "note", "undo")
 #: Later outcomes of a subject; "open" takes one back.
 OUTCOMES = ("confirmed", "rejected", "open")
 #: Characters of an outcome's source; seconds of a look that are taken for a number at all.
@@ -186,17 +190,19 @@ class _At:
 
 
 class _Book:
-    """Every campaign's votes, and outcomes, as the ledger has them."""
+    """Every campaign's votes, later outcomes, and what each person tagged and noted, as the ledger has them."""
 
     def __init__(self, vetting: Vetting) -> None:
         self._vetting = vetting
         self.last = 0
         self.tallies: dict[str, Tally] = {}
         self.undos = Undos()
-        self.outcomes: dict[int, list[Entry]] = defaultdict(list)  # row → entries, also those taken back
-        self._of: dict[int, str] = {}  # entry of an outcome
+        self.outcomes: dict[int, list[Entry]] = defaultdict(list)  # subject → entries, also those taken back
+        self._tags: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)  # who, subject → entry, tag
+        self._notes: dict[int, dict[int, list[tuple[int, str, str]]]] = defaultdict(dict)  # subject → first → edits
 
     def tally(self, campaign: Campaign) -> Tally:
+        """The votes of a campaign."""
         found = self.tallies.get(campaign.id)
         if found is None:
             found = self.tallies[campaign.id] = Tally(self._vetting.survey, campaign)
@@ -204,6 +210,7 @@ class _Book:
         return found
 
     def apply(self, entry: Entry) -> None:
+        """Take in the next entry."""
         self.last = entry.id
         if entry.undoes is not None:
             self._turn(entry)
@@ -211,30 +218,50 @@ class _Book:
             campaign = self._vetting.campaigns.any_of(str(entry.payload.get("campaign")))
             if campaign is not None:
                 self.tally(campaign).add(entry)
-        elif entry.kind == OUTCOME and entry.subject_id is not None:
-            row = int(self._vetting.survey.rows_of([entry.subject_id])[0])
-            if row >= 0:
-                self.outcomes[row].append(entry)
+        elif entry.subject_id is None:
+            return
+        elif entry.kind == OUTCOME:
+            self.outcomes[entry.subject_id].append(entry)
+        elif entry.kind == "tag":
+            self._tags[entry.who, entry.subject_id].append((entry.id, entry.payload["tag"]))
+        elif entry.kind == "note":
+            first = entry.payload.get("note", entry.id)
+            said = entry.id, entry.who, entry.payload["text"]
+            self._notes[entry.subject_id].setdefault(first, []).append(said)
 
     def _turn(self, entry: Entry) -> None:
         for target, stands in self.undos.apply(entry).items():
             for tally in self.tallies.values():
                 rows = tally.rows_of(target)
-                if not len(rows):
+                if not rows:
                     continue
                 tally.turn(target, stands)
                 grader = tally.graders[tally.names[tally.grader[rows[0]]]]
                 if stands:
                     grader.redo = [one for one in grader.redo if one[0] != target]
-                elif entry.who == grader.name and target in grader.entries:
+                elif entry.who == grader.name and grader.has(target):
                     grader.redo.append((target, entry.id))
 
-    def outcome(self, row: int) -> Entry | None:
+    def outcome(self, subject_id: int) -> Entry | None:
         """The outcome of a subject that stands; None where there is none, or it is open."""
-        for entry in reversed(self.outcomes.get(row, [])):
+        for entry in reversed(self.outcomes.get(subject_id, [])):
             if not self.undos.is_undone(entry.id):
                 return None if entry.payload["outcome"] == "open" else entry
         return None
+
+    def tags(self, who: str, subject_id: int) -> list[str]:
+        """The tags that a person gave a subject, in their order."""
+        given = self._tags.get((who, subject_id), ())
+        return list(dict.fromkeys(tag for entry_id, tag in given if not self.undos.is_undone(entry_id)))
+
+    def note(self, who: str, subject_id: int) -> str:
+        """A person's note on a subject, the last one; "" without."""
+        found = ""
+        for first, edits in self._notes.get(subject_id, {}).items():
+            if not self.undos.is_undone(first):
+                _, by, text = next(edit for edit in reversed(edits) if not self.undos.is_undone(edit[0]))
+                found = text if by == who else found
+        return found
 
 
 class Vetting:
@@ -247,7 +274,16 @@ class Vetting:
         self._orders = Cache(KEPT_ORDERS)
         self._shown: dict[tuple[str, str], Shown] = {}
         self._deciding: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
-        self._secret = bytes.fromhex(secret_of(self.survey.info.survey_id, "vetting"))
+        self._told: set[tuple[str, str, int]] = set()  # campaign, who, item: they know what others said
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return bytes.fromhex(secret_of(self.survey.info.survey_id, "vetting"))
+
+    @property
+    def last(self) -> int:
+        """The last entry that was read: while it is the same, nobody voted, tagged, noted or took anything back."""
+        return self._read().last
 
     # -------------------------------------------------------------------------------------------------------- book
     def _read(self, until: int | None = None) -> _Book:
@@ -258,7 +294,7 @@ class Vetting:
             return self._book
 
     def _catch_up(self, book: _Book, at: datetime | str | None = None) -> None:
-        for entry in self.ledger.entries((KIND, OUTCOME, "undo"), since=book.last, at=at, include_undone=True):
+        for entry in self.ledger.entries(KINDS, since=book.last, at=at, include_undone=True):
             book.apply(entry)
 
     def _take_in(self, entry: Entry) -> None:
@@ -288,9 +324,10 @@ class Vetting:
 
     def _seen_by(self, campaign: Campaign, who: str, order: Arrangement) -> _At:
         tally = self._read().tally(campaign)
+        tally.look_at_survey()
         grader = tally.must_have(who)
         shown = self._shown.get((campaign.id, who))
-        if shown is None or shown.order is not order:
+        if shown is None or shown.order is not order or shown.generation != tally.generation:
             if len(self._shown) >= KEPT_ORDERS:
                 self._shown.pop(next(iter(self._shown)))
             shown = self._shown[campaign.id, who] = Shown(tally, grader, order)
@@ -332,11 +369,12 @@ class Vetting:
     def _state(self, at: _At, slot: int) -> dict[str, Any]:
         tally, row = at.tally, at.tally.current(at.grader, slot)
         is_graded = row >= 0 and tally.grade[row] != KEPT
+        subject_id = int(self.survey.subject_ids[tally.campaign.items[slot % tally.n_items]])
         return {
             "grade": tally.keys[tally.grade[row]] if is_graded else None,
             "interesting": bool(row >= 0 and tally.interesting[row]),
-            "tags": [],
-            "note": "",
+            "tags": self._book.tags(at.grader.name, subject_id),
+            "note": self._book.note(at.grader.name, subject_id),
             "kept": any(tally.stands[r] and tally.grade[r] == KEPT for r in tally.history(row)),
         }
 
@@ -355,17 +393,10 @@ class Vetting:
         """
         with self._at(self.campaigns.get(campaign_id), who) as at:
             n, _ = at.shown.counts()
-            version = hashlib.blake2b(at.shown.n_shown.tobytes(), digest_size=8).hexdigest()
-            if not all_of_them:
-                return version, n, None
-            blocks = [at.shown.order.slots[at.shown.places(block)] for block in range(at.shown.order.n_blocks)]
-            slots = np.concatenate(blocks) if blocks else np.empty(0, np.int32)
-            letters = np.frombuffer(b".kg", np.uint8)[at.grader.state[slots]]
-            mosaic = VIAS.index("mosaic")
-            for i in np.flatnonzero(letters == ord("g")).tolist():
-                if at.tally.via[at.tally.current(at.grader, int(slots[i]))] == mosaic:
-                    letters[i] = ord("m")
-            return version, n, letters.tobytes().decode()
+            marks = None
+            if all_of_them:
+                marks = np.frombuffer(b".kgm", np.uint8)[at.shown.states()].tobytes().decode()
+            return at.shown.version, n, marks
 
     def standing(self, campaign_id: str, who: str) -> dict[str, Any]:
         """How far a grader is: ``n_done`` of ``n_all`` looks, ``n_kept`` for the second pass, ``seconds`` in all, and
@@ -434,6 +465,8 @@ class Vetting:
         }
         if looked:
             payload["looked"] = list(looked)
+        if (campaign.id, who, item) in self._told:
+            payload["informed"] = True
         subject_id = int(self.survey.subject_ids[campaign.items[item]])
         return self._append(campaign, who, payload, client_id, seen, subject_id)
 
@@ -539,6 +572,72 @@ class Vetting:
                 verb = "brought back" if is_redo else "took back"
                 return {"keys": [keys.key(tally.slot[row]) for row in rows], "what": f"{verb} {what}"}
 
+    def adjudicate(
+        self,
+        campaign_id: str,
+        row: int,
+        grade: str,
+        *,
+        who: str,
+        interesting: bool = False,
+        seconds: float = 0.0,
+        client_id: str | None = None,
+        seen: Mapping[str, str | None] | None = None,
+    ) -> Entry:
+        """Decide on a subject that graders dispute, with everybody's grades in sight: a vote of its own kind, which is
+        in no consensus and no agreement. Of several the last one stands; `Ledger.undo` takes it back.
+
+        Raises
+        ------
+        UsageError
+            No such campaign or grade, a closed campaign, or a subject that is not graded in it.
+        LedgerError
+            It was not kept.
+        """
+        campaign = self._open(campaign_id)
+        item = int(campaign.index_of([row])[0])
+        if not 0 <= item < campaign.n_real:
+            raise UsageError(f'"{campaign.plan.name}" grades no such subject, so nothing of it is to be settled')
+        payload = {
+            "campaign": campaign.id,
+            "grade": self._grade(campaign, grade),
+            "interesting": bool(interesting),
+            "via": "adjudication",
+            "repeat": False,
+            **_capped(seconds, campaign.plan.idle_s),
+        }
+        return self._append(campaign, who, payload, client_id, seen, int(self.survey.subject_ids[row]))
+
+    def set_outcome(self, row: int, outcome: str, source: str, *, who: str, client_id: str | None = None) -> Entry:
+        """Keep what became of a subject later, whatever the campaign.
+
+        Parameters
+        ----------
+        outcome
+            "confirmed", "rejected", or "open", which takes either back.
+        source
+            What says so: 1 to 300 characters.
+
+        Raises
+        ------
+        UsageError
+            One of these is not so.
+        LedgerError
+            It was not kept.
+        """
+        if outcome not in OUTCOMES:
+            raise UsageError(f"{outcome!r} is no outcome; there are {', '.join(OUTCOMES)}")
+        source = " ".join(str(source).split())
+        if not source or len(source) > MAX_SOURCE or not source.isprintable():
+            raise UsageError(f"an outcome says in 1 to {MAX_SOURCE} characters what it is known by")
+        if not 0 <= row < self.survey.n:
+            raise UsageError(f"a subject with an outcome is outside the survey's rows 0 … {self.survey.n - 1:,}")
+        told = {"outcome": outcome, "source": source}
+        subject_id = int(self.survey.subject_ids[row])
+        entry = self.ledger.append(OUTCOME, told, who=who, client_id=client_id, subject_id=subject_id)
+        self._take_in(entry)
+        return entry
+
     def _open(self, campaign_id: str) -> Campaign:
         campaign = self.campaigns.get(campaign_id)
         if not campaign.is_open:
@@ -585,20 +684,117 @@ class Vetting:
             self._take_in(entry)
         return entry
 
+    # --------------------------------------------------------------------------------------------------------- told
+    def told(self, campaign_id: str, who: str, key: str) -> dict[str, Any]:
+        """What machine, volunteers and others say of one of a grader's looks.
+
+        Returns
+        -------
+        dict
+            ``scores`` (name → value, of the run that the campaign was made with, else of the newest), ``volunteers``
+            (n_chosen, n_votes, chosen_fraction; None where nobody was asked) and ``votes`` of others (who, grade,
+            interesting), adjudications marked ``is_adjudication``.
+
+        Raises
+        ------
+        AccessError
+            The campaign is blind and open, and this grader has not given their grade; or the key is not theirs.
+        """
+        campaign = self.campaigns.get(campaign_id)
+        with self._at(campaign, who) as at:
+            slot, tally = at.slot(key), at.tally
+            if self._is_hidden(tally, at.grader, slot):
+                raise AccessError("this campaign is blind: grade the subject first, then you are told what others say")
+            item = slot % tally.n_items
+            self._told.add((campaign.id, who, item))
+            votes = []
+            for layer in (0, 2):
+                for grader in tally.graders.values():
+                    row = tally.current(grader, item + layer * tally.n_items)
+                    if row >= 0 and tally.grade[row] != KEPT and (grader is not at.grader or layer):
+                        vote: dict[str, Any] = {"who": grader.name, "grade": tally.keys[tally.grade[row]]}
+                        vote |= {"interesting": bool(tally.interesting[row]), "is_adjudication": bool(layer)}
+                        votes.append(vote)
+        row = int(campaign.items[item])
+        run_id = str(campaign.source.get("run_id") or "")
+        runs = self.explore.runs()
+        run_id = run_id if run_id in runs else newest(runs)
+        scores = self.survey.scores(run_id) if run_id else {}
+        record = self.survey.subject(row)
+        asked = {name: record.get(name) for name in ("n_chosen", "n_votes", "chosen_fraction")}
+        return {
+            "scores": {
+                name: float(scores[name][row]) if np.isfinite(scores[name][row]) else None
+                for name in (self.explore.score_titles(run_id) if run_id else ())
+                if name in scores
+            },
+            "volunteers": asked if asked["n_votes"] else None,
+            "votes": votes,
+        }
+
+    @staticmethod
+    def _is_hidden(tally: Tally, grader: Grader | None, slot: int) -> bool:
+        campaign = tally.campaign
+        if not campaign.plan.is_blind or not campaign.is_open:
+            return False
+        return grader is None or bool(grader.state[slot] < GRADED)
+
+    def history(self, subject_id: int, person: Person) -> list[Event]:
+        """Votes on a subject in every campaign, and its later outcomes, in the order of time.
+
+        What was taken back is there, marked. Left out are votes of others in a campaign that is blind and open, for
+        whoever may grade and has not graded it there; one's own hidden repeats, until the campaign is closed; and what
+        a mosaic left for the second pass.
+        """
+        with self._lock:
+            book = self._read()
+            row = int(self.survey.rows_of([subject_id])[0])
+            events = [
+                Event(
+                    entry.at,
+                    entry.who,
+                    OUTCOME,
+                    f"{entry.payload['outcome']} by “{entry.payload['source']}”",
+                    entry.id,
+                    book.undos.is_undone(entry.id),
+                )
+                for entry in book.outcomes.get(subject_id, ())
+            ]
+            for campaign in self.campaigns.listed():
+                item = int(campaign.index_of([row])[0]) if row >= 0 else -1
+                if item >= 0 and campaign.id in book.tallies:
+                    events += self._events(book.tally(campaign), item, person)
+        return sorted(events, key=lambda event: (event.at, event.entry or 0))
+
+    def _events(self, tally: Tally, item: int, person: Person) -> Iterator[Event]:
+        campaign = tally.campaign
+        is_hidden = person.may("vetter") and self._is_hidden(tally, tally.graders.get(person.name), item)
+        verbs = {0: "graded it", 1: "graded it again, unknowing,", 2: "settled it as"}
+        for grader in tally.graders.values():
+            for layer, verb in verbs.items():
+                if (is_hidden and grader.name != person.name) or (layer == 1 and campaign.is_open):
+                    continue
+                for row in tally.history(grader.head.get(item + layer * tally.n_items, -1)):
+                    if tally.grade[row] != KEPT:
+                        star = ", interesting" if tally.interesting[row] else ""
+                        what = f"{verb} {tally.keys[tally.grade[row]]}{star} in “{campaign.plan.name}”"
+                        at = datetime.fromtimestamp(tally.at[row] / 1_000_000, UTC).isoformat(timespec="microseconds")
+                        yield Event(at, grader.name, KIND, what, tally.entry[row], not tally.stands[row])
+
     # ------------------------------------------------------------------------------------------------------- results
     def votes(self, campaign_id: str, at: datetime | str | None = None) -> pd.DataFrame:
         """The votes that stand, now or as of a date: a row a grader and look, by time.
 
-        Columns: row, subject_id, who, grade, value (NaN for who cannot judge), interesting, seconds, at (UTC), role
-        ("subject", "audit", "known", "dud" or "repeat"), via, n_revisions (votes on it before, of which none was taken
-        back).
+        Columns: row, subject_id, who, grade, value (NaN for who cannot judge), interesting, seconds (NaN where they
+        are not known), at (UTC), role ("subject", "audit", "known", "dud" or "repeat"), via, n_revisions (votes on it
+        before that were not taken back), is_informed (given after its grader was told what others said).
         """
         campaign = self.campaigns.get(campaign_id)
         with self._lock:
             tally = self._as_of(at).tally(campaign)
             rows = tally.standing((0, 1, 2))
             columns = {name: tally.column(name)[rows] for name in ("slot", "grader", "grade", "via", "interesting")}
-            columns |= {name: tally.column(name)[rows] for name in ("seconds", "at")}
+            columns |= {name: tally.column(name)[rows] for name in ("seconds", "at", "informed")}
             n_revisions = [
                 sum(1 for r in tally.history(tally.before[row]) if tally.stands[r] and tally.grade[r] != KEPT)
                 for row in rows.tolist()
@@ -625,6 +821,7 @@ class Vetting:
                 "role": role,
                 "via": np.array(VIAS, object)[columns["via"]],
                 "n_revisions": np.array(n_revisions, np.int64),
+                "is_informed": columns["informed"],
             }
         )
 
@@ -644,6 +841,8 @@ class Vetting:
         """
         votes = self.votes(campaign_id, at)
         votes = votes[votes["role"].isin(list(roles)) & (votes["via"] != "adjudication")]
+        out = ~self.survey.frame() & ~self.survey.planted()  # withdrawn since: it counts no more
+        votes = votes[~out[votes["row"]]]
         rows, at_row = np.unique(votes["row"].to_numpy(np.int64), return_inverse=True)
         graders, at_grader = np.unique(votes["who"].to_numpy(str), return_inverse=True)
         values = np.full((len(rows), len(graders)), np.nan)
@@ -663,8 +862,9 @@ class Vetting:
         with self._lock:
             votes = self.votes(campaign.id, at)
             book = self._as_of(at)
-            known = {row: entry.payload["outcome"] for row in book.outcomes if (entry := book.outcome(row)) is not None}
-        votes = votes[votes["role"].isin(["subject", "audit"])]
+            known = {i: entry.payload["outcome"] for i in book.outcomes if (entry := book.outcome(i)) is not None}
+        is_counted = votes["role"].isin(["subject", "audit"]) & self.survey.frame()[votes["row"]]
+        votes = votes[is_counted]
         is_adjudication = votes["via"] == "adjudication"
         adjudicated = votes[is_adjudication].sort_values("at").drop_duplicates("row", keep="last").set_index("row")
         given = votes[~is_adjudication]
@@ -695,7 +895,7 @@ class Vetting:
                 "n_interesting": np.bincount(where, given["interesting"].to_numpy(), count).astype(np.int64),
                 "is_disputed": (n_found_votes > 0) & (n_found_votes < n_votes),
                 "adjudicated": np.where(has, text, ""),
-                "outcome": np.array([known.get(row, "") for row in rows.tolist()], object),
+                "outcome": np.array([known.get(i, "") for i in self.survey.subject_ids[rows].tolist()], object),
             }
         )
 
