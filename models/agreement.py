@@ -20,7 +20,7 @@ Cicchetti & Feinstein 1990, J. Clin. Epidemiol. 43, 551 (positive agreement). Ef
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -234,7 +234,8 @@ def alpha(ratings: Ratings, level: Level, reps: int = REPS, seed: int = 0) -> Ag
         given = margins[:, yes].sum(axis=1)
         return given - sums[:, :n_pairs][:, apart].sum(axis=1), given, margins
 
-    return _agreement(_Sample.of(sums, ratings.groups[some], beside, seed), coefficient, beside, ratings, reps, seed)
+    sample = _Sample.of(sums, ratings.groups[some], beside, seed)
+    return _agreements(sample, [coefficient], beside, ratings, reps, seed)[0]
 
 
 def fleiss(ratings: Ratings, reps: int = REPS, seed: int = 0) -> Agreement:
@@ -256,13 +257,14 @@ def fleiss(ratings: Ratings, reps: int = REPS, seed: int = 0) -> Agreement:
     def coefficient(sums: np.ndarray) -> np.ndarray:
         margins = sums[:, 3:]
         total = margins.sum(axis=1)
-        expected = (margins**2).sum(axis=1) / total**2
-        return _over(sums[:, 0] / total - expected, 1 - expected)
+        expected = _over((margins**2).sum(axis=1), total**2)
+        return _over(_over(sums[:, 0], total) - expected, 1 - expected)
 
     def beside(sums: np.ndarray) -> Beside:
         return sums[:, 1], sums[:, 2], sums[:, 3:]
 
-    found = _agreement(_Sample.of(sums, ratings.groups[some], beside, seed), coefficient, beside, ratings, reps, seed)
+    sample = _Sample.of(sums, ratings.groups[some], beside, seed)
+    found = _agreements(sample, [coefficient], beside, ratings, reps, seed)[0]
     return replace(found, m=equal, n_left_out=int((m >= 2).sum()) - found.n) if found.n else found
 
 
@@ -279,31 +281,48 @@ def cohen(
     ValueError
         No such level.
     """
-    if level not in ("nominal", "ordinal", "interval"):
-        raise ValueError(f"kappa is nominal, ordinal or interval, not {level!r}")
+    return cohens(ratings, one, other, (level,), reps, seed)[0]
+
+
+def cohens(
+    ratings: Ratings, one: int, other: int, levels: Sequence[Level], reps: int = REPS, seed: int = 0
+) -> list[Agreement]:
+    """`cohen` for each of several levels, by the same drawings.
+
+    Raises
+    ------
+    ValueError
+        No such level.
+    """
+    if strange := [level for level in levels if level not in ("nominal", "ordinal", "interval")]:
+        raise ValueError(f"kappa is nominal, ordinal or interval, not {strange[0]!r}")
     a, b = ratings.codes[:, one], ratings.codes[:, other]
     some = (a >= 0) & (b >= 0)
     size, yes = len(ratings.values), ratings.positive
     cells = a[some].astype(np.int64) * size + b[some]
-    place = np.arange(size, dtype=np.float64) if level == "ordinal" else ratings.values
-    distance = 1 - np.eye(size) if level == "nominal" else (place[:, None] - place) ** 2
     both = np.outer(yes, yes).ravel()
 
     def margins(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         tables = sums.reshape(len(sums), size, size)
         return tables.sum(axis=2), tables.sum(axis=1)
 
-    def coefficient(sums: np.ndarray) -> np.ndarray:
-        rows, columns = margins(sums)
-        expected = ((rows @ distance) * columns).sum(axis=1)
-        return np.asarray(1 - rows.sum(axis=1) * _over(sums @ distance.ravel(), expected))
+    def at(level: Level) -> Statistic:
+        place = np.arange(size, dtype=np.float64) if level == "ordinal" else ratings.values
+        distance = 1 - np.eye(size) if level == "nominal" else (place[:, None] - place) ** 2
+
+        def coefficient(sums: np.ndarray) -> np.ndarray:
+            rows, columns = margins(sums)
+            expected = np.einsum("ni,ij,nj->n", rows, distance, columns)
+            return np.asarray(1 - rows.sum(axis=1) * _over(np.einsum("nc,c->n", sums, distance.ravel()), expected))
+
+        return coefficient
 
     def beside(sums: np.ndarray) -> Beside:
         rows, columns = margins(sums)
         return 2 * sums[:, both].sum(axis=1), (rows + columns)[:, yes].sum(axis=1), rows + columns
 
     sample = _Sample.of_cells(cells, size**2, ratings.groups[some], beside, seed)
-    return _agreement(sample, coefficient, beside, ratings, reps, seed)
+    return _agreements(sample, [at(level) for level in levels], beside, ratings, reps, seed)
 
 
 # ------------------------------------------------------------------------------------------------------- by subject
@@ -398,58 +417,27 @@ def _summed(sums: np.ndarray, codes: np.ndarray, n: int) -> np.ndarray:
     return np.stack([np.bincount(codes, column, minlength=n) for column in sums.T], axis=1)
 
 
-def _agreement(
+def _agreements(
     sample: _Sample,
-    coefficient: Statistic,
+    coefficients: Sequence[Statistic],
     beside: Callable[[np.ndarray], Beside],
     ratings: Ratings,
     reps: int,
     seed: int,
-) -> Agreement:
-    none = Rate(0, 0, None, None, None, NO_PAIR)
+) -> list[Agreement]:
     if not sample.n:
-        note = ONE_GRADER if ratings.codes.shape[1] < 2 else NO_PAIR
-        return Agreement(None, None, None, 0, 0, none, none, note)
+        none, note = Rate(0, 0, None, None, None, NO_PAIR), ONE_GRADER if ratings.codes.shape[1] < 2 else NO_PAIR
+        return [Agreement(None, None, None, 0, 0, none, none, note)] * len(coefficients)
     kinds, times = sample.kinds, sample.times
+    total = _dot(times[None], kinds)
     blocks = int(times.sum())
-    total = (times @ kinds)[None]
-    draws = np.random.default_rng(seed).multinomial(blocks, times / blocks, size=reps) @ kinds
-    drawn = _Drawn(draws, total - kinds, times)
+    draws = _dot(np.random.default_rng(seed).multinomial(blocks, times / blocks, size=reps), kinds)
+    without = total - kinds
     both, given, margins = (part[0] for part in beside(total))
     n_votes = float(margins.sum())
+    many, few = beside(draws), beside(without)
 
-    def prevalence(sums: np.ndarray) -> np.ndarray:
-        _, given, margins = beside(sums)
-        return _over(given, margins.sum(axis=1))
-
-    def positive(sums: np.ndarray) -> np.ndarray:
-        both, given, _ = beside(sums)
-        return _over(both, given)
-
-    rates = (
-        drawn.rate(prevalence, float(given), n_votes, sample.n_groups),
-        drawn.rate(positive, float(both), float(given), sample.n_positive, "nobody gave a positive grade"),
-    )
-    value = float(coefficient(total)[0])
-    if np.isnan(value):
-        return Agreement(None, None, None, sample.n, round(n_votes), *rates, ONE_GRADE)
-    if value == 1:
-        differ = 1 - float(((margins / n_votes) ** 2).sum())
-        least = max(-1.0, 1 - float(wilson(0, sample.n_groups)[1]) / differ)
-        return Agreement(1.0, least, 1.0, sample.n, round(n_votes), *rates, NEVER_APART)
-    low, high, note = drawn.limits(coefficient, value, sample.n_groups)
-    return Agreement(value, low, high, sample.n, round(n_votes), *rates, note)
-
-
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    """Sums of drawings (B, c); of all but one group of each kind (k, c); and how many groups are of each kind (k,)."""
-
-    draws: np.ndarray
-    without: np.ndarray
-    times: np.ndarray
-
-    def rate(self, statistic: Statistic, k: float, n: float, n_groups: int, empty: str = "") -> Rate:
+    def rate(k: float, n: float, shares: tuple[np.ndarray, np.ndarray], n_groups: int, empty: str = "") -> Rate:
         """k of n with the limits of drawings; with Wilson's of so many groups, where every one would say the same."""
         if not n > 0:
             return Rate(0, 0, None, None, None, empty)
@@ -457,27 +445,64 @@ class _Drawn:
         if k <= 0 or k >= n:
             low, high = (float(limit) for limit in wilson(value * n_groups, n_groups))
             return Rate(_whole(k), _whole(n), value, low, high)
-        return Rate(_whole(k), _whole(n), value, *self.limits(statistic, value, n_groups))
+        return Rate(_whole(k), _whole(n), value, *_limits(value, *shares, times, n_groups))
 
-    def limits(self, statistic: Statistic, value: float, n_groups: int) -> tuple[float | None, float | None, str]:
-        """Limits of 95 %, by BCa; None with a sentence where there are none."""
-        if n_groups < FEWEST_GROUPS:
-            return None, None, TOO_FEW
-        found = statistic(self.draws)
-        defined = found[~np.isnan(found)]
-        if len(defined) < (1 - MOST_UNDEFINED) * len(found):
-            return None, None, TOO_RARE
-        below = (np.count_nonzero(defined < value) + np.count_nonzero(defined == value) / 2) / len(defined)
-        bias = float(ndtri(np.clip(below, 1 / (len(defined) + 1), 1 - 1 / (len(defined) + 1))))
-        without = statistic(self.without)
-        times = np.where(np.isnan(without), 0, self.times)
-        pull = np.where(times > 0, (times @ np.nan_to_num(without)) / times.sum() - without, 0.0)
-        spread = float(times @ pull**2)
-        skew = float(times @ pull**3) / (6 * spread**1.5) if spread > 0 else 0.0
-        at = bias + np.array([-Z95, Z95])
-        shares = ndtr(bias + at / np.maximum(1 - skew * at, 1e-9))
-        low, high = (float(limit) for limit in np.quantile(defined, shares))
-        return min(low, value), max(high, value), ""
+    prevalences = _over(many[1], many[2].sum(axis=1)), _over(few[1], few[2].sum(axis=1))
+    agreeing = _over(many[0], many[1]), _over(few[0], few[1])
+    rates = (
+        rate(float(given), n_votes, prevalences, sample.n_groups),
+        rate(float(both), float(given), agreeing, sample.n_positive, "nobody gave a positive grade"),
+    )
+    found = []
+    for coefficient in coefficients:
+        value = float(coefficient(total)[0])
+        told: tuple[float | None, float | None, str]
+        if np.isnan(value):
+            told = None, None, ONE_GRADE
+        elif value == 1:
+            differ = 1 - float(((margins / n_votes) ** 2).sum())
+            told = max(-1.0, 1 - float(wilson(0, sample.n_groups)[1]) / differ), 1.0, NEVER_APART
+        else:
+            told = _limits(value, coefficient(draws), coefficient(without), times, sample.n_groups)
+        low, high, note = told
+        known = None if np.isnan(value) else value
+        found.append(Agreement(known, low, high, sample.n, round(n_votes), *rates, note))
+    return found
+
+
+def _limits(
+    value: float, drawn: np.ndarray, without: np.ndarray, times: np.ndarray, n_groups: int
+) -> tuple[float | None, float | None, str]:
+    """Limits of 95 %, by BCa; None with a sentence where there are none.
+
+    Parameters
+    ----------
+    drawn
+        What each drawing says, (B,).
+    without, times
+        What all say but one group of each kind, and how many groups are of it, (k,).
+    """
+    if n_groups < FEWEST_GROUPS:
+        return None, None, TOO_FEW
+    defined = drawn[~np.isnan(drawn)]
+    if len(defined) < (1 - MOST_UNDEFINED) * len(drawn):
+        return None, None, TOO_RARE
+    below = (np.count_nonzero(defined < value) + np.count_nonzero(defined == value) / 2) / len(defined)
+    bias = float(ndtri(np.clip(below, 1 / (len(defined) + 1), 1 - 1 / (len(defined) + 1))))
+    is_defined = ~np.isnan(without)
+    times, without = times[is_defined], without[is_defined]
+    pull = (times * without).sum() / times.sum() - without
+    spread = float((times * pull**2).sum())
+    skew = float((times * pull**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    at = bias + np.array([-Z95, Z95])
+    shares = ndtr(bias + at / np.maximum(1 - skew * at, 1e-9))
+    low, high = (float(limit) for limit in np.quantile(defined, shares))
+    return min(low, value), max(high, value), ""
+
+
+def _dot(weights: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """(B, k) by (k, c), without threads: theirs wait for each other on a busy machine."""
+    return np.asarray(np.einsum("bk,kc->bc", weights.astype(np.float64), sums))
 
 
 def _over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:

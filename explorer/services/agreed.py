@@ -24,7 +24,7 @@ from explorer.raster import Cache
 from explorer.services.campaigns import Campaign, Campaigns, groups_of
 from explorer.services.explore import Explore
 from explorer.survey import counted
-from models.agreement import Agreement, Ratings, alpha, cohen, dispersion, fleiss
+from models.agreement import Agreement, Level, Ratings, alpha, cohens, dispersion, fleiss
 from models.grades import CANNOT_JUDGE, Grade, Rule, Scheme, is_found, values_of, with_limit
 from models.ranking import Step, remaining
 from models.rates import Rate, share
@@ -338,18 +338,18 @@ def _fleiss(found: Agreement) -> dict[str, Any]:
 
 def _pairs(book: _Book) -> list[list[dict[str, Any] | None]]:
     n, level = len(book.graders), book.scheme.level
+    levels: list[Level] = ["nominal"] if level == "nominal" else ["nominal", level]
     table: list[list[dict[str, Any] | None]] = [[None] * n for _ in range(n)]
     for a in range(n):
         for b in range(a + 1, n):
-            found = cohen(book.ratings, a, b, reps=PAIR_REPS)
+            found, *by_distance = cohens(book.ratings, a, b, levels, PAIR_REPS)
             if not found.n:
                 continue
             rows = book.apart(a, b)
             told = found.to_json()
             told |= {"kappa": told.pop("value"), "n_disagreed": len(rows), "disagreed": rows[:MOST_ROWS].tolist()}
-            if level != "nominal":
-                by_distance = cohen(book.ratings, a, b, level, PAIR_REPS)
-                told["weighted"] = {name: getattr(by_distance, name) for name in ("value", "low", "high", "note")}
+            for other in by_distance:
+                told["weighted"] = {name: getattr(other, name) for name in ("value", "low", "high", "note")}
             table[a][b] = table[b][a] = told
     return table
 
