@@ -511,7 +511,7 @@ def serve(
 
 
 class CountVotes:
-    """Counts votes again while the server runs, off its loop: a few seconds after they are cast or ingested."""
+    """Counts votes again while the server runs, off its loop: a few seconds after they are cast, ingested or told."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -539,7 +539,8 @@ class CountVotes:
 
     def _poll(self) -> bool:
         try:
-            return self._desk.volunteers.poll()
+            is_new = self._desk.volunteers.poll()
+            return self._desk.graded.poll() or is_new
         except Exception as error:  # nobody else would hear of it
             if str(error) != self._said:
                 self._said = str(error)

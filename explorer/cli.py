@@ -32,6 +32,7 @@ from explorer.commands import (
     simulating,
     tables,
     tagging,
+    vetting,
 )
 from explorer.errors import UsageError, VoorwerpError
 
@@ -69,6 +70,7 @@ for command in (
     tagging.tags,
     accounts.group,
     inviting.invite,
+    vetting.group,
     sampling.sample,
     simulating.simulate,
     serving.serve,

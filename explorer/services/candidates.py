@@ -26,7 +26,7 @@ from explorer.services import pictures
 from explorer.services.candidate_gallery import HTML_PX, PDF_PX, Card, gallery_html, gallery_pdf
 from explorer.services.explore import newest
 from explorer.services.export import EXPORTS, n_placed, selection_table
-from explorer.services.graded import graded_of, grades_of
+from explorer.services.graded import graded_of
 from explorer.services.pack import hashed, salt
 from explorer.state import Selection
 from explorer.survey import Survey, counted
@@ -91,7 +91,7 @@ def candidates(desk: Desk, campaign: Campaign, asked: Asked) -> pa.Table:
     UsageError
         A grade that the scheme does not have, or nothing is left.
     """
-    outcomes = _asked_for(graded_of(desk.vetting.outcomes(campaign.id)), campaign, asked)
+    outcomes = _asked_for(desk, campaign, asked)
     rows = outcomes["row"].to_numpy(np.int64)
     if not len(rows):
         raise UsageError(f"no subject of “{campaign.plan.name}” is {_filter(asked) or 'graded yet'}")
@@ -135,12 +135,13 @@ def candidates(desk: Desk, campaign: Campaign, asked: Asked) -> pa.Table:
     return pa.table([column for _, column in parts.values()], schema)
 
 
-def _asked_for(outcomes: pd.DataFrame, campaign: Campaign, asked: Asked) -> pd.DataFrame:
+def _asked_for(desk: Desk, campaign: Campaign, asked: Asked) -> pd.DataFrame:
     """Those that are asked for, best first, with their ``grade``."""
     keys = [grade.key for grade in campaign.plan.scheme.grades] + ["Q"]
     if strange := [key for key in asked.grades if key not in keys]:
         raise UsageError(f'"{strange[0]}" is no grade of {campaign.plan.scheme.name}; there are {", ".join(keys)}')
-    outcomes = outcomes.assign(grade=grades_of(outcomes, campaign))
+    outcomes = graded_of(desk.vetting.outcomes(campaign.id))
+    outcomes = outcomes.assign(grade=desk.graded.grades(campaign, outcomes))
     wanted = np.ones(len(outcomes), np.bool_)
     if not asked.with_ungraded:
         wanted &= outcomes["grade"].notna().to_numpy()

@@ -25,12 +25,13 @@ import pyarrow.parquet as pq
 from explorer.errors import UsageError
 from explorer.ledger import Ledger
 from explorer.raster import Cache
+from explorer.services.agreed import Agreed
 from explorer.services.explore import Explore
 from explorer.services.truths import Given
 from explorer.survey import counted
 from explorer.votes import GRADES
 from models.artifacts import replacing, sha256_json
-from models.grades import CANNOT_JUDGE, Scheme
+from models.grades import CANNOT_JUDGE
 
 if TYPE_CHECKING:
     from explorer.services.campaigns import Campaign, Campaigns
@@ -55,9 +56,9 @@ class Graded:
 
     def __init__(self, explore: Explore, ledger: Ledger, campaigns: Campaigns, vetting: Vetting) -> None:
         self.explore, self.survey, self.ledger = explore, explore.survey, ledger
-        self.campaigns, self.vetting = campaigns, vetting
+        self.campaigns, self.vetting, self.agreed = campaigns, vetting, Agreed(campaigns, vetting, explore)
         self._reading, self._writing = threading.Lock(), threading.Lock()
-        self._last = 0
+        self._last, self._last_told = 0, 0
         self._written = -1
         self._given = Cache(8)
 
@@ -65,11 +66,18 @@ class Graded:
     @property
     def stamp(self) -> int:
         """The last entry that matters: as long as it is the same, nothing has changed."""
+        return self._read()[0]
+
+    def _read(self) -> tuple[int, int]:
+        """The last entry that matters, and the last that may matter to the columns: not a vote in an open campaign."""
         with self._reading:
             fresh = self.ledger.entries(KINDS, since=self._last, include_undone=True)
             if fresh:
                 self._last = fresh[-1].id
-            return self._last
+                open_ = {campaign.id for campaign in self.campaigns.listed() if campaign.is_open}
+                told = [e.id for e in fresh if e.kind != "vote" or e.payload.get("campaign") not in open_]
+                self._last_told = max([self._last_told, *told])
+            return self._last, self._last_told
 
     def is_told(self, campaign: Campaign) -> bool:
         """Whether everybody may see its grades."""
@@ -121,14 +129,27 @@ class Graded:
                 found[entry.subject_id] = str(entry.payload.get("outcome", ""))
         return found
 
+    def grades(self, campaign: Campaign, outcomes: pd.DataFrame) -> np.ndarray:
+        """The grade that each outcome amounts to: the highest whose value its graders reach, by the campaign's rule.
+
+        object (n,), keys; that of the adjudication where there is one. "Q" where nobody could judge, None where nobody
+        has looked.
+        """
+        rows, keys = self.agreed.grades(campaign.id)
+        of = dict(zip(rows.tolist(), keys.tolist(), strict=True))
+        found = np.empty(len(outcomes), object)
+        told = zip(outcomes["row"], outcomes["n_cannot"], outcomes["adjudicated"], strict=True)
+        found[:] = [of.get(row) or (CANNOT_JUDGE if n or decided else None) for row, n, decided in told]
+        return found
+
     # --------------------------------------------------------------------------------------------------- as columns
     def poll(self) -> bool:
         """Write the columns anew where something is new; whether so. Called by the server, off its loop."""
-        stamp = self.stamp
-        if stamp == self._written:
+        _, told = self._read()
+        if told == self._written:
             return False
         is_new = self.write()
-        self._written = stamp
+        self._written = told
         return is_new
 
     def write(self) -> bool:
@@ -175,7 +196,7 @@ class Graded:
             rows, stem = outcomes["row"].to_numpy(np.int64), f"grade_{_slug(campaign.plan.name)}"
             atom = f"grade:{campaign.id}"
             keys = np.full(self.survey.n, None, object)
-            keys[rows] = grades_of(outcomes, campaign)
+            keys[rows] = self.grades(campaign, outcomes)
             add(stem, pa.array(keys, pa.string()), atom)
             numbers = {"value": settled(outcomes, campaign), "n_votes": outcomes["n_votes"]}
             numbers |= {"n_found": outcomes["n_found_votes"], "n_interesting": outcomes["n_interesting"]}
@@ -222,7 +243,7 @@ class Graded:
                 "row": rows,
                 "subject_id": self.survey.subject_ids[rows],
                 "source_id": self.survey.source_ids(rows),
-                "label": grades_of(outcomes, campaign),
+                "label": self.grades(campaign, outcomes),
                 "value": values,
                 "is_found": outcomes["is_found"].to_numpy(bool),
                 "is_interesting": outcomes["n_interesting"].to_numpy(np.int64) > 0,
@@ -256,38 +277,6 @@ def settled(outcomes: pd.DataFrame, campaign: Campaign) -> np.ndarray:
 def limit_of(campaign: Campaign) -> float:
     """From which value on a subject of it is what is looked for."""
     return MAJORITY if campaign.plan.outcome == "majority" else campaign.plan.scheme.positive
-
-
-def grades_of(outcomes: pd.DataFrame, campaign: Campaign) -> np.ndarray:
-    """A grade's key for each: that of the adjudication, else the grade nearest to its value (the lower of two).
-
-    Of the rule "majority" a value is a share, and the grade is the least that is looked for, or the greatest that is
-    not. "Q" where nobody could judge, None where nobody has looked; object (n,).
-    """
-    plan = campaign.plan
-    keys = [
-        _key(adjudicated, value, n_cannot, is_found, plan.scheme, plan.outcome == "majority")
-        for adjudicated, value, n_cannot, is_found in zip(
-            outcomes["adjudicated"], outcomes["value"], outcomes["n_cannot"], outcomes["is_found"], strict=True
-        )
-    ]
-    found = np.empty(len(keys), object)
-    found[:] = keys
-    return found
-
-
-def _key(
-    adjudicated: object, value: float, n_cannot: int, is_found: bool, scheme: Scheme, is_share: bool
-) -> str | None:
-    if isinstance(adjudicated, str) and adjudicated:
-        return adjudicated
-    if not np.isfinite(value):
-        return CANNOT_JUDGE if n_cannot else None
-    rising = sorted(scheme.grades, key=lambda grade: grade.value)
-    if is_share:
-        side = [grade for grade in rising if (grade.value >= scheme.positive) == bool(is_found)]
-        return (side[0] if is_found else side[-1]).key
-    return min(rising, key=lambda grade: abs(grade.value - value)).key
 
 
 def drawn_of(campaign: Campaign, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:

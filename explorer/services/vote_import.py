@@ -103,10 +103,9 @@ def import_votes(
     rows = rows_of(survey, [line.subject for line in read.lines])
     of_campaign = campaign.index_of(rows) >= 0
     votes = desk.vetting.votes(campaign.id)
-    held = {
-        (str(one.who), int(one.row)): (one.grade, bool(one.interesting), str(one.via))
-        for one in votes[votes["role"] != "repeat"].itertuples()
-    }
+    votes = votes[(votes["role"] != "repeat") & (votes["via"] != "adjudication")]
+    told = zip(votes["who"], votes["row"], votes["grade"], votes["interesting"], votes["via"], strict=True)
+    held = {(who_, int(row)): (key, bool(flag), via) for who_, row, key, flag, via in told}
     wanted: list[tuple[Line, int]] = []
     seen: dict[tuple[str, int], int] = {}
     n_changed = n_same = 0
