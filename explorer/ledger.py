@@ -123,6 +123,8 @@ class Ledger:
     ----------
     guard
         Asked with who and a kind (see `allow`) before anything is kept; None where everybody may do everything.
+    newest
+        The last entry that was made through this object, 0 before the first: whoever has read as far knows all of it.
 
     Raises
     ------
@@ -144,6 +146,7 @@ class Ledger:
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
+        self.newest = 0
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._writer.start()
 
@@ -271,6 +274,7 @@ class Ledger:
                 for request in group:
                     request.answer.set_exception(self._dialect.refusal(error))
                 return
+        self.newest = max([self.newest, *(answer.id for answer in answers if isinstance(answer, Entry))])
         for request, answer in zip(group, answers, strict=True):
             if isinstance(answer, LedgerError):
                 request.answer.set_exception(answer)
@@ -338,6 +342,7 @@ class Ledger:
         at: datetime | str | None = None,
         include_undone: bool = False,
         subject_id: int | None = None,
+        limit: int | None = None,
     ) -> list[Entry]:
         """Entries in the order they were made, as of one moment.
 
@@ -353,6 +358,8 @@ class Ledger:
             Also entries that were taken back, marked `undone`, and the entries that took them back.
         subject_id
             Only entries on this subject, and those that took them back.
+        limit
+            At most so many, the first ones: a long log is read in parts. Only with `include_undone`.
         """
         until = _timestamp(at)
         kinds = [kind] if isinstance(kind, str) else kind
@@ -366,6 +373,8 @@ class Ledger:
             query = query.where(ENTRIES.c.kind.in_(kinds))
         if until is not None:
             query = query.where(ENTRIES.c.at <= until)
+        if limit is not None:
+            query = query.limit(limit)
         with self._dialect.read() as connection:
             undone = self._undone(connection, until, undoing, since)
             found = [_entry(row, undone) for row in connection.execute(query)]

@@ -23,6 +23,8 @@ PAUSE = 300.0
 ENOUGH = 20
 #: Kind of the ledger's entry that a grade is.
 VOTE = "vote"
+#: What such an entry has of the looks at a mosaic.
+OF_MOSAIC = ("grades", "kept", "repeats", "kept_repeats")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,9 @@ class Costs:
                 if any(entry.kind == "undo" for entry in fresh):  # one of the votes may have been taken back
                     self._n, self._total = 0, 0.0
                     fresh = [entry for entry in self.ledger.entries(VOTE) if entry.id <= last]
-                looks = [s for entry in fresh if entry.kind == VOTE and (s := _seconds(entry.payload)) is not None]
-                self._n, self._total, self._last = self._n + len(looks), self._total + sum(looks), last
+                looks = [_looks(entry.payload) for entry in fresh if entry.kind == VOTE]
+                self._n += sum(n for n, _ in looks)
+                self._total, self._last = self._total + sum(seconds for _, seconds in looks), last
             return self._n, self._total
 
 
@@ -141,9 +144,12 @@ def cut_for(keep: Term, path: Path, source: boundary.Source, n: int) -> float:
     return float(ordered[starts[best]])
 
 
-def _seconds(payload: dict[str, Any]) -> float | None:
-    """How long a grade took; None where that is not known, or was a pause."""
+def _looks(payload: dict[str, Any]) -> tuple[int, float]:
+    """How many looks a vote is of, many where it is of a mosaic, and their seconds in all; 0 where the time is not
+    known, or was a pause.
+    """
     seconds = payload.get("seconds")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        return None
-    return float(seconds) if 0 < seconds <= PAUSE else None
+    n = sum(len(payload.get(name, ())) for name in OF_MOSAIC) if "grades" in payload else 1
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= PAUSE * n:
+        return 0, 0.0
+    return n, float(seconds)

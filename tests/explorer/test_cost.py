@@ -28,6 +28,18 @@ def test_the_vetting_log_says_how_long_a_look_takes(tmp_path: Path):
         assert Costs(ledger).of() == Cost(5.0, 1, False)
 
 
+def test_a_mosaic_is_as_many_looks_as_it_had(tmp_path: Path):
+    with Ledger(tmp_path, "survey-1") as ledger:
+        mosaic = {"via": "mosaic", "grades": {str(k): "X" for k in range(30)}, "kept": ["40", "41"]}
+        mosaic |= {"repeats": {"3": "X"}, "kept_repeats": ["4"], "seconds": 17.0}
+        ledger.append("vote", mosaic, who="grader-1")
+        assert Costs(ledger).of() == Cost(0.5, 1, True, 34)
+        ledger.append("vote", {"seconds": 18.0}, who="grader-1")
+        assert Costs(ledger).of() == Cost(1.0, 1, True, 35)
+        ledger.append("vote", {**mosaic, "seconds": 34 * 301.0}, who="grader-1")  # a pause
+        assert Costs(ledger).of().n == 35
+
+
 def test_hours_are_images_times_seconds_times_graders_and_back():
     cost = Cost(9.0, 2)
     assert cost.hours(400) == 2 and cost.images(2) == 400

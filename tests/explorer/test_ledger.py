@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from explorer import code_version
 from explorer.databases import file_system_of
 from explorer.errors import LedgerError
-from explorer.ledger import MAX_LISTED, Ledger, check
+from explorer.ledger import MAX_LISTED, Entry, Ledger, check
 from tests.postgres_at_hand import Server
 
 SURVEY_ID = "0b6e1f5e-0000-4000-8000-000000000001"
@@ -542,3 +542,21 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(LedgerError, match=r"network file system \(nfs4 at /home\) where decisions could be lost"):
         Ledger(tmp_path, SURVEY_ID)
     assert not (tmp_path / "ledger.db").exists()
+
+
+def test_a_long_log_is_read_in_parts_and_the_ledger_knows_the_newest_of_its_own(tmp_path: Path):
+    with Ledger(tmp_path, "survey-1") as ledger:
+        assert ledger.newest == 0
+        made = [ledger.append("vote", {"k": k}, who="grader-1") for k in range(7)]
+        last = ledger.undo(made[2].id, who="grader-1")
+        assert ledger.newest == last.id
+        everything = ledger.entries(include_undone=True)
+        found: list[Entry] = []
+        while part := ledger.entries(since=found[-1].id if found else 0, include_undone=True, limit=3):
+            assert len(part) <= 3
+            found += part
+        assert [e.id for e in found] == [e.id for e in everything] and len(found) == 8
+        with Ledger(tmp_path, "survey-1") as other:
+            assert other.newest == 0
+            other.append("vote", {"k": 9}, who="grader-2")
+            assert ledger.newest == last.id
