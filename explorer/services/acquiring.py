@@ -323,7 +323,7 @@ class Acquiring:
         looked = outcomes[is_said | (outcomes["n_cannot"] > 0)]
         found = set(looked.loc[looked["is_found"], "row"].tolist())
         mine = looked.loc[looked["role"] == "subject", "row"].to_numpy(np.int64)
-        told = _left_of(campaign, mine, np.array(sorted(found), np.int64))
+        told = left_of(campaign, mine, np.array(sorted(found), np.int64))
         first = votes[votes["role"] == "subject"].sort_values("at", kind="stable").drop_duplicates("row")
         is_found = first["row"].isin(found).to_numpy(np.bool_)
         latest = is_found[-LATEST:]
@@ -360,7 +360,7 @@ def _places(local: np.ndarray) -> Any:
     return places
 
 
-def _left_of(campaign: Campaign, graded: np.ndarray, found: np.ndarray) -> Left:
+def left_of(campaign: Campaign, graded: np.ndarray, found: np.ndarray) -> Left:
     """What is left among a campaign's own subjects, by the survey's rows of those graded and of those found."""
     n = len(campaign.rows)
     n_found, n_unseen = int(np.isin(graded, found).sum()), n - len(graded)

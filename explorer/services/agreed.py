@@ -21,6 +21,7 @@ import pandas as pd
 
 from explorer.errors import UsageError
 from explorer.raster import Cache
+from explorer.services.acquiring import left_of
 from explorer.services.campaigns import Campaign, Campaigns, groups_of
 from explorer.services.explore import Explore
 from explorer.survey import counted
@@ -495,27 +496,22 @@ def _share(chosen: np.ndarray, groups: np.ndarray, pi: np.ndarray | None) -> Rat
 
 
 def _left(book: _Book) -> dict[str, Any] | None:
-    """How many are found outside of the source, by the audit; of acquisition, how many among those not looked at."""
-    found, known = book.reached(book.scheme.positive)
-    campaign = book.campaign
-    if campaign.plan.order == "acquisition":
-        steps, before = [], np.empty(0, np.int64)
-        for batch in campaign.batches:
-            of = np.isin(book.rows, batch.random_rows) & known
-            earlier = np.isin(book.rows, before)
-            n_found = int((found & known & earlier).sum())
-            steps.append(Step(batch.n_unseen, n_found, int(of.sum()), int((found & of).sum())))
-            before = np.concatenate([before, batch.rows, batch.random_rows])
-        mine = known & book.is_region
-        told = remaining(steps, int((found & mine).sum()), len(campaign.rows) - int(mine.sum()))
-        return told.to_json() | {"where": "among those not looked at"}
-    if not len(campaign.audit):
-        return None
-    mine = known & ~book.is_region
-    n, k = int(mine.sum()), int((found & mine).sum())
-    told = remaining([Step(campaign.n_outside, 0, n, k)], k, campaign.n_outside - n)
-    where = "in what the source does not keep"
-    return told.to_json() | {"where": where, "sentence": told.sentence(where), "audit": share(k, n).to_json()}
+    """How many finds are outside of the source, by the audit; of acquisition, or without an audit, how many of those to
+    be graded are not looked at. None where everything was."""
+    campaign, region = book.campaign, book.is_region
+    found = book.rows[book.reached(book.scheme.positive)[0]]
+    is_asked = campaign.plan.order == "acquisition" or not len(campaign.audit)
+    if is_asked:
+        mine = book.rows[region]
+        if len(mine) == len(campaign.rows):
+            return None
+        told, where = left_of(campaign, mine, found), "among those not looked at"
+    else:
+        audit = book.rows[~region]
+        k = int(np.isin(audit, found).sum())
+        told = remaining([Step(campaign.n_outside, 0, len(audit), k)], k, campaign.n_outside - len(audit))
+        where = "in what the source does not keep"
+    return told.to_json() | {"where": where, "sentence": told.sentence(where)}
 
 
 def _against(book: _Book) -> dict[str, Any]:

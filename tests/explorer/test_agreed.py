@@ -325,7 +325,17 @@ def test_the_audit_says_how_many_are_outside(bench):
     assert seen(left, "n_drawn", "n_positive", "n_unseen") == (8, 1, 38)
     assert left["low"] <= left["n"] <= left["high"] and abs(left["n"] - 46 / 8 + 1) <= 1
     assert "in what the source does not keep" in left["sentence"] and left["sentence"] in report_lines(bench.report())
+
+
+def test_without_an_audit_what_is_left_is_among_those_to_be_graded(bench):
+    """They are graded in a random order, so that those graded so far are a random draw of them."""
     bench.be(audit=np.empty(0, np.int64))
+    for row in range(12):
+        bench.grade(row, "AA" if row < 4 else "XX")
+    left = bench.report()["left"]
+    assert seen(left, "n_drawn", "n_positive", "n_unseen") == (12, 4, 18)
+    assert left["low"] < left["n"] < left["high"] and "among those not looked at" in left["sentence"]
+    bench.be(rows=np.arange(12))
     assert bench.report()["left"] is None
 
 
