@@ -165,6 +165,7 @@
       if (!outbox.some(op => op.touched.includes(item.key))) take(item);  // what I said and the server has not heard is newer
     });
     if (told.about) about = told.about;
+    if (told.given) given = told.given;
     if (told.marks !== undefined) marks = [...told.marks];
     if (!outbox.length) standing = told.standing;
   };
@@ -193,6 +194,7 @@
     if (told.start < 0) told.start = 0;
     const had = keys[at];
     read(told);
+    if (outbox.length) given = null;
     for (const op of outbox) for (const [touched, mark] of Object.entries(op.marks ?? {})) if (places.has(touched)) marks[places.get(touched)] = mark;
     if (had && places.has(had)) at = places.get(had);
     at = Math.min(at, Math.max(0, n - 1));
@@ -205,6 +207,7 @@
   const store = () => remember(OUTBOX(), outbox.length ? JSON.stringify(outbox.map(({path, body, touched, marks: m}) => ({path, body, touched, marks: m}))) : null);
   const push = op => {
     outbox.push(op);
+    given = null;
     store();
     progress();
     pump();
@@ -308,7 +311,7 @@
     if (total.kept) line.append(make("span", "", ` · ${whole(total.kept)} for a second look`));
     if (each > 0) line.append(make("span", "each", ` · ${each < 10 ? each.toFixed(1) : Math.round(each)} s each`));
     if (each > 0 && left) line.append(make("span", "", ` · ${lasting(each * left)} left`));
-    const n_wait = outbox.length, status = $(".saved");
+    const n_wait = outbox.length, status = $(".safe");
     status.textContent = n_wait ? `${whole(n_wait)} not saved yet` : standing.n_done || standing.n_kept ? "all saved" : "";
     status.dataset.state = n_wait ? "waiting" : "saved";
     $(".undo").disabled = !n_wait && !standing.n_done && !standing.n_kept || Boolean(paused);
@@ -451,6 +454,7 @@
       grades.set(g.key, e);
       return e;
     }));
+    $(".grades").classList.toggle("many", about.scheme.grades.length > 4);
     grades.set("Q", $(".cannot"));
   };
   $(".cannot").addEventListener("click", () => give("Q"));
@@ -557,7 +561,7 @@
   const tellings = new Map();  // key → what was told
   const percent = x => `${(100 * x).toFixed(x > 0.995 || x < 0.005 ? 1 : 0)} %`;
   const telling = (title, told) => {
-    const parts = [make("h2", "", title)], line = (name, text) => { const p = make("p"); p.append(make("span", "", name), text); parts.push(p); };
+    const parts = [make("h2", "", title)], line = (name, text) => { const p = make("p"); p.append(make("span", "", name), make("b", "", text)); p.title = text; parts.push(p); };
     if (told.machine) line("Machine", told.machine);
     if (told.volunteers) line("Volunteers", told.volunteers);
     if (told.others) line("Others", told.others);
@@ -566,8 +570,8 @@
   /** What the server tells, in words. */
   const in_words = told => ({machine: words_of_machine(told), volunteers: words_of_volunteers(told), others: words_of_others(told)});
   const words_of_machine = told => told.scores?.anomaly_score === undefined || told.scores.anomaly_score === null ? "" : `anomaly score ${window.voorwerp.format(told.scores.anomaly_score)}`;
-  const words_of_volunteers = told => told.volunteers ? `${told.volunteers.n_chosen} of ${told.volunteers.n_votes} chose it` : "";
-  const words_of_others = told => told.votes?.length ? told.votes.map(vote => `${vote.grade}${vote.interesting ? "★" : ""}`).join(" · ") : told.votes ? "nobody else so far" : "";
+  const words_of_volunteers = told => told.volunteers ? `${told.volunteers.n_chosen} of ${told.volunteers.n_votes} chose it${told.is_simulated ? " (simulated)" : ""}` : "";
+  const words_of_others = told => told.votes.length ? told.votes.map(vote => `${vote.grade}${vote.interesting ? "★" : ""} ${vote.is_adjudication ? "decided by " : ""}${vote.who}`).join(", ") : about.graders > 1 ? "nobody yet" : "";
   const ask_told = async key => {
     if (!tellings.has(key)) {
       try { tellings.set(key, in_words(await (await ask(`${BASE}/told/${key}`)).json())); } catch { return null; }
@@ -814,6 +818,12 @@
   };
   for (const b of document.querySelectorAll("button[data-pass]")) b.addEventListener("click", () => { if (b.dataset.pass !== pass || ended) { if (b.dataset.pass === pass) pass = pass === "single" ? "mosaic" : "single"; turn_pass(); } });
 
+  let given = null;  // how often each grade, once the server has them all
+  const refresh_end = async () => {
+    while (outbox.length && !paused) await sleep(0.05);
+    await again().catch(() => {});
+    if (ended && given) finish();
+  };
   const finish = () => {
     ended = true;
     stop_clock();
@@ -836,11 +846,11 @@
     } else if (total.unseen + total.kept) {
       parts.push(make("h2", "", "So far, so good"), make("p", "", `${counted(total.unseen + total.kept, "subject")} ${total.unseen + total.kept === 1 ? "is" : "are"} left.`), act("Go on", () => { pass_to("single"); go(following(n - 1)); }, "Enter"));
     } else {
-      const counts = standing.counts ?? {}, table = make("dl", "counts");
-      for (const [key, number] of Object.entries(counts)) { const dt = make("dt"); dt.append(make("kbd", "", key), ` ${name_of(key)}`); table.append(dt, make("dd", "", whole(number))); }
+      const table = make("dl", "counts"), counts = given ?? {};
+      for (const [key, number] of Object.entries(counts)) if (number) { const dt = make("dt"); dt.append(make("kbd", "", key), ` ${name_of(key)}`); table.append(dt, make("dd", "", whole(number))); }
       parts.push(make("h2", "", n ? "Thank you. That was all of them" : "There is nothing here for you to grade"));
-      if (n) parts.push(make("p", "", `You have graded ${counted(n, "subject")}${standing.seconds ? ` in ${lasting(standing.seconds)} of looking` : ""}.`));
-      if (Object.keys(counts).length) parts.push(table);
+      if (n) parts.push(make("p", "", `You have given ${counted(n, "grade")}${standing.seconds ? ` in ${lasting(standing.seconds)} of looking` : ""}.`));
+      if (n && !given) refresh_end(); else if (n) parts.push(table);
       if (about.left) parts.push(make("p", "left", about.left));
       parts.push(make("p", "quiet", about.order === "acquisition" ? "The order is made anew from all grades; more may come, and this page looks for them by itself."
         : `What comes of them is ${about.graders > 1 ? `seen when ${about.graders} graders have given theirs` : "seen in the explorer"}. You can go back and change any grade as long as the campaign is open.`));

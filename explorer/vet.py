@@ -246,7 +246,10 @@ class QueueRoute(_Vet):
             "standing": standing,
             "items": states_of(self.desk, campaign.id, who, keys),
         }
-        return told if marks is None else told | {"about": self.about(campaign), "marks": marks}
+        if marks is None:
+            return told
+        given = vetting.given(campaign.id, who)
+        return told | {"about": self.about(campaign), "marks": marks, "given": given}
 
     def about(self, campaign: Campaign) -> dict[str, Any]:
         """What the page says of a campaign: nothing of what it was made of."""
@@ -351,12 +354,9 @@ class ContextRoute(_Vet):
 
 class ToldRoute(_Vet):
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        campaign, vetting = self.campaign(path[0]), self.desk.vetting
-        tell: Any = getattr(vetting, "told", None)
-        if tell is None:
-            raise UsageError("nothing is told of it")
-        told = await self.on(self.room.votes, tell, campaign.id, self.person.name, path[1])
-        return json_of(told)
+        campaign = self.campaign(path[0])
+        told = await self.on(self.room.votes, self.desk.vetting.told, campaign.id, self.person.name, path[1])
+        return json_of(told | {"is_simulated": self.desk.volunteers.is_simulated})
 
 
 # -------------------------------------------------------------------------------------------------------- decisions

@@ -37,7 +37,7 @@ from explorer.ledger import Entry, Ledger
 from explorer.people import Person
 from explorer.raster import Cache
 from explorer.secret import secret_of
-from explorer.services.campaigns import Campaign, Campaigns
+from explorer.services.campaigns import Campaign, Campaigns, Reader, uuid_of
 from explorer.services.explore import Explore, newest
 from explorer.services.notes import Event
 from explorer.services.queues import Arrangement, Keys
@@ -51,6 +51,8 @@ KINDS = (KIND, OUTCOME, "campaign", "tag", "note", "undo")
 OUTCOMES = ("confirmed", "rejected", "open")
 #: Characters of an outcome's source; seconds of a look that are taken for a number at all.
 MAX_SOURCE, MAX_SECONDS = 300, 86_400.0
+#: Entries of the ledger that are read at once.
+AT_ONCE = 20_000
 #: Subjects of one bulk.
 MOST_AT_ONCE = 1_000
 #: Orders of graders that are kept in memory, of 4 bytes a subject.
@@ -270,7 +272,8 @@ class Vetting:
     def __init__(self, explore: Explore, ledger: Ledger, campaigns: Campaigns) -> None:
         self.explore, self.survey, self.ledger, self.campaigns = explore, explore.survey, ledger, campaigns
         self._lock = threading.RLock()
-        self._book = _Book(self)
+        self._book, self._reader = _Book(self), Reader(ledger)
+        self._replayed = Cache(2)
         self._orders = Cache(KEPT_ORDERS)
         self._shown: dict[tuple[str, str], Shown] = {}
         self._deciding: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
@@ -286,30 +289,42 @@ class Vetting:
         return self._read().last
 
     # -------------------------------------------------------------------------------------------------------- book
-    def _read(self, until: int | None = None) -> _Book:
-        """The book, up to what the ledger has; up to an entry, where it may have been read by now."""
+    def _read(self, until: int = 0) -> _Book:
+        """The book, up to what the ledger has; up to an entry of ours, where it may have been read by now."""
         with self._lock:
-            if until is None or self._book.last < until:
-                self._catch_up(self._book)
-            return self._book
+            book, reader = self._book, self._reader
+            if reader.seen < until if until else reader.is_behind():
+                with reader:
+                    self._catch_up(book)
+                reader.seen = max(reader.seen, book.last)
+            return book
 
     def _catch_up(self, book: _Book, at: datetime | str | None = None) -> None:
-        for entry in self.ledger.entries(KINDS, since=book.last, at=at, include_undone=True):
-            book.apply(entry)
+        while part := self.ledger.entries(KINDS, since=book.last, at=at, include_undone=True, limit=AT_ONCE):
+            for entry in part:
+                book.apply(entry)
 
     def _take_in(self, entry: Entry) -> None:
+        """What we have just written: without asking for it, where nothing else was written in between."""
         with self._lock:
-            if entry.id == self._book.last + 1:  # nothing lies between
+            if entry.id == self._reader.seen + 1:
                 self._book.apply(entry)
+                self._reader.seen = entry.id
             else:
                 self._read(entry.id)
 
     def _as_of(self, at: datetime | str | None) -> _Book:
         if at is None:
             return self._read()
-        book = _Book(self)
-        self._catch_up(book, at)
-        return book
+
+        def replay() -> _Book:
+            book = _Book(self)
+            self._catch_up(book, at)
+            return book
+
+        moment = datetime.fromisoformat(at) if isinstance(at, str) else at
+        is_past = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) < datetime.now(UTC)
+        return self._replayed.get(str(at), replay) if is_past else replay()
 
     def _order(self, campaign: Campaign, who: str) -> Arrangement:
         key = campaign.id, len(campaign.batches), who
@@ -370,11 +385,12 @@ class Vetting:
         tally, row = at.tally, at.tally.current(at.grader, slot)
         is_graded = row >= 0 and tally.grade[row] != KEPT
         subject_id = int(self.survey.subject_ids[tally.campaign.items[slot % tally.n_items]])
+        is_own = slot < tally.n_items or is_graded  # what they wrote would tell them a repeat
         return {
             "grade": tally.keys[tally.grade[row]] if is_graded else None,
             "interesting": bool(row >= 0 and tally.interesting[row]),
-            "tags": self._book.tags(at.grader.name, subject_id),
-            "note": self._book.note(at.grader.name, subject_id),
+            "tags": self._book.tags(at.grader.name, subject_id) if is_own else [],
+            "note": self._book.note(at.grader.name, subject_id) if is_own else "",
             "kept": any(tally.stands[r] and tally.grade[r] == KEPT for r in tally.history(row)),
         }
 
@@ -397,6 +413,14 @@ class Vetting:
             if all_of_them:
                 marks = np.frombuffer(b".kgm", np.uint8)[at.shown.states()].tobytes().decode()
             return at.shown.version, n, marks
+
+    def given(self, campaign_id: str, who: str) -> dict[str, int]:
+        """How often a grader gave each grade of the scheme, and how many they could not judge."""
+        with self._at(self.campaigns.get(campaign_id), who) as at:
+            tally, counts = at.tally, dict.fromkeys(at.tally.keys, 0)
+            for slot in np.flatnonzero(at.grader.state[: 2 * tally.n_items] == GRADED).tolist():
+                counts[tally.keys[tally.grade[tally.current(at.grader, slot)]]] += 1
+            return counts
 
     def standing(self, campaign_id: str, who: str) -> dict[str, Any]:
         """How far a grader is: ``n_done`` of ``n_all`` looks, ``n_kept`` for the second pass, ``seconds`` in all, and
@@ -545,13 +569,13 @@ class Vetting:
         return self._step(campaign_id, who, client_id, True)
 
     def _step(self, campaign_id: str, who: str, client_id: str | None, is_redo: bool) -> dict[str, Any]:
-        campaign = self._open(campaign_id)
+        campaign, client_id = self._open(campaign_id), uuid_of(client_id)
         with self._deciding[campaign.id, who]:
             with self._lock:
                 book = self._read()
                 tally = book.tally(campaign)
                 grader = tally.must_have(who)
-                before = book.undos.by_client.get(client_id or "")
+                before = book.undos.by_client.get(client_id)
                 if before is not None:  # the answer to it was lost
                     target = before
                 elif is_redo:
