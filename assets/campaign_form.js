@@ -7,7 +7,7 @@ const QUIET = 120; // ms that typing rests before the server is asked
 const LEVELS = [["ordinal", "an order"], ["interval", "equal steps"], ["nominal", "kinds without order"]];
 const ORDERS = [
   ["seeded", "Shuffled", "An order of its own for each grader, always the same for the same one"],
-  ["acquisition", "Most telling first", "The order follows what was voted so far: likely finds first, then what is uncertain or unlike anything seen"],
+  ["acquisition", "Most telling first", "Batches of 25, the order made anew from all votes so far; a fifth of each is drawn at random, so that what is left can be estimated"],
   ["stratified", "Interleaved", "Levels of a column take turns, so that the few on one level are not lost"],
 ];
 
@@ -24,6 +24,7 @@ export function planning({door, post, ask, known, made, left}) {
   const part = (title, ...children) => put(make("fieldset"), make("legend", "", title), ...children);
   const field = (text, box, note) => put(make("label", "field"), make("span", "word", text), box, note ? make("small", "", note) : null);
   const line = (...children) => put(make("div", "line"), ...children);
+  const wide = (...children) => { const e = line(...children); e.classList.add("wide"); return e; };
   const input = (label, type, act, more = {}) => {
     const box = make("input");
     Object.assign(box, {type, autocomplete: "off", spellcheck: false, ...more});
@@ -38,7 +39,7 @@ export function planning({door, post, ask, known, made, left}) {
   const boundary = choice("Saved boundary", [], "", value => { source.boundary = value; change(); });
   const some = input("How many of them, at random", "number", value => { source.n = value; change(); }, {min: 1, step: 1, placeholder: "all"});
   const said_of = make("p", "of");
-  const name = input("Name of the campaign", "text", value => { plan.name = value; plan.named = true; change(true); }, {maxLength: 40, placeholder: "What it is looking for"});
+  const name = input("Name of the campaign", "text", value => { plan.name = value; plan.named = true; change(true); }, {maxLength: 80, placeholder: "What it is looking for"});
 
   // ------------------------------------------------------------------------------------------------------- grades
   const presets = segments("Grades", [], value => { pick(value); });
@@ -120,15 +121,17 @@ export function planning({door, post, ask, known, made, left}) {
   const order = segments("Order", ORDERS, value => { plan.order = value; change(true); });
   const strata = choice("Column whose levels take turns", [], "", value => { plan.strata = value; change(true); });
   const order_note = make("small", "grow");
+  const strategy = choice("Which are shown first", [], "mix", value => { plan.strategy = value; change(true); });
 
   const blind_label = put(make("label", "check"), blind, make("span", "", "Blind"), make("small", "", "no scores, no volunteers’ votes, no other grader’s grades before one’s own"));
-  const strata_field = field("by", strata);
+  const strata_field = field("by", strata), strategy_field = field("by", strategy);
+  strategy_field.classList.add("wide");
   fields.append(
-    part("What is graded", line(of.root, kept, boundary, field("at random", some)), said_of, field("Name", name)),
-    part("Grades", line(presets.root), grades, line(add, field("Values are", level), field("Looked for:", positive), field("Found where", rule))),
+    part("What is graded", line(of.root, kept, boundary), line(field("How many, at random", some), said_of), field("Name", name)),
+    part("Grades", line(presets.root, field("values are", level)), grades, wide(add, field("Looked for", positive), field("found where", rule))),
     part("Who grades", line(field("Graders of each subject", graders.root), field("Shown twice", repeats), field("Looks count up to", put(make("span", "unit"), idle, "s"))), blind_label),
     part("Mixed in, unmarked", line(field("Known objects", good), field("Duds", bad), field("Audit draws", audit.root)), audit_note),
-    part("Order", line(order.root, strata_field, order_note)),
+    part("Order", line(order.root, strata_field, strategy_field), order_note),
   );
 
   // ------------------------------------------------------------------------------------------------------ beside
@@ -148,7 +151,7 @@ export function planning({door, post, ask, known, made, left}) {
     return {n, audit: plan.audit, again, mixed, looks: first + again + mixed};
   };
   const show = () => {
-    const {kept: names, boundaries, columns, rules} = known();
+    const {kept: names, boundaries, columns, rules, strategies} = known();
     of.set(source.of);
     for (const b of of.buttons) {
       const why = {selection: door.n_selected ? "" : "Nothing is selected", kept: names.length ? "" : "No selection is kept", draft: door.draft ? "" : "No boundary is at work", boundary: boundaries.length ? "" : "No boundary is saved"}[b.dataset.value];
@@ -170,7 +173,11 @@ export function planning({door, post, ask, known, made, left}) {
     if (name.value !== plan.name) name.value = plan.name;
     order.set(plan.order);
     strata_field.hidden = plan.order !== "stratified";
-    order_note.textContent = plan.order === "stratified" ? "" : ORDERS.find(o => o[0] === plan.order)[2];
+    strategy_field.hidden = plan.order !== "acquisition";
+    fill(strategy, strategies, () => Object.entries(strategies).map(([v, text]) => new Option(text, v)));
+    strategy.value = plan.strategy;
+    if (plan.order !== "stratified") plan.strata = "";
+    order_note.textContent = ORDERS.find(o => o[0] === plan.order)[2];
     audit_note.textContent = plan.audit
       ? `Drawn at random from everything else in the survey, and graded like the others: they say how much of what is looked for is not among these, with an interval. ${whole(plan.audit)} draws without a find would mean: less than ${(300 / plan.audit).toPrecision(2)} % of the rest.`
       : "Without draws from what is left out, recall is not estimable: nobody knows what is not among these.";
@@ -212,7 +219,7 @@ export function planning({door, post, ask, known, made, left}) {
       const found = await ask(`campaigns/source?${new URLSearchParams({...query, ...door.screen()})}`);
       if (mine !== number) return;
       told = found;
-      if (!plan.named) plan.name = told.title.slice(0, 40);
+      if (!plan.named) plan.name = told.title.slice(0, 80);
     } catch (error) {
       if (mine !== number) return;
       told = {error: sentence(error), n: 0, sample: []};
@@ -246,7 +253,7 @@ export function planning({door, post, ask, known, made, left}) {
       client_id = uuid();
       told = null;
       source = {of: door.n_selected ? "selection" : door.draft ? "draft" : names.length ? "kept" : boundaries.length ? "boundary" : "selection", kept: names[0]?.name ?? "", boundary: boundaries[0]?.name ?? "", n: ""};
-      plan = {name: "", named: false, preset: "abcx", scheme: structuredClone(schemes.abcx), graders: 3, known: "", duds: "", is_blind: true, order: "seeded", strata: "", audit: 0, repeats: 0.05, outcome: "mean", idle_s: 60, seed: 1234};
+      plan = {name: "", named: false, preset: "abcx", scheme: structuredClone(schemes.abcx), graders: 3, known: "", duds: "", is_blind: true, order: "seeded", strata: "", audit: 0, repeats: 0.05, outcome: "mean", idle_s: 60, seed: 1234, strategy: "mix"};
       for (const [wanted, which] of [["training", "known"], ["duds", "duds"]]) if (names.some(k => k.name === wanted)) plan[which] = wanted;
       presets.root.replaceChildren();
       presets.buttons.length = 0;

@@ -3,7 +3,7 @@
 // session through `door`; what decides is sent to the server, which answers when it is kept.
 import {adjudicating} from "./adjudication.js";
 import {planning} from "./campaign_form.js";
-import {Chart, button, fill, grade_cap, hours, make, many, part, percent, picture, put, rate_bar, rated, scale, sentence, shade, ticks, upper, uuid, whole} from "./campaign_parts.js";
+import {Chart, button, fill, grade_cap, hours, make, many, part, percent, picture, put, rate_bar, rated, scale, sentence, shade, ticks, upper, uuid, whole, worth} from "./campaign_parts.js";
 
 const POLL = 2000; // ms
 const LISTED = 400; // subjects in the table of outcomes
@@ -170,11 +170,11 @@ export async function campaigns(home, door) {
         e.disabled = !g.k;
         return put(e, grade_cap(scheme, g.key), put(make("span", "name"), make("b", "", g.name), make("small", "", g.definition)),
           rate_bar(g), put(make("span", "figure"), make("b", "", g.n ? `${whole(g.k)} of ${whole(g.n)}` : "–"), make("small", "", rated(g))),
-          put(make("span", "strip"), ...d.has_images ? (g.rows ?? []).slice(0, 6).map(row => picture(row)) : []));
+          put(make("span", "strip"), ...d.has_images ? (g.rows ?? []).slice(0, 5).map(row => picture(row)) : []));
       }), ...[["Q", "cannot judge", d.cannot, "cannot"], ["I", "interesting", d.interesting, "interesting"]].filter(([, , r]) => r?.k).map(([key, name, r, which]) => {
         const e = button("row", "", () => open_rows(which), `Select the ${many(r.k, "subject")}`);
         return put(e, make("span", `grade ${key === "I" ? "star" : "none"}`, key), put(make("span", "name"), make("b", "", name), make("small", "", key === "I" ? "flagged by at least one grader" : "said by at least one grader")),
-          rate_bar(r), put(make("span", "figure"), make("b", "", `${whole(r.k)} of ${whole(r.n)}`), make("small", "", rated(r))), put(make("span", "strip"), ...d.has_images ? (r.rows ?? []).slice(0, 6).map(row => picture(row)) : []));
+          rate_bar(r), put(make("span", "figure"), make("b", "", `${whole(r.k)} of ${whole(r.n)}`), make("small", "", rated(r))), put(make("span", "strip"), ...d.has_images ? (r.rows ?? []).slice(0, 5).map(row => picture(row)) : []));
       })]);
       below.textContent = d.hidden ? "" : d.note ?? "";
       fill(people, d.people, () => d.people.length ? d.people.map(p => {
@@ -201,7 +201,7 @@ export async function campaigns(home, door) {
     table.tabIndex = 0;
     const columns = put(make("div", "row head"), ...["", "subject", "votes", "value", "", "adjudicated", "follow-up"].map(text => make("span", "", text)));
     const source = make("input"), target = make("span", "target");
-    Object.assign(source, {type: "text", maxLength: 300, placeholder: "where from: a paper, a spectrum, a name", autocomplete: "off", spellcheck: false});
+    Object.assign(source, {type: "text", maxLength: 300, placeholder: "known by: a paper, a spectrum, a name", autocomplete: "off", spellcheck: false});
     source.setAttribute("aria-label", "Source of the outcome");
     const marks = [["confirmed", "Confirmed"], ["rejected", "Rejected"], ["open", "Open again"]].map(([value, text]) => { const e = button(value, text, () => mark(value)); return e; });
     const against = make("span", "against");
@@ -258,8 +258,10 @@ export async function campaigns(home, door) {
     const draw_foot = () => {
       const of = of_pick(), may = all?.person.may_vote;
       target.textContent = of ? of.words : "mark subjects above, or take one into focus";
-      for (const e of [...marks, source]) e.disabled = !of || !may;
+      source.disabled = !of || !may;
+      for (const e of marks) { e.disabled = !of || !may || !source.value.trim(); e.title = source.value.trim() ? "" : "Say what it is known by first"; }
     };
+    source.addEventListener("input", () => draw_foot());
     table.addEventListener("keydown", e => {
       const step = {ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10}[e.key];
       if (step) { e.preventDefault(); cursor += step; move(); table.children[cursor]?.scrollIntoView({block: "nearest"}); if (e.shiftKey) { picked.add(listed[cursor].row); draw_table(); draw_foot(); } }
@@ -302,10 +304,10 @@ export async function campaigns(home, door) {
       fill(figures, [told.alpha, told.fleiss], () => {
         const {alpha, fleiss} = told;
         return [
-          figure("Krippendorff’s α", alpha?.level ?? "", alpha, alpha ? `${many(alpha.n ?? told.n_subjects, "subject")} with two grades or more; ${many(told.n_graders, "grader")}; interval by resampling subjects` : ""),
+          figure("Krippendorff’s α", alpha?.level ?? "", alpha, alpha ? `${many(alpha.n, "subject")} with two grades or more; ${many(told.n_graders, "grader")}; interval by resampling subjects` : "", base(alpha), alpha.note),
           fleiss && fleiss.value !== null && fleiss.value !== undefined
-            ? figure("Fleiss’ κ", `${fleiss.m} graders each`, fleiss, `${many(fleiss.n_equal_m, "subject")} with just ${fleiss.m} grades`, base(fleiss))
-            : figure("Fleiss’ κ", "", null, "It needs subjects with equally many grades."),
+            ? figure("Fleiss’ κ", `${fleiss.m} graders each`, fleiss, `${many(fleiss.n_equal_m, "subject")} with just ${fleiss.m} grades`, base(fleiss), "κ falls where what is looked for is rare, however well graders agree.", fleiss.note)
+            : figure("Fleiss’ κ", "", null, fleiss?.note || "It needs subjects with equally many grades."),
         ];
       });
       const names = told.graders.filter(g => g.n + (g.n_cannot ?? 0)).map(g => g.who);
@@ -316,7 +318,7 @@ export async function campaigns(home, door) {
         grid.setAttribute("aria-label", "Cohen’s κ of each two graders");
         const tell = (a, b, pair) => card.replaceChildren(make("b", "", `${names[a]} and ${names[b]}`),
           put(make("p", "value"), make("b", "", kappa(pair.kappa)), make("span", "", interval(pair))),
-          put(make("dl"), ...[["in common", many(pair.n, "subject")], ["prevalence", percentage(pair.prevalence)], ["positive agreement", percentage(pair.positive_agreement)], ["they disagree on", many(pair.n_disagreed ?? pair.disagreed?.length ?? 0, "subject")]].flatMap(([t, v]) => [make("dt", "", t), make("dd", "", v)])),
+          put(make("dl"), ...[["in common", many(pair.n, "subject")], ["prevalence", percentage(pair.prevalence)], ["positive agreement", percentage(pair.positive_agreement)], ...pair.weighted ? [["weighted κ", `${kappa(pair.weighted.value)} ${interval(pair.weighted)}`]] : [], ["they disagree on", many(pair.n_disagreed ?? pair.disagreed?.length ?? 0, "subject")]].flatMap(([t, v]) => [make("dt", "", t), make("dd", "", v)])),
           make("small", "", "A click on the cell opens what they disagree on."));
         grid.append(make("span", "corner"), ...names.map(n => put(make("span", "across"), make("span", "", n))));
         names.forEach((row, a) => {
@@ -339,15 +341,24 @@ export async function campaigns(home, door) {
         const columns = ["grader", "subjects", "median look", "agrees with self", "known found", "duds turned down", "cannot judge"];
         const table = make("div", "table");
         table.append(put(make("div", "row head"), ...columns.map(c => make("span", "", c))));
+        const {scheme} = detail;
+        const spread = counts => { // which grades they gave those
+          const given = Object.entries(counts ?? {}).filter(([, k]) => k);
+          if (!given.length) return null;
+          const bar = make("span", "spread");
+          bar.title = given.map(([key, k]) => `${whole(k)} × ${key}`).join(", ");
+          for (const [key, k] of given) { const i = make("i"); i.style.flex = k; i.style.setProperty("--worth", Math.max(0, worth(scheme, key))); bar.append(i); }
+          return bar;
+        };
         for (const g of told.graders) {
           const share = r => put(make("span"), r?.n ? `${whole(r.k)} of ${whole(r.n)}` : "–", r?.n ? make("small", "", rated(r)) : null);
-          table.append(put(make("div", "row"), make("b", "", g.who), make("span", "", whole(g.n)), make("span", "", g.seconds_median ? `${g.seconds_median.toPrecision(2)} s` : "–"), share(g.self_agreement), share(g.known), share(g.duds), make("span", "", whole(g.n_cannot ?? 0))));
+          table.append(put(make("div", "row"), make("b", "", g.who), make("span", "", whole(g.n)), make("span", "", g.seconds_median ? `${g.seconds_median.toPrecision(2)} s` : "–"), share(g.self_agreement), put(share(g.known), spread(g.confusion?.known)), put(share(g.duds), spread(g.confusion?.duds)), make("span", "", whole(g.n_cannot ?? 0))));
         }
         return [make("h3", "", "Each grader"), table];
       });
     };
     const percentage = v => v === null || v === undefined ? "–" : typeof v === "number" ? percent(v) : rated(v);
-    const base = f => f.prevalence === null || f.prevalence === undefined ? "" : `prevalence ${percentage(f.prevalence)}, positive agreement ${percentage(f.positive_agreement)}: κ falls where what is looked for is rare`;
+    const base = f => !f.prevalence?.n ? "" : `prevalence ${percentage(f.prevalence)}, positive agreement ${percentage(f.positive_agreement)}`;
     return {root, async draw() {
       const key = `${detail.id} ${detail.last}`;
       if (drawn === key) return;

@@ -32,7 +32,8 @@ export function render({model, view, el}) {
   };
   const computing = make("div", "computing"), line = make("span");
   const crowd = button("Volunteers", "Volunteers: votes, skill, retirement, disagreement (K)", () => commands.run("volunteers"));
-  computing.append(button("Runs", "Runs and training (R)", () => open_runs()), crowd, line);
+  const experts = button("Vetting", "Vetting: campaigns of experts (Shift+V)", () => commands.run("vetting"));
+  computing.append(button("Runs", "Runs and training (R)", () => open_runs()), crowd, experts, line);
   const notice = make("span", "notice");
   notice.setAttribute("role", "status");
 

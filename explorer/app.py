@@ -177,7 +177,7 @@ class Session:
         self.tabs = Panes(height=32, sizing_mode="stretch_width", margin=0)
         link(self.tabs, state, "pane")
         self.panes: dict[str, Any] = {"gallery": GalleryView(state, explore, desk.groups)}
-        self.subject = SubjectView(state, explore, desk.notes, desk.samp)
+        self.subject = SubjectView(state, explore, desk.notes, desk.samp, desk.vetting)
         self.boundary = BoundaryView(
             state, explore, desk.boundaries, desk.judge, desk.truths, desk.learning, self._report
         )

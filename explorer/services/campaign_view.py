@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -23,8 +24,7 @@ from explorer.services.boundaries import Context
 from explorer.services.campaigns import ORDERS, Campaign, Plan
 from explorer.services.cost import Costs
 from explorer.services.explore import Plane
-from explorer.services.queues import Keys
-from explorer.services.vetting import MAX_SOURCE, OUTCOME, OUTCOMES
+from explorer.services.vetting import OUTCOME, OUTCOMES
 from explorer.state import Selection
 from explorer.survey import counted
 from models.grades import CANNOT_JUDGE, RULES, SCHEMES, GradeError, Scheme
@@ -446,11 +446,13 @@ class CampaignView:
     # ------------------------------------------------------------------------------------------------------- deciding
     def source(self, asked: Mapping[str, Any], context: Context) -> dict[str, Any]:
         """What a campaign would be of: how many, in words, and a few of them to look at."""
-        rows, words, _ = self._asked(asked, context)
+        rows, words, how = self._asked(asked, context)
         frame = self.survey.frame()
         rows = rows[frame[rows]]
         some = np.sort(np.random.default_rng(1234).permutation(rows)[:SAMPLE])
-        return {"n": len(rows), "words": f"{counted(len(rows), 'subject')} of {words}", "title": words, "sample": some}
+        chosen = how.get("selection", "")
+        title = str(how.get("boundary") or (chosen if isinstance(chosen, str) else chosen.title))
+        return {"n": len(rows), "words": f"{counted(len(rows), 'subject')} of {words}", "title": title, "sample": some}
 
     def _asked(self, asked: Mapping[str, Any], context: Context) -> tuple[np.ndarray, str, dict[str, Any]]:
         """Rows of a source, what it is in words, and how `Campaigns` is to be called."""
@@ -578,14 +580,9 @@ class CampaignView:
             row = self._take_back(campaign, person, client_id)
         else:
             row = _whole(told.get("row"))
-            index = int(campaign.index_of([row])[0])
-            if not 0 <= index < campaign.n_real:
-                raise UsageError("this subject is not one that the campaign grades")
-            key = Keys(self.vetting._secret, campaign.id, person.name).key(index)
             grade, seconds = str(told.get("grade")), told.get("seconds", 0.0)
-            self.vetting.vote(
-                campaign.id, person.name, key, grade, seconds=seconds, via="adjudication", client_id=client_id
-            )
+            decide = partial(self.vetting.adjudicate, campaign.id, row, grade, who=person.name)
+            decide(seconds=seconds, client_id=client_id)
         decided = self._decided(self._of(campaign, self.stamp))
         mine = any(one["who"] == person.name for one in decided.values())
         return {"row": row, "adjudicated": decided.get(row), "can_undo": mine}
@@ -619,25 +616,12 @@ class CampaignView:
                 if entry_id in known:
                     ledger.undo(entry_id, who=person.name, client_id=_derived(client, entry_id))
             return {"n": len(entries)}
-        outcome, source, rows = told.get("outcome"), told.get("source", ""), told.get("rows")
-        if outcome not in OUTCOMES:
-            raise UsageError(f"{str(outcome)[:40]!r} is no outcome; there are {', '.join(OUTCOMES)}")
-        if not isinstance(source, str) or len(source) > MAX_SOURCE or not (source.isprintable() or not source):
-            raise UsageError(f"the source of an outcome has at most {MAX_SOURCE} characters, on one line")
-        rows = [_whole(row) for row in rows] if isinstance(rows, list) else []
+        outcome, source, rows = str(told.get("outcome")), str(told.get("source", "")), told.get("rows")
+        rows = list(dict.fromkeys(_whole(row) for row in rows)) if isinstance(rows, list) else []
         if not 0 < len(rows) <= MOST_AT_ONCE or min(rows) < 0 or max(rows) >= self.survey.n:
             raise UsageError(f"an outcome is of 1 to {MOST_AT_ONCE:,} subjects of this survey")
-        made = [
-            ledger.append(
-                OUTCOME,
-                {"outcome": outcome, "source": " ".join(source.split())},
-                who=person.name,
-                client_id=_derived(client, row),
-                subject_id=int(self.survey.subject_ids[row]),
-            ).id
-            for row in dict.fromkeys(rows)
-        ]
-        return {"n": len(made), "entries": made}
+        decide = partial(self.vetting.set_outcome, outcome=outcome, source=source, who=person.name)
+        return {"n": len(rows), "entries": [decide(row, client_id=_derived(client, row)).id for row in rows]}
 
 
 # ------------------------------------------------------------------------------------------------------------ figures

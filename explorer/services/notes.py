@@ -49,6 +49,8 @@ SHOWN = 120
 KEPT_SCORES = 64_000_000
 
 KINDS = ("tag", "note", "place", "selection", "undo")
+#: Kinds of what experts say of a subject.
+GRADED = ("vote", "outcome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,7 +452,8 @@ class Notes:
     def history(self, subject_id: int, at: datetime | str | None = None) -> list[Event]:
         """Everything decided on a subject, the kept selections it is in, and its scores, in the order of time.
 
-        What was taken back is there, marked, and so is who took it back.
+        What was taken back is there, marked, and so is who took it back. What experts graded is `Vetting.history`: it
+        may be blind.
 
         Raises
         ------
@@ -460,7 +463,8 @@ class Notes:
         row = self._row(subject_id)
         entries = self.ledger.entries(at=at, include_undone=True, subject_id=subject_id)
         targets = {e.id: e for e in entries}
-        events = [Event(e.at, e.who, e.kind, _said(e, targets), e.id, e.undone) for e in entries]
+        ours = [e for e in entries if _taken_back(e, targets).kind not in GRADED]
+        events = [Event(e.at, e.who, e.kind, _said(e, targets), e.id, e.undone) for e in ours]
         events += [
             Event(kept.at, kept.who, "selection", f"in the kept selection “{kept.name}”", kept.id)
             for kept in self.kept_with(subject_id, at)
@@ -617,6 +621,13 @@ def _points(points: Sequence[Sequence[float]] | np.ndarray) -> list[list[float]]
         raise UsageError("the points of a place are pairs of finite numbers")
     listed: list[list[float]] = array.tolist()
     return listed
+
+
+def _taken_back(entry: Entry, known: Mapping[int, Entry]) -> Entry:
+    """What an undo is of, or an undo of an undo; any other entry itself."""
+    while entry.undoes is not None:
+        entry = known[entry.undoes]
+    return entry
 
 
 def _said(entry: Entry, known: Mapping[int, Entry]) -> str:

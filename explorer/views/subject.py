@@ -15,6 +15,7 @@ from explorer.ledger import Entry
 from explorer.services.explore import Explore
 from explorer.services.notes import Notes
 from explorer.services.samp import Samp
+from explorer.services.vetting import Vetting
 from explorer.state import ExplorerState, Selection
 from explorer.views.components import SubjectCard
 
@@ -34,8 +35,17 @@ class SubjectView(Viewer):
     page is told of it.
     """
 
-    def __init__(self, state: ExplorerState, explore: Explore, notes: Notes, samp: Samp | None, **params: Any) -> None:
+    def __init__(
+        self,
+        state: ExplorerState,
+        explore: Explore,
+        notes: Notes,
+        samp: Samp | None,
+        vetting: Vetting | None = None,
+        **params: Any,
+    ) -> None:
         super().__init__(**params)
+        self.vetting = vetting
         self.state, self.explore, self.notes, self.samp = state, explore, notes, samp
         self._made: set[int] = set()  # entries of this session: no other can be undone from here
         self._last = notes.last
@@ -170,6 +180,9 @@ class SubjectView(Viewer):
         """Everything that became of a subject."""
         subject_id = int(self.explore.survey.subject_ids[row])
         events = await asyncio.to_thread(self.notes.history, subject_id)
+        if self.vetting is not None:  # experts' votes, as far as this person may know them
+            events = [*events, *await asyncio.to_thread(self.vetting.history, subject_id, self.state.person)]
+            events.sort(key=lambda event: event.at)
         self.panel.history = {"row": row, "events": [asdict(event) for event in events]}
 
     # ------------------------------------------------------------------------------------------------ neighbors
