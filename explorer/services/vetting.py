@@ -322,7 +322,10 @@ class Vetting:
             self._catch_up(book, at)
             return book
 
-        moment = datetime.fromisoformat(at) if isinstance(at, str) else at
+        try:
+            moment = datetime.fromisoformat(at) if isinstance(at, str) else at
+        except ValueError:
+            return replay()  # the ledger says what is wrong with it
         is_past = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) < datetime.now(UTC)
         return self._replayed.get(str(at), replay) if is_past else replay()
 
@@ -811,7 +814,8 @@ class Vetting:
 
         Columns: row, subject_id, who, grade, value (NaN for who cannot judge), interesting, seconds (NaN where they
         are not known), at (UTC), role ("subject", "audit", "known", "dud" or "repeat"), via, n_revisions (votes on it
-        before that were not taken back), is_informed (given after its grader was told what others said).
+        before that were not taken back), is_informed (given after its grader was told what others said), independent
+        (the last grade before that: the same as `grade` where nobody was told; "" where there was none).
         """
         campaign = self.campaigns.get(campaign_id)
         with self._lock:
@@ -824,6 +828,10 @@ class Vetting:
                 for row in rows.tolist()
             ]
             names = np.array(tally.names, object)
+            own = columns["grade"].copy()
+            for i in np.flatnonzero(columns["informed"]).tolist():
+                before = (r for r in tally.history(tally.before[rows[i]]) if tally.stands[r] and not tally.informed[r])
+                own[i] = next((tally.grade[r] for r in before if tally.grade[r] != KEPT), -1)
         slot = columns["slot"]
         index = slot % tally.n_items
         survey_rows = campaign.items[index]
@@ -846,6 +854,7 @@ class Vetting:
                 "via": np.array(VIAS, object)[columns["via"]],
                 "n_revisions": np.array(n_revisions, np.int64),
                 "is_informed": columns["informed"],
+                "independent": np.where(own >= 0, keys[own], ""),
             }
         )
 
