@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -259,6 +261,31 @@ class Campaign:
         return "dud"
 
 
+class Reader:
+    """Whether there can be something new in the ledger: at once where we wrote it, in `SECONDS` where others did.
+
+    While it is a context, the ledger is read to its end.
+    """
+
+    #: For which nobody asks what other processes wrote.
+    SECONDS = 0.1
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.seen, self._at, self._newest = 0, -math.inf, 0
+
+    def is_behind(self) -> bool:
+        """Whether to read."""
+        return self._ledger.newest > self.seen or time.monotonic() - self._at > self.SECONDS
+
+    def __enter__(self) -> None:
+        self._newest, self._at = self._ledger.newest, time.monotonic()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.seen = max(self.seen, self._newest)
+
+
 class Campaigns:
     """The campaigns of one survey. One per server; thread-safe."""
 
@@ -266,7 +293,7 @@ class Campaigns:
         self.explore, self.survey, self.ledger = explore, explore.survey, ledger
         self.boundaries, self.notes = boundaries, notes
         self._making, self._reading = threading.RLock(), threading.Lock()
-        self._last = 0
+        self._last, self._reader = 0, Reader(ledger)
         self._entries: dict[int, Entry] = {}  # of the kind, also those that were taken back
         self._all: dict[str, Campaign] = {}
         self._standing: set[str] = set()
@@ -300,7 +327,7 @@ class Campaigns:
         LedgerError
             It was not kept.
         """
-        client_id = _uuid(client_id)
+        client_id = uuid_of(client_id)
         campaign_id = hashlib.sha256(client_id.encode()).hexdigest()[:12]
         with self._making:
             self._read()
@@ -477,7 +504,7 @@ class Campaigns:
         what
             What the rows are, in words: the campaign is pinned to it, and named after it.
         """
-        client_id = _uuid(client_id)
+        client_id = uuid_of(client_id)
         with self._making:
             self._read()
             campaign_id = hashlib.sha256(client_id.encode()).hexdigest()[:12]
@@ -553,7 +580,10 @@ class Campaigns:
             self._catch_up()
 
     def _catch_up(self) -> None:
-        fresh = self.ledger.entries((KIND, "undo"), since=self._last, include_undone=True)
+        if not self._reader.is_behind():
+            return
+        with self._reader:
+            fresh = self.ledger.entries((KIND, "undo"), since=self._last, include_undone=True)
         if not fresh:
             return
         self._last = fresh[-1].id
@@ -629,15 +659,19 @@ class Campaigns:
         return self._turn(campaign_id, "reopen", who, client_id)
 
     def _turn(self, campaign_id: str, action: str, who: str, client_id: str | None) -> Campaign:
+        client_id = uuid_of(client_id)
         with self._making:
             one = self.get(campaign_id)
             if one.is_open == (action == "reopen"):
-                if client_id is not None and any(entry.client_id == client_id for entry in self._entries.values()):
+                if self._has(client_id):
                     return one  # the answer to it was lost
                 state = "open" if one.is_open else "closed"
                 raise UsageError(f'the campaign "{one.plan.name}" is {state} already')
             self.ledger.append(KIND, {"action": action, "campaign": one.id}, who=who, client_id=client_id)
             return self.get(one.id)
+
+    def _has(self, client_id: str) -> bool:
+        return any(entry.client_id == client_id for entry in self._entries.values())
 
     def extend(
         self,
@@ -664,14 +698,15 @@ class Campaigns:
         UsageError
             The campaign is closed or has another order; a row is not in it, or in the queue already; none are given.
         """
+        client_id = uuid_of(client_id)
         with self._making:
             one = self.get(campaign_id)
             if one.plan.order != "acquisition":
                 raise UsageError(f'the campaign "{one.plan.name}" is not in order of acquisition and has no batches')
             chosen, random = (np.asarray(list(r), np.int64) for r in (rows, random_rows))
             both = np.concatenate([chosen, random])
-            if client_id is not None and any(entry.client_id == client_id for entry in self._entries.values()):
-                return one
+            if self._has(client_id):
+                return one  # the answer to it was lost
             if not one.is_open:
                 raise UsageError(f'the campaign "{one.plan.name}" is closed; open it again to go on')
             if not len(both):
@@ -738,7 +773,14 @@ def _seen(context: Context | None) -> dict[str, Any]:
     return {} if context is None else context.to_json()
 
 
-def _uuid(text: str | None) -> str:
+def uuid_of(text: str | None) -> str:
+    """A UUID as the ledger writes it; a new one for None.
+
+    Raises
+    ------
+    UsageError
+        It is none.
+    """
     try:
         return str(uuid.UUID(text)) if text else str(uuid.uuid4())
     except (ValueError, AttributeError, TypeError):
