@@ -418,9 +418,9 @@ def outcome(survey: Path, subject: str, outcome: str | None, source: str | None)
         for (name, *_), row in zip(told, rows.tolist(), strict=True):
             if row < 0:
                 raise UsageError(f'there is no subject "{name[:60]}" in {survey}; nothing was kept')
-        ids, n_same = desk.explore.survey.subject_ids, 0
+        n_same = 0
         for (_, what, why), row in zip(told, rows.tolist(), strict=True):
-            n_same += not keep_outcome(desk, int(ids[row]), what.strip().lower(), why, who())
+            n_same += not keep_outcome(desk, row, what.strip().lower(), why, who())
         desk.graded.write()
         same = f"; {n_same:,} said so already" if n_same else ""
         click.echo(f"{counted(len(told) - n_same, 'outcome')} kept{same}")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from explorer.errors import UsageError
-from explorer.services.vetting import KIND, MAX_SOURCE, OUTCOME, OUTCOMES
+from explorer.services.vetting import KIND, OUTCOME
 from explorer.services.vote_files import Line, read_votes
 from explorer.survey import Survey, counted
 
@@ -191,31 +191,16 @@ def rows_of(survey: Survey, names: Sequence[str]) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------- later outcomes
-def keep_outcome(
-    desk: Desk, subject_id: int, outcome: str, source: str, who: str, client_id: str | None = None
-) -> bool:
-    """What follow-up found of a subject, survey-wide; whether it is new: the same of the same source is kept once.
-
-    Parameters
-    ----------
-    outcome
-        "confirmed", "rejected", or "open" again.
-    source
-        Who says so: a spectrum, a model, a paper.
+def keep_outcome(desk: Desk, row: int, outcome: str, source: str, who: str) -> bool:
+    """What follow-up found of a subject; whether it is new: the same of the same source is kept once.
 
     Raises
     ------
     UsageError
-        No such outcome, or none to say who says so.
+        As `Vetting.set_outcome`.
     """
-    if outcome not in OUTCOMES:
-        raise UsageError(f'"{outcome}" is no outcome; a subject is {", ".join(OUTCOMES[:-1])}, or open again')
-    source = " ".join(source.split())
-    if not source or len(source) > MAX_SOURCE or not source.isprintable():
-        raise UsageError(f"an outcome needs a source of 1 to {MAX_SOURCE} characters: a spectrum, a model, a paper")
-    payload = {"outcome": outcome, "source": source}
-    before = desk.ledger.entries(OUTCOME, subject_id=subject_id)
-    if client_id is None and before and before[-1].payload == payload:
+    before = desk.ledger.entries(OUTCOME, subject_id=int(desk.explore.survey.subject_ids[row]))
+    if before and before[-1].payload == {"outcome": outcome, "source": " ".join(source.split())}:
         return False
-    desk.ledger.append(OUTCOME, payload, who=who, subject_id=subject_id, client_id=client_id)
+    desk.vetting.set_outcome(row, outcome, source, who=who)
     return True

@@ -50,7 +50,7 @@ def campaign(desk: Desk) -> Campaign:
     for who in PEOPLE:
         told = TRUE | {9: "Q"} | ({2: "A", 4: "X"} if who == "grader-3" else {})
         grade(desk, made, who, told, interesting=(0,) if who == "grader-1" else ())
-    keep_outcome(desk, FIRST_ID + 1, "confirmed", "spectrum of 2026-01-02", "owner-1")
+    keep_outcome(desk, 1, "confirmed", "spectrum of 2026-01-02", "owner-1")
     return made
 
 
@@ -319,12 +319,12 @@ def test_subjects_are_found_by_id_file_name_and_number(desk: Desk) -> None:
 
 
 def test_an_outcome_needs_a_source_and_is_kept_once(desk: Desk) -> None:
-    assert keep_outcome(desk, FIRST_ID + 50, "rejected", " a  model ", "owner-1")
-    assert not keep_outcome(desk, FIRST_ID + 50, "rejected", "a model", "owner-1")
-    with pytest.raises(UsageError, match="an outcome needs a source"):
-        keep_outcome(desk, FIRST_ID + 50, "confirmed", " ", "owner-1")
-    with pytest.raises(UsageError, match='"maybe" is no outcome; a subject is confirmed, rejected, or open again'):
-        keep_outcome(desk, FIRST_ID + 50, "maybe", "a model", "owner-1")
+    assert keep_outcome(desk, 50, "rejected", " a  model ", "owner-1")
+    assert not keep_outcome(desk, 50, "rejected", "a model", "owner-1")
+    with pytest.raises(UsageError, match="says in 1 to 300 characters what it is known by"):
+        keep_outcome(desk, 50, "confirmed", " ", "owner-1")
+    with pytest.raises(UsageError, match="'maybe' is no outcome; there are confirmed, rejected, open"):
+        keep_outcome(desk, 50, "maybe", "a model", "owner-1")
 
 
 def test_a_picture_in_print_is_small(desk: Desk) -> None:
