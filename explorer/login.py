@@ -186,6 +186,10 @@ class Socket(WSHandler):
             self._login.sockets.add(self)
         super().open(*args, **kwargs)
 
+    async def _async_open(self, token: str) -> None:
+        await super()._async_open(token)
+        self.close_if_ended()
+
     async def on_message(self, fragment: str | bytes) -> None:
         if not self.close_if_ended():
             await super().on_message(fragment)

@@ -129,7 +129,7 @@ def ask(stdin: bool, oauth: bool) -> str | None:
         if not line:
             raise UsageError("standard input has no password; write it there as one line")
         return line
-    if not sys.stdin.isatty():
+    if not is_terminal():
         raise UsageError("there is no terminal to type a password in; use --stdin")
     typed: str = click.prompt("Password", hide_input=True, confirmation_prompt="The same again")
     return typed
@@ -142,3 +142,8 @@ def say_what_follows(accounts: "Accounts") -> None:
         click.echo("There are no accounts any more: `voorwerp serve`, started anew, prints a URL to come in by.")
     elif not any(account.role == "owner" for account in left):
         click.echo("Nobody is an owner: runs, campaigns and boundaries are made from the command line alone.")
+
+
+def is_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty()

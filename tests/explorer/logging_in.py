@@ -14,7 +14,12 @@ from explorer.survey import Survey
 
 #: Real argon2, at once.
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-PASSWORDS = {"owner-1": "orion rises", "grader-1": "vega is blue", "grader-2": "altair spins", "viewer-1": "deneb is far"}
+PASSWORDS = {
+    "owner-1": "orion rises",
+    "grader-1": "vega is blue",
+    "grader-2": "altair spins",
+    "viewer-1": "deneb is far",
+}
 ROLES: dict[str, Role] = {"owner-1": "owner", "grader-1": "vetter", "grader-2": "vetter", "viewer-1": "viewer"}
 
 

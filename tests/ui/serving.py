@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 VOORWERP = Path(sys.executable).with_name("voorwerp")
-ADDRESS = re.compile(r"http://(?:127\.0\.0\.1|localhost):\d+\S*")
+ADDRESS = re.compile(r"https?://(?:127\.0\.0\.1|localhost):\d+\S*")
 
 
 _given: set[int] = set()
