@@ -1,8 +1,9 @@
 """What the experts of a campaign agree on: coefficients, each grader, the region's purity, and later outcomes.
 
 Agreement is of independent grades of real subjects: hidden repeats, known objects, duds and adjudications are each kept
-apart. Who could not judge has given no grade, and is counted apart everywhere. A subject's outcome is that of its
-adjudication, where there is one, else that of the campaign's rule.
+apart, and of a grade that was changed after its grader was told others', the one before counts. Who could not judge has
+given no grade, and is counted apart everywhere. A subject's outcome is that of its adjudication, where there is one,
+else that of the campaign's rule, of the grades as they stand.
 
 What is told here tells a grader what others said: who may see it is decided by whoever asks. Callable from a script;
 thread-safe. It takes seconds where there are many votes, so that a server asks on a thread of its own.
@@ -78,8 +79,9 @@ class Agreed:
         -------
         dict
             ``campaign``, ``name``, ``region``, ``level``, ``positive``, ``rule``; ``n_graders``, ``n_subjects`` (with a
-            grade), ``n_all`` (to be graded), ``n_votes``, ``n_cannot``, ``n_interesting`` (subjects), ``grades`` (how
-            often each was given); ``alpha``, ``fleiss``, ``pairs``, ``weights``, ``graders``, ``dispersion``,
+            grade), ``n_all`` (to be graded), ``n_votes``, ``n_cannot``, ``n_interesting`` (subjects), ``n_informed``
+            (grades given with others' in sight from the start), ``n_changed`` (after that), ``grades`` (how often each
+            was given); ``alpha``, ``fleiss``, ``pairs``, ``weights``, ``graders``, ``dispersion``,
             ``purity``, ``left``, ``against_outcomes``. Of rates: k, n, value, low, high (95 %), note.
 
         Raises
@@ -229,31 +231,46 @@ class _Book:
         real = sorted(set(self.independent["who"]))
         return [*real, *sorted(set(self.looks["who"]) - set(real))]
 
-    @cached_property
-    def keys(self) -> np.ndarray:
-        """int8 (n, m): index into the scheme's grades; -1 without a vote, -2 who could not judge."""
+    def _keys(self, grades: pd.Series) -> np.ndarray:
+        """int8 (n, m), of a grade for each of `independent`: index into the scheme's; -1 without, -2 cannot judge."""
         places = {grade.key: i for i, grade in enumerate(self.scheme.grades)} | {CANNOT_JUDGE: -2}
         found = np.full((len(self.rows), len(self.graders)), -1, np.int8)
         at = np.searchsorted(self.rows, self.independent["row"].to_numpy(np.int64))
         who = self.independent["who"].map({who: j for j, who in enumerate(self.graders)}).to_numpy(np.int64)
-        found[at, who] = self.independent["grade"].map(places).to_numpy(np.int8)
+        found[at, who] = grades.map(places).to_numpy(np.int8)
         return found
 
     @cached_property
+    def keys(self) -> np.ndarray:
+        """Of the grades as they stand; see `_keys`."""
+        return self._keys(self.independent["grade"])
+
+    @cached_property
+    def own(self) -> np.ndarray:
+        """Of the grades before their graders were told others'; as they stand where that was before any."""
+        told = self.independent
+        return self._keys(told["independent"].where(told["independent"] != "", told["grade"]))
+
+    @cached_property
     def values(self) -> np.ndarray:
-        """float64 (n, m): NaN without a value."""
-        worth = np.array([*(grade.value for grade in self.scheme.grades), np.nan, np.nan])
-        return np.asarray(worth[self.keys])
+        """float64 (n, m), of the grades as they stand: NaN without a value."""
+        return np.asarray(self._worth[self.keys])
+
+    @cached_property
+    def _worth(self) -> np.ndarray:
+        return np.array([*(grade.value for grade in self.scheme.grades), np.nan, np.nan])
+
+    def _ratings(self, keys: np.ndarray) -> Ratings:
+        """By value; of nominal grades, which may be worth the same, by key."""
+        groups, worth = self.groups[self.rows], self._worth[:-2]
+        if self.scheme.level != "nominal":
+            return Ratings.of(self._worth[keys], worth, self.scheme.positive, groups)
+        return Ratings.coded(np.maximum(keys, -1), worth, worth >= self.scheme.positive, groups)
 
     @cached_property
     def ratings(self) -> Ratings:
-        """By value; of nominal grades, which may be worth the same, by key."""
-        groups = self.groups[self.rows]
-        if self.scheme.level != "nominal":
-            categories = np.array([grade.value for grade in self.scheme.grades])
-            return Ratings.of(self.values, categories, self.scheme.positive, groups)
-        worth = np.array([grade.value for grade in self.scheme.grades])
-        return Ratings.coded(np.maximum(self.keys, -1), worth, worth >= self.scheme.positive, groups)
+        """Of independent grades."""
+        return self._ratings(self.own)
 
     @cached_property
     def is_adjudicated(self) -> np.ndarray:
@@ -286,17 +303,17 @@ class _Book:
 
     @cached_property
     def by_dispersion(self) -> np.ndarray:
-        """Indices of `rows` whose grades differ: int64, by falling dispersion, then fewest grades, then row."""
-        told = dispersion(self.ratings)
+        """Indices of `rows` whose grades still differ: int64, by falling dispersion, then fewest grades, then row."""
+        told = dispersion(self._ratings(self.keys))
         apart = told.entropy if self.scheme.level == "nominal" else told.deviation
         order = np.lexsort((self.rows, told.n, -np.nan_to_num(apart).round(9)))
         return np.asarray(order[told.entropy[order] > 0])
 
     def apart(self, a: int, b: int) -> np.ndarray:
         """Rows that two graders gave different grades, the farthest apart first."""
-        one, other = self.keys[:, a], self.keys[:, b]
+        one, other = self.own[:, a], self.own[:, b]
         differ = np.flatnonzero((one >= 0) & (other >= 0) & (one != other))
-        far = np.abs(self.values[differ, a] - self.values[differ, b])
+        far = np.abs(self._worth[one[differ]] - self._worth[other[differ]])
         return np.asarray(self.rows[differ[np.argsort(-far, kind="stable")]])
 
 
@@ -320,6 +337,8 @@ def _report(book: _Book) -> dict[str, Any]:
         "n_cannot": int((independent["grade"] == CANNOT_JUDGE).sum()),
         "n_interesting": int(independent.loc[independent["interesting"].astype(bool), "row"].nunique()),
         "n_adjudicated": int(book.is_adjudicated.sum()),
+        "n_informed": int((independent["is_informed"].astype(bool) & (independent["independent"] == "")).sum()),
+        "n_changed": int(((book.own != book.keys) & (book.keys != -1)).sum()),
         "grades": grades,
         "alpha": alpha(book.ratings, level, REPS).to_json() | {"level": level},
         "fleiss": _fleiss(fleiss(book.ratings, REPS)),
@@ -398,10 +417,12 @@ def _answers(votes: pd.DataFrame, scheme: Scheme) -> dict[str, Any]:
 
 
 def _self_agreement(mine: pd.DataFrame) -> dict[str, Any]:
-    """k of n hidden repeats have the grade of the first look; those that could not be judged once are counted apart."""
-    again = mine[mine["role"] == "repeat"].drop_duplicates("row", keep="last").set_index("row")["grade"]
-    first = mine[mine["role"] != "repeat"].drop_duplicates("row", keep="last").set_index("row")["grade"]
+    """k of n hidden repeats have the grade of the first look, both before others' were told; those that could not be
+    judged once are counted apart."""
+    again = mine[mine["role"] == "repeat"].drop_duplicates("row", keep="last").set_index("row")["independent"]
+    first = mine[mine["role"] != "repeat"].drop_duplicates("row", keep="last").set_index("row")["independent"]
     both = pd.concat([first, again], axis=1, join="inner", keys=["first", "again"])
+    both = both[(both != "").all(axis=1)]
     judged = both[(both != CANNOT_JUDGE).all(axis=1)]
     k, n = int((judged["first"] == judged["again"]).sum()), len(judged)
     return share(k, n, empty="nothing was shown twice").to_json() | {"n_cannot": len(both) - n}
@@ -546,6 +567,8 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"{counted(report['n_graders'], 'grader')}, {counted(report['n_votes'], 'grade')}, "
         f"{report['n_cannot']:,} times “cannot judge”, {report['n_interesting']:,} flagged interesting"
     ]
+    if report["n_informed"]:
+        lines.append(f"{counted(report['n_informed'], 'grade')} of these given with those of others in sight")
     lines.append(f"Krippendorff's alpha ({report['level']}): {_coefficient(report['alpha'])}")
     told = report["fleiss"]
     if told["m"] is None:

@@ -43,15 +43,16 @@ class Votes:
     def __init__(self) -> None:
         self.cast: list[dict] = []
 
-    def add(self, campaign, row, who, grade, role="subject", via="single", seconds=3.0, interesting=False):
+    def add(self, campaign, row, who, grade, role="subject", via="single", seconds=3.0, interesting=False, own=None):
         value = campaign.plan.scheme.value(grade)
         at = f"2026-01-01T00:00:00.{len(self.cast):06d}+00:00"
         one = {"row": row, "subject_id": row, "who": who, "grade": grade, "value": value, "interesting": interesting}
-        self.cast.append(one | {"seconds": seconds, "at": at, "role": role, "via": via, "n_revisions": 0})
+        one |= {"seconds": seconds, "at": at, "role": role, "via": via, "n_revisions": 0}
+        self.cast.append(one | {"is_informed": own is not None, "independent": grade if own is None else own})
 
     def votes(self, campaign_id, at=None):
         names = ["row", "subject_id", "who", "grade", "value", "interesting", "seconds", "at", "role", "via"]
-        table = pd.DataFrame(self.cast, columns=[*names, "n_revisions"])
+        table = pd.DataFrame(self.cast, columns=[*names, "n_revisions", "is_informed", "independent"])
         return table if at is None else table[table["at"] <= at]
 
 
@@ -136,6 +137,23 @@ def test_agreement_is_of_independent_grades_of_real_subjects(bench):
     assert pair["disagreed"] == [2, 0, 40] and pair["n_disagreed"] == 3  # A and X are farther apart than A and B
     assert bench.agreed.disagreement(bench.campaign.id, "grader-1", "grader-3").tolist() == [2, 0, 40]
     json.dumps(report, allow_nan=False)
+
+
+def test_a_grade_changed_after_others_were_told_counts_for_agreement_as_it_was_before(bench):
+    for row, keys in enumerate(["AA", "XX", "BB", "CX", "XX"]):
+        bench.grade(row, keys)
+    before = bench.report()
+    bench.votes.cast[:] = [v for v in bench.votes.cast if not (v["row"] == 3 and v["who"] == "grader-1")]
+    bench.votes.add(bench.campaign, 3, "grader-1", "X", own="C")
+    bench.grade(5, "AX")
+    bench.votes.cast[-1] |= {"is_informed": True, "independent": ""}  # the campaign is not blind
+    after = bench.report()
+    assert seen(after, "n_changed", "n_informed", "n_votes") == (1, 1, 12)
+    assert after["pairs"][0][1]["disagreed"] == [5, 3] and before["pairs"][0][1]["disagreed"] == [3]
+    assert bench.agreed.disputed(bench.campaign.id).tolist() == [5]  # they do not differ on 3 any more
+    levels = {grade["grade"]: grade["subjects"]["k"] for grade in after["purity"]["grades"]}
+    assert levels["C"] == 1 and levels["X"] == 3  # the outcomes are of the grades as they stand; 5 is 1.5, which is C
+    assert any("1 grade of these given with those of others in sight" in line for line in report_lines(after))
 
 
 def test_a_cell_that_opens_nothing_says_who_is_missing(bench):
