@@ -22,6 +22,7 @@ from explorer.survey import Survey
 from models.agreement import NO_PAIR, Ratings, alpha, cohen, fleiss
 from models.grades import CANNOT_JUDGE, SCHEMES, Grade, Scheme
 from models.rates import share
+from tests.explorer.vetted import vetting_of, write_graded
 
 N = 80
 ABCX = SCHEMES["abcx"]
@@ -406,3 +407,56 @@ def test_lines_for_a_terminal_say_each_number_with_its_k_of_n(bench):
     )
     assert any(line.startswith("  A (certain): ") for line in lines)
     assert not any(word in line for line in lines for word in ("nan", "None", CANNOT_JUDGE + "("))
+
+
+# ----------------------------------------------------------------------------------------- with the services themselves
+def test_through_queues_votes_and_the_ledger(tmp_path):
+    """Two graders who differ on every third subject, through their own blind queues, with all that is mixed in."""
+    with (
+        contextlib.closing(Survey.open(write_graded(tmp_path / "survey", 200))) as survey,
+        Ledger(survey.path, survey.info.survey_id) as ledger,
+    ):
+        vetting = vetting_of(survey, ledger)
+        for name, rows in (("known", range(150, 153)), ("duds", range(153, 155))):
+            ledger.save_selection(name, np.array(rows), survey.subject_ids, who="owner")
+        plan = Plan("Odd ones", ABCX, graders=2, known="known", duds="duds", audit=10, repeats=0.2)
+        campaign = vetting.campaigns.make(plan, np.arange(30), {"region": "the first thirty"}, "owner")
+        agreed = Agreed(vetting.campaigns, vetting, vetting.explore)
+        for who in ("grader-1", "grader-2"):
+            for item in vetting.queue(campaign.id, who):
+                is_odd = item.role == "known" or (item.row % 3 == 0 and (who == "grader-1" or item.row % 2))
+                vetting.vote(campaign.id, who, item.key, "A" if is_odd and item.role != "dud" else "X", seconds=2.0)
+        report = agreed.report(campaign.id)
+        rows, graders, values = vetting.matrix(campaign.id)
+        groups = np.searchsorted(*(np.unique(survey.column("duplicate_group")), survey.column("duplicate_group")[rows]))
+        ratings = Ratings.of(values, [0, 1, 2, 3], 2, groups)
+        assert [g["who"] for g in report["graders"]] == graders
+        assert report["alpha"]["value"] == alpha(ratings, "ordinal").value
+        assert report["pairs"][0][1]["kappa"] == cohen(ratings, 0, 1).value
+        differ = [row for row in rows.tolist() if row % 6 == 0]
+        assert sorted(report["pairs"][0][1]["disagreed"]) == differ
+        assert agreed.disputed(campaign.id).tolist() == differ
+        for grader in report["graders"]:
+            assert seen(grader["known"], "k", "n") == (len(campaign.known),) * 2
+            assert seen(grader["false_alarms"], "k", "n") == (0, len(campaign.duds))
+            assert grader["self_agreement"]["k"] == grader["self_agreement"]["n"] > 0
+            assert grader["seconds_median"] == 2.0 and grader["n"] == campaign.n_real
+        assert report["left"]["n_drawn"] == len(campaign.audit)
+        assert set(vetting.outcomes(campaign.id).query("is_found")["row"]) == {r for r in rows.tolist() if r % 6 == 3}
+        region = [row for row in campaign.rows.tolist() if row % 6 == 3]
+        assert seen(report["purity"]["found"], "k", "n") == (len(region), len(campaign.rows))
+
+        then = vetting.votes(campaign.id)["at"].max().to_pydatetime()
+        vetting.adjudicate(campaign.id, differ[1], "A", who="grader-3")
+        item = next(i for i in vetting.queue(campaign.id, "grader-2") if i.row == differ[0] and i.role == "subject")
+        assert vetting.told(campaign.id, "grader-2", item.key)["votes"]
+        vetting.vote(campaign.id, "grader-2", item.key, "A", seconds=2.0)
+        vetting.set_outcome(region[0], "confirmed", "a spectrum", who="grader-3")
+        after = agreed.report(campaign.id)
+        assert after["alpha"] == report["alpha"] and after["n_changed"] == 1 and after["n_informed"] == 0
+        assert agreed.disputed(campaign.id).tolist() == differ[2:]
+        assert agreed.adjudicated(campaign.id).tolist() == [differ[1]]
+        assert after["purity"]["found"]["k"] == len(region) + 2
+        assert seen(after["against_outcomes"]["precision"], "k", "n") == (1, 1)
+        of_then = agreed.report(campaign.id, then)
+        assert of_then["purity"] == report["purity"] and of_then["against_outcomes"] == report["against_outcomes"]
