@@ -243,8 +243,12 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def fit(x: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+def fit(
+    x: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None, start: np.ndarray | None = None
+) -> np.ndarray:
     """Balanced logistic regression of float32 (m, k) on bool (m,): float64 (k + 1,), the intercept last.
+
+    `start`: the optimum of nearly the same votes; only how soon it is found differs.
 
     Raises
     ------
@@ -258,7 +262,7 @@ def fit(x: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) 
         raise RankingError("a model needs votes of both kinds")
     total = w * (some + none) / 2 / np.where(positive, some, none)
     try:
-        return minimise(x, np.where(positive, total, 0).astype(np.float32), total.astype(np.float32), PENALTY)
+        return minimise(x, np.where(positive, total, 0).astype(np.float32), total.astype(np.float32), PENALTY, start)
     except ClassifierError as error:
         raise RankingError(str(error)) from None
 
@@ -301,19 +305,20 @@ def choose(spaces: Mapping[str, np.ndarray], votes: Votes, seed: int = 0) -> Cho
     precision = {}
     for some in candidates(names):
         x = np.hstack([made[name] for name in some])
-        precision[" + ".join(some)] = float(np.mean([_out_of_fold(x, votes.positive, fold) for fold in split]))
+        whole = fit(x, votes.positive)
+        precision[" + ".join(some)] = float(np.mean([_out_of_fold(x, votes.positive, fold, whole) for fold in split]))
     best = max(candidates(names), key=lambda c: precision[" + ".join(c)])
     return Chosen(best, precision, n, n_positive)
 
 
-def _out_of_fold(x: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> float:
+def _out_of_fold(x: np.ndarray, positive: np.ndarray, fold: np.ndarray, start: np.ndarray) -> float:
     score = np.empty(len(x), np.float32)
     for i in range(int(fold.max()) + 1):
         held = fold == i
         if positive[~held].all() or not positive[~held].any():
             score[held] = 0
             continue
-        score[held] = logits(x[held], fit(x[~held], positive[~held]))
+        score[held] = logits(x[held], fit(x[~held], positive[~held], start=start))
     return average_precision(score, positive)
 
 
