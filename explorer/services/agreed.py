@@ -432,13 +432,12 @@ def _dispersion(book: _Book) -> dict[str, Any]:
     """How far grades of a subject are apart: of how many subjects by how much."""
     told = dispersion(book.ratings)
     some = told.n >= 2
-    differ = int((told.entropy[some] > 0).sum())
     measure = told.entropy if book.scheme.level == "nominal" else told.spread
     values, counts = np.unique(measure[some].round(9), return_counts=True)
     return {
         "measure": "entropy in bits" if book.scheme.level == "nominal" else "greatest value less the least",
         "n": int(some.sum()),
-        "differ": share(differ, int(some.sum()), empty="no subject has two grades").to_json(),
+        "differ": _share(told.entropy[some] > 0, book.groups[book.rows[some]], None).to_json(),
         "mean_deviation": float(told.deviation[some].mean()) if some.any() else None,
         "levels": [{"value": float(v), "n": int(n)} for v, n in zip(values, counts, strict=True)],
         "n_waiting": int((~book.is_adjudicated[book.by_dispersion]).sum()),
@@ -563,9 +562,9 @@ def _against(book: _Book) -> dict[str, Any]:
 def report_lines(report: dict[str, Any]) -> list[str]:
     """A report for a terminal: a line for each thing it says."""
     lines = [
-        f"{report['name']}: {counted(report['n_subjects'], 'subject')} of {report['n_all']:,} graded by "
-        f"{counted(report['n_graders'], 'grader')}, {counted(report['n_votes'], 'grade')}, "
-        f"{report['n_cannot']:,} times “cannot judge”, {report['n_interesting']:,} flagged interesting"
+        f"{counted(report['n_subjects'], 'subject')} of {report['n_all']:,} graded by "
+        f"{counted(report['n_graders'], 'grader')}, {counted(report['n_votes'], 'grade')}; “cannot judge” "
+        f"{report['n_cannot']:,}, flagged interesting {report['n_interesting']:,}"
     ]
     if report["n_informed"]:
         lines.append(f"{counted(report['n_informed'], 'grade')} of these given with those of others in sight")
@@ -614,7 +613,7 @@ def _purity_lines(purity: dict[str, Any]) -> list[str]:
     lines = [f"purity{where}: {_rate(purity['found'])} found"]
     for grade in purity["grades"]:
         line = f"  {grade['grade']} ({grade['name']}): {_rate(grade['subjects'])} of subjects"
-        if "at_least" in grade:
+        if "at_least" in grade and grade is not purity["grades"][-1]:
             line += f", {_rate(grade['at_least'])} at least"
         line += f", {_rate(grade['votes'])} of votes"
         if (told := grade["subjects"]["weighted"]) is not None:
@@ -633,12 +632,14 @@ def _number(told: dict[str, Any]) -> str:
 def _coefficient(told: dict[str, Any]) -> str:
     if told["value"] is None:
         return str(told["note"])
-    beside = f"prevalence {_rate(told['prevalence'])}, positive agreement {_percent(told['positive_agreement'])}"
+    beside = f"prevalence {_rate(told['prevalence'])}, positive agreement {_rate(told['positive_agreement'])}"
     return f"{_number(told)} of {counted(told['n'], 'subject')}; {beside}"
 
 
 def _rate(told: dict[str, Any]) -> str:
-    return f"{told['k']:,} of {told['n']:,}" + (f" ({_percent(told)})" if told["n"] else "")
+    if not told["n"]:
+        return str(told["note"]) or "0 of 0"
+    return f"{round(told['k'], 1):,} of {round(told['n'], 1):,} ({_percent(told)})"
 
 
 def _percent(told: dict[str, Any]) -> str:

@@ -396,7 +396,7 @@ def test_lines_for_a_terminal_say_each_number_with_its_k_of_n(bench):
     report = bench.report()
     lines = bench.agreed.report_lines(bench.campaign.id)
     assert lines == report_lines(report)
-    assert "Lenses: 8 subjects of 38 graded by 3 graders, 23 grades, 1 times “cannot judge”" in lines[0]
+    assert lines[0] == "8 subjects of 38 graded by 3 graders, 23 grades; “cannot judge” 1, flagged interesting 0"
     value = report["alpha"]["value"]
     assert lines[1].startswith(f"Krippendorff's alpha (ordinal): {value:.2f} [")
     assert "prevalence" in lines[1] and "positive agreement" in lines[1]
