@@ -39,7 +39,7 @@ export function adjudicating({post, ask, focus, changed}) {
     e.classList.toggle("decided", Boolean(it.adjudicated));
     const votes = put(make("span", "votes"), ...it.votes.map(v => grade_cap(told.scheme, v.grade)));
     const mark = it.adjudicated ? put(make("span", "verdict"), "→", grade_cap(told.scheme, it.adjudicated.grade)) : make("span", "verdict");
-    put(e, told.has_images ? put(make("span", "face"), picture(it.row)) : null, put(make("span", "text"), make("b", "", tail(it.source_id)), put(make("span", "line"), votes, mark)));
+    put(e, told.has_images ? put(make("span", "face"), picture(it.row)) : null, put(make("span", "text"), make("b", "", tail(it.source_id, innerWidth < 1100 ? 13 : 18)), put(make("span", "line"), votes, mark)));
     e.addEventListener("click", () => go(i));
     return e;
   }));

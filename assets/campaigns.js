@@ -206,7 +206,7 @@ export async function campaigns(home, door) {
     const marks = [["confirmed", "Confirmed"], ["rejected", "Rejected"], ["open", "Open again"]].map(([value, text]) => { const e = button(value, text, () => mark(value)); return e; });
     const against = make("span", "against");
     put(foot, put(make("span", "words"), put(make("b", "", "Later outcome"), against), target), source, ...marks);
-    root.append(filters, columns, table, more, foot);
+    root.append(filters, put(make("div", "scroll"), columns, table, more), foot);
     const of_pick = () => picked.size ? {rows: [...picked], words: `of ${many(picked.size, "subject")} marked here`} : door.focus !== null && door.focus !== undefined ? {rows: [door.focus], words: `of the focus, ${door.focus_id}`} : null;
     const mark = value => guarded(async () => {
       const of = of_pick();
@@ -472,7 +472,7 @@ export async function campaigns(home, door) {
   const check = async () => {
     if (!all?.person.may_make || !door.n_selected || checking) return;
     checking = quick.disabled = true;
-    const told = await guarded(() => post("quick", {selection: door.selection_id, what: door.title, client_id: uuid(), ...door.screen(), ...door.region ? {region: door.region} : {}}));
+    const told = await guarded(() => post("quick", {selection: door.selection_id, what: door.title || (door.region ? "a region of the map" : `a selection of ${whole(door.n_selected)}`), client_id: uuid(), ...door.screen(), ...door.region ? {region: door.region} : {}}));
     checking = false;
     if (told) {
       planned = false;
@@ -480,7 +480,8 @@ export async function campaigns(home, door) {
       chosen = told.id;
       door.send({made: told.id});
       await read();
-      say("Made: whole duplicate groups, three graders, blind.");
+      dialog.focus();
+      say("Made. Send graders its link.");
     }
     draw_list();
   };

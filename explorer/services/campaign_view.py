@@ -250,7 +250,7 @@ class CampaignView:
         """Name, value, which subjects these are, a word beside it."""
         campaign, outcomes = read.campaign, read.outcomes
         counting = outcomes[outcomes.role.isin(COUNTED)]
-        n, m = len(counting), campaign.plan.graders
+        n, m = campaign.n_real, campaign.plan.graders
         done = int(((counting.n_votes + counting.n_cannot) >= m).sum())
         facts: list[list[Any]] = [[f"with all {m} grades" if m > 1 else "graded", f"{done:,} of {n:,}"]]
         facts.append(["disputed", f"{len(self._named(read, 'disputed')):,}", "disputed"])
@@ -265,7 +265,7 @@ class CampaignView:
 
     def _note(self, read: _Read, notes: Sequence[str]) -> str:
         source, words = read.campaign.source, list(notes)
-        if (source.get("inclusion") or 1.0) < 1:
+        if (source.get("inclusion") or 1.0) < 1 and len(read.votes):
             of = source.get("region") or "the selection"
             words.append(f"drawn at random, so these are shares of all {int(source['n_source']):,} of {of}, too")
         text = "; ".join(words)
