@@ -164,7 +164,7 @@
       places.set(item.key, told.start + i);
       if (!outbox.some(op => op.touched.includes(item.key))) take(item);  // what I said and the server has not heard is newer
     });
-    if (told.about) about = told.about;
+    if (told.about) { about = told.about; $(".ordered").textContent = [about.model, about.left, about.problem].filter(Boolean).join(" "); }
     if (told.given) given = told.given;
     if (told.marks !== undefined) marks = [...told.marks];
     if (!outbox.length) standing = told.standing;
@@ -851,7 +851,7 @@
       parts.push(make("h2", "", n ? "Thank you. That was all of them" : "There is nothing here for you to grade"));
       if (n) parts.push(make("p", "", `You have given ${counted(n, "grade")}${standing.seconds ? ` in ${lasting(standing.seconds)} of looking` : ""}.`));
       if (n && !given) refresh_end(); else if (n) parts.push(table);
-      if (about.left) parts.push(make("p", "left", about.left));
+      for (const text of [about.left, about.model, about.problem]) if (text) parts.push(make("p", "left", text));
       parts.push(make("p", "quiet", about.order === "acquisition" ? "The order is made anew from all grades; more may come, and this page looks for them by itself."
         : `What comes of them is ${about.graders > 1 ? `seen when ${about.graders} graders have given theirs` : "seen in the explorer"}. You can go back and change any grade as long as the campaign is open.`));
       const row = make("div", "row");

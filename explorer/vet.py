@@ -269,7 +269,16 @@ class QueueRoute(_Vet):
             "idle_s": plan.idle_s,
             "you": asdict(self.person),
             "reconstructs": bool(model_of(self.desk, campaign)),
+            **self.acquired(campaign),
         }
+
+    def acquired(self, campaign: Campaign) -> dict[str, Any]:
+        """By what the last batch was chosen, and how many are left; {} where the order is another."""
+        if campaign.plan.order != "acquisition":
+            return {}
+        self.desk.acquiring.refresh(campaign.id)  # the first batch, of a campaign that was made elsewhere
+        told = self.desk.acquiring.about(campaign.id)
+        return {"model": told["sentence"], "left": told["left"]["sentence"], "problem": told["problem"]}
 
 
 def place_of(queue: Queue, key: str) -> int:
@@ -465,7 +474,9 @@ class DecideRoute(_Vet, Change):
         return states_of(self.desk, campaign.id, self.person.name, keys)
 
     def standing(self, campaign: Campaign) -> dict[str, Any]:
-        """How far the person is."""
+        """How far the person is, after what they said was taken in."""
+        if campaign.plan.order == "acquisition":
+            self.desk.acquiring.refresh(campaign.id)
         return {"standing": self.desk.vetting.standing(campaign.id, self.person.name)}
 
 
