@@ -57,6 +57,7 @@ export function adjudicating({post, ask, focus, changed}) {
     bare.textContent = it.source_id;
     if (told.has_images) viewer.show(it.row, `Original image of ${it.source_id}`);
     about.textContent = `${it.source_id}`;
+    if (typeof it.dispersion === "number") about.append(make("small", "", ` ${told.scheme.level === "nominal" ? "entropy" : "σ"} ${it.dispersion.toFixed(2)}`));
     fill(given, [it], () => it.votes.map(v => {
       const grade = told.scheme.grades.find(g => g.key === v.grade), e = make("div", "vote");
       put(e, grade_cap(told.scheme, v.grade), make("b", "", v.who), make("span", "what", grade?.name ?? "cannot judge"), v.interesting ? make("span", "star", "interesting") : null);

@@ -26,7 +26,7 @@ from explorer.services.acquiring import left_of
 from explorer.services.campaigns import Campaign, Campaigns, groups_of
 from explorer.services.explore import Explore
 from explorer.survey import counted
-from models.agreement import Agreement, Level, Ratings, alpha, cohens, dispersion, fleiss
+from models.agreement import Agreement, Dispersion, Level, Ratings, alpha, cohens, dispersion, fleiss
 from models.grades import CANNOT_JUDGE, Grade, Rule, Scheme, is_found, values_of, with_limit
 from models.ranking import Step, remaining
 from models.rates import Rate, share
@@ -40,7 +40,7 @@ KINDS = ("vote", "campaign", "outcome", "undo")
 #: Drawings for each of the intervals; for those of pairs, of which there may be a thousand.
 REPS, PAIR_REPS = 1_000, 500
 #: Rows that a pair's cell has of what the two disagree on; all of them are `Agreed.disagreement`.
-MOST_ROWS = 200
+MOST_ROWS = 24
 #: Reports kept.
 KEPT = 16
 
@@ -129,6 +129,17 @@ class Agreed:
             if who not in book.graders:
                 raise UsageError(f'"{who}" has graded nothing in the campaign “{book.campaign.plan.name}”')
         return book.apart(book.graders.index(who_a), book.graders.index(who_b))
+
+    def dispersion(self, campaign_id: str) -> pd.Series:
+        """How far the grades of each subject are apart, as they stand: row → their standard deviation, of nominal ones
+        their entropy in bits; those with two grades at least, ascending."""
+        book = self._book(self.campaigns.get(campaign_id))
+        some = book.dispersion.n >= 2
+        return pd.Series(book.how_far[some], book.rows[some], name="dispersion")
+
+    def left(self, campaign_id: str) -> dict[str, Any] | None:
+        """The report's ``left`` alone."""
+        return _left(self._book(self.campaigns.get(campaign_id)))
 
     def purity(self, campaign_id: str) -> dict[str, Any]:
         """The report's ``purity`` and ``against_outcomes`` alone, which draw no intervals: quick enough for a page."""
@@ -302,12 +313,20 @@ class _Book:
         return found, np.where(self.is_adjudicated, ~np.isnan(self.decided), known)
 
     @cached_property
+    def dispersion(self) -> Dispersion:
+        """Of the grades as they stand."""
+        return dispersion(self._ratings(self.keys))
+
+    @property
+    def how_far(self) -> np.ndarray:
+        """float64 (n,): by what disputed subjects are ordered."""
+        return self.dispersion.entropy if self.scheme.level == "nominal" else self.dispersion.deviation
+
+    @cached_property
     def by_dispersion(self) -> np.ndarray:
         """Indices of `rows` whose grades still differ: int64, by falling dispersion, then fewest grades, then row."""
-        told = dispersion(self._ratings(self.keys))
-        apart = told.entropy if self.scheme.level == "nominal" else told.deviation
-        order = np.lexsort((self.rows, told.n, -np.nan_to_num(apart).round(9)))
-        return np.asarray(order[told.entropy[order] > 0])
+        order = np.lexsort((self.rows, self.dispersion.n, -np.nan_to_num(self.how_far).round(9)))
+        return np.asarray(order[self.dispersion.entropy[order] > 0])
 
     def apart(self, a: int, b: int) -> np.ndarray:
         """Rows that two graders gave different grades, the farthest apart first."""

@@ -383,7 +383,7 @@ class CampaignView:
         rows = [*waiting, *done]
         given, decided = self._given(read), self._decided(read)
         names = self.survey.source_ids(rows) if rows else []
-        notes = self.desk.notes
+        notes, apart = self.desk.notes, self.agreed.dispersion(campaign.id).to_dict()
         for row, name in zip(rows, names, strict=True):
             subject_id = int(self.survey.subject_ids[row])
             said: dict[str, list[str]] = {}
@@ -400,6 +400,7 @@ class CampaignView:
                     ],
                     "tags": [tag.tag for tag in notes.tags(subject_id)],
                     "adjudicated": decided.get(row),
+                    "dispersion": apart.get(row),
                 }
             )
         told["can_undo"] = any(one["who"] == person.name for one in decided.values())
@@ -416,7 +417,7 @@ class CampaignView:
         campaign = self.campaigns.get(campaign_id)
         if said := self.hidden(campaign, person):
             return {"hidden": said, "curve": []}
-        read, estimate = self._of(campaign, self.stamp), self.agreed.report(campaign.id)["left"]
+        read, estimate = self._of(campaign, self.stamp), self.agreed.left(campaign.id)
         own = self._own(read.votes)
         first = own.groupby("row")["at"].min().sort_values(kind="stable")
         found = set(read.outcomes.row[read.outcomes.is_found].tolist())

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +175,7 @@ def test_nominal_grades_of_one_value_are_told_apart(bench):
     assert report["alpha"]["value"] == expected.value and report["alpha"]["level"] == "nominal"
     assert report["pairs"][0][1]["n_disagreed"] == 3 and "weighted" not in report["pairs"][0][1]
     assert bench.agreed.disputed(bench.campaign.id).tolist() == [3, 4, 6]
+    assert bench.agreed.dispersion(bench.campaign.id).tolist() == [0, 0, 0, 1, 1, 0, 1, 0]
     grades = {grade["grade"]: grade["subjects"]["k"] for grade in report["purity"]["grades"]}
     assert grades == {"A": 2, "B": 2, "C": 1} and report["purity"]["n_without_level"] == 3
     assert "at_least" not in report["purity"]["grades"][0]
@@ -300,6 +302,9 @@ def test_the_most_disputed_come_first_and_those_adjudicated_stand_apart(bench):
         bench.grade(row, keys, role="audit" if row == 40 else "subject")
     # deviations 1.5, .5, 0, 1.5, 1.41, none, 1.5, .5: of equal ones those with fewest grades first
     assert bench.agreed.disputed(bench.campaign.id).tolist() == [3, 9, 6, 7, 4, 40]
+    apart = bench.agreed.dispersion(bench.campaign.id)
+    assert apart.index.tolist() == [3, 4, 5, 6, 7, 9, 40]
+    assert apart.tolist() == pytest.approx([1.5, 0.5, 0, 1.5, math.sqrt(2), 1.5, 0.5])
     for row, key in ((9, "A"), (5, "X"), (6, "Q")):
         bench.grade(row, key, via="adjudication")
     assert bench.agreed.disputed(bench.campaign.id).tolist() == [3, 7, 4, 40]
@@ -341,6 +346,7 @@ def test_the_audit_says_how_many_are_outside(bench):
     for row in range(40, 48):
         bench.grade(row, "AA" if row == 40 else "XX", role="audit")
     left = bench.report()["left"]
+    assert bench.agreed.left(bench.campaign.id) == left
     assert seen(left, "n_drawn", "n_positive", "n_unseen") == (8, 1, 38)
     assert left["low"] <= left["n"] <= left["high"] and abs(left["n"] - 46 / 8 + 1) <= 1
     assert "in what the source does not keep" in left["sentence"] and left["sentence"] in report_lines(bench.report())
