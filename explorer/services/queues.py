@@ -17,6 +17,8 @@ from explorer.survey import Survey
 
 #: Looks between a subject and its hidden repeat: at least, and at most where all of them are shown.
 LEAST_APART, MOST_APART = 20, 119
+#: Places between both at most, other repeats among them, unless they are of different batches.
+REACH = 512
 _ROUNDS = 6
 
 
@@ -112,7 +114,8 @@ class Arrangement:
         """The blocks in which something may be shown or not by what becomes of a slot."""
         item = slot % self._n_items
         first = int(self._block_of[item])
-        touched = {first, min(first + 1, max(self.n_blocks - 1, 0))}  # repeats of others, some looks later
+        # behind it are repeats of others between which and their first it lies
+        touched = set(range(first, min(first + REACH // self.BLOCK + 2, self.n_blocks)))
         if (repeat := self.place(item + self._n_items)) is not None:
             touched.add(repeat // self.BLOCK)
         return touched

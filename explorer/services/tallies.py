@@ -18,7 +18,7 @@ import numpy as np
 
 from explorer.ledger import Entry
 from explorer.services.campaigns import Campaign
-from explorer.services.queues import LEAST_APART, Arrangement
+from explorer.services.queues import LEAST_APART, REACH, Arrangement
 from explorer.survey import Survey
 from models.grades import CANNOT_JUDGE
 
@@ -236,11 +236,10 @@ class Shown:
         self._n_shapes, self._name = 0, secrets.token_hex(4)
         self._dirty = set(range(order.n_blocks))
         self.n_shown = np.zeros(order.n_blocks, np.int64)
-        self.n_done = np.zeros(order.n_blocks, np.int64)
 
     def _look_again(self) -> None:
         filled, touched = self.tally.filled, self.grader.touched
-        changed = {*filled[self._n_filled :], *touched[self._n_touched :]}
+        changed = {*filled[self._n_filled :], *filter(self._may_matter, touched[self._n_touched :])}
         self._n_filled, self._n_touched = len(filled), len(touched)
         if len(changed) > 4 * self.order.n_blocks:
             self._dirty = set(range(self.order.n_blocks))
@@ -248,17 +247,22 @@ class Shown:
         for slot in changed:
             self._dirty |= self.order.blocks(slot)
 
-    def counts(self) -> tuple[int, int]:
-        """How many are shown, and how many of these have this grader's grade."""
+    def _may_matter(self, slot: int) -> bool:
+        """Whether what the grader did to a slot may change what is shown: not where it is open to everybody."""
+        if slot >= self.tally.campaign.n_real or not self.tally.is_frame[slot]:
+            return True
+        return bool(self.tally.n_votes[slot] - (self.grader.state[slot] >= GRADED) >= self.tally.campaign.plan.graders)
+
+    def count(self) -> int:
+        """How many are shown."""
         self._count()
-        return int(self.n_shown.sum()), int(self.n_done.sum())
+        return int(self.n_shown.sum())
 
     def _count(self) -> None:
         self._look_again()
         for block in self._dirty:
             places = self.places(block)
             self.n_shown[block] = len(places)
-            self.n_done[block] = int((self.grader.state[self.order.slots[places]] >= GRADED).sum())
             shape = hashlib.blake2b(places.tobytes(), digest_size=8).digest()
             if shape != self._shape[block]:
                 self._shape[block], self._n_shapes = shape, self._n_shapes + 1
@@ -302,7 +306,7 @@ class Shown:
         """Places of a block that are shown, int64, ascending."""
         tally, state, n_items = self.tally, self.grader.state, self.tally.n_items
         low = block * self.order.BLOCK
-        reach = max(0, low - 2 * self.order.BLOCK // 4)  # for what lies between a repeat and its first
+        reach = max(0, low - REACH)  # for what lies between a repeat and its first
         slots = self.order.slots[reach : low + self.order.BLOCK]
         is_repeat = slots >= n_items
         items = slots - n_items * is_repeat

@@ -98,7 +98,7 @@ class Queue(Sequence[Item]):
 
     def __len__(self) -> int:
         with self._vetting._at(self._campaign, self._who) as at:
-            return at.shown.counts()[0]
+            return at.shown.count()
 
     @overload
     def __getitem__(self, index: int) -> Item: ...
@@ -411,7 +411,7 @@ class Vetting:
             unless asked for.
         """
         with self._at(self.campaigns.get(campaign_id), who) as at:
-            n, _ = at.shown.counts()
+            n = at.shown.count()
             marks = None
             if all_of_them:
                 marks = np.frombuffer(b".kgm", np.uint8)[at.shown.states()].tobytes().decode()
@@ -431,7 +431,7 @@ class Vetting:
         """
         with self._at(self.campaigns.get(campaign_id), who) as at:
             grader = at.grader
-            n_all, _ = at.shown.counts()
+            n_all = at.shown.count()
             return {
                 "n_done": grader.n_graded,
                 "n_all": n_all,
