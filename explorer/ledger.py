@@ -37,6 +37,7 @@ from explorer.databases import ENTRIES
 from explorer.errors import LedgerError
 from models.artifacts import write_bytes, write_json
 from models.boundary import BoundaryError, classifiers, from_json
+from models.grades import CANNOT_JUDGE
 
 LEDGER = "ledger.db"
 SELECTIONS = "selections"
@@ -722,8 +723,9 @@ def _unserved(survey_path: Path) -> Iterator[None]:
 def check(survey_path: Path, survey_id: str, subject_ids: np.ndarray, *, is_copy: bool = False) -> list[str]:
     """Every problem of a survey's ledger, one sentence each; [] when it is sound, or not there yet.
 
-    Looks at: the database's own structure, its schema and survey, every selection there is now, and the classifiers of
-    every boundary. `is_copy`: of the file in the folder, wherever this machine's ledgers are.
+    Looks at: the database's own structure, its schema and survey, every selection there is now, the classifiers of
+    every boundary, and whether the campaign, the grade and the subject of every vote are there. `is_copy`: of the file
+    in the folder, wherever this machine's ledgers are.
     """
     file = survey_path / LEDGER
     if not (file.exists() if is_copy else is_there(survey_path)):
@@ -737,6 +739,7 @@ def check(survey_path: Path, survey_id: str, subject_ids: np.ndarray, *, is_copy
                 except LedgerError as error:
                     problems.append(str(error))
             problems += _problems_of_boundaries(survey_path, ledger.entries("boundary"))
+            problems += _problems_of_votes(ledger.entries(("campaign", "vote"), include_undone=True), subject_ids)
     except LedgerError as error:
         return [str(error)]
     except sa.exc.DBAPIError as error:
@@ -766,6 +769,40 @@ def _problems_of_boundaries(survey_path: Path, entries: Iterable[Entry]) -> list
             reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
             problems.append(f"{path} {reason}; {called} cannot be applied")
     return problems
+
+
+def _problems_of_votes(entries: Iterable[Entry], subject_ids: np.ndarray) -> list[str]:
+    """Votes of experts that no campaign counts: of one that is not there, or with a grade or subject it cannot have."""
+    grades: dict[str, set[str | None]] = {}
+    called: dict[str, str] = {}
+    wrong: dict[str, list[int]] = {}
+    there = set(subject_ids.tolist())
+    for entry in entries:
+        told, campaign = entry.payload, str(entry.payload.get("campaign"))
+        if entry.kind == "campaign" and told.get("action") == "open":
+            scheme = told.get("plan", {}).get("scheme", {})
+            grades[campaign] = {grade.get("key") for grade in scheme.get("grades", ())} | {CANNOT_JUDGE}
+            called[campaign] = f'the campaign "{told.get("plan", {}).get("name")}"'
+        if entry.kind != "vote" or entry.undone:
+            continue
+        if campaign not in grades:
+            wrong.setdefault(f"of the campaign {campaign}, which the ledger does not have", []).append(entry.id)
+            continue
+        given = {str(entry.subject_id): told.get("grade")} if entry.subject_id is not None else {}
+        given |= {} if entry.subject_id is not None else {**told.get("grades", {}), **told.get("repeats", {})}
+        for subject, grade in given.items():
+            if grade not in grades[campaign]:
+                wrong.setdefault(f"with the grade {grade!r}, which {called[campaign]} does not have", []).append(
+                    entry.id
+                )
+            elif not subject.isdigit() or int(subject) not in there:
+                wrong.setdefault(f"in {called[campaign]} on subjects that the survey does not have", []).append(
+                    entry.id
+                )
+    return [
+        f"{len(ids):,} vote{'s are' if len(ids) > 1 else ' is'} {what}, and not counted (first: entry {ids[0]})"
+        for what, ids in wrong.items()
+    ]
 
 
 def saved_names(entries: Iterable[Entry]) -> dict[str, Entry]:

@@ -20,11 +20,11 @@ from explorer import __version__
 from explorer.services.report import POLICY
 
 #: Longest side of a picture, px: in print some 100 dpi, on a screen about an inch and a half.
-PDF_PX, HTML_PX = 176, 256
+PDF_PX, HTML_PX = 144, 256
 #: Pictures across and down a page of A4.
 ACROSS, DOWN = 5, 6
 _PAGE_MM = (210.0, 297.0)
-_MARGIN_MM, _HEAD_MM, _FOOT_MM, _WORDS_MM = 12.0, 16.0, 30.0, 7.6
+_MARGIN_MM, _HEAD_MM, _FOOT_MM, _WORDS_MM = 12.0, 16.0, 30.0, 8.8
 INK, QUIET, FOUND, DISPUTED = "#1b1f27", "#5b6472", "#0072b2", "#a8470d"
 _drawing = threading.Lock()  # matplotlib's fonts are everyone's
 

@@ -81,7 +81,8 @@ def candidates(desk: Desk, campaign: Campaign, asked: Asked) -> pa.Table:
     """The candidates of a campaign, best first, and everything that is known of them.
 
     In front: subject_id, source_id, ra, dec, ``grade`` (a key), ``value`` (by the outcome rule), ``is_found``,
-    ``n_found_votes`` of ``n_votes``, ``n_cannot``, ``n_interesting``, ``is_disputed``, ``adjudicated`` (a key),
+    ``n_found_votes`` of ``n_votes``, ``n_cannot``, ``n_interesting``, ``is_disputed``, ``dispersion`` (standard
+    deviation of the grades' values, of nominal grades their entropy in bits), ``adjudicated`` (a key),
     ``outcome`` (a later one), ``votes`` (``person-1a2b=A;…``), ``role`` ("subject", or "audit" for a random draw). Then
     the columns of `selection_table`, and ``campaign_id``, ``campaign``, ``scheme``, ``outcome_rule``, ``drawn_from``,
     ``checkpoint_sha256``. Provenance in full is under the schema's metadata key ``voorwerp``.
@@ -108,6 +109,7 @@ def candidates(desk: Desk, campaign: Campaign, asked: Asked) -> pa.Table:
         "n_cannot": pa.array(outcomes["n_cannot"].to_numpy(np.int64)),
         "n_interesting": pa.array(outcomes["n_interesting"].to_numpy(np.int64)),
         "is_disputed": pa.array(outcomes["is_disputed"].to_numpy(bool)),
+        "dispersion": pa.array(desk.agreed.dispersion(campaign.id).reindex(rows).to_numpy(), from_pandas=True),
         "adjudicated": pa.array([_text(value) for value in outcomes["adjudicated"]], pa.string()),
         "outcome": pa.array([_text(value) for value in outcomes["outcome"]], pa.string()),
         "votes": pa.array(_votes_of(desk, campaign, rows, asked), pa.string()),
@@ -221,7 +223,9 @@ def provenance(desk: Desk, campaign: Campaign, asked: Asked) -> dict[str, Any]:
         "campaign_state": "open" if campaign.is_open else "closed",
         "scheme": plan.scheme.name,
         "scheme_level": plan.scheme.level,
-        "scheme_grades": "; ".join(f"{g.key} {g.name} ({g.value:g}): {g.definition}" for g in plan.scheme.grades),
+        "scheme_grades": "; ".join(
+            f"{g.key} {g.name} ({g.value:g}): {g.definition.rstrip('.')}" for g in plan.scheme.grades
+        ),
         "outcome_rule": RULES[plan.outcome].replace("the limit", f"the limit {plan.scheme.positive:g}"),
         "graders_per_subject": plan.graders,
         "graders": ", ".join(called[who] for who in people),
@@ -349,7 +353,8 @@ def _gallery(desk: Desk, campaign: Campaign, table: pa.Table, form: str) -> byte
     caption = (
         f"{'All' if n <= MOST_CARDS else f'The first {MOST_CARDS:,} of'} {counted(n, 'candidate')} of the campaign "
         f"“{campaign.plan.name}”{only}, from {about['drawn_from'] or 'the survey'} of {about['survey']}: best first. "
-        f"k of n graders reach the limit; {about['outcome_rule']}. Grades: {about['scheme_grades']} "
+        f"k of n graders reach the limit. Found (blue; disputed ones brown): {about['outcome_rule']}. "
+        f"Grades: {about['scheme_grades']}. "
         f"{about['n_votes']:,} votes of {counted(len(about['graders'].split(', ')), 'grader')}, "
         f"{about['first_vote'][:10]} to {about['last_vote'][:10]}. Random draws from outside: {about['audit']}. "
         f"Run {about['run_id'] or 'none'}, checkpoint {about['checkpoint_sha256'][:12] or 'none'}, "

@@ -42,7 +42,7 @@ from models.progress import Progress
 SALT = votes.SALT
 
 _FOLDERS = (layout.IMAGES, layout.ORIGINALS, layout.THUMBNAILS, ledger.SELECTIONS, ledger.CLASSIFIERS)
-_VOTES = (*votes.FILES, *votes.CACHES)
+_VOTES = (*votes.FILES, *votes.CACHES, votes.GRADES)
 _FILES = (layout.DIGESTS, layout.CONTACT_SHEET, *_VOTES)
 #: Of a run: what its worker leaves behind.
 _NOT_OF_RUNS = {"lock", "log.txt", "cancel", "parts", "reserve", "tensorboard"}
@@ -413,16 +413,16 @@ def _rewrite(
 
 
 def _with_hashes(value: Any, secret: bytes, people: set[str]) -> Any:
-    """The same for names inside a payload: values under "who"."""
+    """The same for names inside a payload: under "who", and under "grader" of a vote that another tool had."""
     if isinstance(value, list):
         return [_with_hashes(item, secret, people) for item in value]
     if not isinstance(value, dict):
         return value
-    named = value.get("who")
     told = {key: _with_hashes(item, secret, people) for key, item in value.items()}
-    if isinstance(named, str):
-        people.add(named)
-        told["who"] = hashed(named, secret)
+    for key in ("who", "grader"):
+        if isinstance(named := value.get(key), str):
+            people.add(named)
+            told[key] = hashed(named, secret)
     return told
 
 

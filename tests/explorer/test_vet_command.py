@@ -128,3 +128,42 @@ def test_an_error_is_one_sentence(vet: Run, arguments: list[str], sentence: str)
     said = vet(arguments[0], *arguments[1:], code=2)
     assert sentence in said
     assert said.count("\n") == 1
+
+
+# ------------------------------------------------------------------------------------------------------- check, pack
+def test_check_says_which_votes_nothing_counts(vet: Run, survey: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = vet("make", "Lenses", "--selection", "best")
+    campaign_id = re.search(r"\(([0-9a-f]{12})\)", said)[1]  # type: ignore[index]
+    with opened(survey) as desk:
+        for item in list(desk.vetting.queue(campaign_id, "grader-1"))[:3]:
+            desk.vetting.vote(campaign_id, "grader-1", item.key, "A", seconds=1.0)
+    assert main(["check", str(survey)]) == 0
+    capsys.readouterr()
+    with opened(survey) as desk:
+        for told, subject in (({"grade": "Z"}, FIRST_ID), ({"grade": "A"}, 7), ({"campaign": "gone"}, FIRST_ID)):
+            payload = {"campaign": campaign_id, "grade": "A", "via": "single"} | told
+            desk.ledger.append("vote", payload, who="grader-1", subject_id=subject)
+        undone = desk.ledger.append("vote", {"campaign": "gone", "via": "single"}, who="grader-1", subject_id=FIRST_ID)
+        desk.ledger.undo(undone.id, who="grader-1")
+    assert main(["check", str(survey)]) == 1
+    out, err = capsys.readouterr()
+    said = out + err
+    assert "1 vote is with the grade 'Z', which the campaign \"Lenses\" does not have, and not counted" in said
+    assert '1 vote is in the campaign "Lenses" on subjects that the survey does not have, and not counted' in said
+    assert "1 vote is of the campaign gone, which the ledger does not have, and not counted" in said
+
+
+def test_a_packed_survey_names_no_grader(vet: Run, survey: Path, tmp_path: Path) -> None:
+    vet("make", "Lenses", "--selection", "best")
+    votes = tmp_path / "votes.csv"
+    votes.write_text(f"id,grader,grade\n{FIRST_ID},grader-of-old,A\n{FIRST_ID + 1},grader-of-old,B\n")
+    vet("import", "Lenses", votes)
+    vet("close", "Lenses")
+    assert main(["pack", str(survey), str(tmp_path / "copy")]) == 0
+    for file in (tmp_path / "copy").rglob("*"):
+        assert not file.is_file() or b"grader-of-old" not in file.read_bytes(), file
+    with opened(tmp_path / "copy") as desk:
+        told = desk.vetting.votes(desk.campaigns.get("Lenses").id)
+        assert sorted(told["grade"]) == ["A", "B"]
+        assert re.fullmatch(r"person-[0-9a-f]{16}", told["who"][0])
+        assert desk.explore.survey.column("grade_lenses")[:2].tolist() == ["A", "B"]
