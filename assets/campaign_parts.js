@@ -27,7 +27,7 @@ export const many = (n, one, more = `${one}s`) => `${whole(n)} ${n === 1 ? one :
 export const part = (v, digits = 2) => v === null || v === undefined ? "–" : v.toFixed(digits).replace(/^(-?)0\./, "$1.").replace("-", "−");
 export const percent = v => `${Math.round(100 * v)} %`;
 /** k of n, as a share with its interval: "62 % [48, 74]". */
-export const rated = r => !r || !r.n ? "–" : `${percent(r.k / r.n)} [${Math.round(100 * r.low)}, ${Math.round(100 * r.high)}]`;
+export const rated = r => !r || !r.n ? "–" : `${percent(r.k / r.n)}${r.low === null ? "" : ` [${Math.round(100 * r.low)}, ${Math.round(100 * r.high)}]`}`;
 export const upper = text => text ? text[0].toUpperCase() + text.slice(1) : "";
 export const sentence = error => error instanceof TypeError ? "The server does not answer; is it still running?" : `${upper(error.message)}${/[.!?]$/.test(error.message) ? "" : "."}`;
 /** The end of a long name, which is where names differ. */

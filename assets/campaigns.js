@@ -319,6 +319,7 @@ export async function campaigns(home, door) {
         const tell = (a, b, pair) => card.replaceChildren(make("b", "", `${names[a]} and ${names[b]}`),
           put(make("p", "value"), make("b", "", kappa(pair.kappa)), make("span", "", interval(pair))),
           put(make("dl"), ...[["in common", many(pair.n, "subject")], ["prevalence", percentage(pair.prevalence)], ["positive agreement", percentage(pair.positive_agreement)], ...pair.weighted ? [["weighted κ", `${kappa(pair.weighted.value)} ${interval(pair.weighted)}`]] : [], ["they disagree on", many(pair.n_disagreed ?? pair.disagreed?.length ?? 0, "subject")]].flatMap(([t, v]) => [make("dt", "", t), make("dd", "", v)])),
+          pair.note ? make("small", "", `${upper(pair.note)}.`) : "",
           make("small", "", "A click on the cell opens what they disagree on."));
         grid.append(make("span", "corner"), ...names.map(n => put(make("span", "across"), make("span", "", n))));
         names.forEach((row, a) => {
@@ -357,7 +358,7 @@ export async function campaigns(home, door) {
         return [make("h3", "", "Each grader"), table];
       });
     };
-    const percentage = v => v === null || v === undefined ? "–" : typeof v === "number" ? percent(v) : rated(v);
+    const percentage = v => !v?.n ? v?.note || "–" : `${whole(Math.round(v.k))} of ${whole(v.n)}, ${rated(v)}`;
     const base = f => !f.prevalence?.n ? "" : `prevalence ${percentage(f.prevalence)}, positive agreement ${percentage(f.positive_agreement)}`;
     return {root, async draw() {
       const key = `${detail.id} ${detail.last}`;

@@ -47,9 +47,9 @@ KEPT = 16
 REAL = ("subject", "audit")
 ADJUDICATION = "adjudication"
 WEIGHTS = {
-    "nominal": "every two different grades count alike",
-    "ordinal": "weighted by the squared number of grades between them beside it",
-    "interval": "weighted by their squared difference beside it",
+    "nominal": "unweighted",
+    "ordinal": "unweighted; at a cell also weighted by the squared number of steps between grades",
+    "interval": "unweighted; at a cell also weighted by the squared difference of grades",
 }
 BY_ACQUISITION = "shown in the order of a model: shares of those looked at are not those of the region"
 
