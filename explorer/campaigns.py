@@ -7,8 +7,10 @@
 /campaigns/ID/agreement                coefficients, each two graders, each grader
 /campaigns/ID/adjudication             the most disputed first, with everybody's grades and notes
 /campaigns/ID/left                     how many are left to be found, and what was found by how many looks
+/campaigns/ID/export                   its candidates as a file: ?format=csv|…|pdf|html&grade=A,B&found=1&disputed=1
 /campaigns/make, /quick, /close        POST, by an owner: JSON in, JSON out, once it is in the ledger
 /campaigns/adjudicate, /outcome        POST, by a vetter: the same
+/campaigns/send                        POST, by a vetter: its candidates to the programs of this desktop
 =====================================  ================================================================
 """
 
@@ -25,6 +27,7 @@ from tornado.web import HTTPError
 from explorer.errors import AccessError
 from explorer.people import Role
 from explorer.server import Access, Change, Route
+from explorer.services import candidates
 from explorer.services.boundaries import Context
 from explorer.services.campaign_view import CampaignView
 from explorer.services.desk import Desk
@@ -72,6 +75,21 @@ class CampaignRoute(CampaignsRoute):
         return await self.told(partial(asks[part], campaign_id, self.person))
 
 
+class ExportRoute(Route):
+    """Candidates as a file; who may still grade blind gets none."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        asked = {name: self.get_query_argument(name, "")[:100] for name in ("grade", "found", "disputed", "names")}
+        asked["format"] = self.choice("format", tuple(candidates.FORMATS))
+        try:
+            body, kind, name = await self.off(candidates.export, self.desk, path[0], asked, self.person)
+        except AccessError as error:
+            raise HTTPError(403, str(error)) from None
+        self.set_header("Content-Disposition", f'attachment; filename="{name}"')
+        self.set_header("Cache-Control", "no-store")
+        return body, kind
+
+
 class CampaignsChange(Change):
     """A decision by a page of ours."""
 
@@ -92,6 +110,7 @@ class CampaignsChange(Change):
             "close": partial(self.sheet.turn, told, self.person),
             "adjudicate": partial(self.sheet.adjudicate, told, self.person),
             "outcome": partial(self.sheet.follow_up, told, self.person),
+            "send": lambda: {"said": candidates.send(self.desk, str(told.get("campaign")), told, self.person)},
         }
         self.set_header("Cache-Control", "no-store")
         try:
@@ -123,7 +142,8 @@ def campaign_routes(access: Access, desk: Desk, pool: ThreadPoolExecutor, sheet:
         (r"/campaigns", CampaignsRoute, given),
         (r"/campaigns/source", SourceRoute, given),
         (r"/campaigns/(make|quick|close)", OwnersChange, given),
-        (r"/campaigns/(adjudicate|outcome)", CampaignsChange, given),
+        (r"/campaigns/(adjudicate|outcome|send)", CampaignsChange, given),
+        (r"/campaigns/([0-9a-f]{12})/export", ExportRoute, {"access": access, "desk": desk, "pool": desk.slow}),
         (r"/campaigns/([0-9a-f]{12})/(agreement|left)", CampaignRoute, given | {"pool": desk.slow}),
         (r"/campaigns/([0-9a-f]{12})(?:/(adjudication))?", CampaignRoute, given),
     ]

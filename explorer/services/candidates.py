@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from explorer import __version__, code_version
-from explorer.errors import UsageError, VoorwerpError
+from explorer.errors import AccessError, SampError, UsageError, VoorwerpError
+from explorer.people import Person
 from explorer.services import pictures
 from explorer.services.candidate_gallery import HTML_PX, PDF_PX, Card, gallery_html, gallery_pdf
 from explorer.services.explore import newest
@@ -277,20 +278,27 @@ def written(desk: Desk, campaign: Campaign, form: str, asked: Asked | None = Non
     return EXPORTS[form][0](table)
 
 
-def export(desk: Desk, campaign_id: str, form: Mapping[str, str]) -> tuple[bytes, str, str]:
+def export(
+    desk: Desk, campaign_id: str, form: Mapping[str, str], person: Person | None = None
+) -> tuple[bytes, str, str]:
     """What a browser asks for: content, media type and file name.
 
     Parameters
     ----------
     form
         ``format`` (one of `FORMATS`), ``grade`` ("A,B"), ``found``, ``disputed``, ``names`` ("1").
+    person
+        Who asks; None for whoever has the files.
 
     Raises
     ------
     UsageError
         As `written`; or there is no such campaign.
+    AccessError
+        They may not see its grades yet, or the names of its graders.
     """
     campaign = desk.campaigns.get(campaign_id)
+    allow(desk, campaign, person, form.get("names") == "1")
     name = form.get("format", "csv")
     if name not in FORMATS:
         raise UsageError(f'"{name}" is no format for candidates; there are {", ".join(FORMATS)}')
@@ -300,6 +308,42 @@ def export(desk: Desk, campaign_id: str, form: Mapping[str, str]) -> tuple[bytes
     mime, suffix = FORMATS[name]
     stem = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in campaign.plan.name)[:60]
     return written(desk, campaign, name, asked), mime, f"{stem.strip('_') or 'campaign'}{suffix}"
+
+
+def allow(desk: Desk, campaign: Campaign, person: Person | None, names: bool = False) -> None:
+    """Refuse who may still grade it blind, and the names of graders to all but owners.
+
+    Raises
+    ------
+    AccessError
+        They may not.
+    """
+    if person is None or person.may("owner"):
+        return
+    if not desk.graded.is_told(campaign):
+        raise AccessError(f"the campaign “{campaign.plan.name}” is blind and open: its candidates are an owner's")
+    if names:
+        raise AccessError("who graded is named to owners only; leave the names out")
+
+
+def send(desk: Desk, campaign_id: str, form: Mapping[str, str], person: Person | None = None) -> str:
+    """The same candidates to TOPCAT, Aladin and whoever else takes tables on this machine; what became of it.
+
+    Raises
+    ------
+    UsageError, AccessError
+        As `export`.
+    SampError
+        Nobody takes tables, or this server reaches no desktop.
+    """
+    campaign = desk.campaigns.get(campaign_id)
+    allow(desk, campaign, person)
+    if desk.samp is None:
+        raise SampError("this server reaches no program of your desktop; export a file instead")
+    asked = Asked(grades_in(form.get("grade", "")), form.get("found") == "1", form.get("disputed") == "1")
+    table = candidates(desk, campaign, asked)
+    receivers = desk.samp.send_table(table, campaign.plan.name)
+    return f"{counted(table.num_rows, 'candidate')} sent to {', '.join(receivers)}"
 
 
 def grades_in(text: str) -> tuple[str, ...]:

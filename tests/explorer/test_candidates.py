@@ -7,21 +7,25 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits, votable
 from astropy.table import Table
 from PIL import Image
 
-from explorer.errors import UsageError
+from explorer.errors import AccessError, SampError, UsageError
+from explorer.people import Person
 from explorer.services import candidates
 from explorer.services.campaigns import Campaign
 from explorer.services.candidate_gallery import Card, gallery_html
-from explorer.services.candidates import Asked, export, written
+from explorer.services.candidates import Asked, export, send, written
 from explorer.services.desk import Desk
 from explorer.services.vote_import import import_votes, keep_outcome, rows_of
 from tests.conftest import FIRST_ID, made_once
@@ -331,3 +335,32 @@ def test_a_picture_in_print_is_small(desk: Desk) -> None:
     shown = candidates._picture(desk, desk.explore.survey, 0, 100)
     with Image.open(io.BytesIO(shown)) as image:
         assert max(image.size) <= 100
+
+
+# ------------------------------------------------------------------------------------------------------ who may have it
+def test_who_may_still_grade_blind_gets_no_candidates_and_only_owners_get_names(desk: Desk, other: Campaign) -> None:
+    grade(desk, other, "grader-1", {30: "A"})
+    vetter, owner = Person("grader-2", "vetter"), Person("owner-1", "owner")
+    for refused in (vetter, Person("guest", "viewer")):
+        with pytest.raises(AccessError, match="is blind and open: its candidates are an owner's"):
+            export(desk, other.id, {"format": "csv"}, refused)
+    assert export(desk, other.id, {"format": "csv", "names": "1"}, owner)[0].count(b"grader-1=") == 10
+    desk.campaigns.close(other.id, "owner-1")
+    assert b"grader-1" not in export(desk, other.id, {"format": "csv"}, vetter)[0]
+    with pytest.raises(AccessError, match="who graded is named to owners only"):
+        export(desk, other.id, {"format": "csv", "names": "1"}, vetter)
+
+
+def test_candidates_go_to_the_programs_of_the_desktop(desk: Desk, campaign: Campaign) -> None:
+    class Hub:
+        sent: ClassVar[list[tuple[int, str]]] = []
+
+        def send_table(self, table: pa.Table, name: str) -> list[str]:
+            self.sent.append((table.num_rows, name))
+            return ["topcat", "Aladin"]
+
+    with pytest.raises(SampError, match="this server reaches no program of your desktop"):
+        send(desk, campaign.id, {})
+    reached = replace(desk, samp=Hub())  # type: ignore[arg-type]
+    assert send(reached, campaign.id, {"found": "1"}) == "4 candidates sent to topcat, Aladin"
+    assert Hub.sent == [(4, "Lenses")]
