@@ -6,6 +6,7 @@ PostgreSQL with ``synchronous_commit`` on.
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import sqlite3
@@ -104,12 +105,18 @@ def opened(url: sa.URL) -> Database:
 
 
 @contextlib.contextmanager
-def _begin(engine: sa.Engine, *statements: str) -> Iterator[sa.Connection]:
-    """A transaction that these statements begin; committed at its end, taken back at any error."""
-    with engine.connect() as connection:
+def _begin(engine: sa.Engine, statement: str) -> Iterator[sa.Connection]:
+    """A transaction that this statement begins; committed at its end, taken back at any error."""
+    with contextlib.ExitStack() as held:
+        connection = held.enter_context(engine.connect())
         try:
-            for statement in statements:
-                connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(statement)
+        except sa.exc.DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            connection = held.enter_context(engine.connect())  # the server was restarted: the pool is empty now
+            connection.exec_driver_sql(statement)
+        try:
             yield connection
             connection.exec_driver_sql("COMMIT")
         except BaseException:
@@ -319,7 +326,6 @@ class Postgres:
             self._engine = sa.create_engine(
                 url.set(drivername="postgresql+psycopg"),
                 isolation_level="AUTOCOMMIT",  # we say BEGIN ourselves, and which
-                pool_pre_ping=True,  # a server that restarted is found again
                 pool_size=4,
                 max_overflow=12,
                 hide_parameters=True,
@@ -349,7 +355,7 @@ class Postgres:
                 is_made = self._is_made(connection)
             if not is_made:
                 with _begin(self._engine, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE") as connection:
-                    connection.execute(_lock("tables"))
+                    connection.exec_driver_sql(_lock("tables"))
                     if not self._is_made(connection):  # another process was quicker
                         for statement in _TABLES.split(";\n"):
                             connection.exec_driver_sql(statement)
@@ -392,8 +398,7 @@ class Postgres:
     @contextlib.contextmanager
     def write(self, survey_id: str) -> Iterator[sa.Connection]:
         """A transaction that is the survey's only writer from its beginning: later statements see all before it."""
-        with _begin(self._engine, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE") as connection:
-            connection.execute(_lock(survey_id))
+        with _begin(self._engine, f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {_lock(survey_id)}") as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -447,9 +452,13 @@ class Postgres:
         self._engine.dispose()
 
 
-def _lock(name: str) -> sa.Select:
-    """Waits for others that hold this name's lock, then holds it until the transaction's end."""
-    return sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"voorwerp {name}", 0)))
+def _lock(name: str) -> str:
+    """Waits for others that hold this name's lock, then holds it until the transaction's end.
+
+    The name as a hash: in one message with BEGIN, no parameters can be given.
+    """
+    key = int.from_bytes(hashlib.sha256(f"voorwerp {name}".encode()).digest()[:8], "big", signed=True)
+    return f"SELECT pg_advisory_xact_lock({key})"
 
 
 def _state(error: BaseException) -> str | None:

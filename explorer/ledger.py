@@ -287,16 +287,11 @@ class Ledger:
 
         Few statements for the whole group: each costs as much as the row that it brings.
         """
-        known: dict[str, dict[str, Any]] = {
-            row.client_id: {**row._mapping}
-            for row in connection.execute(
-                sa.select(ENTRIES).where(self._ours, ENTRIES.c.client_id.in_([v["client_id"] for v in group]))
-            )
-        }
-        last = connection.execute(
-            sa.select(ENTRIES.c.id, ENTRIES.c.at).where(self._ours).order_by(ENTRIES.c.id.desc()).limit(1)
-        ).one_or_none()
-        last_id, last_at = (last.id, last.at) if last else (0, "")
+        is_last = ENTRIES.c.id == sa.select(sa.func.max(ENTRIES.c.id)).where(self._ours).scalar_subquery()
+        is_known = ENTRIES.c.client_id.in_([values["client_id"] for values in group])
+        query = sa.select(ENTRIES).where(self._ours, sa.or_(is_known, is_last))
+        known: dict[str, dict[str, Any]] = {row["client_id"]: {**row} for row in connection.execute(query).mappings()}
+        last_id, last_at = max(((row["id"], row["at"]) for row in known.values()), default=(0, ""))
         new: list[dict[str, Any]] = []
         answers: list[Entry | LedgerError] = []
         for values in group:

@@ -326,7 +326,7 @@ def test_decisions_are_copied_there_and_back_and_packed(
     opened.close()
     with Ledger(path, survey_id) as ledger:
         ledger.save_selection("kept", np.arange(5), ids, who="a")
-        vote = ledger.append("vote", {"note": "ø\0"}, who="b", subject_id=int(ids[0]))
+        vote = ledger.append("tag", {"tag": "ø\0"}, who="b", subject_id=int(ids[0]))
         ledger.undo(vote.id, who="b")
         with ThreadPoolExecutor(32) as pool:  # more than one part
             list(pool.map(lambda n: ledger.append("tag", {"n": n}, who="a"), range(600)))
@@ -339,7 +339,7 @@ def test_decisions_are_copied_there_and_back_and_packed(
     assert PASSWORD not in said
     with Ledger(path, survey_id) as ledger:
         assert ledger.entries(include_undone=True) == before
-        assert ledger.append("vote", {"grade": 3}, who="b").id == before[-1].id + 1
+        assert ledger.append("tag", {"tag": "ring"}, who="b").id == before[-1].id + 1
         after = ledger.entries(include_undone=True)
     assert "no problem found" in voorwerp("check", path)
     for _ in pack(path, tmp_path / "packed", names=True):
@@ -352,7 +352,7 @@ def test_decisions_are_copied_there_and_back_and_packed(
         Ledger(path, survey_id)
     with Ledger(path, survey_id, ledger_module.in_file(path / "ledger.db")) as ledger:
         assert ledger.entries(include_undone=True) == after
-        assert ledger.append("vote", {}, who="b").id == after[-1].id + 1
+        assert ledger.append("tag", {"tag": "bar"}, who="b").id == after[-1].id + 1
     with pytest.raises(LedgerError, match="holds other decisions on this survey already; nothing was copied"):
         moved(path, survey_id, True)
     monkeypatch.delenv("VOORWERP_LEDGER")
