@@ -92,7 +92,7 @@ class Truth:
             _check_reference("by", self.by)
         if self.what == "outcome" and self.column != "confirmed":
             raise TruthError(f"an outcome that is right is confirmed; found {_short(self.column)}")
-        if self.what in ("grade", "outcome") and self.kind not in ("", "verified"):
+        if self.is_of_experts and self.kind not in ("", "verified"):
             raise TruthError(f"a truth of experts is of kind verified: nobody looked at the rest; found {self.kind}")
         of_votes = self.what in ("column", "product")
         has_threshold = of_votes or self.what == "grade"
@@ -123,6 +123,11 @@ class Truth:
     def has_threshold(self) -> bool:
         """Whether there is a Σ to move."""
         return self.at_least is not None
+
+    @property
+    def is_of_experts(self) -> bool:
+        """Whether it knows only those that somebody chose to look at."""
+        return self.what in ("grade", "outcome")
 
     @property
     def references(self) -> tuple[str, ...]:

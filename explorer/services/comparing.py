@@ -81,7 +81,10 @@ def compare(desk: Desk, a: Saved, b: Saved, truth: Truth) -> Compared:
     try:
         p = (known.p if known.p is not None else known.positive.astype(np.float64))[rows]
         is_known = known.known[rows] & np.isfinite(p)
-        differences = paired(mine, theirs, np.nan_to_num(p), desk.learning.groups()[rows], known=is_known)
+        if truth.is_of_experts:
+            note = "; ".join(filter(None, (note, "graded subjects were chosen: they do not tell which is better")))
+        else:
+            differences = paired(mine, theirs, np.nan_to_num(p), desk.learning.groups()[rows], known=is_known)
     except ValueError:
         note = note or "the kept fractions differ"
     counts: Any = (int(part.sum()) for part in parts)

@@ -56,7 +56,7 @@ from models.boundary import (
 from models.budget import Budget, budget, places, random
 from models.classifier import ClassifierError, corrected
 from models.limits import between, is_single, nearest
-from models.rates import Counts, Ranked, Rate, Sweep, count, rates, ratio
+from models.rates import NO_AUDIT, Counts, Ranked, Rate, Sweep, count, rates, ratio
 from models.truth import Truth, TruthError
 from models.votes_truth import ceiling
 from models.weighted import weighted
@@ -885,6 +885,8 @@ class Judge:
         cut, rows = self._still(draft.keep, context), self._half().rows
         counts = cut.counts(known)
         _check_two_classes(counts, known, truth.at_least, known.title, cut.halves)
+        if truth.is_of_experts:
+            return self._curves_of_drawn(draft, truth, context, known, cut)
         positive, is_known = known.positive[rows], known.known[rows]
         scores = self._scores(context)
         wanted = reference or next((r for r in ("scores.feature_score", *scores) if r in scores), None)
@@ -929,6 +931,46 @@ class Judge:
             some = _thinned(recall)
             found["ceiling"] = {"precision": _floats(precision[some]), "recall": _floats(recall[some])}
         return found
+
+    def _curves_of_drawn(self, draft: Draft, truth: Truth, context: Context, known: Known, cut: _Cut) -> dict[str, Any]:
+        """Precision and recall of every score by subjects that were drawn, each standing for 1 / π (science rule 5).
+
+        Raises
+        ------
+        UsageError
+            Nothing that could be below a limit was drawn at random: recall is not estimable, so there is no curve.
+        """
+        halves = cut.halves
+        told = self._weighted(cut, known, truth.at_least, None) if known.inclusion is not None else None
+        if known.inclusion is None or told is None or told["recall"].value is None:
+            why = NO_AUDIT if told is None else told["recall"].note
+            raise UsageError(f"recall is {why}; draw an audit with a campaign, or choose another truth for curves")
+        assert known.drawn is not None
+        rows = np.flatnonzero(known.drawn & known.known & halves.tune)
+        positive, weight = known.positive[rows], 1 / known.inclusion[rows]
+        point = [told["precision"].value, told["recall"].value]
+        notes = [*self._about(draft, known, halves), "weighted by how the graded subjects were drawn"]
+        curves = []
+        for name, (title, values, low, kind) in self._alone(draft, context).items():
+            precision, recall, threshold = weighted_curve(values[rows], positive, weight)
+            some = _thinned(recall)
+            at_low = int(np.searchsorted(threshold, low)) if low is not None else len(threshold)
+            curves.append(
+                {
+                    "title": title,
+                    "reference": name,
+                    "threshold": _floats(threshold[some]),
+                    "precision": _floats(precision[some]),
+                    "recall": _floats(recall[some]),
+                    "ap": float(-np.sum(np.diff(np.append(recall, 0.0)) * precision)),
+                    "at": [float(precision[at_low]), float(recall[at_low])] if at_low < len(threshold) else None,
+                    "circular": bool(self._shares(truth, context, name)),
+                    "kind": kind,
+                }
+            )
+        nothing = dict.fromkeys(("limit", "ceiling", "sigma"))
+        boundary = {"at": point if None not in point else None}
+        return {"half": halves.name, "pr": curves, "boundary": boundary, "notes": notes, **nothing}
 
     def _alone(
         self, draft: Draft, context: Context
@@ -1037,6 +1079,10 @@ class Judge:
         if draft.truth is None:
             raise UsageError(NO_TRUTH)
         truth, cost = draft.truth, self.costs.of(seconds, graders)
+        if truth.is_of_experts:
+            raise UsageError(
+                "what looking would find is not told by subjects that were chosen to be looked at; choose another truth"
+            )
         if hours is not None and not (math.isfinite(hours) and hours >= 0):
             raise UsageError(f"{hours:g} hours cannot be spent; give 0 or more")
         saved = [one for one in self._saved() if one.context == context and one.keep != draft.keep]
@@ -1232,6 +1278,35 @@ def _json(told: dict[str, Rate]) -> dict[str, Any]:
 def _floats(values: np.ndarray) -> list[float | None]:
     """For JSON, where NaN is null."""
     return [None if value != value else value for value in np.asarray(values, np.float64).tolist()]
+
+
+def weighted_curve(
+    values: np.ndarray, positive: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision and recall at every value, ascending, where who has that value or more is kept, by weights.
+
+    Parameters
+    ----------
+    values
+        float (n,); who has none (NaN) is never kept.
+    positive
+        bool (n,).
+    weight
+        float (n,): how many subjects each stands for.
+
+    Returns
+    -------
+    precision, recall, thresholds
+        float64 (t,).
+    """
+    total = float(weight[positive].sum())
+    has = np.isfinite(values)
+    order = np.argsort(values[has], kind="stable")
+    ordered, mass = values[has][order], weight[has][order]
+    found = np.where(positive[has][order], mass, 0.0)
+    firsts = np.flatnonzero(np.diff(ordered, prepend=-np.inf) > 0)
+    tp, kept = (np.cumsum(part[::-1])[::-1][firsts] for part in (found, mass))
+    return tp / kept, tp / total if total else np.full(len(firsts), np.nan), ordered[firsts]
 
 
 def _thinned(recall: np.ndarray) -> np.ndarray:

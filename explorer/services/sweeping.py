@@ -121,7 +121,7 @@ class Sweeps:
                 f"{saved.name}, version {saved.version}, was saved without a truth; save it again with what it is "
                 "judged against"
             )
-        if saved.truth.at_least is None:
+        if saved.truth.at_least is None or saved.truth.is_of_experts:  # these know nothing of who was not looked at
             return None
         base = self.truths.base(saved.truth, saved.context)
         title = self.truths.of(saved.truth, saved.context).title.rpartition(" ≥ ")[0]

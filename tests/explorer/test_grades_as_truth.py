@@ -12,10 +12,11 @@ from explorer.services.boundaries import Context
 from explorer.services.desk import Desk
 from explorer.services.filters import columns_of, parse, reader
 from explorer.services.graded import MAJORITY, drawn_of
+from explorer.services.judge import weighted_curve
 from explorer.services.vote_import import keep_outcome
 from explorer.state import Draft
 from models.boundary import And, Gate
-from models.rates import NO_AUDIT
+from models.rates import NO_AUDIT, Ranked
 from models.truth import Truth, TruthError
 from tests.explorer.graded import grade, keep, opened, plan
 from tests.explorer.judged import N, write_judged
@@ -72,6 +73,39 @@ def test_without_an_audit_recall_is_not_estimable_and_with_one_it_is_weighted(de
     assert (recall["k"], recall["n"]) == (positive, positive + lost)
     assert numbers["weighted"]["precision"]["value"] == pytest.approx(positive / len(mine))
     assert numbers["circular"] == []
+
+
+def test_curves_are_weighted_or_none(desk: Desk) -> None:
+    limit, rows = top(desk, 60)
+    keep(desk, "top", rows)
+    good = {int(row): "A" for row in rows[:30]}
+    for audit in (0, 90):
+        made = desk.campaigns.of_selection(plan(f"Audit {audit}", audit=audit, is_blind=False), "top", "owner-1")
+        grade(desk, made, "grader-1", good | {int(row): "B" for row in made.audit[:9]})
+        asked = draft(desk, limit, made.id)
+        with pytest.raises(UsageError, match="what looking would find is not told"):
+            desk.judge.budget(asked, context(desk))
+        if not audit:
+            with pytest.raises(UsageError, match=r"recall is not estimable: .* draw an audit with a campaign"):
+                desk.judge.curves(asked, context(desk))
+    told = desk.judge.curves(asked, context(desk))
+    weighted = desk.judge.numbers(asked, context(desk))["weighted"]
+    assert told["boundary"]["at"] == [weighted["precision"]["value"], weighted["recall"]["value"]]
+    assert told["limit"] is told["sigma"] is None
+    score = next(one for one in told["pr"] if one["reference"] == SCORE)
+    assert score["at"] == pytest.approx(told["boundary"]["at"])  # the boundary is a limit on this score
+    assert score["recall"][0] == 1
+
+
+def test_a_weighted_curve_is_that_of_the_survey_that_was_drawn_from() -> None:
+    rng = np.random.default_rng(5)
+    values, positive = rng.normal(0, 1, 200).round(1), rng.random(200) < 0.3
+    times = rng.integers(1, 5, 200)  # how many subjects each stands for
+    plain = Ranked(np.repeat(values, times), np.repeat(positive, times), np.ones(times.sum(), bool)).precision_recall()
+    precision, recall, thresholds = weighted_curve(values, positive, times.astype(float))
+    assert thresholds.tolist() == plain[2].tolist()
+    assert precision == pytest.approx(plain[0][:-1])
+    assert recall == pytest.approx(plain[1][:-1])
 
 
 def test_grades_are_hidden_while_a_campaign_is_blind_and_open(desk: Desk) -> None:
