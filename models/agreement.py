@@ -44,6 +44,7 @@ NO_PAIR = "not defined: no subject has grades of two graders"
 ONE_GRADER = "not defined: it takes two graders"
 ONE_GRADE = "not defined: everybody gave every subject the same grade"
 TOO_FEW = "too few subjects for an interval"
+ALL_ALIKE = "no interval: every subject has the same grades"
 TOO_RARE = "no interval: all grades but one are too rare to draw from"
 NEVER_APART = "they never differ: the lower limit is of as many subjects as may, unseen"
 
@@ -493,7 +494,9 @@ def _limits(
     times, without = times[is_defined], without[is_defined]
     pull = (times * without).sum() / times.sum() - without
     spread = float((times * pull**2).sum())
-    skew = float((times * pull**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    if not spread > 1e-18 * len(times):
+        return None, None, ALL_ALIKE
+    skew = float((times * pull**3).sum()) / (6 * spread**1.5)
     at = bias + np.array([-Z95, Z95])
     shares = ndtr(bias + at / np.maximum(1 - skew * at, 1e-9))
     low, high = (float(limit) for limit in np.quantile(defined, shares))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from models import agreement as module
 from models.agreement import (
+    ALL_ALIKE,
     NEVER_APART,
     NO_PAIR,
     ONE_GRADE,
@@ -370,6 +371,16 @@ def test_few_subjects_or_rare_grades_have_no_interval():
     rare = alpha(Ratings.of(values, positive=1), "nominal")
     assert rare.value is not None and rare.low is None and rare.note == TOO_RARE
     assert rare.positive_agreement.value == 0 and rare.positive_agreement.note == ""
+
+
+def test_subjects_that_are_all_graded_alike_have_no_interval():
+    """Each of 20 has one A and one X: drawing from them says the same every time, which is no certainty."""
+    ratings = Ratings.of(np.tile([3.0, 0.0], (20, 1)), categories=[0, 1, 2, 3], positive=2)
+    for found in (alpha(ratings, "ordinal"), fleiss(ratings)):
+        assert found.value < 0 and (found.low, found.high, found.note) == (None, None, ALL_ALIKE)
+        assert found.prevalence.value == 0.5 and found.prevalence.note == ALL_ALIKE
+    both = cohen(ratings, 0, 1)  # the one always A, the other always X: chance does not agree either
+    assert (both.value, both.low, both.note) == (0, None, ALL_ALIKE)
 
 
 def test_nothing_positive_has_no_positive_agreement():
