@@ -88,7 +88,7 @@ class Room:
 
     looks: Looks
     small: Callable[[int, int], Look]
-    votes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16, thread_name_prefix="vet"))
+    votes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(32, thread_name_prefix="vet"))
     pictures: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(4, thread_name_prefix="vet-pictures")
     )
@@ -224,7 +224,7 @@ class CampaignsRoute(_Vet):
 # ------------------------------------------------------------------------------------------------------------ queue
 class QueueRoute(_Vet):
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        campaign = self.campaign(path[0])
+        campaign = await self.on(self.room.votes, self.campaign, path[0])
         self.supply(campaign)
         told = await self.on(self.room.votes, self.told, campaign)
         return json_of(told)
@@ -388,21 +388,25 @@ class DecideRoute(_Vet, Change):
         await _Vet.get(self, *path)
 
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        campaign = self.campaign(path[0])
         try:
             said = orjson.loads(self.body)
         except orjson.JSONDecodeError:
             raise HTTPError(400, "what was sent is not JSON") from None
         if not isinstance(said, dict):
             raise HTTPError(400, "what was sent is not an object of JSON")
+        campaign, told = await self.on(self.room.votes, self.decide, path, said)
+        self.supply(campaign)
+        return json_of(told)
+
+    def decide(self, path: Sequence[str], said: dict[str, Any]) -> tuple[Campaign, dict[str, Any]]:
+        """Off the event loop: a campaign may have to be read from the ledger first."""
+        campaign = self.campaign(path[0])
         try:
-            told = await self.on(self.room.votes, getattr(self, path[1]), campaign, said)
+            return campaign, getattr(self, path[1])(campaign, said)
         except VoorwerpError as error:
             if not isinstance(error, LedgerError) and not self.campaign(path[0]).is_open:
                 raise Refused(409, "closed", str(error)) from None
             raise
-        self.supply(campaign)
-        return json_of(told)
 
     def vote(self, campaign: Campaign, said: dict[str, Any]) -> dict[str, Any]:
         """One grade."""
