@@ -168,11 +168,13 @@ class Arrangement:
             n_looks += int(is_real[part].sum())
             wanted = int(campaign.plan.repeats * n_looks + 0.5) - n_made
             places = np.flatnonzero(is_real[sequence] & ~is_repeated[sequence])
-            far = places[places + LEAST_APART < end]
+            n_real = np.cumsum(is_real[sequence])
+            far = places[n_real[places] + LEAST_APART <= n_real[-1:]]
             chosen = self._shuffled(f"repeats {number}", far if len(far) else places)[: max(wanted, 0)]
             is_repeated[sequence[chosen]] = True
             n_made += len(chosen)
-            low = np.minimum(np.maximum(chosen + LEAST_APART, start), end - 1)
+            nearest = np.searchsorted(n_real, n_real[chosen] + LEAST_APART)
+            low = np.minimum(np.maximum(nearest, start), end - 1)
             high = np.where(chosen + MOST_APART < start, end - 1, np.minimum(chosen + MOST_APART, end - 1))
             raw = self._raw(f"apart {number}", len(chosen))
             after = low + (raw % (np.maximum(high, low) - low + 1).astype(np.uint64)).astype(np.int64)

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import pandas as pd
@@ -476,8 +476,8 @@ class Vetting:
             It was not kept.
         """
         campaign = self._open(campaign_id)
-        if via not in VIAS:
-            raise UsageError(f"{via!r} is no way to vote; there are {', '.join(VIAS)}")
+        if via not in get_args(Via):
+            raise UsageError(f"{via!r} is no way to vote; there are {', '.join(get_args(Via))}")
         if not isinstance(interesting, bool):
             raise UsageError("interesting is a flag: true or false")
         slot = self._slot_of(campaign, who, key)
