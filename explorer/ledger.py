@@ -718,9 +718,9 @@ def _unserved(survey_path: Path) -> Iterator[None]:
 def check(survey_path: Path, survey_id: str, subject_ids: np.ndarray, *, is_copy: bool = False) -> list[str]:
     """Every problem of a survey's ledger, one sentence each; [] when it is sound, or not there yet.
 
-    Looks at: the database's own structure, its schema and survey, every selection there is now, the classifiers of
-    every boundary, and whether the campaign, the grade and the subject of every vote are there. `is_copy`: of the file
-    in the folder, wherever this machine's ledgers are.
+    Looks at: the database's own structure, its schema and survey, every selection there is now, the subjects of every
+    campaign, the classifiers of every boundary, and whether the campaign, the grade and the subject of every vote are
+    there. `is_copy`: of the file in the folder, wherever this machine's ledgers are.
     """
     file = survey_path / LEDGER
     if not (file.exists() if is_copy else is_there(survey_path)):
@@ -733,6 +733,14 @@ def check(survey_path: Path, survey_id: str, subject_ids: np.ndarray, *, is_copy
                     ledger.selection(name, subject_ids)
                 except LedgerError as error:
                     problems.append(str(error))
+            for entry in ledger.entries("campaign"):
+                for told in entry.payload.get("sets", {}).values():
+                    called = f'the campaign "{entry.payload["plan"]["name"]}"'
+                    try:
+                        if (n := len(ledger.read_back(told, subject_ids))) != told["n"]:
+                            problems.append(f"{called} has {told['n']:,} subjects of which {n:,} are in the survey")
+                    except LedgerError as error:
+                        problems.append(str(error).replace("the selection cannot", f"{called} cannot"))
             problems += _problems_of_boundaries(survey_path, ledger.entries("boundary"))
             problems += _problems_of_votes(ledger.entries(("campaign", "vote"), include_undone=True), subject_ids)
     except LedgerError as error:

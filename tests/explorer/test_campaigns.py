@@ -157,9 +157,16 @@ def test_many_subjects_are_kept_as_a_bitmap_and_come_back(campaigns: Campaigns, 
     (told,) = [e.payload["sets"] for e in campaigns.ledger.entries("campaign")]
     assert "bitmap" in told["rows"] and "bitmap" in told["audit"] and "subject_ids" in told["known"]
     assert is_same(campaigns_of(campaigns.survey, campaigns.ledger).get(made.id), made)
+    ids = campaigns.survey.subject_ids
+    assert ledgers.check(campaigns.survey.path, "survey-1", ids) == []
+    (problem,) = ledgers.check(campaigns.survey.path, "survey-1", ids[:195])
+    n_left = (made.audit < 195).sum()
+    assert problem == f'the campaign "Many" has {len(made.audit)} subjects of which {n_left} are in the survey'
     (campaigns.survey.path / "selections" / told["rows"]["bitmap"]).unlink()
     with pytest.raises(LedgerError, match="is missing"):
         campaigns_of(campaigns.survey, campaigns.ledger).listed()
+    (problem,) = ledgers.check(campaigns.survey.path, "survey-1", ids)
+    assert 'is missing; the campaign "Many" cannot be read' in problem
 
 
 # ------------------------------------------------------------------------------------------------------- refusals
