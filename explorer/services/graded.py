@@ -26,16 +26,19 @@ from explorer.errors import UsageError
 from explorer.ledger import Ledger
 from explorer.raster import Cache
 from explorer.services.agreed import Agreed
+from explorer.services.campaigns import Campaign, Campaigns
 from explorer.services.explore import Explore
 from explorer.services.truths import Given
+from explorer.services.vetting import Vetting
 from explorer.survey import counted
 from explorer.votes import GRADES
 from models.artifacts import replacing, sha256_json
-from models.grades import CANNOT_JUDGE
+from models.grades import CANNOT_JUDGE, RULES
+from models.rates import share
 
 if TYPE_CHECKING:
-    from explorer.services.campaigns import Campaign, Campaigns
-    from explorer.services.vetting import Vetting
+    from explorer.services.boundaries import Boundaries
+    from explorer.services.notes import Notes
 
 #: What a person is told where a campaign's grades may not be seen.
 BLIND = "is blind and open, so nobody is told its grades; close it first (`voorwerp vet close`, or in the app)"
@@ -120,6 +123,24 @@ class Graded:
         rows = [self.survey.rows_of(np.array(ids[what], np.int64)) for what in ("confirmed", "rejected")]
         confirmed, rejected = (np.sort(found[found >= 0]) for found in rows)
         return confirmed, rejected
+
+    def said_of(self, boundary: str, version: int) -> list[str]:
+        """What experts found among those that a version of a boundary keeps: a sentence for each campaign of it."""
+        found = []
+        for campaign in self.campaigns.listed():
+            told = campaign.source
+            if told.get("boundary") != boundary or told.get("version") != version or not self.is_told(campaign):
+                continue
+            outcomes = self.vetting.outcomes(campaign.id)
+            outcomes = outcomes[(outcomes["role"] == "subject") & np.isfinite(settled(outcomes, campaign))]
+            rate = share(int(outcomes["is_found"].sum()), len(outcomes), empty="nobody has graded any yet")
+            words = rate.note
+            if rate.value is not None and rate.low is not None and rate.high is not None:
+                value, low, high = (100 * part for part in (rate.value, rate.low, rate.high))
+                words = f"{rate.k:,.0f} of {rate.n:,.0f} graded ({value:.0f} % [{low:.0f}, {high:.0f}]) are looked for"
+            rule = RULES[campaign.plan.outcome].replace("the limit", f"the limit {campaign.plan.scheme.positive:g}")
+            found.append(f"campaign “{campaign.plan.name}” of {campaign.at[:10]}: {words}; {rule}")
+        return found
 
     def _later(self) -> dict[int, str]:
         """subject_id → its last outcome."""
@@ -257,6 +278,12 @@ class Graded:
 
 
 # -------------------------------------------------------------------------------------------------------- small parts
+def experts(explore: Explore, ledger: Ledger, boundaries: Boundaries, notes: Notes) -> Graded:
+    """What `Truths` is told of where no server runs."""
+    campaigns = Campaigns(explore, ledger, boundaries, notes)
+    return Graded(explore, ledger, campaigns, Vetting(explore, ledger, campaigns))
+
+
 def graded_of(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Those that were to be graded: known objects and duds are for the graders, not for the sky."""
     return outcomes[outcomes["role"].isin(("subject", "audit"))]

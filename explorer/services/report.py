@@ -37,6 +37,7 @@ from explorer.services.boundaries import Boundaries, Context, Saved
 from explorer.services.explore import Explore
 from explorer.services.figure_six import Claim
 from explorer.services.figures import number, written
+from explorer.services.graded import experts
 from explorer.services.inference import Inference
 from explorer.services.judge import TROUBLES, Judge
 from explorer.services.learned import Learning
@@ -123,6 +124,7 @@ def opened(path: Path) -> Iterator[Opened]:
             truths = Truths(explore, notes, Volunteers(survey, ledger, explore.talk))
             learning = Learning(explore, truths)
             boundaries = Boundaries(explore, ledger, learning)
+            truths.experts = experts(explore, ledger, boundaries, notes)
             explore.classifiers = LearnedColors(boundaries, learning)
             judge = Judge(explore, boundaries, truths, explore.talk, notes)
             inference = Inference(survey)
@@ -470,6 +472,11 @@ class _Report:
                 f"{number(float(cost['hours']))} expert "
                 f"hours ({_t(each)}).{_per_hour(cost['found_per_hour'])}</p>"
             )
+        known = self.desk.truths.experts
+        if self.saved is not None and known is not None:
+            told_ = known.said_of(self.saved.name, self.saved.version)
+            parts += ["<h3>What experts found</h3>"] if told_ else []
+            parts += [f"<p>{_t(_sentence(line))}</p>" for line in told_]
         parts += self._lost()
         parts += [_what(one) for one in whats]
         truth = json.dumps(draft.truth.to_json() if draft.truth else None)

@@ -711,7 +711,12 @@ class Figures:
         self.scores()
         found = self.curves()["limit"]
         if found is None:
-            raise Missing("the run has no score to put a lower limit on")
+            is_graded = self._truth().is_of_experts
+            raise Missing(
+                "graded subjects were chosen to be looked at: see the curves of every score, which are weighted"
+                if is_graded
+                else "the run has no score to put a lower limit on"
+            )
         x = _array(found["x"])
         lines = [("precision", found["precision"]), ("recall, of those above the limit", found["recall"])]
         lines += [("recall, of all", found["recall_all"])]

@@ -26,6 +26,7 @@ from explorer.ledger import Ledger
 from explorer.services.boundaries import Boundaries, Saved
 from explorer.services.explore import Explore
 from explorer.services.figure_six import NOT_COMPARABLE
+from explorer.services.graded import experts
 from explorer.services.judge import Judge
 from explorer.services.learned import Learning
 from explorer.services.learned_colors import LearnedColors
@@ -98,6 +99,7 @@ class Sweeps:
         self.truths = Truths(self.explore, notes, Volunteers(survey, ledger, self.explore.talk))
         learning = Learning(self.explore, self.truths)
         self.boundaries = Boundaries(self.explore, ledger, learning)
+        self.truths.experts = experts(self.explore, ledger, self.boundaries, notes)
         self.explore.classifiers = LearnedColors(self.boundaries, learning)
         self.judge = Judge(self.explore, self.boundaries, self.truths, self.explore.talk, notes)
 

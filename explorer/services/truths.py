@@ -156,6 +156,9 @@ class Experts(Protocol):
     def followed_up(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows that follow-up has confirmed, and those that it has rejected: int64, ascending."""
 
+    def said_of(self, boundary: str, version: int) -> list[str]:
+        """What was found among those that a version of a boundary keeps, as far as it may be seen."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:

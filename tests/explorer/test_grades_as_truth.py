@@ -13,6 +13,7 @@ from explorer.services.desk import Desk
 from explorer.services.filters import columns_of, parse, reader
 from explorer.services.graded import MAJORITY, drawn_of
 from explorer.services.judge import weighted_curve
+from explorer.services.report import PAGE, Options, report
 from explorer.services.vote_import import keep_outcome
 from explorer.state import Draft
 from models.boundary import And, Gate
@@ -240,3 +241,22 @@ def test_a_boundary_is_fitted_to_grades_from_the_command_line(desk: Desk, capsys
     assert "verified by design" in said
     saved = desk.boundaries.get("Learned")
     assert saved.truth == Truth("grade", made.id, at_least=2.0)
+
+
+def test_a_report_of_a_boundary_says_what_experts_found_of_it(desk: Desk, tmp_path: Path) -> None:
+    limit, _ = top(desk, 40)
+    here = context(desk)
+    saved = desk.boundaries.save("High", Draft(And((Gate(SCORE, low=limit),))), here, "owner-1")
+    told = plan("Of the boundary")
+    made = desk.campaigns.of_boundary(told, "High", 1, "owner-1")
+    grade(desk, made, "grader-1", {int(row): "A" for row in made.rows[:10]})
+    assert desk.graded.said_of("High", 1) == []  # blind, and open
+    desk.campaigns.close(made.id, "owner-1")
+    [said] = desk.graded.said_of("High", 1)
+    assert "10 of 40 graded (25 % [14, 40]) are looked for; the mean of its grades reaches the limit 2" in said
+    making = report(desk, saved.draft, here, tmp_path / "report", Options(quick=True, forms=()))
+    while next(making, None) is not None:
+        pass
+    page = (tmp_path / "report" / PAGE).read_text()
+    assert "What experts found" in page
+    assert "10 of 40 graded (25 % [14, 40]) are looked for" in page
