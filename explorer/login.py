@@ -3,6 +3,7 @@
 ==================  ====================================================================================
 GET  /login         without accounts: exchanges the token of the printed URL for a cookie; with some: the page
 POST /login         name and password of an account
+GET  /login/FILE    its styles and logo: open to everyone
 GET  /login/with    goes to the provider that `explorer.services.providers` reads from the environment
 GET  /login/back    comes back from there
 POST /logout        ends the login
@@ -44,6 +45,7 @@ from explorer.services.providers import Provider, name_of
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+FILES = {"login.css": "text/css; charset=utf-8", "logo.svg": "image/svg+xml"}
 #: Of what is sent to log in: bytes.
 MAX_BODY = 16_384
 #: Who may wait at once for a password to be checked; one is at a time.
@@ -203,8 +205,10 @@ class Socket(WSHandler):
             person = login.access.holder(self)
         except HTTPError:  # accounts that cannot be read
             person = None
-        if person is not None and self.connection is not None:
-            context = self.connection.session.document.session_context
+        # a connection whose page was closed has lost its session
+        session = self.connection and getattr(self.connection, "_session", None)
+        if person is not None and session is not None:
+            context = session.document.session_context
             opened_by: Person | None = getattr(getattr(context, "request", None), "person", None)
             person = person if opened_by is not None and opened_by.name == person.name else None
         if person is None:
@@ -323,6 +327,13 @@ class LoginPage(_Page):
             self.show(WRONG, name, target)
 
 
+class FileRoute(_Page):
+    def get(self, name: str) -> None:
+        self.set_header("Content-Type", FILES[name])
+        self.set_header("Cache-Control", "no-cache")
+        self.finish((ASSETS / name).read_bytes())
+
+
 class WithProvider(_Page):
     """Goes to the provider."""
 
@@ -438,7 +449,9 @@ class Logout(Change):
 
 def login_routes(login: Login, given: dict[str, Any]) -> list[tuple[Any, ...]]:
     """The table of handlers for `pn.serve(extra_patterns=…)`; `given` is what every `Route` takes."""
+    names = "|".join(re.escape(name) for name in FILES)
     return [
+        (rf"/login/({names})", FileRoute, {"login": login}),
         (r"/login/with", WithProvider, {"login": login}),
         (r"/login/back", FromProvider, {"login": login}),
         (r"/logout", Logout, given),

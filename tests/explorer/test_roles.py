@@ -50,6 +50,21 @@ OTHERS = (
     "/classify/grid",
     "/classify/standing",
     "/classify/closer?grid=g&cell=0",
+    "/campaigns",
+    "/campaigns/source?selection=s",
+    "/campaigns/0123456789ab",
+    "/campaigns/0123456789ab/agreement",
+    "/campaigns/0123456789ab/adjudication",
+    "/campaigns/0123456789ab/left",
+    "/vet",
+    "/vet/campaigns",
+    "/vet/0123456789ab",
+    "/vet/0123456789ab/queue",
+    "/vet/0123456789ab/mosaic?key=0123456789abcdef",
+    "/vet/0123456789ab/picture/0123456789abcdef",
+    "/vet/0123456789ab/reconstruction/0123456789abcdef",
+    "/vet/0123456789ab/context/0123456789abcdef",
+    "/vet/0123456789ab/told/0123456789abcdef",
 )
 
 
@@ -186,6 +201,20 @@ def test_runs_are_the_owners(people: dict[str, Visitor]) -> None:
     assert people["viewer-1"].get("/training")[2] == b'{"runs":[],"series":[]}'
 
 
+def test_campaigns_are_made_by_owners_and_graded_by_vetters(people: dict[str, Visitor]) -> None:
+    for what in ("make", "quick", "close"):
+        for name in ("viewer-1", "grader-1"):
+            status, _, body = people[name].post(f"/campaigns/{what}", "{}")
+            assert (status, b"it takes an owner" in body) == (403, True)
+        assert people["owner-1"].post(f"/campaigns/{what}", "{}")[0] == 400
+    for path in ("campaigns/adjudicate", "campaigns/outcome", *(f"vet/{'0' * 12}/{what}" for what in ("vote", "undo"))):
+        status, _, body = people["viewer-1"].post(f"/{path}", "{}")
+        assert (status, b"it takes a vetter" in body) == (403, True)
+        assert people["grader-1"].post(f"/{path}", "{}")[0] in (400, 404)
+    assert people["viewer-1"].get(f"/vet/{'0' * 12}/picture/{'0' * 16}")[0] == 403  # a queue is for who grades
+    assert people["viewer-1"].get("/campaigns")[0] == 200
+
+
 def test_a_viewer_drops_no_image_and_a_vetter_does(people: dict[str, Visitor]) -> None:
     status, _, body = people["viewer-1"].post("/drop", b"\x89PNG")
     assert (status, b"it takes a vetter" in body) == (403, True)
@@ -301,6 +330,7 @@ OPEN = {
     "MultiRootStaticHandler": "Bokeh's extensions",
     "StaticFileHandler": "our scripts, styles and logo; Panel's",
     "ComponentResourceHandler": "scripts and styles of components",
+    "IcoHandler": "Bokeh's icon",
 }
 
 
