@@ -20,6 +20,7 @@ import pandas as pd
 from explorer.errors import AccessError, UsageError
 from explorer.people import Person
 from explorer.raster import Cache
+from explorer.services import candidates
 from explorer.services.boundaries import Context
 from explorer.services.campaigns import ORDERS, Campaign, Plan
 from explorer.services.cost import Costs
@@ -172,11 +173,20 @@ class CampaignView:
             "counts": {"n": len(campaign.rows), "n_audit": len(campaign.audit), "n_votes": self._n_votes(read)},
             "people": self._people(read, person),
             "mine": None,
+            "takes": self._takes(campaign, person),
         }
         if person.may("vetter"):
             standing = self.vetting.standing(campaign.id, person.name)
             told["mine"] = {"n_done": standing["n_done"], "n_all": standing["n_all"]}
         return told if hidden else told | self._results(read)
+
+    def _takes(self, campaign: Campaign, person: Person) -> dict[str, bool] | None:
+        """Whether they may have its candidates as a file, and send them to the programs of this desktop."""
+        try:
+            candidates.allow(self.desk, campaign, person)
+        except AccessError:
+            return None
+        return {"samp": self.desk.samp is not None and person.may("vetter")}
 
     def _about(self, campaign: Campaign) -> list[str]:
         plan, source = campaign.plan, campaign.source
