@@ -206,7 +206,7 @@ class Socket(WSHandler):
         except HTTPError:  # accounts that cannot be read
             person = None
         # a connection whose page was closed has lost its session
-        session = self.connection and getattr(self.connection, "_session", None)
+        session: Any = getattr(self.connection, "_session", None)
         if person is not None and session is not None:
             context = session.document.session_context
             opened_by: Person | None = getattr(getattr(context, "request", None), "person", None)

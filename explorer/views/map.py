@@ -76,7 +76,7 @@ def _traced(message: dict[str, Any], plane: Plane) -> dict[str, Any]:
     """An outline that was drawn, with few enough corners for a place, and the plane it is on."""
     x, y = message["x"][:CORNERS], message["y"][:CORNERS]
     step = -(-len(x) // 400)
-    told = {"map_id": plane.map_id, "run_id": plane.run_id, "x": plane.x, "y": plane.y}
+    told: dict[str, Any] = {"map_id": plane.map_id, "run_id": plane.run_id, "x": plane.x, "y": plane.y}
     told |= {"lambda": plane.lambda_, "lambda_mode": plane.mode}
     return told | {"vertices": [[float(a), float(b)] for a, b in zip(x[::step], y[::step], strict=True)]}
 
