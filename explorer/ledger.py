@@ -446,7 +446,8 @@ class Ledger:
         LedgerError
             The bitmap's file could not be written.
         """
-        rows = np.unique(rows)
+        rows = np.asarray(rows, np.int64)
+        rows = rows if (np.diff(rows) > 0).all() else np.unique(rows)
         if len(rows) <= MAX_LISTED:
             return {"n": len(rows), "subject_ids": [str(i) for i in subject_ids[rows].tolist()]}
         mask = np.zeros(len(subject_ids), np.bool_)

@@ -353,20 +353,26 @@ class Campaigns:
         self, plan: Plan, rows: np.ndarray | Iterable[int], source: Mapping[str, Any], kept: np.ndarray | None
     ) -> dict[str, Any]:
         survey, frame = self.survey, self.survey.frame()
-        given = np.unique(np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows, np.int64))
-        if len(given) and (given[0] < 0 or given[-1] >= survey.n):
+        asked = np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows, np.int64)
+        if len(asked) and (asked.min() < 0 or asked.max() >= survey.n):
             raise UsageError(f"a subject to be graded is outside the survey's rows 0 … {survey.n - 1:,}")
+        is_graded = np.zeros(survey.n, np.bool_)
+        is_graded[asked] = True
+        is_kept = is_graded.copy()
         known, duds = (self._selected(name) for name in (plan.known, plan.duds))
         if len(both := np.intersect1d(known, duds)):
             raise UsageError(
                 f'{counted(len(both), "subject")} of "{plan.known}" {"is" if len(both) == 1 else "are"} in '
                 f'"{plan.duds}", too; what is a known object cannot be a dud'
             )
-        graded = np.setdiff1d(given[frame[given]], np.concatenate([known, duds]), assume_unique=True)
+        is_graded &= frame
+        is_graded[known] = is_graded[duds] = False
+        graded = np.flatnonzero(is_graded)
         if not len(graded):
             raise UsageError("nobody is left to grade: every subject is planted, withdrawn, a known object or a dud")
-        whole = given if kept is None else np.union1d(given, kept)
-        audit, n_outside, audit_inclusion = self._audit(plan, whole, np.concatenate([known, duds]))
+        if kept is not None:
+            is_kept[kept] = True
+        audit, n_outside, audit_inclusion = self._audit(plan, np.flatnonzero(is_kept), np.concatenate([known, duds]))
         known, duds = self._mixed(plan, len(graded) + len(audit), known, duds)
         if plan.order == "stratified":
             strata_of(self.survey, plan, graded[:1])  # that it can be read is known before it is kept
@@ -378,7 +384,7 @@ class Campaigns:
             "map_id": "",
             "region": "",
         }
-        told |= {"lambda": None, "lambda_mode": "raw", "n_source": len(whole), "inclusion": 1.0, **source}
+        told |= {"lambda": None, "lambda_mode": "raw", "n_source": int(is_kept.sum()), "inclusion": 1.0, **source}
         sets = dict(zip(SETS, (graded, audit, known, duds), strict=True))
         return {
             "plan": plan.to_json(),
@@ -413,8 +419,10 @@ class Campaigns:
         """Rows drawn from what is outside, how many are there, and the probability of each to be drawn."""
         outside, groups = self.survey.frame().copy(), groups_of(self.survey)
         outside[kept] = outside[mixed] = False
-        seen = np.unique(groups[np.concatenate([kept, mixed])])
-        outside &= ~np.isin(groups, seen)  # the same sky is looked at already
+        if outside.any():
+            rest = np.flatnonzero(outside)
+            same = np.isin(groups[rest], groups[np.concatenate([kept, mixed])])  # this sky is looked at already
+            outside[rest[same]] = False
         n_outside = int(outside.sum())
         if not plan.audit:
             return np.empty(0, np.int64), n_outside, None

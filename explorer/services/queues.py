@@ -126,8 +126,13 @@ class Arrangement:
         key = int.from_bytes(hashlib.sha256(self._seed + purpose.encode()).digest()[:16])
         return np.asarray(np.random.Philox(key=key).random_raw(n))
 
-    def _shuffled(self, purpose: str, items: np.ndarray) -> np.ndarray:
-        return items[np.argsort(self._raw(purpose, len(items)))]
+    def _shuffled(self, purpose: str, items: np.ndarray, n: int | None = None) -> np.ndarray:
+        """All of `items`, or `n` of them, at random."""
+        raw = self._raw(purpose, len(items))
+        if n is None or n >= len(items):
+            return items[np.argsort(raw)]
+        first = np.argpartition(raw, n)[:n]
+        return items[first[np.argsort(raw[first])]]
 
     def _parts(self, survey: Survey, campaign: Campaign) -> list[np.ndarray]:
         """Items in their order, without repeats: a part for each batch, else one."""
@@ -170,7 +175,7 @@ class Arrangement:
             places = np.flatnonzero(is_real[sequence] & ~is_repeated[sequence])
             n_real = np.cumsum(is_real[sequence])
             far = places[n_real[places] + LEAST_APART <= n_real[-1:]]
-            chosen = self._shuffled(f"repeats {number}", far if len(far) else places)[: max(wanted, 0)]
+            chosen = self._shuffled(f"repeats {number}", far if len(far) else places, max(wanted, 0))
             is_repeated[sequence[chosen]] = True
             n_made += len(chosen)
             nearest = np.searchsorted(n_real, n_real[chosen] + LEAST_APART)
@@ -178,7 +183,7 @@ class Arrangement:
             high = np.where(chosen + MOST_APART < start, end - 1, np.minimum(chosen + MOST_APART, end - 1))
             raw = self._raw(f"apart {number}", len(chosen))
             after = low + (raw % (np.maximum(high, low) - low + 1).astype(np.uint64)).astype(np.int64)
-            where = np.concatenate([np.arange(start, end), after + 0.5])
-            mixed = np.concatenate([part, sequence[chosen] + self._n_items])
-            made.append(mixed[np.argsort(where, kind="stable")])
+            in_order = np.argsort(after, kind="stable")
+            repeats = sequence[chosen[in_order]] + self._n_items
+            made.append(np.insert(part, after[in_order] + 1 - start, repeats))
         return np.concatenate([np.empty(0, np.int64), *made]).astype(np.int32)

@@ -421,7 +421,7 @@ class Vetting:
         """How often a grader gave each grade of the scheme, and how many they could not judge."""
         with self._at(self.campaigns.get(campaign_id), who) as at:
             tally, counts = at.tally, dict.fromkeys(at.tally.keys, 0)
-            for slot in np.flatnonzero(at.grader.state[: 2 * tally.n_items] == GRADED).tolist():
+            for slot in np.flatnonzero(at.grader.state[: 2 * tally.n_items] >= GRADED).tolist():
                 counts[tally.keys[tally.grade[tally.current(at.grader, slot)]]] += 1
             return counts
 
