@@ -1,18 +1,22 @@
 """Accounts, logins and the ways in. What each role may do: tests/explorer/test_roles.py."""
 
 import asyncio
+import base64
 import datetime
+import hashlib
+import html
 import http.client
 import http.server
 import io
 import json
+import re
 import ssl
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from argon2 import PasswordHasher, extract_parameters
@@ -29,9 +33,10 @@ from explorer.people import Person
 from explorer.server import Access, hosts_of
 from explorer.services import accounts as service
 from explorer.services.accounts import Accounts, Tries
-from tests.explorer.logging_in import CHEAP, PASSWORDS, accounts_of, ask, with_accounts
+from explorer.services.providers import name_of, provider_of
+from tests.explorer.logging_in import CHEAP, PASSWORDS, Visitor, accounts_of, ask, send_login, with_accounts
 from tests.explorer.small_survey import write_survey
-from tests.ui.serving import VOORWERP, command, free_port, wait_for_address
+from tests.ui.serving import VOORWERP, command, free_port, serve, wait_for_address
 
 SECRET = "orion rises in the east"
 
@@ -485,3 +490,124 @@ def test_where_a_request_comes_from(behind: bool, headers: dict[str, str], encry
     Handler.request.headers = headers
     access, handler = Access(1, frozenset(), behind_proxy=behind), Handler()
     assert (access.is_encrypted(handler), access.address(handler)) == (encrypted, address)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------ a provider's login
+KEY, PROVIDER_SECRET = "our-id", "our-secret"
+
+
+class Standing(http.server.BaseHTTPRequestHandler):
+    """Stands in for a provider: who logs in there next, what was asked, and what must fit together."""
+
+    info: ClassVar[dict[str, Any]] = {}
+    challenges: ClassVar[dict[str, str]] = {}
+    asked: ClassVar[list[dict[str, str]]] = []
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def tell(self, status: int, told: dict[str, Any]) -> None:
+        body = json.dumps(told).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        sent = {k: v[0] for k, v in parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()).items()}
+        self.asked.append(sent)
+        digest = hashlib.sha256(sent["code_verifier"].encode()).digest()
+        proof = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        held = self.challenges.pop(sent["code"], None)
+        if held != proof or (sent["client_id"], sent["client_secret"]) != (KEY, PROVIDER_SECRET):
+            self.tell(400, {"error": "invalid_grant"})
+        else:
+            self.tell(200, {"access_token": "a-token", "token_type": "bearer"})
+
+    def do_GET(self) -> None:
+        is_let_in = self.headers["Authorization"] == "Bearer a-token"
+        self.tell(200 if is_let_in else 401, self.info if is_let_in else {})
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Standing]]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Standing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        at = f"http://127.0.0.1:{server.server_address[1]}"
+        told = {"PROVIDER": "The Institute", "KEY": KEY, "SECRET": PROVIDER_SECRET}
+        told |= {"AUTHORIZE_URL": f"{at}/authorize", "TOKEN_URL": f"{at}/token", "USER_URL": f"{at}/user"}
+        for name, value in told.items():
+            monkeypatch.setenv(f"VOORWERP_OAUTH_{name}", value)
+        yield Standing
+        server.shutdown()
+
+
+def test_a_providers_login_lets_in_who_has_an_account_for_it(folder: Path, provider: type[Standing]) -> None:
+    survey = write_survey(folder / "survey")
+    accounts = with_accounts(survey, {"owner-1": "owner"})
+    accounts.add("grader-1@example.org", "vetter", None)
+    with serve(survey, folder / "log") as url:
+        page = ask(url, "/login?next=%2F%3Fview%3D1")[2].decode()
+        assert "Log in with The Institute" in page
+        assert send_login(url, "grader-1@example.org", "")[0] == 401  # no password is none that fits
+
+        def go(info: dict[str, Any], **changed: str) -> tuple[int, dict[str, str], str]:
+            """There and back again, as a browser; `changed`: what comes back otherwise than it went."""
+            provider.info.clear()
+            provider.info.update(info)
+            status, headers, _ = ask(url, "/login/with?next=%2F%3Fview%3D1")
+            cookie = headers["set-cookie"]
+            assert (status, "HttpOnly" in cookie, "SameSite=Lax" in cookie) == (302, True, True)
+            sent = {k: v[0] for k, v in parse_qs(urlsplit(headers["location"]).query).items()}
+            assert (sent["client_id"], sent["response_type"], sent["code_challenge_method"]) == (KEY, "code", "S256")
+            assert sent["redirect_uri"] == f"{url}login/back"
+            assert PROVIDER_SECRET not in headers["location"]
+            provider.challenges["a-code"] = sent["code_challenge"]
+            back = {"code": "a-code", "state": sent["state"]} | {k: v for k, v in changed.items() if k != "cookie"}
+            held = changed.get("cookie", cookie.split(";")[0])
+            status, headers, body = ask(url, "/login/back?" + urlencode(back), Cookie=held)
+            assert ask(url, "/login/back?" + urlencode(back), Cookie=held)[0] == 401  # once
+            return status, headers, body.decode()
+
+        status, headers, _ = go({"email": "Grader-1@example.org", "email_verified": True})
+        assert (status, headers["location"]) == (302, "/?view=1")
+        found = re.search(rf"voorwerp-{urlsplit(url).port}=[^;]+", headers["set-cookie"])
+        assert found is not None
+        grader = Visitor(url, found.group())
+        assert grader.get("/training")[0] == 200
+        assert b"it takes an owner" in grader.post("/runs/start")[2]
+        for info, changed, sentence in (
+            ({"email": "grader-2@example.org"}, {}, "knows you as grader-2@example.org, and this survey has no"),
+            ({"email": "owner-1"}, {}, "this survey has no account for that"),  # that one has a password
+            ({"email": "grader-1@example.org", "email_verified": False}, {}, "has not seen that"),
+            ({"name": "x"}, {}, "did not say who you are (it told no email)"),
+            ({"email": 7}, {}, "did not say who you are"),
+            ({"email": "grader-1@example.org"}, {"code": "another"}, "could not be asked who you are"),
+            ({"email": "grader-1@example.org"}, {"code": ""}, "did not log you in"),
+            ({"email": "grader-1@example.org"}, {"state": "forged"}, "begun elsewhere, or too long ago"),
+            ({"email": "grader-1@example.org"}, {"cookie": "x=1"}, "begun elsewhere, or too long ago"),
+        ):
+            status, headers, body = go(info, **changed)
+            assert (status, html.escape(sentence) in body) == (401, True), (sentence, body)
+            assert not re.search(rf"voorwerp-{urlsplit(url).port}=", headers.get("set-cookie", ""))
+        accounts.remove("grader-1@example.org")
+        assert grader.get("/training")[0] == 401
+    assert all(sent["grant_type"] == "authorization_code" for sent in provider.asked)
+    assert PROVIDER_SECRET not in (folder / "log").read_text()
+
+
+def test_what_the_environment_says_of_a_provider() -> None:
+    assert provider_of({}) is None
+    told = {"VOORWERP_OAUTH_PROVIDER": "google", "VOORWERP_OAUTH_KEY": "k", "VOORWERP_OAUTH_SECRET": "s"}
+    found = provider_of(told)
+    assert found is not None
+    assert (found.title, found.user_key, urlsplit(found.token_url).scheme) == ("Google", "email", "https")
+    assert "'s'" not in repr(found)
+    assert name_of(found, {"email": " grader-1@example.org "}) == "grader-1@example.org"
+    told["VOORWERP_OAUTH_PROVIDER"] = "Institute"
+    with pytest.raises(UsageError, match="Institute also needs VOORWERP_OAUTH_AUTHORIZE_URL, VOORWERP_OAUTH_TOKEN_URL"):
+        provider_of(told)
+    urls = {f"VOORWERP_OAUTH_{name}_URL": f"https://sso.example.org/{name}" for name in ("AUTHORIZE", "TOKEN", "USER")}
+    assert provider_of(told | urls) is not None
+    with pytest.raises(UsageError, match=r"TOKEN_URL is http://sso\.example\.org/; it must begin with https://"):
+        provider_of(told | urls | {"VOORWERP_OAUTH_TOKEN_URL": "http://sso.example.org/"})
