@@ -414,9 +414,9 @@ def setup() -> None:
     pn.config.respect_explicit_sizing = True
     pn.config.raw_css = [
         *pn.config.raw_css,
-        (ASSETS / "voorwerp.css").read_text(),
-        (ASSETS / "page.css").read_text(),
-        (ASSETS / "drop.css").read_text(),
+        (ASSETS / "voorwerp.css").read_text(encoding="utf-8"),
+        (ASSETS / "page.css").read_text(encoding="utf-8"),
+        (ASSETS / "drop.css").read_text(encoding="utf-8"),
     ]
     pn.config.js_files = {name: f"assets/{name}.js" for name in ("keys", "shell", "outlines", "map", "drop", "viewer")}
 

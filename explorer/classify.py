@@ -259,7 +259,7 @@ class PageRoute(_Route):
             self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.finish(await self._farewell() or NOT_YOURS)
             return
-        page = (ASSETS / "classify.html").read_text()
+        page = (ASSETS / "classify.html").read_text(encoding="utf-8")
         told = {"name": self.classify.survey.info.name, "token": self.door.token(found[1])}
         for name, value in told.items():
             page = page.replace(f"{{{{{name}}}}}", html.escape(value))

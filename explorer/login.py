@@ -238,7 +238,7 @@ class _Page(RequestHandler):
         """The page, with what went wrong."""
         accounts, provider = self.access.accounts, self.login.provider
         has_passwords = accounts is not None and (provider is None or any(one.hash for one in accounts.listed()))
-        page = (ASSETS / "login.html").read_text()
+        page = (ASSETS / "login.html").read_text(encoding="utf-8")
         hidden, focus = {True: "", False: "hidden"}, "autofocus"
         for key, value in {
             "survey": self.login.survey,

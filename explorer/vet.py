@@ -184,7 +184,7 @@ class PageRoute(_Vet):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         if path:
             self.campaign(path[0])
-        page = (ASSETS / "vet.html").read_text()
+        page = (ASSETS / "vet.html").read_text(encoding="utf-8")
         for name, value in {"survey": self.explore.survey.info.name, "id": path[0] if path else ""}.items():
             page = page.replace(f"{{{{{name}}}}}", html.escape(value))
         return page.encode(), "text/html; charset=utf-8"

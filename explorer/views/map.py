@@ -227,7 +227,7 @@ class MapView(Viewer):
         figure.name = "map"
         figure.tools = []  # the layer above takes every gesture
         figure.lod_threshold = None
-        figure.stylesheets = [(ASSETS / "map.css").read_text()]
+        figure.stylesheets = [(ASSETS / "map.css").read_text(encoding="utf-8")]
         self._name_axes()
         self._recolor()
         given = {
