@@ -580,15 +580,15 @@ class Campaigns:
         """A campaign by its id, also one whose making was taken back; None where it is not one of this survey's."""
         with self._reading:
             if campaign_id not in self._all:
-                self._catch_up()
+                self._catch_up(at_once=True)  # a vote in it has been read, so it is there
             return self._all.get(campaign_id)
 
     def _read(self) -> None:
         with self._reading:
             self._catch_up()
 
-    def _catch_up(self) -> None:
-        if not self._reader.is_behind():
+    def _catch_up(self, at_once: bool = False) -> None:
+        if not at_once and not self._reader.is_behind():
             return
         with self._reader:
             fresh = self.ledger.entries((KIND, "undo"), since=self._last, include_undone=True)

@@ -202,13 +202,21 @@ class Tally:
         """
         if not len(self.entry):
             return np.empty(0, np.int64)
-        slot, grade = self.column("slot"), self.column("grade")
-        rows = np.flatnonzero(self.column("stands") & np.isin(slot // self.n_items, list(layers)))
-        # the last of each grader and slot: those before it are its history
-        where = self.column("grader")[rows].astype(np.int64) * (3 * self.n_items) + slot[rows]
-        _, last = np.unique(where[::-1], return_index=True)
-        rows = np.sort(rows[len(rows) - 1 - last])
-        return np.asarray(rows[grade[rows] != KEPT])
+        stands, before, grade = (self.column(name) for name in ("stands", "before", "grade"))
+        is_current, earlier = stands.copy(), before[stands]
+        while len(earlier := earlier[earlier >= 0]):  # those before one that stands are its history
+            is_current[earlier] = False
+            earlier = before[earlier]
+        is_current &= (grade != KEPT) & np.isin(self.column("slot") // self.n_items, list(layers))
+        return np.flatnonzero(is_current)
+
+    def n_revisions(self, rows: np.ndarray) -> np.ndarray:
+        """int64 (n,): grades on the same slot before each vote that were not taken back."""
+        found = np.zeros(len(rows), np.int64)
+        for i in np.flatnonzero(self.column("before")[rows] >= 0).tolist():
+            earlier = self.history(self.before[rows[i]])
+            found[i] = sum(1 for row in earlier if self.stands[row] and self.grade[row] != KEPT)
+        return found
 
     def column(self, name: str) -> np.ndarray:
         """A copy of a column, a value a vote."""

@@ -818,15 +818,13 @@ class Vetting:
         (the last grade before that: the same as `grade` where nobody was told; "" where there was none).
         """
         campaign = self.campaigns.get(campaign_id)
+        book = self._as_of(at)
         with self._lock:
-            tally = self._as_of(at).tally(campaign)
+            tally = book.tally(campaign)
             rows = tally.standing((0, 1, 2))
             columns = {name: tally.column(name)[rows] for name in ("slot", "grader", "grade", "via", "interesting")}
             columns |= {name: tally.column(name)[rows] for name in ("seconds", "at", "informed")}
-            n_revisions = [
-                sum(1 for r in tally.history(tally.before[row]) if tally.stands[r] and tally.grade[r] != KEPT)
-                for row in rows.tolist()
-            ]
+            n_revisions = tally.n_revisions(rows)
             names = np.array(tally.names, object)
             own = columns["grade"].copy()
             for i in np.flatnonzero(columns["informed"]).tolist():
@@ -852,7 +850,7 @@ class Vetting:
                 "at": pd.to_datetime(columns["at"], unit="us", utc=True),
                 "role": role,
                 "via": np.array(VIAS, object)[columns["via"]],
-                "n_revisions": np.array(n_revisions, np.int64),
+                "n_revisions": n_revisions,
                 "is_informed": columns["informed"],
                 "independent": np.where(own >= 0, keys[own], ""),
             }
@@ -892,9 +890,8 @@ class Vetting:
         or ""), what was found out later.
         """
         campaign = self.campaigns.get(campaign_id)
+        votes, book = self.votes(campaign.id, at), self._as_of(at)
         with self._lock:
-            votes = self.votes(campaign.id, at)
-            book = self._as_of(at)
             known = {i: entry.payload["outcome"] for i in book.outcomes if (entry := book.outcome(i)) is not None}
         is_counted = votes["role"].isin(["subject", "audit"]) & self.survey.frame()[votes["row"]]
         votes = votes[is_counted]

@@ -543,6 +543,19 @@ def test_what_another_process_votes_is_taken_in(vetting: Vetting, monkeypatch: p
         assert len(vetting.votes(one.id)) == 7 and vetting.redo(one.id, "grader-1")["keys"] == [item.key]
 
 
+def test_a_vote_in_a_campaign_that_another_process_has_just_made_is_counted(
+    vetting: Vetting, monkeypatch: pytest.MonkeyPatch
+):
+    assert vetting.campaigns.listed() == [] and vetting.last == 0
+    monkeypatch.setattr(Reader, "SECONDS", 1e9)
+    with Ledger(vetting.survey.path, vetting.survey.info.survey_id) as ledger:
+        other = vetting_of(vetting.survey, ledger)
+        one = made(other, 10)
+        other.vote(one.id, "grader-1", other.queue(one.id, "grader-1")[0].key, "A", seconds=1)
+        vetting._reader._at = float("-inf")  # votes are read, and nobody has asked for campaigns since
+        assert vetting.last == other.last and votes_of(vetting, one) == votes_of(other, one) != set()
+
+
 # ------------------------------------------------------------------------------------------------------------ voting
 def test_a_vote_says_what_was_looked_at_for_how_long_and_that_nobody_else_may_know(vetting: Vetting):
     kept(vetting, "odd", range(20))
