@@ -479,4 +479,5 @@ def _reason(error: sa.exc.DBAPIError) -> str:
     """What the server or its client library says, in one line."""
     text = " ".join(str(error.orig).split())
     _, _, fatal = text.rpartition("FATAL: ")
-    return fatal.strip().removesuffix(".")
+    _, _, why = re.sub(r" Is the server running .*", "", fatal).rpartition(" failed: ")
+    return why.strip().removesuffix(".")

@@ -410,7 +410,8 @@ def start_child(folder: Path, n: int, name: str = "a") -> subprocess.Popen[str]:
 
 def test_every_acknowledged_row_survives_sigkill(tmp_path: Path, place: str) -> None:
     acknowledged: list[int] = []
-    for seed in range(5):
+    n_kills = 5 if place == "sqlite" else 3
+    for seed in range(n_kills):
         with start_child(tmp_path, 1_000_000) as child:
             assert child.stdout is not None
             acknowledged.append(int(child.stdout.readline()))
@@ -426,7 +427,7 @@ def test_every_acknowledged_row_survives_sigkill(tmp_path: Path, place: str) -> 
             found = [e.id for e in ledger.entries()]
         assert set(acknowledged) <= set(found)
         assert len(found) <= len(acknowledged) + 1 + seed  # at most one unanswered row a kill
-    assert len(set(acknowledged)) == len(acknowledged) > 5
+    assert len(set(acknowledged)) == len(acknowledged) > n_kills
 
 
 def test_threads_and_processes_at_once_lose_nothing(tmp_path: Path, place: str) -> None:

@@ -186,7 +186,7 @@ def test_wrong_password_wrong_place_and_nobody_there_are_sentences(
         (parsed.set(password="guessed"), f"{where} .*password authentication failed.* never on the command line"),
         (parsed.set(username="nobody-here"), f"{where} .*password authentication failed"),
         (parsed.set(database="nothing"), 'database "nothing" does not exist.*correct VOORWERP_LEDGER'),
-        (parsed.set(port=1), "cannot be opened as a ledger .*refused.*is it running"),
+        (parsed.set(port=1), r"cannot be opened as a ledger \(Connection refused\); is it running"),
         (parsed.set(host="nowhere.invalid"), "cannot be opened as a ledger"),
     ):
         monkeypatch.setenv("VOORWERP_LEDGER", wrong.render_as_string(hide_password=False))
