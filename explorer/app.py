@@ -488,7 +488,8 @@ def serve(
         note(url.partition("?")[0].rstrip("/") + (" with open links" if open_links else ""))
         click.echo(f"{survey.info.name}: {counted(survey.n, 'subject')}\n\n  {url}\n")
         if access.asks:
-            click.echo(f"{counted(len(access.accounts.listed()), 'account')} may log in there.\n")
+            at = f" at https://{names[0]}" if behind_proxy and names else " there"
+            click.echo(f"{counted(len(access.accounts.listed()), 'account')} may log in{at}.\n")
         if open_links:
             click.echo(f"Links of `voorwerp invite` are open at {url.partition('?')[0]}classify\n")
         click.echo("Ctrl-C stops it.")

@@ -38,7 +38,7 @@ from explorer import ASSETS
 from explorer.errors import AccessError
 from explorer.people import Person
 from explorer.server import Access, Change
-from explorer.services.accounts import Account, Accounts, Tries
+from explorer.services.accounts import Account, Accounts, Tries, folded
 from explorer.services.providers import Provider, name_of
 
 #: Nothing but our own style and logo; what is typed goes to us alone.
@@ -134,7 +134,7 @@ class Login(AuthProvider):
         One password is checked at a time: tries that come at once are counted before the next is.
         """
         accounts = self.access.accounts
-        keys = f"from {address}", f"as {name.strip().casefold()[:80]}"
+        keys = f"from {address}", f"as {folded(name)[:80]}"
         if accounts is None or (wait := self.tries.wait(*keys)):
             return None, wait if accounts is not None else 0.0
         if self._waiting >= MAX_WAITING:

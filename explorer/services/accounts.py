@@ -173,8 +173,8 @@ class Accounts:
 
     def of(self, name: str) -> Account | None:
         """The account of a name, however its letters are written."""
-        folded = _folded(name)
-        return next((account for account in self.listed() if _folded(account.name) == folded), None)
+        wanted = folded(name)
+        return next((account for account in self.listed() if folded(account.name) == wanted), None)
 
     # ---------------------------------------------------------------------------------------------------- changes
     def add(self, name: str, role: Role, password: str | None) -> Account:
@@ -188,14 +188,14 @@ class Accounts:
         name = unicodedata.normalize("NFC", name)
         if not NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot be a name: it takes 1 to 80 letters, digits, and . _ - + @ between them")
-        if _folded(name) in RESERVED:
+        if folded(name) in RESERVED:
             raise UsageError(f'"{name}" stands for somebody without an account; choose another name')
         if role not in ROLES:
             raise UsageError(f'there is no role "{role}"; choose one of {", ".join(ROLES)}')
         made = datetime.now(UTC).isoformat(timespec="seconds")
         account = Account(name, role, self._hashed(name, password), secrets.token_hex(8), made)
         with self._kept.changing() as accounts:
-            if any(_folded(other.name) == _folded(name) for other in accounts):
+            if any(folded(other.name) == folded(name) for other in accounts):
                 raise UsageError(f'there is an account "{name}" already; remove it first, or choose another name')
             accounts.append(account)
         return account
@@ -230,7 +230,7 @@ class Accounts:
             There is none of this name.
         """
         with self._kept.changing() as accounts:
-            found = [i for i, account in enumerate(accounts) if _folded(account.name) == _folded(name)]
+            found = [i for i, account in enumerate(accounts) if folded(account.name) == folded(name)]
             if not found:
                 known = ", ".join(account.name for account in accounts) or "none"
                 raise UsageError(f'there is no account "{name}"; those of this survey: {known}')
@@ -242,7 +242,7 @@ class Accounts:
         password = unicodedata.normalize("NFC", password)
         if not SHORTEST <= len(password) <= LONGEST:
             raise UsageError(f"a password has {SHORTEST} to {LONGEST:,} characters; this one has {len(password):,}")
-        if _folded(password) == _folded(name):
+        if folded(password) == folded(name):
             raise UsageError("a password that is the account's name is no secret; choose another one")
         return self._hasher.hash(password)
 
@@ -353,7 +353,8 @@ class Tries:
             del self._failed[next(iter(self._failed))]
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name as it is compared: however its letters are written."""
     return unicodedata.normalize("NFKC", name.strip()).casefold()
 
 

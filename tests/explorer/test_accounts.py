@@ -231,10 +231,11 @@ def test_five_tries_a_minute() -> None:
 
 def test_tries_at_once_are_counted_one_after_the_other(accounts: Accounts) -> None:
     accounts.add("grader-1", "vetter", SECRET)
+    names = "grader-1", " GRADER-1", "\uff47rader-1"  # all of them are the same
 
     async def go() -> list[tuple[Any, float]]:
         login = Login(Access(1, frozenset(), accounts=accounts))
-        return list(await asyncio.gather(*(login.enter("grader-1", f"wrong {i}", f"10.0.0.{i}") for i in range(20))))
+        return list(await asyncio.gather(*(login.enter(names[i % 3], f"wrong {i}", f"10.0.0.{i}") for i in range(20))))
 
     found = asyncio.run(go())
     assert all(account is None for account, _ in found)
