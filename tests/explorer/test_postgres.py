@@ -1,5 +1,6 @@
 """What is PostgreSQL's own: triggers, several surveys in one database, restarts, sentences, and moving to and fro."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import psycopg
@@ -358,3 +360,23 @@ def test_decisions_are_copied_there_and_back_and_packed(
     monkeypatch.delenv("VOORWERP_LEDGER")
     with Ledger(path, survey_id) as ledger:
         assert len(ledger.entries(include_undone=True)) == len(after) + 1
+
+
+def test_a_move_waits_for_no_server_and_goes_on_where_it_was_stopped(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger(tmp_path, "one", ledger_module.in_file(tmp_path / "ledger.db")) as ledger:
+        entries = [ledger.append("tag", {"n": n}, who="a") for n in range(3)]
+    with (tmp_path / "server.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(LedgerError, match=f"a server is at work on {tmp_path}; stop it, then copy"):
+            moved(tmp_path, "one", True)
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):  # copied, and nothing else yet
+        stopped.setattr(ledger_module, "leave_word", Mock(side_effect=KeyboardInterrupt))
+        moved(tmp_path, "one", True)
+    assert moved(tmp_path, "one", True) == (3, "the PostgreSQL database postgres at " + url.partition("@")[2][:-9])
+    with Ledger(tmp_path, "one") as ledger:
+        assert ledger.entries() == entries
+    assert {file.name for file in tmp_path.iterdir()} == {"ledger.db.copied", "ledger.json", "server.lock"}
+    with pytest.raises(LedgerError, match=r"ledger.db is not there; nothing is to be copied"):
+        moved(tmp_path, "one", True)
