@@ -254,7 +254,7 @@ class CampaignView:
         return {
             name: len(self._named(read, name))
             for name in ("all", "found", "disputed", "interesting", "cannot", "audit", "adjudicated", *OUTCOMES[:2])
-        } | {"to_adjudicate": int((read.outcomes.is_disputed & ~_has(read.outcomes.adjudicated)).sum())}
+        } | {"to_adjudicate": len(self.agreed.disputed(read.campaign.id))}
 
     def _facts(self, read: _Read) -> list[list[Any]]:
         """Name, value, which subjects these are, a word beside it."""
