@@ -16,6 +16,7 @@ from tests.ui.serving import VOORWERP
 
 # Browser and server share the cores with the tests: torch, and every process started here, takes one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("VOORWERP_LEDGER", None)  # nobody's own decisions
 hypothesis.settings.register_profile("shared cores", deadline=None)
 hypothesis.settings.load_profile("shared cores")
 
