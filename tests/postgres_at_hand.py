@@ -135,8 +135,9 @@ def server() -> Iterator[Server]:
         if account:
             folder.chmod(0o755)
             os.chown(folder, account["user"], account["group"])
-            can_run = subprocess.run([programs / "postgres", "--version"], capture_output=True, check=False, **account)
-            if can_run.returncode != 0:  # a checkout below /root
+            try:
+                subprocess.run([programs / "postgres", "--version"], capture_output=True, check=True, **account)
+            except (PermissionError, subprocess.CalledProcessError):  # a checkout below /root
                 programs = shutil.copytree(programs.parent, folder / "programs", symlinks=True) / "bin"
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
