@@ -151,9 +151,10 @@ export async function campaigns(home, door) {
   const results = () => {
     const root = make("div", "results"), main = make("div", "main"), side = make("aside");
     const headline = make("div", "headline"), rows = make("div", "grades"), below = make("p", "note");
-    const people = make("div", "people"), facts = make("dl", "facts");
+    const people = make("div", "people"), facts = make("dl", "facts"), taking = make("div", "taking");
     main.append(headline, rows, below);
-    side.append(make("h3", "", "Graders"), people, make("h3", "", "Drawn and decided"), facts);
+    side.append(make("h3", "", "Graders"), people, make("h3", "", "Drawn and decided"), facts, taking);
+    let which_go = "all";
     root.append(main, side);
     return {root, draw() {
       const d = detail, {found, scheme} = d;
@@ -188,6 +189,26 @@ export async function campaigns(home, door) {
         if (which) dd.append(button("link", value, () => open_rows(which), "Open them as the selection")); else dd.append(value);
         return [make("dt", "", name), dd, note ? make("small", "", note) : null];
       }));
+      fill(taking, [d.id, d.takes, d.counts.n_votes > 0], () => {
+        if (!d.takes || !d.counts.n_votes) return [];
+        const which = make("select"), files = make("div", "files");
+        which.setAttribute("aria-label", "Candidates to take along");
+        which.append(...[["all", "All that are graded"], ["found", "Found"], ["disputed", "Disputed"]].map(([value, text]) => { const e = make("option", "", text); e.value = value; return e; }));
+        which.value = which_go;
+        const link = ([format, text, title]) => {
+          const e = make("a", "", text), asked = new URLSearchParams({format});
+          if (which_go !== "all") asked.set(which_go, "1");
+          Object.assign(e, {href: `campaigns/${d.id}/export?${asked}`, download: "", title});
+          return e;
+        };
+        const offered = [["csv", "CSV", "A table; provenance is in “JSON”"], ["json", "JSON", "Where the table is from: scheme, rule, graders, run, boundary"], ["parquet", "Parquet", "A table"], ["votable", "VOTable", "A table for TOPCAT and Aladin"],
+          ["fits", "FITS", "A table"], ["regions", "DS9", "Regions, with grade and k of n"], ["pdf", "PDF", "A gallery to print"], ["html", "HTML", "A gallery in one file"], ["training", "Labels", "To train on, split by duplicate group"]];
+        const draw = () => files.replaceChildren(...offered.map(link), ...d.takes.samp ? [button("link", "Send (SAMP)", send, "To TOPCAT, Aladin and whoever else takes tables on this machine")] : []);
+        const send = () => guarded(async () => say(`${(await post("send", {campaign: d.id, [which_go]: "1"})).said}.`));
+        which.addEventListener("change", () => { which_go = which.value; draw(); });
+        draw();
+        return [make("h3", "", "Take along"), which, files];
+      });
     }};
   };
 
@@ -306,7 +327,7 @@ export async function campaigns(home, door) {
         return [
           figure("Krippendorff’s α", alpha?.level ?? "", alpha, alpha ? `${many(alpha.n, "subject")} with two grades or more; ${many(told.n_graders, "grader")}; interval by resampling subjects` : "", base(alpha), alpha.note),
           fleiss && fleiss.value !== null && fleiss.value !== undefined
-            ? figure("Fleiss’ κ", `${fleiss.m} graders each`, fleiss, `${many(fleiss.n_equal_m, "subject")} with just ${fleiss.m} grades`, base(fleiss), "κ falls where what is looked for is rare, however well graders agree.", fleiss.note)
+            ? figure("Fleiss’ κ", `${fleiss.m} graders each`, fleiss, `${many(fleiss.n_equal_m, "subject")} with just ${fleiss.m} grades${fleiss.n_left_out ? `; ${whole(fleiss.n_left_out)} with other numbers left out` : ""}`, base(fleiss), "κ falls where what is looked for is rare, however well graders agree.", fleiss.note)
             : figure("Fleiss’ κ", "", null, fleiss?.note || "It needs subjects with equally many grades."),
         ];
       });
