@@ -84,7 +84,9 @@ export function adjudicating({post, ask, focus, changed}) {
   const read = async () => {
     const id = campaign, found = await ask(`campaigns/${id}/adjudication`);
     if (id !== campaign) return;
-    const row = item()?.row;
+    const row = item()?.row, place = new Map(told?.items.map((it, i) => [it.row, i]) ?? []);
+    const at_of = it => place.get(it.row) ?? Infinity; // who was decided stays where it was, as long as one looks
+    if (place.size) found.items = found.items.map((it, i) => [at_of(it), i, it]).sort((a, b) => a[0] === b[0] ? a[1] - b[1] : a[0] - b[0]).map(([, , it]) => it);
     told = found;
     may = told.may_vote;
     at = Math.max(0, told.items.findIndex(it => it.row === row));

@@ -17,7 +17,6 @@ import numpy as np
 from PIL import Image
 
 from explorer import __version__
-from explorer.services.report import POLICY
 
 #: Longest side of a picture, px: in print some 100 dpi, on a screen about an inch and a half.
 PDF_PX, HTML_PX = 144, 256
@@ -135,6 +134,9 @@ def _printable(text: str) -> str:
 
 def gallery_html(title: str, cards: Sequence[Card], caption: str, told: Mapping[str, Any]) -> bytes:
     """One page without any script, its pictures inside; it may fetch nothing from anywhere."""
+    # it brings matplotlib, which takes half a second to import, and a server starts without
+    from explorer.services.report import POLICY
+
     parts = []
     for card in cards:
         kind = "png" if card.picture.startswith(b"\x89PNG") else "jpeg"
