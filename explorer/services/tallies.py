@@ -7,11 +7,12 @@ its adjudication. Of several votes on a slot the last that is not taken back sta
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -31,6 +32,9 @@ _KINDS = {"entry": "i8", "slot": "i4", "before": "i4", "grader": "u2", "grade": 
 _KINDS |= {"interesting": "?", "informed": "?", "stands": "?", "seconds": "f8", "at": "i8"}
 #: What a slot is to a grader.
 NOTHING, LEFT, GRADED, TURNED = 0, 1, 2, 3  # the last: graded in the mosaic
+
+#: Item, layer (0 a first, 1 a repeat), grade (None: left for the second pass), whether interesting, whether informed.
+_Look = tuple[int, int, str | None, bool, bool]
 
 
 class Grader:
@@ -88,54 +92,70 @@ class Tally:
         return self.graders[who]
 
     # -------------------------------------------------------------------------------------------------------- apply
-    def add(self, entry: Entry) -> None:
-        """Take in a vote, or a bulk of them; what cannot be one of this campaign is passed over."""
+    def items_of(self, subject_ids: Sequence[int]) -> list[int]:
+        """Indices of `Campaign.items`; -1 for who is not in it. Many at once cost hardly more than one."""
+        found: list[int] = self.campaign.index_of(self.survey.rows_of(subject_ids)).tolist()
+        return found
+
+    def add(self, entry: Entry, item: int | None = None) -> None:
+        """Take in a vote, or a bulk of them; what cannot be one of this campaign is passed over.
+
+        Parameters
+        ----------
+        item
+            Of the entry's subject, where that is known.
+        """
         told = entry.payload
         try:
-            via, repeat = VIAS.index(told["via"]), bool(told.get("repeat", False))
-            if entry.subject_id is not None:
-                given = {entry.subject_id: told["grade"]}
-                looks = [(given, repeat)]
-            else:
-                kept = dict.fromkeys(told.get("kept", ()), None)
-                kept_repeats = dict.fromkeys(told.get("kept_repeats", ()), None)
-                looks = [({**told["grades"], **kept}, False), ({**told.get("repeats", {}), **kept_repeats}, True)]
-            seconds = float(told.get("seconds", np.nan))
-        except (KeyError, TypeError, ValueError):  # of another making
+            via = VIAS.index(told["via"])
+            looks = self._looks(entry) if entry.subject_id is None else [self._look(entry, item)]
+            seconds = float(told.get("seconds", math.nan)) / max(len(looks), 1)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):  # of another making
             return
-        said = told.get("interesting", False), told.get("interesting_repeats", False)  # a flag; of a bulk, who has it
-        flags = [set(map(str, one)) if isinstance(one, list) else bool(one) for one in said]
-        n_looks = sum(len(given) for given, _ in looks)
+        is_settled = told["via"] == "adjudication"
         grader = self.must_have(str(told.get("grader") or entry.who))
-        at = _microseconds(entry.at)
-        for given, is_repeat in looks:
-            if not given:
+        is_own, at, n_before = entry.who == grader.name, _microseconds(entry.at), len(self.entry)
+        for index, layer, key, is_interesting, is_informed in looks:
+            if index < 0 or (key is not None and key not in self._code):
                 continue
-            items = self.campaign.index_of(self.survey.rows_of([int(i) for i in given]))
-            flag = flags[is_repeat] if entry.subject_id is None else flags[0]
-            for item, (subject, key) in zip(items.tolist(), given.items(), strict=True):
-                if item < 0 or (key is not None and key not in self._code):
-                    continue
-                slot = item + self.n_items * (2 if told["via"] == "adjudication" else int(is_repeat))
-                self.entry.append(entry.id)
-                self.slot.append(slot)
-                self.before.append(grader.head.get(slot, -1))
-                self.grader.append(grader.number)
-                self.grade.append(KEPT if key is None else self._code[key])
-                self.via.append(via)
-                self.interesting.append(str(subject) in flag if isinstance(flag, set) else flag)
-                self.informed.append(bool(told.get("informed", False)))
-                self.stands.append(1)
-                self.seconds.append(seconds / n_looks)
-                self.at.append(at)
-                grader.head[slot] = len(self.entry) - 1
-                grader.seconds += np.nan_to_num(seconds) / n_looks
-                if slot < 2 * self.n_items:
-                    grader.last = slot if entry.who == grader.name else grader.last
-                    self._settle(grader, slot)
-        if entry.who == grader.name and told["via"] != "adjudication" and self.rows_of(entry.id):
+            slot = index + self.n_items * (2 if is_settled else layer)
+            self.entry.append(entry.id)
+            self.slot.append(slot)
+            self.before.append(grader.head.get(slot, -1))
+            self.grader.append(grader.number)
+            self.grade.append(KEPT if key is None else self._code[key])
+            self.via.append(via)
+            self.interesting.append(is_interesting)
+            self.informed.append(is_informed)
+            self.stands.append(1)
+            self.seconds.append(seconds)
+            self.at.append(at)
+            grader.head[slot] = len(self.entry) - 1
+            grader.seconds += seconds if seconds == seconds else 0.0
+            if not is_settled:
+                grader.last = slot if is_own else grader.last
+                self._settle(grader, slot)
+        if is_own and not is_settled and len(self.entry) > n_before:
             grader.entries.append(entry.id)
             grader.redo.clear()
+
+    def _look(self, entry: Entry, item: int | None) -> _Look:
+        told = entry.payload
+        if item is None:
+            (item,) = self.items_of([entry.subject_id or 0])
+        is_interesting, is_informed = bool(told.get("interesting")), bool(told.get("informed"))
+        return item, int(bool(told.get("repeat"))), str(told["grade"]), is_interesting, is_informed
+
+    def _looks(self, entry: Entry) -> list[_Look]:
+        """Of a mosaic: item, layer, grade (None: left for the second pass), whether interesting, and informed."""
+        told, found = entry.payload, []
+        informed = set(told.get("informed", ()))
+        for layer, suffix in enumerate(("", "_repeats")):
+            given = {**told.get("repeats" if layer else "grades", {}), **dict.fromkeys(told.get(f"kept{suffix}", ()))}
+            flagged = set(told.get(f"interesting{suffix}", ()))
+            for item, (subject, key) in zip(self.items_of([int(i) for i in given]), given.items(), strict=True):
+                found.append((item, layer, key, subject in flagged, subject in informed))
+        return found
 
     def rows_of(self, entry_id: int) -> range:
         """The votes of an entry; none where it is not of this campaign."""
@@ -146,7 +166,8 @@ class Tally:
         for row in self.rows_of(entry_id):
             self.stands[row] = stands
             grader = self.graders[self.names[self.grader[row]]]
-            grader.seconds += (1 if stands else -1) * np.nan_to_num(self.seconds[row])
+            seconds = self.seconds[row] if self.seconds[row] == self.seconds[row] else 0.0
+            grader.seconds += seconds if stands else -seconds
             if self.slot[row] < 2 * self.n_items:
                 self._settle(grader, self.slot[row])
         rows = self.rows_of(entry_id)

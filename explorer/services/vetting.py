@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import threading
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -211,15 +212,15 @@ class _Book:
         found.campaign = campaign  # it may have been closed or extended
         return found
 
-    def apply(self, entry: Entry) -> None:
-        """Take in the next entry."""
+    def apply(self, entry: Entry, item: int | None = None) -> None:
+        """Take in the next entry; `item` as in `Tally.add`."""
         self.last = entry.id
         if entry.undoes is not None:
             self._turn(entry)
         elif entry.kind == KIND:
             campaign = self._vetting.campaigns.any_of(str(entry.payload.get("campaign")))
             if campaign is not None:
-                self.tally(campaign).add(entry)
+                self.tally(campaign).add(entry, item)
         elif entry.subject_id is None:
             return
         elif entry.kind == OUTCOME:
@@ -277,7 +278,7 @@ class Vetting:
         self._orders = Cache(KEPT_ORDERS)
         self._shown: dict[tuple[str, str], Shown] = {}
         self._deciding: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
-        self._told: set[tuple[str, str, int]] = set()  # campaign, who, item: they know what others said
+        self._told: set[tuple[str, str, int]] = set()  # campaign, who, slot: they know what others said
 
     @cached_property
     def _secret(self) -> bytes:
@@ -301,8 +302,23 @@ class Vetting:
 
     def _catch_up(self, book: _Book, at: datetime | str | None = None) -> None:
         while part := self.ledger.entries(KINDS, since=book.last, at=at, include_undone=True, limit=AT_ONCE):
+            items = self._items_of(book, part)
             for entry in part:
-                book.apply(entry)
+                book.apply(entry, items.get(entry.id))
+
+    def _items_of(self, book: _Book, part: Sequence[Entry]) -> dict[int, int]:
+        """Entry → item, of votes on one subject: looked up together, for one by one is slow."""
+        by_campaign: dict[str, list[Entry]] = defaultdict(list)
+        if len(part) > 1:
+            for entry in part:
+                if entry.kind == KIND and entry.subject_id is not None:
+                    by_campaign[str(entry.payload.get("campaign"))].append(entry)
+        found: dict[int, int] = {}
+        for campaign_id, entries in by_campaign.items():
+            if (campaign := self.campaigns.any_of(campaign_id)) is not None:
+                items = book.tally(campaign).items_of([entry.subject_id or 0 for entry in entries])
+                found |= zip((entry.id for entry in entries), items, strict=True)
+        return found
 
     def _take_in(self, entry: Entry) -> None:
         """What we have just written: without asking for it, where nothing else was written in between."""
@@ -492,7 +508,7 @@ class Vetting:
         }
         if looked:
             payload["looked"] = list(looked)
-        if (campaign.id, who, item) in self._told:
+        if (campaign.id, who, slot) in self._told:
             payload["informed"] = True
         subject_id = int(self.survey.subject_ids[campaign.items[item]])
         return self._append(campaign, who, payload, client_id, seen, subject_id)
@@ -549,6 +565,9 @@ class Vetting:
         for name, is_repeat in (("interesting", False), ("interesting_repeats", True)):
             items = [campaign.items[slot % n_items] for slot in flagged if (slot >= n_items) == is_repeat]
             told |= {name: [str(self.survey.subject_ids[item]) for item in items]} if items else {}
+        slots = {key: self._slot_of(campaign, who, key) for key in (*grades, *kept)}
+        if knows := [slot % n_items for slot in slots.values() if (campaign.id, who, slot) in self._told]:
+            told["informed"] = [str(self.survey.subject_ids[campaign.items[item]]) for item in knows]
         payload = {"campaign": campaign.id, "via": "mosaic", **told, **_capped(seconds, n * campaign.plan.idle_s)}
         return self._append(campaign, who, payload, client_id, seen)
 
@@ -733,7 +752,8 @@ class Vetting:
             if self._is_hidden(tally, at.grader, slot):
                 raise AccessError("this campaign is blind: grade the subject first, then you are told what others say")
             item = slot % tally.n_items
-            self._told.add((campaign.id, who, item))
+            # of a repeat they know by it what they know of the first, and not the other way: it stays hidden
+            self._told |= {(campaign.id, who, slot), (campaign.id, who, item)}
             votes = []
             for layer in (0, 2):
                 for grader in tally.graders.values():
@@ -809,6 +829,24 @@ class Vetting:
                         yield Event(at, grader.name, KIND, what, tally.entry[row], not tally.stands[row])
 
     # ------------------------------------------------------------------------------------------------------- results
+    def progress(self, campaign_id: str) -> tuple[np.ndarray, str]:
+        """How far a campaign is, without a table of its votes.
+
+        Returns
+        -------
+        n_votes
+            int64 (`Campaign.n_real`,): of how many graders each subject and audit draw has a vote.
+        mark
+            Another one whenever a vote on this campaign, or a later outcome, has come or was taken back.
+        """
+        campaign = self.campaigns.get(campaign_id)
+        with self._lock:
+            book = self._read()
+            tally = book.tally(campaign)
+            known = [entry.id for i in book.outcomes if (entry := book.outcome(i)) is not None]
+            mark = f"{len(tally.entry)}-{zlib.crc32(tally.stands):x}-{zlib.crc32(repr(known).encode()):x}"
+            return tally.n_votes[: campaign.n_real].astype(np.int64), mark
+
     def votes(self, campaign_id: str, at: datetime | str | None = None) -> pd.DataFrame:
         """The votes that stand, now or as of a date: a row a grader and look, by time.
 

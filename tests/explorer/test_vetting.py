@@ -819,6 +819,25 @@ def test_a_grade_changed_after_others_were_told_is_marked_and_the_one_before_is_
     assert table["grade"].to_dict() == {"grader-1": "A", "grader-2": "A"}
 
 
+def test_what_is_told_of_a_subject_marks_a_mosaic_too_and_not_its_hidden_repeat(vetting: Vetting):
+    one = made(vetting, 60, repeats=0.2)
+    items = list(vetting.queue(one.id, "grader-1"))
+    repeat = next(i for i in items if i.role == "repeat")
+    first = next(i for i in items if i.row == repeat.row and i.role == "subject")
+    other = next(i for i in items if i.role == "subject" and i.row != first.row)
+    vetting.vote(one.id, "grader-1", first.key, "A", seconds=1)
+    vetting.told(one.id, "grader-1", first.key)
+    vetting.vote(one.id, "grader-1", repeat.key, "B", seconds=1)  # what they said of it the first time is all they know
+    vetting.bulk(one.id, "grader-1", {first.key: "X", other.key: "X"}, seconds=1)
+    table = vetting.votes(one.id).set_index(["row", "role"])
+    assert table.loc[(repeat.row, "repeat"), "independent"] == "B"
+    assert table.loc[(first.row, "subject"), ["grade", "is_informed", "independent"]].tolist() == ["X", True, "A"]
+    assert not table.loc[(other.row, "subject"), "is_informed"]
+    vetting.told(one.id, "grader-1", repeat.key)
+    vetting.vote(one.id, "grader-1", repeat.key, "C", seconds=1)
+    assert vetting.votes(one.id).set_index("role").loc["repeat", ["is_informed", "independent"]].tolist() == [True, "B"]
+
+
 def test_a_history_leaves_out_what_is_blind_for_whoever_asks(vetting: Vetting):
     one = made(vetting, 60, graders=2, repeats=0.2)
     items = list(vetting.queue(one.id, "grader-1"))
