@@ -137,14 +137,14 @@ def isolation(x: np.ndarray, seed: int = 0) -> np.ndarray:
     return found
 
 
-def novelty(x: np.ndarray, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Distance of each of `rows` to the nearest row of `seen`, float32; of many seen ones, to `SAMPLE` evenly taken."""
+def novelty(x: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Distance of each row of x to the nearest of `seen`, float32; of many seen ones, to `SAMPLE` evenly taken."""
     if len(seen) > SAMPLE:
         seen = seen[np.linspace(0, len(seen) - 1, SAMPLE).astype(np.int64)]
-    found = np.empty(len(rows), np.float32)
-    for start in range(0, len(rows), CHUNK // 16):
+    found = np.empty(len(x), np.float32)
+    for start in range(0, len(x), CHUNK // 16):
         part = slice(start, start + CHUNK // 16)
-        found[part] = np.sqrt(_squared(x[rows[part]], x[seen]).min(axis=1))
+        found[part] = np.sqrt(_squared(x[part], seen).min(axis=1))
     return found
 
 
@@ -410,7 +410,7 @@ def order(
         sentence = f"By how unusual they are: {lacking}, and a model needs votes of both kinds."
     else:
         chosen = choose(spaces, votes, seed)
-        picked = _picked(np.hstack([spaces[name] for name in chosen.names]), votes, strategy, rest, wanted, rng)
+        picked = _picked([spaces[name] for name in chosen.names], votes, strategy, rest, wanted, rng)
         sentence = f"{STRATEGIES[strategy][0].upper()}{STRATEGIES[strategy][1:]}. {chosen.sentence()}"
     rows = rng.permutation(np.concatenate([picked, random]))
     return Batch(rows, np.sort(random), len(left), strategy, sentence, chosen)
@@ -426,49 +426,66 @@ def _best(score: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
 
 
 def _picked(
-    x: np.ndarray, votes: Votes, strategy: Strategy, rest: np.ndarray, n: int, rng: np.random.Generator
+    spaces: Sequence[np.ndarray], votes: Votes, strategy: Strategy, rest: np.ndarray, n: int, rng: np.random.Generator
 ) -> np.ndarray:
     """The n of `rest` that a strategy takes by a model of the votes."""
-    known = x[votes.rows]
+    known = _taken(spaces, votes.rows)
     if strategy == "novel":
         pool = rest if len(rest) <= CHUNK else rng.choice(rest, CHUNK, replace=False)
-        return _apart(x, pool, votes.rows, n)
+        return pool[_apart(_taken(spaces, pool), known, n)]
     if strategy == "bald":
-        return _best(disagreement(x, known, votes, rng), rest, n)
-    score = logits(x, fit(known, votes.positive))
+        return _best(disagreement(spaces, votes, rng), rest, n)
+    score = _logits(spaces, fit(known, votes.positive))
     if strategy == "uncertain":
         return _best(-np.abs(score), rest, n)
     if strategy == "greedy":
         return _best(score, rest, n)
     probable = _best(score, rest, NOVEL_AMONG * n)
-    first = math.ceil(MIX * n)
-    return np.concatenate([probable[:first], _apart(x, probable[first:], votes.rows, n - first)])
+    first, others = np.split(probable, [math.ceil(MIX * n)])
+    return np.concatenate([first, others[_apart(_taken(spaces, others), known, n - len(first))]])
 
 
-def _apart(x: np.ndarray, pool: np.ndarray, seen: np.ndarray, n: int) -> np.ndarray:
-    """The n of `pool` farthest from `seen` and from each other, one after another."""
-    far, taken = novelty(x, pool, seen), []
+def _taken(spaces: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Rows of several feature spaces beside each other: float32 (m, k)."""
+    return np.hstack([x[rows] for x in spaces])
+
+
+def _logits(spaces: Sequence[np.ndarray], w: np.ndarray) -> np.ndarray:
+    """Balanced log odds of all subjects, float32 (N,), by weights of the spaces beside each other."""
+    edges = np.cumsum([x.shape[1] for x in spaces])[:-1]
+    parts = np.split(w[:-1].astype(np.float32), edges)
+    found = np.full(len(spaces[0]), np.float32(w[-1]))
+    for x, part in zip(spaces, parts, strict=True):
+        found += x @ part
+    return found
+
+
+def _apart(pool: np.ndarray, seen: np.ndarray, n: int) -> np.ndarray:
+    """Which n of `pool`, float32 (m, k), are farthest from `seen` and from each other, one after another: indices."""
+    far, taken = novelty(pool, seen), []
     for _ in range(min(n, len(pool))):
         i = int(far.argmax())
-        taken.append(pool[i])
-        far = np.minimum(far, np.sqrt(_squared(x[pool], x[pool[i : i + 1]])[:, 0]))
+        taken.append(i)
+        far = np.minimum(far, np.sqrt(_squared(pool, pool[i : i + 1])[:, 0]))
         far[i] = -1
     return np.array(taken, np.int64)
 
 
-def disagreement(x: np.ndarray, known: np.ndarray, votes: Votes, rng: np.random.Generator) -> np.ndarray:
+def disagreement(spaces: Sequence[np.ndarray], votes: Votes, rng: np.random.Generator) -> np.ndarray:
     """Mutual information of answer and model, float32 (N,), nats: entropy of the mean minus mean entropy.
 
     Of `N_MODELS` models, each on a bootstrap of the duplicate groups that has both kinds.
     """
+    known = _taken(spaces, votes.rows)
     _, group = np.unique(votes.groups, return_inverse=True)
-    mean, inner, made = np.zeros(len(x), np.float32), np.zeros(len(x), np.float32), 0
+    n, n_groups = len(spaces[0]), int(group.max()) + 1
+    mean, inner, made = np.zeros(n, np.float32), np.zeros(n, np.float32), 0
     for _ in range(20 * N_MODELS):
-        weights = rng.multinomial(group.max() + 1, np.full(group.max() + 1, 1 / (group.max() + 1)))[group]
+        weights = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups))[group]
         drawn = weights > 0
         if not votes.positive[drawn].any() or votes.positive[drawn].all():
             continue
-        p = expit(logits(x, fit(known[drawn], votes.positive[drawn], weights[drawn])))
+        p = expit(_logits(spaces, fit(known[drawn], votes.positive[drawn], weights[drawn])))
         mean, inner, made = mean + p, inner + _entropy(p), made + 1
         if made == N_MODELS:
             break

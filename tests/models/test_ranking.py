@@ -159,7 +159,7 @@ def test_models_disagree_where_nothing_was_voted_on() -> None:
     positive = known[:, 0] + 0.7 * rng.normal(size=200) > 0
     x = np.vstack([known, [[0, 30], [0, -30], [0, 0]]]).astype(np.float32) * 5
     rows = np.arange(200)
-    told = disagreement(x, x[:200], Votes(rows, positive, rows, rows), rng)
+    told = disagreement([x[:, :1], x[:, 1:]], Votes(rows, positive, rows, rows), rng)
     assert told[200] > 5 * told[202]
     assert told[201] > 5 * told[202]
     assert (told >= -1e-6).all() and (told <= np.log(2)).all()
@@ -192,7 +192,7 @@ def test_distances_are_those_of_scikit_learn() -> None:
     theirs = NearestNeighbors(n_neighbors=ranking.NEIGHBORS).fit(x).kneighbors()[0].mean(1)
     assert np.allclose(ours, theirs, atol=1e-3)
     assert np.allclose(
-        novelty(x, np.arange(100), np.arange(100, 500)),
+        novelty(x[:100], x[100:]),
         NearestNeighbors(n_neighbors=1).fit(x[100:]).kneighbors(x[:100])[0][:, 0],
         atol=1e-3,
     )
@@ -210,16 +210,16 @@ def test_before_votes_a_mean_of_percentiles_or_how_far_others_are() -> None:
 
 
 def test_a_million_and_a_half_are_ranked_in_seconds() -> None:
-    """Here a tenth of it, and time to spare: other machines are slower."""
+    """Here a tenth of it, in seconds of processor time, which do not grow where others use the machine, too."""
     rng = np.random.default_rng(0)
     latents = rng.normal(size=(150_000, 128)).astype(np.float32)
     positive = latents[:, 0] > 2.5
     looked = np.concatenate([np.flatnonzero(positive)[:40], np.arange(500)])
-    started = time.perf_counter()
+    started = time.process_time()
     spaces = {"scores": of_columns(latents[:, :4].T), "latents": of_vectors(latents)}
     batch = order(spaces, before_votes([latents[:, 0]]), votes_of(np.unique(looked), positive))
     assert len(batch.rows) == 25
-    assert time.perf_counter() - started < 15
+    assert time.process_time() - started < 10
 
 
 # ------------------------------------------------------------------------------------------------------- what is left
