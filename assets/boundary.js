@@ -855,7 +855,11 @@ export function render({model, el}) {
   const figures = section("Numbers", "figures"), total = make("span", "total"), list = make("div", "rates"), notes = make("p", "about");
   total.setAttribute("role", "status");
   put(figures.head, total);
-  put(figures, list, notes);
+  const checked = make("p", "checked"); // what experts found in this version
+  const draw_checked = () => { checked.textContent = model.checked; checked.hidden = !model.checked; };
+  draw_checked();
+  model.on("checked", draw_checked);
+  put(figures, checked, list, notes);
   const rates_of = (rates, others, loops) => {
     const box = make("div", "rates");
     draw_rates(box, rates, others, loops);

@@ -160,7 +160,9 @@ export function render({model, el}) {
   list.setAttribute("aria-label", "Kept selections");
   const files = make("div", "files"), figures = make("div", "files"), send = button("", "To TOPCAT, Aladin or DS9 on this machine (Simple Application Messaging Protocol)", () => { words.textContent = "Sending …"; act("send"); });
   send.className = "send";
-  chosen.append(make("h3", "", "Selection"), total, mode.box, moves, keep, said, list, files, figures, send);
+  const checked = make("p", "checked");  // what experts found in the kept selection that is selected
+  checked.setAttribute("role", "status");
+  chosen.append(make("h3", "", "Selection"), total, checked, mode.box, moves, keep, said, list, files, figures, send);
   const hint = button("? keys", "Keys (?)", () => window.voorwerp.commands.run("keys"));
   hint.className = "hint";
   root.append(view, chosen, hint);
@@ -380,6 +382,9 @@ export function render({model, el}) {
   window.addEventListener("voorwerp-legend", draw_legend);
   model.on(["view", "can"], draw_view);
   model.on("selected", draw_selected);
+  const draw_checked = () => { checked.textContent = model.checked; checked.hidden = !model.checked; };
+  draw_checked();
+  model.on("checked", draw_checked);
   model.on(["kept", "opened"], draw_kept);
   model.on(["kept", "can"], list_commands);
   model.on(["said", "answered", "can_take_back"], draw_said);

@@ -195,6 +195,8 @@ class Session:
             made=self.map.refresh_places,
         )
         self.controls.column.param.watch(lambda *_: self.vetting.tell_selected(), "opened")
+        self.controls.column.param.watch(lambda *_: self._tell_checked(), "opened")
+        state.param.watch(lambda *_: self._tell_checked(), "draft")
         self._generation, self._last = explore.survey.generation, desk.notes.last
         self._graded = -1
         if selection is not None:
@@ -232,6 +234,15 @@ class Session:
         """What a new run may be of."""
         column = self.controls.column
         self.shell.bar.selected = {"k": column.selected["k"], "name": column.opened, "n": self.explore.survey.n}
+
+    def _tell_checked(self) -> None:
+        """What experts found stands beside the kept selection or the version of a boundary that they looked at."""
+        column, draft = self.controls.column, self.state.draft
+        column.checked = self._pinned.get(f"selection:{column.opened}", "") if column.opened else ""
+        checked = self._pinned.get(f"boundary:{draft.name} v{draft.version}", "") if draft.name else ""
+        if checked and self.desk.boundaries.get(draft.name, draft.version).keep != draft.keep:
+            checked = ""
+        self.boundary.panel.checked = checked
 
     def _look_at(self, row: int) -> None:
         """Bring a subject into focus."""
@@ -289,6 +300,7 @@ class Session:
             self._pinned = await asyncio.to_thread(self.vetting.campaigns.pinned)
             if self._pinned != before:
                 self.map.refresh_places()
+                self._tell_checked()
         self.boundary.poll()
         self.explore.survey.refresh()
         if n_added := self.explore.survey.n_added:

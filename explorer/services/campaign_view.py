@@ -52,12 +52,14 @@ MOST_AT_ONCE = 5000
 
 @dataclass(frozen=True)
 class _Read:
-    """A campaign's votes as they stood at one entry of the ledger."""
+    """A campaign's votes as they stood at one moment; `n_votes` that were asked for, of each subject as many as it was
+    to have."""
 
     campaign: Campaign
     votes: pd.DataFrame
     outcomes: pd.DataFrame
-    last: int
+    n_votes: int
+    mark: str
 
 
 class CampaignView:
@@ -80,16 +82,24 @@ class CampaignView:
                 self._last = fresh[-1].id
             return self._last
 
-    def _of(self, campaign: Campaign, stamp: int) -> _Read:
+    def _far(self, campaign: Campaign) -> tuple[int, str]:
+        """Votes that were asked for and are given, and a mark that changes with whatever is said of the campaign."""
+        n_votes, mark = self.vetting.progress(campaign.id)
+        mark += f"-{len(campaign.batches)}-{campaign.is_open:d}"
+        return int(np.minimum(n_votes, campaign.plan.graders).sum()), mark
+
+    def _of(self, campaign: Campaign) -> _Read:
+        n_votes, mark = self._far(campaign)
+
         def read() -> _Read:
             votes = self.vetting.votes(campaign.id)
             rows, keys = self.agreed.grades(campaign.id)
             grades = pd.Series(keys, index=rows)
             outcomes = self.vetting.outcomes(campaign.id)
             outcomes["grade"] = grades.reindex(outcomes.row.to_numpy()).fillna("").to_numpy(object)
-            return _Read(campaign, votes, outcomes, stamp)
+            return _Read(campaign, votes, outcomes, n_votes, mark)
 
-        found: _Read = self._reads.get((campaign.id, stamp), read)
+        found: _Read = self._reads.get((campaign.id, mark), read)
         return found
 
     @staticmethod
@@ -112,11 +122,11 @@ class CampaignView:
     def overview(self, person: Person) -> dict[str, Any]:
         """Every campaign in a line, and what a form for a new one is made of."""
         boundaries = self.desk.boundaries
-        cost, stamp = self.costs.of(), self.stamp
+        cost = self.costs.of()
         saved = [boundaries.get(name) for name in boundaries.names()]
         return {
             "person": {"name": person.name, "may_make": person.may("owner"), "may_vote": person.may("vetter")},
-            "campaigns": [self._line(campaign, person, stamp) for campaign in reversed(self.campaigns.listed())],
+            "campaigns": [self._line(campaign, person) for campaign in reversed(self.campaigns.listed())],
             "schemes": {name: scheme.to_json() for name, scheme in SCHEMES.items()},
             "rules": dict(RULES),
             "strategies": dict(STRATEGIES),
@@ -131,8 +141,8 @@ class CampaignView:
             "has_images": self.survey.has_images,
         }
 
-    def _line(self, campaign: Campaign, person: Person, stamp: int) -> dict[str, Any]:
-        read = self._of(campaign, stamp)
+    def _line(self, campaign: Campaign, person: Person) -> dict[str, Any]:
+        n_votes, mark = self._far(campaign)
         mine = self.vetting.standing(campaign.id, person.name) if person.may("vetter") else None
         return {
             "id": campaign.id,
@@ -141,23 +151,17 @@ class CampaignView:
             "who": campaign.who,
             "at": campaign.at,
             "of": str(campaign.source.get("region") or "a selection"),
-            "n_votes": self._n_votes(read),
+            "n_votes": n_votes,
             "n_wanted": campaign.n_real * campaign.plan.graders,
             "mine": mine and {"n_done": mine["n_done"], "n_all": mine["n_all"]},
-            "last": read.last,
+            "last": mark,
         }
-
-    def _n_votes(self, read: _Read) -> int:
-        """Votes that were asked for: of each subject as many as it was to have."""
-        own = self._own(read.votes)
-        per_subject = own.groupby("row").size().to_numpy() if len(own) else np.empty(0, np.int64)
-        return int(np.minimum(per_subject, read.campaign.plan.graders).sum())
 
     # ---------------------------------------------------------------------------------------------------- one of them
     def detail(self, campaign_id: str, person: Person) -> dict[str, Any]:
         """A campaign: what it is of, who has graded how much, purity by grade, and every outcome."""
         campaign = self.campaigns.get(campaign_id)
-        read, hidden = self._of(campaign, self.stamp), self.hidden(campaign, person)
+        read, hidden = self._of(campaign), self.hidden(campaign, person)
         plan, scheme = campaign.plan, campaign.plan.scheme
         told: dict[str, Any] = {
             "id": campaign.id,
@@ -169,8 +173,8 @@ class CampaignView:
             "hidden": hidden,
             "has_images": self.survey.has_images,
             "of": str(campaign.source.get("region") or "a selection"),
-            "last": read.last,
-            "counts": {"n": len(campaign.rows), "n_audit": len(campaign.audit), "n_votes": self._n_votes(read)},
+            "last": read.mark,
+            "counts": {"n": len(campaign.rows), "n_audit": len(campaign.audit), "n_votes": read.n_votes},
             "people": self._people(read, person),
             "mine": None,
             "takes": self._takes(campaign, person),
@@ -331,7 +335,7 @@ class CampaignView:
         """
         campaign = self.campaigns.get(campaign_id)
         self._must_tell(campaign, person)
-        read, name, words = self._of(campaign, self.stamp), campaign.plan.name, which
+        read, name, words = self._of(campaign), campaign.plan.name, which
         kind, _, rest = which.partition(":")
         if kind == "grade":
             words = self._grade_name(campaign, rest)
@@ -384,7 +388,7 @@ class CampaignView:
     def adjudication(self, campaign_id: str, person: Person) -> dict[str, Any]:
         """The most disputed first, with everybody's grades and notes."""
         campaign = self.campaigns.get(campaign_id)
-        read, scheme = self._of(campaign, self.stamp), campaign.plan.scheme
+        read, scheme = self._of(campaign), campaign.plan.scheme
         told: dict[str, Any] = {"scheme": scheme.to_json(), "has_images": self.survey.has_images, "items": []}
         told |= {"may_vote": person.may("vetter") and campaign.is_open, "hidden": self.hidden(campaign, person)}
         if told["hidden"]:
@@ -427,7 +431,7 @@ class CampaignView:
         campaign = self.campaigns.get(campaign_id)
         if said := self.hidden(campaign, person):
             return {"hidden": said, "curve": []}
-        read, estimate = self._of(campaign, self.stamp), self.agreed.left(campaign.id)
+        read, estimate = self._of(campaign), self.agreed.left(campaign.id)
         own = self._own(read.votes)
         first = own.groupby("row")["at"].min().sort_values(kind="stable")
         found = set(read.outcomes.row[read.outcomes.is_found].tolist())
@@ -542,30 +546,38 @@ class CampaignView:
         )
 
     def pinned(self) -> dict[str, str]:
-        """What stands beside the name of each region on a map that a campaign grades: campaign → words, "" for none.
+        """What stands beside what a campaign grades: its id, for the name of a region on a map; ``selection:NAME``, and
+        ``boundary:NAME vVERSION``, for where these are open again → words, "" for none.
 
         K of n that are what is looked for, with its interval; nothing before there are votes, and nothing while a blind
         campaign is not complete.
         """
         places = self.desk.ledger.entries("place")
         ids = dict.fromkeys(entry.payload["campaign"] for entry in places if entry.payload.get("campaign"))
-        stamp, known = self.stamp, {one.id: one for one in self.campaigns.listed()}
-        return {i: self._purity(known[i], stamp) if i in known else "" for i in ids}
+        known = {one.id: one for one in self.campaigns.listed()}
+        found = {i: self._purity(known[i]) if i in known else "" for i in ids}
+        for campaign in known.values():  # of several on the same source the newest counts
+            source = campaign.source
+            of = f"selection:{source['selection']}" if source.get("selection") else f"boundary:{campaign.boundary_id}"
+            if (source.get("selection") or source.get("boundary")) and (text := self._purity(campaign)):
+                found[of] = f"{campaign.plan.name}: {text}"
+        return found
 
-    def _purity(self, campaign: Campaign, stamp: int) -> str:
+    def _purity(self, campaign: Campaign) -> str:
+        n_votes, mark = self._far(campaign)
+        is_complete = n_votes >= campaign.n_real * campaign.plan.graders
+        if not n_votes or (campaign.plan.is_blind and campaign.is_open and not is_complete):
+            return ""
+
         def tell() -> str:
-            read = self._of(campaign, stamp)
-            is_complete = self._n_votes(read) >= campaign.n_real * campaign.plan.graders
-            if campaign.plan.is_blind and campaign.is_open and not is_complete:
-                return ""
             found = self.agreed.purity(campaign.id)["purity"]["found"]
             if not found["n"]:
                 return ""
             value, low, high = (round(100 * found[name]) for name in ("value", "low", "high"))
             of = f"{positive_words(campaign.plan.scheme)} {found['k']:,.0f} of {found['n']:,.0f}"
-            return f"{of} ({value} % [{low}, {high}]) by {self._by(read)}"
+            return f"{of} ({value} % [{low}, {high}]) by {self._by(self._of(campaign))}"
 
-        text: str = self._purities.get((campaign.id, stamp), tell)
+        text: str = self._purities.get((campaign.id, mark), tell)
         return text
 
     def turn(self, told: Mapping[str, Any], person: Person) -> dict[str, Any]:
@@ -594,7 +606,7 @@ class CampaignView:
             grade, seconds = str(told.get("grade")), told.get("seconds", 0.0)
             decide = partial(self.vetting.adjudicate, campaign.id, row, grade, who=person.name)
             decide(seconds=seconds, client_id=client_id)
-        decided = self._decided(self._of(campaign, self.stamp))
+        decided = self._decided(self._of(campaign))
         mine = any(one["who"] == person.name for one in decided.values())
         return {"row": row, "adjudicated": decided.get(row), "can_undo": mine}
 

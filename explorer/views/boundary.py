@@ -70,6 +70,7 @@ class BoundaryPanel(JSComponent):
     versions = param.List([], doc="Versions of the one that is open, newest first.")
     compared = param.Dict({}, doc="Another boundary beside this one; {} for none.")
     fitting = param.Dict({}, doc="going, message: the classifier that is being fitted.")
+    checked = param.String("", doc="What experts found in the version that is open; nothing once it is changed.")
     revealed = param.Integer(0, doc="How often the test half was shown for this truth.")
     has_report = param.Boolean(False)
     file = param.Dict({}, doc="name, text: what was exported last; n counts.")

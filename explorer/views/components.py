@@ -39,6 +39,7 @@ class Controls(JSComponent):
     can_take_back = param.Boolean(False, doc="Whether the sentence names something that can be undone.")
     answered = param.Integer(0, doc="Counts the sentences.")
     heard = param.Integer(0, doc="Counts what was set: the page then tells what came meanwhile.")
+    checked = param.String("", doc="What experts found in the kept selection that is selected.")
     n_on_map = param.Integer(0, doc="Subjects on the map.")
     mixing = param.String("", doc="Why the scores are not mixed as asked.")
     about = param.List([], doc="What the map is worth, a sentence each.")

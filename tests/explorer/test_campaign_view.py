@@ -271,3 +271,23 @@ def test_what_is_looked_for_is_named_by_its_grades() -> None:
     assert positive_words(SCHEMES["abcx"]) == "certain or probable"
     assert positive_words(SCHEMES["yes-no"]) == "yes"
     assert positive_words(SCHEMES["interest"]) == "must be looked at or very interesting"
+
+
+def test_what_was_found_stands_where_its_source_is_open_again(desk: Desk, view: CampaignView) -> None:
+    one = of_all(desk)
+    assert view.pinned() == {"selection:odd": view.pinned()["selection:odd"]}
+    assert view.pinned()["selection:odd"].startswith("Rings: certain or probable 10 of 50 (20 % [")
+    desk.boundaries.save("bright", Draft(Gate("subjects.magnitude", None, 18.0)), Context(), "local")
+    plan = Plan("Bright ones", SCHEMES["yes-no"], is_blind=False, repeats=0.0)
+    of_boundary = desk.campaigns.of_boundary(plan, "bright", None, "local")
+    assert "boundary:bright v1" not in view.pinned()
+    item = desk.vetting.queue(of_boundary.id, "grader-1")[0]
+    before = view.overview(LOCAL)["campaigns"]
+    desk.vetting.vote(of_boundary.id, "grader-1", item.key, "Y", seconds=1.0)
+    assert view.pinned()["boundary:bright v1"].startswith("Bright ones: yes 1 of 1 (100 %")
+    after = {c["id"]: c["last"] for c in view.overview(LOCAL)["campaigns"]}
+    changed = {c["id"] for c in before if after[c["id"]] != c["last"]}
+    assert changed == {of_boundary.id}  # nobody reads the others anew
+    desk.vetting.undo(of_boundary.id, "grader-1")
+    assert "boundary:bright v1" not in view.pinned()
+    assert one.id in after
