@@ -432,7 +432,7 @@ def _picked(
     known = _taken(spaces, votes.rows)
     if strategy == "novel":
         pool = rest if len(rest) <= CHUNK else rng.choice(rest, CHUNK, replace=False)
-        return pool[_apart(_taken(spaces, pool), known, n)]
+        return np.asarray(pool[_apart(_taken(spaces, pool), known, n)])
     if strategy == "bald":
         return _best(disagreement(spaces, votes, rng), rest, n)
     score = _logits(spaces, fit(known, votes.positive))
