@@ -43,6 +43,9 @@ ROUTES = (
     "/boundary/follows?draft=d",
     "/boundary/lost?draft=d",
     "/runs/compare?a=r&b=s",
+    "/campaigns",
+    "/campaigns/000000000000",
+    "/campaigns/000000000000/adjudication",
 )
 
 
