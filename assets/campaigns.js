@@ -161,7 +161,7 @@ export async function campaigns(home, door) {
       fill(headline, [d.hidden, found, d.counts], () => {
         if (d.hidden) return [make("p", "hidden", d.hidden)];
         if (!found?.n) return [make("p", "hidden", d.counts.n_votes ? "Nobody could judge any yet." : "Nobody has graded yet. Send graders the link, or press G and begin.")];
-        const go = button("go", "", () => open_rows("found"), "Open them as the selection");
+        const go = button("go", "", () => open_rows("region:found"), "Open them as the selection");
         put(go, put(make("span", "what"), upper(found.words), make("small", "", d.of)), make("b", "", percent(found.k / found.n)), put(make("span", "interval"), make("span", "", `[${Math.round(100 * found.low)}, ${Math.round(100 * found.high)}]`), make("small", "", "95 % interval, per cent")),
           put(make("span", "k"), make("b", "", whole(found.k)), ` of ${whole(found.n)}`, make("small", "", found.by)), make("span", "arrow", "select →"));
         return [go];
@@ -173,7 +173,7 @@ export async function campaigns(home, door) {
           rate_bar(g), put(make("span", "figure"), make("b", "", g.n ? `${whole(g.k)} of ${whole(g.n)}` : "–"), make("small", "", rated(g))),
           put(make("span", "strip"), ...d.has_images ? (g.rows ?? []).slice(0, 5).map(row => picture(row)) : []));
       }), ...[["Q", "cannot judge", d.cannot, "cannot"], ["I", "interesting", d.interesting, "interesting"]].filter(([, , r]) => r?.k).map(([key, name, r, which]) => {
-        const e = button("row", "", () => open_rows(which), `Select the ${many(r.k, "subject")}`);
+        const e = button("row", "", () => open_rows(`region:${which}`), `Select the ${many(r.k, "subject")}`);
         return put(e, make("span", `grade ${key === "I" ? "star" : "none"}`, key), put(make("span", "name"), make("b", "", name), make("small", "", key === "I" ? "flagged by at least one grader" : "said by at least one grader")),
           rate_bar(r), put(make("span", "figure"), make("b", "", `${whole(r.k)} of ${whole(r.n)}`), make("small", "", rated(r))), put(make("span", "strip"), ...d.has_images ? (r.rows ?? []).slice(0, 5).map(row => picture(row)) : []));
       })]);

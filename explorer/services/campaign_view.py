@@ -324,7 +324,8 @@ class CampaignView:
         ----------
         which
             ``all``, ``found``, ``disputed``, ``interesting``, ``cannot``, ``audit``, ``adjudicated``, ``confirmed``,
-            ``rejected``; ``grade:KEY``; ``pair:NAME:NAME``, what two graders disagree on, their names percent-encoded.
+            ``rejected``; one of them behind ``region:``, without audit draws; ``grade:KEY``; ``pair:NAME:NAME``, what
+            two graders disagree on, their names percent-encoded.
 
         Raises
         ------
@@ -340,6 +341,8 @@ class CampaignView:
         if kind == "grade":
             words = self._grade_name(campaign, rest)
             found = read.outcomes.row[(read.outcomes.role == "subject") & (read.outcomes.grade == rest)].to_numpy()
+        elif kind == "region":
+            found, words = np.intersect1d(self._named(read, rest), campaign.rows), rest
         elif kind == "pair":
             names = [unquote(text) for text in rest.split(":")]
             if len(names) != 2:

@@ -200,6 +200,8 @@ def test_what_is_left_is_said_by_the_audit_and_not_without_one(desk: Desk, view:
     assert told["estimate"]["n"] == 0  # none of 30 draws was a find
     assert told["estimate"]["high"] > 0
     assert sum(step["random"] for step in told["curve"]) == len(audited.audit)
+    assert view.rows(audited.id, "region:all", LOCAL)[0].tolist() == audited.rows.tolist()  # as purity counts them
+    assert len(view.rows(audited.id, "all", LOCAL)[0]) == len(audited.rows) + len(audited.audit)
     looks = [step["looks"] for step in told["curve"]]
     assert looks == list(range(1, len(looks) + 1))
 
