@@ -131,8 +131,8 @@ def check_reach(address: str, has_accounts: bool, has_tls: bool, behind_proxy: b
         )
     if not has_accounts and not insecure:
         raise AccessError(
-            f"{address} can be reached from other machines and this survey has no accounts; make one with "
-            "`voorwerp accounts add`, use --address 127.0.0.1, or --insecure if you trust everyone on that network"
+            f"{address} can be reached from other machines and this survey has no accounts; "
+            "use --address 127.0.0.1, make one with `voorwerp accounts add`, or --insecure if you trust everyone there"
         )
 
 

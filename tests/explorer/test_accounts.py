@@ -371,7 +371,7 @@ def test_passwords_leave_this_machine_encrypted_or_not_at_all() -> None:
     for refused, sentence in (
         (("192.0.2.7", True), "passwords would travel there in the clear; give --https-cert"),
         (("192.0.2.7", True, False, False, True), "passwords would travel there in the clear"),
-        (("0.0.0.0", False), "this survey has no accounts; make one with `voorwerp accounts add`"),
+        (("0.0.0.0", False), "this survey has no accounts; use --address .*, make one with `voorwerp accounts add`"),
         (("192.0.2.7", False, True), "this survey has no accounts"),
         (("127.0.0.1", False, False, True), "a proxy lets others in and this survey has no accounts"),
     ):
