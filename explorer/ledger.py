@@ -141,15 +141,30 @@ class Ledger:
         self.survey_id = survey_id
         self._dialect = databases.opened(_parsed(url) if url else address(self.path))
         self._dialect.create(survey_id)
-        if url is None and not isinstance(self._dialect, databases.SQLite):
-            leave_word(self.path, self.name)
         self._ours = ENTRIES.c.survey_id == survey_id
+        if url is None and not isinstance(self._dialect, databases.SQLite):
+            self._check_place()
+            leave_word(self.path, self.name)
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
         self.newest = 0
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._writer.start()
+
+    def _check_place(self) -> None:
+        """Refuse an empty database where the survey's folder says that the decisions are in another one."""
+        elsewhere = self.path / ELSEWHERE
+        if not elsewhere.exists() or _told(elsewhere) == self.name:
+            return
+        with self._dialect.read() as connection:
+            is_empty = connection.execute(sa.select(ENTRIES.c.id).where(self._ours).limit(1)).one_or_none() is None
+        if is_empty:
+            self._dialect.close()
+            raise LedgerError(
+                f"the decisions on {self.path} are in {_told(elsewhere)}, and {ADDRESS} names {self.name}, which has "
+                f"none; correct {ADDRESS}, or remove {elsewhere} to begin there"
+            )
 
     # -------------------------------------------------------------------------------------------------- write
     def append(
@@ -637,7 +652,7 @@ def is_there(survey_path: Path) -> bool:
 
 def leave_word(survey_path: Path, name: str) -> None:
     """Say in the survey's folder that its ledger is elsewhere, for who comes without `ADDRESS`."""
-    if not (survey_path / ELSEWHERE).exists():
+    if not (survey_path / ELSEWHERE).exists() or _told(survey_path / ELSEWHERE) != name:
         with contextlib.suppress(OSError):  # a folder that only reads
             write_json(survey_path / ELSEWHERE, {"ledger": name})
 

@@ -307,6 +307,14 @@ def test_nobody_begins_a_second_ledger_by_forgetting_where_it_is(
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     Ledger(fresh, "two").close()
+    other = postgres.url(postgres.database())
+    monkeypatch.setenv("VOORWERP_LEDGER", other)
+    with pytest.raises(LedgerError, match=r"are in the PostgreSQL database .* names .*, which has none; correct"):
+        Ledger(fresh, "two")
+    with Ledger(fresh, "two", other) as ledger:  # as a copy of the database has them
+        ledger.append("tag", {}, who="a")
+    Ledger(fresh, "two").close()
+    assert sa.make_url(other).database in (fresh / "ledger.json").read_text()
     monkeypatch.delenv("VOORWERP_LEDGER")
     assert is_there(fresh)
     with pytest.raises(LedgerError, match=r"are in the PostgreSQL database .*VOORWERP_LEDGER=postgresql") as error:
