@@ -41,7 +41,6 @@ TARGETS = {"mergers": ["merger"], "artifacts": ["dont_know"], "both": ["merger",
 #: Strategy and share of random draws: the first is what a campaign does unless told.
 WAYS = (
     ("mix", RANDOM),
-    ("mix", 0.0),
     ("greedy", 0.0),
     ("uncertain", 0.0),
     ("bald", 0.0),
