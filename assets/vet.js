@@ -57,7 +57,8 @@
     if (answer.redirected && new URL(answer.url).pathname.startsWith("/login")) throw new Trouble("not logged in", 403, "login");
     if (answer.ok) return answer;
     const told = await answer.json().catch(() => ({}));
-    throw new Trouble(told.error || answer.statusText, answer.status, told.kind);
+    const is_out = answer.status === 401 || path === "/token" && answer.status === 403;
+    throw new Trouble(told.error || answer.statusText, answer.status, told.kind || (is_out ? "login" : undefined));
   };
   const is_passing = error => !error.status || error.status === 429 || error.status >= 500;
   /** Ask until there is an answer: what is away for a moment is asked again; a refusal is thrown. */
@@ -155,6 +156,18 @@
   const items = new Map();        // key → what I said of it
   let at = 0, pass = "single", ended = false;
 
+  let total = {unseen: 0, kept: 0};
+  const tally = () => {
+    total = {unseen: 0, kept: 0};
+    for (const mark of marks) if (mark === UNSEEN) total.unseen++; else if (mark === KEPT) total.kept++;
+  };
+  const set_mark = (i, mark) => {  // a queue may be of a million
+    if (i === undefined || !(i in marks)) return;
+    for (const [letter, by] of [[marks[i], -1], [mark, 1]]) if (letter === UNSEEN) total.unseen += by; else if (letter === KEPT) total.kept += by;
+    marks[i] = mark;
+  };
+  /** What I said and the server has not heard. */
+  const mark_pending = () => { for (const op of outbox) for (const [key, mark] of Object.entries(op.marks ?? {})) set_mark(places.get(key), mark); };
   const take = item => { items.set(item.key, {...items.get(item.key), ...item}); };
   const read = told => {
     if (told.version !== version) { keys = []; places = new Map(); version = told.version; }
@@ -166,7 +179,7 @@
     });
     if (told.about) { about = told.about; $(".ordered").textContent = [about.model, about.left, about.problem].filter(Boolean).join(" "); }
     if (told.given) given = told.given;
-    if (told.marks !== undefined) marks = [...told.marks];
+    if (told.marks !== undefined) { marks = [...told.marks]; tally(); mark_pending(); }
     if (!outbox.length) standing = told.standing;
   };
   const fetch_queue = async query => (await insist(`${BASE}/queue?${new URLSearchParams(query)}`)).json();
@@ -195,7 +208,6 @@
     const had = keys[at];
     read(told);
     if (outbox.length) given = null;
-    for (const op of outbox) for (const [touched, mark] of Object.entries(op.marks ?? {})) if (places.has(touched)) marks[places.get(touched)] = mark;
     if (had && places.has(had)) at = places.get(had);
     at = Math.min(at, Math.max(0, n - 1));
   };
@@ -220,7 +232,7 @@
       const op = outbox[0];
       try {
         const told = await post(`${BASE}/${op.path}`, op.body);
-        if (offline) connected();
+        if ($(".alert").dataset.text) connected();
         tries = 0;
         outbox.shift();
         store();
@@ -291,14 +303,8 @@
   };
   const took = seconds => { const last = paces[pass]; last.push(Math.min(seconds, about.idle_s)); if (last.length > 30) last.shift(); };
   const lasting = seconds => seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
-  let total = {unseen: 0, kept: 0};
-  const tally = () => {
-    total = {unseen: 0, kept: 0};
-    for (const mark of marks) if (mark === UNSEEN) total.unseen++; else if (mark === KEPT) total.kept++;
-  };
   const progress = () => {
     if (!about) return;
-    tally();
     const done = n - total.unseen - total.kept, each = pace(), bar = $(".strip .bar");
     bar.querySelector("i").style.width = `${100 * (n ? done / n : 0)}%`;
     bar.querySelector("b").style.width = `${100 * (n ? total.kept / n : 0)}%`;
@@ -407,13 +413,13 @@
     const flag = interesting ?? choice ?? before.interesting, seconds = read_clock(subject);
     const body = {id: uuid(), key: subject, grade: key, interesting: flag, seconds, looked: [...looked]};
     items.set(subject, {...before, grade: key, interesting: flag, kept: false});
-    marks[at] = GIVEN;
+    set_mark(at, GIVEN);
     const op = {
       path: "vote", body, touched: [subject], marks: {[subject]: GIVEN},
       back: () => {
         items.set(subject, before);
         const place = places.get(subject) ?? index;
-        marks[place] = mark;
+        set_mark(place, mark);
         drop(op);
         pass_to("single");
         go(place);
@@ -460,6 +466,7 @@
   $(".cannot").addEventListener("click", () => give("Q"));
   $(".interesting").addEventListener("click", () => flag());
 
+  const place_in_address = where => { try { history.replaceState(null, "", where); } catch { /* some browsers take only so many a second */ } };
   /** What of me stands beside the picture. */
   const draw = () => {
     const item = pass === "mosaic" ? item_of(cursor_key()) : current();
@@ -470,7 +477,7 @@
     span.textContent = `of ${whole(n)}`;
     $(".unseen").textContent = is_single ? `Subject ${whole(at + 1)} of ${whole(n)}` : `Subjects ${number.textContent} of ${whole(n)}`;
     show_own(item);
-    if (is_single) history.replaceState(null, "", `#${item.key}`);
+    if (is_single) place_in_address(`#${item.key}`);
     if (is_single) tell_current(item);
   };
 
@@ -559,7 +566,6 @@
 
   // --------------------------------------------------------------------------------------------------- what others said
   const tellings = new Map();  // key → what was told
-  const percent = x => `${(100 * x).toFixed(x > 0.995 || x < 0.005 ? 1 : 0)} %`;
   const telling = (title, told) => {
     const parts = [make("h2", "", title)], line = (name, text) => { const p = make("p"); p.append(make("span", "", name), make("b", "", text)); p.title = text; parts.push(p); };
     if (told.machine) line("Machine", told.machine);
@@ -746,11 +752,11 @@
       const before = touched.map(key => ({...item_of(key)})), old = touched.map(key => marks[places.get(key)]), now = {};
       for (const [key, given] of Object.entries(told.grades)) { items.set(key, {...item_of(key), grade: given, kept: false, interesting: false}); now[key] = TURNED; }
       for (const key of told.kept) { items.set(key, {...item_of(key), grade: null, kept: true, interesting: told.interesting.includes(key)}); now[key] = KEPT; }
-      for (const key of touched) marks[places.get(key)] = now[key];
+      for (const key of touched) set_mark(places.get(key), now[key]);
       const op = {
         path: "bulk", body: {id: uuid(), ...told, seconds}, touched, marks: now,
         back: () => {
-          touched.forEach((key, i) => { items.set(key, before[i]); if (places.has(key)) marks[places.get(key)] = old[i]; });
+          touched.forEach((key, i) => { items.set(key, before[i]); set_mark(places.get(key), old[i]); });
           drop(op);
           pass_to("mosaic", from);
         },
@@ -759,7 +765,6 @@
       for (let i = 0; i < 3; i++) took(seconds / touched.length);
       push(op);
     }
-    tally();
     const next = next_page();
     if (!total.unseen || next >= n) { finish(); return; }
     turn_page(next, here);
@@ -812,7 +817,6 @@
       return;
     }
     pass_to("single");
-    tally();
     const next = following(n - 1);
     if (next === undefined) finish(); else go(next);
   };
@@ -829,7 +833,6 @@
     stop_clock();
     leave_note();
     shown = null;
-    tally();
     const box = $(".pause"), parts = [], act = (text, run, key) => {
       const b = make("button", "go");
       b.type = "button";
@@ -861,7 +864,7 @@
     }
     box.replaceChildren(...parts);
     box.hidden = false;
-    history.replaceState(null, "", location.pathname);
+    place_in_address(location.pathname);
     progress();
   };
 
@@ -989,7 +992,6 @@
     $(".compare").disabled = !about.reconstructs;
     offer_grades();
     register();
-    tally();
     if (!about.is_open) { paused = "closed"; halt(new Trouble("this campaign is closed", 409, "closed")); }
     const has_pages = marks.some(mark => mark === TURNED || mark === KEPT);
     const held = recall(`voorwerp-pass-${ID}`);
@@ -1010,13 +1012,17 @@
   const poll = async () => {
     for (;;) {
       await sleep(POLL_S);
-      if (document.hidden || outbox.length || stepping || !about || !ended && about.order !== "acquisition") continue;
+      if (document.hidden || stepping || !about) continue;
+      if (paused === "login") {  // perhaps they logged in again, in another tab
+        [paused, token] = ["", ""];
+        if (outbox.length) { pump(); continue; }
+      }
+      if (!paused && (outbox.length || !ended && about.order !== "acquisition")) continue;
       try {
         const had = total.unseen + total.kept;
         await again();
-        if (about.is_open && paused === "closed") { paused = ""; alarm(""); pump(); }
-        if (!about.is_open && !paused) { paused = "closed"; halt(new Trouble("this campaign is closed", 409, "closed")); }
-        tally();
+        if (!about.is_open) { if (!paused) { paused = "closed"; halt(new Trouble("this campaign is closed", 409, "closed")); } continue; }
+        if (paused) { paused = ""; connected(); pump(); }
         if (ended && !had && total.unseen + total.kept) { pass_to("single"); go(following(n - 1)); say("More have come."); } else { if (ended) finish(); else draw(); progress(); }
       } catch (error) {
         if (error.kind === "login") { paused = "login"; halt(error); }

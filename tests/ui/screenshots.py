@@ -1,9 +1,11 @@
 """``python -m tests.ui.screenshots [FOLDER]``: pictures of the demo at 1440 × 900 and at 1024 × 768.
 
 Without FOLDER those of the README, into ``assets/screenshots``: the map as it opens with a subject beside it, the pages
-of a training and of volunteers, the one for them, and a boundary. With FOLDER every state of the page, to be looked at.
+of a training and of volunteers, the one for them, a boundary, and the page where experts grade. With FOLDER every
+state of the page, to be looked at.
 """
 
+import subprocess
 import sys
 import tempfile
 import time
@@ -83,6 +85,25 @@ def classify(page: Page) -> None:
         page.locator(".cell .pick").nth(cell).click()
 
 
+def vet(*keys: str) -> Callable[[Page], None]:
+    """The page where experts grade, one by one after some grades, or as a mosaic; of the demo's own campaign."""
+
+    def grade(page: Page) -> None:
+        page.goto(page.url.partition("?")[0] + "vet")
+        page.locator(".campaigns a").first.click()
+        picture = page.locator(".stage[aria-busy=false][data-shown]")
+        picture.wait_for()
+        if page.locator("[data-pass=single][aria-pressed=false]").count():
+            page.keyboard.press("f")
+        for key in keys:
+            time.sleep(0.7)
+            picture.wait_for()
+            page.keyboard.press(key)
+        time.sleep(SETTLED_S)
+
+    return grade
+
+
 def pressed(*keys: str) -> Callable[[Page], None]:
     """Some keys, one after the other."""
 
@@ -125,8 +146,16 @@ def selection(*keys: str) -> Callable[[Page], None]:
 
 #: What the README shows, and with it every other state: name → what is done to a page that was just opened.
 SHOWN: dict[str, Callable[[Page], None]] = {"map": subject, "training": training}
-SHOWN |= {"volunteers": volunteers("Machine and crowd"), "classify": classify, "boundary": boundary}
+SHOWN |= {
+    "volunteers": volunteers("Machine and crowd"),
+    "classify": classify,
+    "boundary": boundary,
+    "vet": vet("a", "x", "b", "c", "i"),
+}
 STATES = SHOWN | {
+    "vet-mosaic": vet("f", "Space", "ArrowRight", "i", "ArrowDown", "ArrowDown", "b"),
+    "vet-asked": vet("r", "e"),
+    "vet-light": vet("h", "a", "x", "b"),
     "volunteers-fractions": volunteers("Chosen fraction"),
     "volunteers-people": volunteers("Volunteers"),
     "volunteers-retirement": volunteers("Retirement"),
@@ -165,9 +194,11 @@ def main() -> None:
         browser = launch(playwright)
         with command(demo, log) as process:
             url = wait_for_address(process, log, timeout=600)
+            make = ["vet", "make", Path(folder) / "demo", "Odd shapes", "--top", ".2", "--graders", "3"]
+            subprocess.run([VOORWERP, *make], check=True, stdout=subprocess.DEVNULL)
             for width, height in SIZES:
                 for name, act in states.items():
-                    if target == README and name in ("volunteers", "classify", "boundary") and width < 1440:
+                    if target == README and name in ("volunteers", "classify", "boundary", "vet") and width < 1440:
                         continue  # README has them once
                     take(browser.new_page(viewport={"width": width, "height": height}), url, act, target / name)
         browser.close()
