@@ -530,6 +530,9 @@ class Left:
         Among how many.
     n_drawn, n_positive
         Of all random draws.
+    n_waiting
+        Left for the second pass, without a grade yet: while there are any, the graded ones are those that were turned
+        down, and nothing is estimated.
     """
 
     n: int | None
@@ -538,9 +541,13 @@ class Left:
     n_unseen: int
     n_drawn: int
     n_positive: int
+    n_waiting: int = 0
 
     def sentence(self, where: str = "below this point") -> str:
         """For a person who asks whether to go on."""
+        if self.n_waiting:
+            wait = "1 waits" if self.n_waiting == 1 else f"{self.n_waiting:,} wait"
+            return f"How many are left cannot be said yet: {wait} for a second look, and these are not like the others."
         if self.n is None or self.high is None:
             return (
                 "How many are left cannot be said: nothing drawn at random was graded yet, and what greedy looks find "

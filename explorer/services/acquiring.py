@@ -323,7 +323,8 @@ class Acquiring:
         looked = outcomes[is_said | (outcomes["n_cannot"] > 0)]
         found = set(looked.loc[looked["is_found"], "row"].tolist())
         mine = looked.loc[looked["role"] == "subject", "row"].to_numpy(np.int64)
-        told = left_of(campaign, mine, np.array(sorted(found), np.int64))
+        waiting = self.vetting.waiting(campaign.id)
+        told = left_of(campaign, mine, np.array(sorted(found), np.int64), waiting)
         first = votes[votes["role"] == "subject"].sort_values("at", kind="stable").drop_duplicates("row")
         is_found = first["row"].isin(found).to_numpy(np.bool_)
         latest = is_found[-LATEST:]
@@ -336,7 +337,7 @@ class Acquiring:
             "sentence": sentence,
             "curve": _curve(is_found),
             "next": next_find(int(latest.sum()), len(latest), seconds * campaign.plan.graders),
-            "outside": _outside(campaign, looked),
+            "outside": _outside(campaign, looked, waiting),
         }
 
 
@@ -360,10 +361,15 @@ def _places(local: np.ndarray) -> Any:
     return places
 
 
-def left_of(campaign: Campaign, graded: np.ndarray, found: np.ndarray) -> Left:
-    """What is left among a campaign's own subjects, by the survey's rows of those graded and of those found."""
+def left_of(campaign: Campaign, graded: np.ndarray, found: np.ndarray, waiting: np.ndarray) -> Left:
+    """What is left among a campaign's own subjects, by the survey's rows of those graded, of those found, and of those
+    that wait for the second pass (`Vetting.waiting`): a mosaic turns down what is not looked for first, so until these
+    have their grade, the graded ones are no random draw.
+    """
     n = len(campaign.rows)
     n_found, n_unseen = int(np.isin(graded, found).sum()), n - len(graded)
+    if n_waiting := int(np.isin(waiting, campaign.rows).sum()):
+        return Left(None, None, None, n_unseen, len(graded), n_found, n_waiting)
     if campaign.plan.order == "seeded":  # graded in a random order: all of them are one random draw
         return remaining([Step(n, 0, len(graded), n_found)], n_found, n_unseen)
     steps, before = [], np.empty(0, np.int64)
@@ -378,13 +384,20 @@ def left_of(campaign: Campaign, graded: np.ndarray, found: np.ndarray) -> Left:
     return remaining(steps, n_found, n_unseen)
 
 
-def _outside(campaign: Campaign, looked: pd.DataFrame) -> dict[str, Any] | None:
+def _outside(campaign: Campaign, looked: pd.DataFrame, waiting: np.ndarray) -> dict[str, Any] | None:
     if not campaign.n_outside or not len(campaign.audit):
         return None
     audit = looked[looked["role"] == "audit"]
-    n, k = len(audit), int(audit["is_found"].sum())
-    told = remaining([Step(campaign.n_outside, 0, n, k)], k, campaign.n_outside - n)
+    told = outside_of(campaign, len(audit), int(audit["is_found"].sum()), waiting)
     return told.to_json() | {"sentence": told.sentence("outside of what was chosen")}
+
+
+def outside_of(campaign: Campaign, n: int, k: int, waiting: np.ndarray) -> Left:
+    """What is left of what the source does not keep: k finds among n audit draws; `waiting` as in `left_of`."""
+    n_unseen = campaign.n_outside - n
+    if n_waiting := int(np.isin(waiting, campaign.audit).sum()):
+        return Left(None, None, None, n_unseen, n, k, n_waiting)
+    return remaining([Step(campaign.n_outside, 0, n, k)], k, n_unseen)
 
 
 def _curve(is_found: np.ndarray) -> list[list[int]]:

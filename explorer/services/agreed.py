@@ -22,13 +22,12 @@ import pandas as pd
 
 from explorer.errors import UsageError
 from explorer.raster import Cache
-from explorer.services.acquiring import left_of
+from explorer.services.acquiring import left_of, outside_of
 from explorer.services.campaigns import Campaign, Campaigns, groups_of
 from explorer.services.explore import Explore
 from explorer.survey import counted
 from models.agreement import Agreement, Dispersion, Level, Ratings, alpha, cohens, dispersion, fleiss
 from models.grades import CANNOT_JUDGE, Grade, Rule, Scheme, is_found, values_of, with_limit
-from models.ranking import Step, remaining
 from models.rates import Rate, share
 from models.weighted import weighted
 
@@ -164,7 +163,8 @@ class Agreed:
         def make() -> _Book:
             votes = self.vetting.votes(campaign.id) if at is None else self.vetting.votes(campaign.id, at)
             inclusion = np.asarray(self.survey.column("inclusion_probability"), np.float64)
-            return _Book(campaign, votes, groups_of(self.survey), inclusion, self._outcomes(at))
+            waiting = self.vetting.waiting(campaign.id, at)
+            return _Book(campaign, votes, groups_of(self.survey), inclusion, self._outcomes(at), waiting)
 
         key = (campaign.id, None if at is None else str(at), self.stamp, self.survey.generation)
         found: _Book = self._votes.get(key, make)
@@ -193,6 +193,8 @@ class _Book:
         Duplicate group, int64 (N,), and inclusion probability, float64 (N,), of every subject of the survey.
     later
         What follow-up said, by row.
+    waiting
+        Rows that were left for the second pass and have no grade yet.
     """
 
     campaign: Campaign
@@ -200,6 +202,7 @@ class _Book:
     groups: np.ndarray
     inclusion: np.ndarray
     later: dict[int, str]
+    waiting: np.ndarray
 
     @property
     def scheme(self) -> Scheme:
@@ -492,6 +495,11 @@ def _purity(book: _Book) -> dict[str, Any]:
     notes = [BY_ACQUISITION] if book.campaign.plan.order == "acquisition" else []
     if missing := int((~graded).sum()):
         notes.append(f"{missing:,} of {counted(len(graded), 'subject')} have no vote yet")
+    if waiting := int(np.isin(book.waiting, book.campaign.rows).sum()):
+        notes.append(
+            f"{waiting:,} of these {'waits' if waiting == 1 else 'wait'} for a second look: until then shares are "
+            "mostly of what was turned down, and too low"
+        )
     if is_sampled:
         notes.append("weighted by inclusion probability beside it, for the survey that this one was drawn from")
     return {
@@ -544,11 +552,11 @@ def _left(book: _Book) -> dict[str, Any] | None:
         mine = book.rows[region]
         if len(mine) == len(campaign.rows):
             return None
-        told, where = left_of(campaign, mine, found), "among those not looked at"
+        told, where = left_of(campaign, mine, found, book.waiting), "among those not looked at"
     else:
         audit = book.rows[~region]
         k = int(np.isin(audit, found).sum())
-        told = remaining([Step(campaign.n_outside, 0, len(audit), k)], k, campaign.n_outside - len(audit))
+        told = outside_of(campaign, len(audit), k, book.waiting)
         where = "in what the source does not keep"
     return told.to_json() | {"where": where, "sentence": told.sentence(where)}
 

@@ -42,7 +42,7 @@ from explorer.services.campaigns import Campaign, Campaigns, Reader, uuid_of
 from explorer.services.explore import Explore, newest
 from explorer.services.notes import Event
 from explorer.services.queues import Arrangement, Keys
-from explorer.services.tallies import GRADED, KEPT, VIAS, Grader, Shown, Tally, Undos
+from explorer.services.tallies import GRADED, KEPT, LEFT, VIAS, Grader, Shown, Tally, Undos
 from models.grades import CANNOT_JUDGE, GradeError, is_found, values_of
 
 KIND, OUTCOME = "vote", "outcome"
@@ -893,6 +893,23 @@ class Vetting:
                 "independent": np.where(own >= 0, keys[own], ""),
             }
         )
+
+    def waiting(self, campaign_id: str, at: datetime | str | None = None) -> np.ndarray:
+        """Subjects and audit draws that a mosaic left for the second pass and that nobody has graded or settled yet:
+        the survey's rows, int64, ascending.
+        """
+        campaign = self.campaigns.get(campaign_id)
+        book = self._as_of(at)
+        with self._lock:
+            tally, n = book.tally(campaign), campaign.n_real
+            is_left = np.zeros(n, np.bool_)
+            for grader in tally.graders.values():
+                is_left |= grader.state[:n] == LEFT
+            settled = tally.column("slot")[tally.standing((2,))] - 2 * tally.n_items
+            is_left &= tally.n_votes[:n] == 0
+            is_left[settled[settled < n]] = False
+            rows = campaign.items[:n][is_left]
+        return np.sort(rows[self.survey.frame()[rows]])
 
     def matrix(
         self, campaign_id: str, roles: Sequence[str] = ("subject", "audit"), at: datetime | str | None = None

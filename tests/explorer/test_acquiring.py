@@ -11,6 +11,7 @@ import pytest
 from explorer.errors import AccessError, SurveyError
 from explorer.ledger import Ledger
 from explorer.services.acquiring import Acquiring
+from explorer.services.agreed import Agreed
 from explorer.services.campaigns import Campaign, Plan
 from explorer.services.vetting import Vetting
 from explorer.survey import Survey
@@ -269,6 +270,33 @@ def test_closed_and_other_campaigns_are_left_alone(vetting: Vetting, acquiring: 
     truth = np.isin(np.setdiff1d(seeded.rows, rows), FINDS).sum()
     assert told["n_drawn"] == 40 and told["low"] <= truth <= told["high"]
     assert "among those not graded" in told["sentence"]
+
+
+def test_a_mosaic_says_nothing_of_what_is_left_before_its_second_pass(vetting: Vetting, acquiring: Acquiring) -> None:
+    """What a mosaic turns down is no random draw: finds are what it leaves for later."""
+    plan = Plan("Mosaic", SCHEMES["yes-no"], repeats=0.0, audit=30)
+    one = vetting.campaigns.make(plan, np.arange(300), {"region": "some"}, "grader-0")
+    looks = vetting.queue(one.id, "grader-1").window(0, 200)
+    later = {item.key: item.row for item in looks if item.row in FINDS}
+    reject = plan.scheme.reject.key
+    vetting.bulk(
+        one.id, "grader-1", {i.key: reject for i in looks if i.key not in later}, kept=list(later), seconds=200.0
+    )
+    waiting = vetting.waiting(one.id)
+    assert waiting.tolist() == sorted(later.values()) and len(waiting) > 5
+    report = Agreed(vetting.campaigns, vetting, vetting.explore)
+    told = acquiring.left(one.id)
+    assert (told["n"], told["low"], told["high"]) == (None, None, None)
+    n_mine = int((waiting < 300).sum())
+    assert f"{n_mine} wait for a second look" in told["sentence"]
+    assert any(f"{n_mine} of these wait" in note for note in report.report(one.id)["purity"]["notes"])
+    for n, key in enumerate(later, 1):
+        vetting.vote(one.id, "grader-1", key, "Y", seconds=2.0)
+        assert len(vetting.waiting(one.id)) == len(later) - n
+    told = acquiring.left(one.id)
+    truth = np.isin(np.setdiff1d(one.rows, [item.row for item in looks]), FINDS).sum()
+    assert told["low"] <= truth <= told["high"]
+    assert report.report(one.id)["left"]["high"] is not None
 
 
 def test_an_audit_says_what_is_left_outside(vetting: Vetting, acquiring: Acquiring) -> None:

@@ -57,6 +57,9 @@ class Votes:
         table = pd.DataFrame(self.cast, columns=[*names, "n_revisions", "is_informed", "independent"])
         return table if at is None else table[table["at"] <= at]
 
+    def waiting(self, campaign_id, at=None):
+        return np.empty(0, np.int64)
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
