@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from explorer.services.desk import Desk
 
 #: Subjects that the table of outcomes lists, those of the adjudication queue, pictures beside a grade, and a sample's.
-LISTED, QUEUED, PICTURES, SAMPLE = 2000, 500, 8, 12
+LISTED, QUEUED, PICTURES, SAMPLE = 2000, 300, 8, 12
 #: Kinds of the ledger's entries that change what is said here.
 KINDS = ("vote", "campaign", "outcome", "undo")
 HIDDEN = (
@@ -290,7 +290,7 @@ class CampaignView:
         scheme, outcomes = read.campaign.plan.scheme, read.outcomes
         seen = outcomes[outcomes.role.isin(COUNTED) & ((outcomes.n_votes + outcomes.n_cannot) > 0)]
         seen = seen.sort_values(["value", "n_interesting"], ascending=False, na_position="last").head(LISTED)
-        given = self._given(read)
+        given = self._given(read, seen.row.to_numpy())
         names = self.survey.source_ids(seen.row.to_numpy())
         return [
             {
@@ -309,11 +309,14 @@ class CampaignView:
             for s, name in zip(_records(seen), names, strict=True)
         ]
 
-    def _given(self, read: _Read) -> dict[int, list[tuple[str, str, bool]]]:
-        """Row → who, grade, interesting: of each that graded it independently."""
-        found: dict[int, list[tuple[str, str, bool]]] = {}
-        for vote in _records(self._own(read.votes)):
-            found.setdefault(vote["row"], []).append((vote["who"], vote["grade"], vote["interesting"]))
+    def _given(self, read: _Read, rows: np.ndarray) -> dict[int, list[tuple[str, str, bool]]]:
+        """Row → who, grade, interesting: of each that graded it independently, of some rows."""
+        found: dict[int, list[tuple[str, str, bool]]] = {int(row): [] for row in rows}
+        own = self._own(read.votes)
+        own = own[np.isin(own["row"].to_numpy(), rows)]
+        columns = (own[name].to_numpy(object) for name in ("row", "who", "grade", "interesting"))
+        for row, who, grade, star in zip(*columns, strict=True):
+            found[row].append((str(who), str(grade), bool(star)))
         return found
 
     # ---------------------------------------------------------------------------------------------------- selections
@@ -398,13 +401,15 @@ class CampaignView:
             return told
         waiting, done = (of(campaign.id)[:QUEUED].tolist() for of in (self.agreed.disputed, self.agreed.adjudicated))
         rows = [*waiting, *done]
-        given, decided = self._given(read), self._decided(read)
+        given, decided = self._given(read, np.array(rows, np.int64)), self._decided(read)
         names = self.survey.source_ids(rows) if rows else []
         notes, apart = self.desk.notes, self.agreed.dispersion(campaign.id).to_dict()
+        spoken_of = {entry.subject_id for entry in self.desk.ledger.entries(("note", "tag"))}
         for row, name in zip(rows, names, strict=True):
             subject_id = int(self.survey.subject_ids[row])
             said: dict[str, list[str]] = {}
-            for note in notes.notes(subject_id):
+            is_spoken_of = subject_id in spoken_of
+            for note in notes.notes(subject_id) if is_spoken_of else ():
                 said.setdefault(note.who, []).append(note.text)
             votes = sorted(given.get(row, []), key=lambda v: (-_worth(scheme, v[1]), v[0]))
             told["items"].append(
@@ -415,7 +420,7 @@ class CampaignView:
                         {"who": who, "grade": grade, "interesting": star, "notes": said.get(who, [])}
                         for who, grade, star in votes
                     ],
-                    "tags": [tag.tag for tag in notes.tags(subject_id)],
+                    "tags": [tag.tag for tag in notes.tags(subject_id)] if is_spoken_of else [],
                     "adjudicated": decided.get(row),
                     "dispersion": apart.get(row),
                 }
