@@ -132,6 +132,7 @@ class _Kept(Generic[T]):
             told = {self.file.stem: [asdict(one) for one in found]}
             write_bytes(self.file, json.dumps(told, indent=2, ensure_ascii=False).encode(), 0o600)
         finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a process that was forked meanwhile has it open, too
             os.close(handle)
 
 

@@ -31,7 +31,7 @@ def place(image_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def log_in(page: Page, name: str, password: str | None = None) -> None:
     """Fill in the page of logins by keyboard."""
-    expect(page.get_by_label("Name")).to_be_focused()
+    expect(page.get_by_label("Name", exact=True)).to_be_focused()
     page.keyboard.type(name)
     page.keyboard.press("Tab")
     page.keyboard.type(password or PASSWORDS[name])
@@ -49,9 +49,9 @@ def test_who_logs_in_comes_to_what_was_asked_for_and_out_again(
     page.goto(place[0] + "?subject=588848901523702006")
     nothing_serious(page)
     log_in(page, "grader-1", "not the one")
-    expect(page.get_by_role("alert")).to_have_text("This name and password do not go together.")
-    expect(page.get_by_label("Name")).to_have_value("grader-1")
-    expect(page.get_by_label("Password")).to_be_focused()
+    expect(page.locator("#wrong")).to_have_text("This name and password do not go together.")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("grader-1")
+    expect(page.get_by_label("Password", exact=True)).to_be_focused()
     nothing_serious(page)
     forgive(troubles, 401)
     page.keyboard.type(PASSWORDS["grader-1"])
@@ -70,9 +70,9 @@ def test_who_logs_in_comes_to_what_was_asked_for_and_out_again(
     expect(who.get_by_role("button", name="Log out")).to_be_hidden()
     who.locator("summary").click()
     who.get_by_role("button", name="Log out").click()
-    expect(page.get_by_label("Name")).to_be_focused()
+    expect(page.get_by_label("Name", exact=True)).to_be_focused()
     page.goto(place[0])
-    expect(page.get_by_role("button", name="Log in")).to_be_visible()  # no cookie lets anybody in
+    expect(page.get_by_role("button", name="Log in", exact=True)).to_be_visible()  # no cookie lets anybody in
 
 
 def test_a_page_of_a_removed_account_says_so_by_itself(
@@ -88,9 +88,9 @@ def test_a_page_of_a_removed_account_says_so_by_itself(
     banner = page.locator(".away")
     expect(banner).to_contain_text("You are logged out. Your decisions are kept in the survey.")
     banner.get_by_role("button", name="Log in").click()
-    expect(page.get_by_label("Name")).to_be_focused()
+    expect(page.get_by_label("Name", exact=True)).to_be_focused()
     log_in(page, "leaving", "algol blinks")
-    expect(page.get_by_role("alert")).to_have_text("This name and password do not go together.")
+    expect(page.locator("#wrong")).to_have_text("This name and password do not go together.")
     troubles.clear()  # that the server says no is what this test is about
 
 
