@@ -243,7 +243,7 @@
         if (!(error instanceof Trouble)) throw error;
         if (is_passing(error)) {
           disconnected("saving", error);
-          await sleep(Math.min(10, 0.5 + tries++));
+          await sleep(Math.min(5, 0.5 + tries++));
         } else if (error.kind === "login" || error.kind === "closed") {
           paused = error.kind;
           halt(error);
