@@ -29,6 +29,7 @@ from explorer.services.explore import Explore
 from explorer.services.vetting import Vetting
 from explorer.survey import counted
 from models.artifacts import LATENTS
+from models.grades import CANNOT_JUDGE
 from models.images import QUALITY_COLUMNS
 from models.ranking import (
     BATCH,
@@ -188,8 +189,9 @@ class Acquiring:
         local = np.concatenate([campaign.rows, campaign.audit])
         places = _places(local)
         outcomes = self.vetting.outcomes(campaign.id)
-        is_said = np.isfinite(outcomes["value"].to_numpy(np.float64)) | (outcomes["adjudicated"] != "")
-        outcomes = outcomes[is_said]
+        decided = outcomes["adjudicated"]
+        is_said = np.isfinite(outcomes["value"].to_numpy(np.float64)) | (decided != "")
+        outcomes = outcomes[is_said & (decided != CANNOT_JUDGE)]  # which teaches neither
         rows = places(outcomes["row"].to_numpy(np.int64))
         votes = Votes(
             rows=rows,

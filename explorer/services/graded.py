@@ -114,6 +114,11 @@ class Graded:
         n_drawn, n_graded = int(np.count_nonzero(drawn)), int(np.isfinite(values).sum())
         if n_graded < n_drawn:
             notes.append(f"{n_drawn - n_graded:,} of {counted(n_drawn, 'subject')} drawn have no grade yet")
+        if n_waiting := len(self.vetting.waiting(campaign.id)):
+            wait = "waits" if n_waiting == 1 else "wait"
+            notes.append(
+                f"{n_waiting:,} of these {wait} for a second look: until then rates are of what was turned down first"
+            )
         return Given(campaign.plan.name, values, limit_of(campaign), inclusion, drawn, tuple(notes))
 
     def followed_up(self) -> tuple[np.ndarray, np.ndarray]:

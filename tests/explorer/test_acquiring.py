@@ -13,6 +13,7 @@ from explorer.ledger import Ledger
 from explorer.services.acquiring import Acquiring
 from explorer.services.agreed import Agreed
 from explorer.services.campaigns import Campaign, Plan
+from explorer.services.graded import Graded
 from explorer.services.vetting import Vetting
 from explorer.survey import Survey
 from models.artifacts import RUN_JSON, Run, write_scores
@@ -274,7 +275,7 @@ def test_closed_and_other_campaigns_are_left_alone(vetting: Vetting, acquiring: 
 
 def test_a_mosaic_says_nothing_of_what_is_left_before_its_second_pass(vetting: Vetting, acquiring: Acquiring) -> None:
     """What a mosaic turns down is no random draw: finds are what it leaves for later."""
-    plan = Plan("Mosaic", SCHEMES["yes-no"], repeats=0.0, audit=30)
+    plan = Plan("Mosaic", SCHEMES["yes-no"], repeats=0.0, audit=30, is_blind=False)
     one = vetting.campaigns.make(plan, np.arange(300), {"region": "some"}, "grader-0")
     looks = vetting.queue(one.id, "grader-1").window(0, 200)
     later = {item.key: item.row for item in looks if item.row in FINDS}
@@ -285,6 +286,8 @@ def test_a_mosaic_says_nothing_of_what_is_left_before_its_second_pass(vetting: V
     waiting = vetting.waiting(one.id)
     assert waiting.tolist() == sorted(later.values()) and len(waiting) > 5
     report = Agreed(vetting.campaigns, vetting, vetting.explore)
+    graded = Graded(vetting.explore, vetting.ledger, vetting.campaigns, vetting)
+    assert any(note.startswith(f"{len(waiting)} of these wait") for note in graded.given(one.id).notes)
     told = acquiring.left(one.id)
     assert (told["n"], told["low"], told["high"]) == (None, None, None)
     n_mine = int((waiting < 300).sum())
@@ -297,6 +300,24 @@ def test_a_mosaic_says_nothing_of_what_is_left_before_its_second_pass(vetting: V
     truth = np.isin(np.setdiff1d(one.rows, [item.row for item in looks]), FINDS).sum()
     assert told["low"] <= truth <= told["high"]
     assert report.report(one.id)["left"]["high"] is not None
+
+
+def test_who_decides_that_it_cannot_be_judged_teaches_neither(
+    vetting: Vetting, acquiring: Acquiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = supplied(acquiring, made(vetting))
+    first, *rest = grade(vetting, one, "grader-1", 25)
+    vetting.adjudicate(one.id, first, "Q", who="owner-1")
+    taught: list[int] = []
+
+    def order(spaces: Any, cold: Any, votes: Any, *_: Any) -> Any:
+        taught.extend(one.rows[votes.rows].tolist())
+        raise SurveyError("that was all")
+
+    monkeypatch.setattr("explorer.services.acquiring.order", order)
+    with pytest.raises(SurveyError):
+        acquiring.batch(vetting.campaigns.get(one.id))
+    assert sorted(taught) == sorted(rest)
 
 
 def test_an_audit_says_what_is_left_outside(vetting: Vetting, acquiring: Acquiring) -> None:

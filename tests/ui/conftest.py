@@ -27,9 +27,9 @@ expect.set_options(timeout=PATIENCE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that asks for a page: ``-m "not browser"`` leaves the journeys out."""
+    """Mark every test that asks for a page or a browser: ``-m "not browser"`` leaves the journeys out."""
     for item in items:
-        if "page" in getattr(item, "fixturenames", ()):
+        if {"page", "browser"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.browser)
 
 
