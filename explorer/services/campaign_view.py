@@ -449,7 +449,11 @@ class CampaignView:
             k += row in found
             curve.append({"looks": i + 1, "found": k, "random": row in random})
         told: dict[str, Any] = {"curve": curve, "notes": self._about_left(campaign), "estimate": None}
-        if estimate is None or estimate["n"] is None:
+        if n_waiting := len(self.vetting.waiting(campaign.id)):
+            wait = "one subject waits" if n_waiting == 1 else f"{n_waiting:,} subjects wait"
+            told["sentence"] = f"How many are left is not estimable yet: {wait} for a second look."
+            told["notes"] = ["What a mosaic leaves for later is not like what it turns down: grade these, one by one."]
+        elif estimate is None or estimate["n"] is None:
             told["sentence"] = "How many are left is not estimable: nothing was drawn at random."
             told["notes"] = ["Audit draws, or an order of acquisition, would say it: both draw at random as they go."]
         else:

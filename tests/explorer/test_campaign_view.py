@@ -194,6 +194,9 @@ def test_what_is_left_is_said_by_the_audit_and_not_without_one(desk: Desk, view:
     assert "not estimable" in told["sentence"]
     assert told["curve"][-1] == {"looks": 50, "found": 10, "random": False}
     audited = campaign(desk, name="Audited", audit=30)
+    first, *_ = desk.vetting.queue(audited.id, "grader-1")
+    desk.vetting.bulk(audited.id, "grader-1", {}, kept=[first.key], seconds=1.0)
+    assert "one subject waits for a second look" in view.left(audited.id, LOCAL)["sentence"]
     for who in GRADES:
         vote(desk, audited, who)
     told = view.left(audited.id, LOCAL)

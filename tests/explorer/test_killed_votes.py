@@ -10,5 +10,5 @@ def test_no_acknowledged_vote_is_lost_or_doubled_by_five_kills(tmp_path: Path) -
     print(report)
     assert (report.lost, report.doubled, report.problems) == ([], [], []), f"seed {report.seed}"
     assert report.n_kills == 5
-    assert report.n_votes > 40
+    assert report.n_votes > 10
     assert report.n_unanswered > 0, "no kill came while votes were on their way"
