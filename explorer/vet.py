@@ -457,6 +457,7 @@ class DecideRoute(_Vet, Change):
             ledger.append("tag", {"tag": tag}, who=who, client_id=client_id, subject_id=subject_id)
         elif said.get("on") is False and own:
             ledger.undo(own[-1].id, who=who, client_id=client_id)
+        self.desk.vetting.wrote(campaign.id, who, key, tag=tag, on=said.get("on") is not False)
         return {"items": self.states(campaign, [key])}
 
     def note(self, campaign: Campaign, said: dict[str, Any]) -> dict[str, Any]:
@@ -471,6 +472,7 @@ class DecideRoute(_Vet, Change):
             notes.edit_note(own[-1].id, text, who=who, client_id=client_id)
         elif text and not own:
             notes.add_note(subject_id, text, who=who, client_id=client_id)
+        self.desk.vetting.wrote(campaign.id, who, key, note=text)
         return {"items": self.states(campaign, [key])}
 
     def states(self, campaign: Campaign, keys: Sequence[str]) -> list[dict[str, Any]]:

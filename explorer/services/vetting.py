@@ -279,6 +279,7 @@ class Vetting:
         self._shown: dict[tuple[str, str], Shown] = {}
         self._deciding: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
         self._told: set[tuple[str, str, int]] = set()  # campaign, who, slot: they know what others said
+        self._wrote: dict[tuple[str, str, int], tuple[tuple[str, ...], str]] = {}  # of repeats: tags and note
 
     @cached_property
     def _secret(self) -> bytes:
@@ -404,14 +405,30 @@ class Vetting:
         tally, row = at.tally, at.tally.current(at.grader, slot)
         is_graded = row >= 0 and tally.grade[row] != KEPT
         subject_id = int(self.survey.subject_ids[tally.campaign.items[slot % tally.n_items]])
-        is_own = slot < tally.n_items or is_graded  # what they wrote would tell them a repeat
+        # what they wrote beside the first would tell them a repeat; so would it, were what they write here not shown
+        is_own = slot < tally.n_items or is_graded
+        tags, note = self._wrote.get((tally.campaign.id, at.grader.name, slot), ((), ""))
         return {
             "grade": tally.keys[tally.grade[row]] if is_graded else None,
             "interesting": bool(row >= 0 and tally.interesting[row]),
-            "tags": self._book.tags(at.grader.name, subject_id) if is_own else [],
-            "note": self._book.note(at.grader.name, subject_id) if is_own else "",
+            "tags": self._book.tags(at.grader.name, subject_id) if is_own else list(tags),
+            "note": self._book.note(at.grader.name, subject_id) if is_own else note,
             "kept": any(tally.stands[r] and tally.grade[r] == KEPT for r in tally.history(row)),
         }
+
+    def wrote(
+        self, campaign_id: str, who: str, key: str, *, tag: str = "", on: bool = True, note: str | None = None
+    ) -> None:
+        """Remember what a grader wrote beside a look, as it is kept elsewhere: a repeat shows this and no more until it
+        is graded.
+        """
+        with self._at(self.campaigns.get(campaign_id), who) as at:
+            slot = at.slot(key)
+            if slot >= at.tally.n_items:
+                tags, text = self._wrote.get((campaign_id, who, slot), ((), ""))
+                if tag:
+                    tags = (*(one for one in tags if one != tag), *((tag,) if on else ()))
+                self._wrote[campaign_id, who, slot] = tags, text if note is None else note
 
     def marks(self, campaign_id: str, who: str, all_of_them: bool = True) -> tuple[str, int, str | None]:
         """A grader's whole queue at a glance.

@@ -23,7 +23,7 @@ from explorer.services.looks import bare
 from explorer.survey import Survey
 from models.grades import SCHEMES
 from tests.explorer.logging_in import Visitor, ask, log_in, with_accounts
-from tests.explorer.vetted import campaigns_of
+from tests.explorer.vetted import campaigns_of, vetting_of
 from tests.ui.serving import serve
 
 
@@ -218,6 +218,29 @@ def test_tags_and_notes_are_ones_own(place: Place) -> None:
     assert told(send(place, "grader-1", "note", key=key, text="very odd"))["items"][0]["note"] == "very odd"
     assert told(send(place, "grader-1", "note", key=key, text=""))["items"][0]["note"] == ""
     assert told(send(place, "grader-1", "tag", key=key, tag="ring", on=False))["items"][0]["tags"] == []
+
+
+def test_what_is_written_beside_a_hidden_repeat_stands_there_and_what_was_written_before_does_not(place: Place) -> None:
+    survey = Survey.open(place.path)
+    with Ledger(place.path, survey.info.survey_id) as ledger:
+        items = list(vetting_of(survey, ledger).queue(place.open, "grader-1"))
+    survey.close()
+    repeat = next(item for item in items if item.role == "repeat")
+    first = next(item for item in items if item.row == repeat.row)
+
+    def at_repeat() -> tuple[list[str], str]:
+        (state,) = [item for item in queue(place, "grader-1")["items"] if item["key"] == repeat.key]
+        return state["tags"], state["note"]
+
+    send(place, "grader-1", "tag", key=first.key, tag="arc", on=True)
+    send(place, "grader-1", "note", key=first.key, text="seen before")
+    assert at_repeat() == ([], "")
+    for tag in ("jet", "arc"):
+        told(send(place, "grader-1", "tag", key=repeat.key, tag=tag, on=True))
+    told(send(place, "grader-1", "note", key=repeat.key, text="blue"))
+    assert at_repeat() == (["jet", "arc"], "blue")
+    told(send(place, "grader-1", "tag", key=repeat.key, tag="jet", on=False))
+    assert at_repeat() == (["arc"], "blue")
 
 
 def test_the_mosaics_pictures_come_in_one_answer(place: Place) -> None:
