@@ -182,7 +182,10 @@ class CampaignView:
         if person.may("vetter"):
             standing = self.vetting.standing(campaign.id, person.name)
             told["mine"] = {"n_done": standing["n_done"], "n_all": standing["n_all"]}
-        return told if hidden else told | self._results(read)
+        if hidden:
+            return told
+        self.vetting.tell_all(campaign.id, person.name)
+        return told | self._results(read)
 
     def _takes(self, campaign: Campaign, person: Person) -> dict[str, bool] | None:
         """Whether they may have its candidates as a file, and send them to the programs of this desktop."""
@@ -339,6 +342,7 @@ class CampaignView:
         """
         campaign = self.campaigns.get(campaign_id)
         self._must_tell(campaign, person)
+        self.vetting.tell_all(campaign.id, person.name)
         read, name, words = self._of(campaign), campaign.plan.name, which
         kind, _, rest = which.partition(":")
         if kind == "grade":
@@ -399,6 +403,7 @@ class CampaignView:
         told |= {"may_vote": person.may("vetter") and campaign.is_open, "hidden": self.hidden(campaign, person)}
         if told["hidden"]:
             return told
+        self.vetting.tell_all(campaign.id, person.name)
         waiting, done = (of(campaign.id)[:QUEUED].tolist() for of in (self.agreed.disputed, self.agreed.adjudicated))
         rows = [*waiting, *done]
         given, decided = self._given(read, np.array(rows, np.int64)), self._decided(read)

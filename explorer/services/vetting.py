@@ -279,6 +279,7 @@ class Vetting:
         self._shown: dict[tuple[str, str], Shown] = {}
         self._deciding: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
         self._told: set[tuple[str, str, int]] = set()  # campaign, who, slot: they know what others said
+        self._told_of: dict[tuple[str, str], np.ndarray] = {}  # campaign, who → items of which they know, bool
         self._wrote: dict[tuple[str, str, int], tuple[tuple[str, ...], str]] = {}  # of repeats: tags and note
 
     @cached_property
@@ -525,7 +526,7 @@ class Vetting:
         }
         if looked:
             payload["looked"] = list(looked)
-        if (campaign.id, who, slot) in self._told:
+        if self._knows(campaign, who, slot):
             payload["informed"] = True
         subject_id = int(self.survey.subject_ids[campaign.items[item]])
         return self._append(campaign, who, payload, client_id, seen, subject_id)
@@ -583,7 +584,7 @@ class Vetting:
             items = [campaign.items[slot % n_items] for slot in flagged if (slot >= n_items) == is_repeat]
             told |= {name: [str(self.survey.subject_ids[item]) for item in items]} if items else {}
         slots = {key: self._slot_of(campaign, who, key) for key in (*grades, *kept)}
-        if knows := [slot % n_items for slot in slots.values() if (campaign.id, who, slot) in self._told]:
+        if knows := [slot % n_items for slot in slots.values() if self._knows(campaign, who, slot)]:
             told["informed"] = [str(self.survey.subject_ids[campaign.items[item]]) for item in knows]
         payload = {"campaign": campaign.id, "via": "mosaic", **told, **_capped(seconds, n * campaign.plan.idle_s)}
         return self._append(campaign, who, payload, client_id, seen)
@@ -796,6 +797,24 @@ class Vetting:
             "votes": votes,
         }
 
+    def tell_all(self, campaign_id: str, who: str) -> None:
+        """Note that a person is shown what everybody said in a campaign: what they say of these subjects from now on is
+        not independent.
+        """
+        campaign = self.campaigns.get(campaign_id)
+        with self._lock:
+            tally = self._read().tally(campaign)
+            told = self._told_of.setdefault((campaign.id, who), np.zeros(tally.n_items, np.bool_))
+            for grader in tally.graders.values():
+                if grader.name != who:
+                    told |= grader.state[: tally.n_items] >= GRADED
+
+    def _knows(self, campaign: Campaign, who: str, slot: int) -> bool:
+        """Whether a grader was told what others said of one of their looks."""
+        told = self._told_of.get((campaign.id, who))
+        item = slot % len(campaign.items)
+        return (campaign.id, who, slot) in self._told or (told is not None and bool(told[item]))
+
     @staticmethod
     def _is_hidden(tally: Tally, grader: Grader | None, slot: int) -> bool:
         campaign = tally.campaign
@@ -827,7 +846,10 @@ class Vetting:
             for campaign in self.campaigns.listed():
                 item = int(campaign.index_of([row])[0]) if row >= 0 else -1
                 if item >= 0 and campaign.id in book.tallies:
-                    events += self._events(book.tally(campaign), item, person)
+                    said = list(self._events(book.tally(campaign), item, person))
+                    if any(event.who != person.name for event in said):
+                        self._told.add((campaign.id, person.name, item))
+                    events += said
         return sorted(events, key=lambda event: (event.at, event.entry or 0))
 
     def _events(self, tally: Tally, item: int, person: Person) -> Iterator[Event]:

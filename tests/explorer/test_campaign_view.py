@@ -187,6 +187,25 @@ def test_later_outcomes_are_kept_once_and_precision_follows_them(desk: Desk, vie
             view.follow_up({**told, "client_id": client()}, LOCAL)
 
 
+def test_who_saw_the_results_changes_a_grade_knowing_them(desk: Desk, view: CampaignView) -> None:
+    one = campaign(desk)
+    vote(desk, one, "grader-1")
+    vote(desk, one, "grader-2")
+    grader = Person("grader-1", "vetter")
+    first, second, third = list(desk.vetting.queue(one.id, "grader-1"))[:3]
+    own = GRADES["grader-1"][first.row - ROWS[0]]
+    desk.vetting.vote(one.id, "grader-1", third.key, "C", seconds=1.0)  # a slip, seen by themselves
+    desk.vetting.history(int(desk.explore.survey.subject_ids[first.row]), grader)
+    desk.vetting.vote(one.id, "grader-1", first.key, "C", seconds=1.0)
+    view.adjudication(one.id, grader)
+    desk.vetting.bulk(one.id, "grader-1", {second.key: "C"}, seconds=1.0)
+    votes = desk.vetting.votes(one.id)
+    mine = votes[votes["who"] == "grader-1"].set_index("row")
+    assert mine.loc[[first.row, second.row, third.row], "is_informed"].tolist() == [True, True, False]
+    assert mine.loc[first.row, "independent"] == own
+    assert mine.loc[third.row, "independent"] == "C"
+
+
 def test_what_is_left_is_said_by_the_audit_and_not_without_one(desk: Desk, view: CampaignView) -> None:
     bare = of_all(desk)
     told = view.left(bare.id, LOCAL)
