@@ -7,7 +7,7 @@ import shutil
 import struct
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,17 @@ def place(image_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         os.environ["VOORWERP_CONFIG"] = before
 
 
+@pytest.fixture
+def fresh(place: Place) -> Place:
+    """The same place with a campaign of its own in which nobody has done anything, whichever tests ran before."""
+    survey = Survey.open(place.path)
+    with Ledger(place.path, survey.info.survey_id) as ledger:
+        plan = Plan(f"Rings {uuid.uuid4()}", SCHEMES["abcx"], graders=2, known="known", duds="duds")
+        made = campaigns_of(survey, ledger).make(plan, np.arange(60), {"selection": "all of it"}, "owner-1")
+    survey.close()
+    return replace(place, open=made.id)
+
+
 def told(answer: tuple[int, dict[str, str], bytes], status: int = 200) -> Any:
     assert answer[0] == status, answer[2]
     return json.loads(answer[2])
@@ -108,7 +119,7 @@ def test_who_is_not_logged_in_gets_no_picture_and_is_led_to_the_door(place: Plac
 def test_a_viewer_sees_which_campaigns_there_are_and_grades_nothing(place: Place) -> None:
     key = queue(place, "grader-1")["items"][0]["key"]
     listed = told(place.people["viewer-1"].get("/vet/campaigns"))
-    assert [c["name"] for c in listed["campaigns"]] == ["Over", "Rings"]
+    assert {"Over", "Rings"} <= {c["name"] for c in listed["campaigns"]}
     assert listed["you"]["role"] == "viewer"
     assert all("standing" not in c for c in listed["campaigns"])
     for part in ("queue", f"picture/{key}", f"mosaic?key={key}"):
@@ -134,11 +145,11 @@ def test_a_key_is_good_for_its_owner_alone(place: Place) -> None:
     assert place.people["grader-2"].get(f"/vet/{place.open}/picture/{other}")[0] == 200
 
 
-def test_nothing_of_a_look_tells_which_subject_it_is_or_why_it_is_there(place: Place) -> None:
-    found = queue(place, "grader-2", whole=1, count=500)
+def test_nothing_of_a_look_tells_which_subject_it_is_or_why_it_is_there(fresh: Place) -> None:
+    found = queue(fresh, "grader-2", whole=1, count=500)
     assert found["n"] == len(found["items"]) == len(found["marks"]) > 60  # known objects, duds and repeats, too
     assert set(found["marks"]) == {"."}
-    survey = Survey.open(place.path)
+    survey = Survey.open(fresh.path)
     ids, files = survey.source_ids(np.arange(survey.n)), [str(v) for v in survey.arrow("image").to_pylist()]
     survey.close()
     assert found["about"].pop("you") == {"name": "grader-2", "role": "vetter"}
@@ -150,7 +161,7 @@ def test_nothing_of_a_look_tells_which_subject_it_is_or_why_it_is_there(place: P
     }
     heads = set()
     for item in found["items"][:24]:
-        status, headers, body = place.people["grader-2"].get(f"/vet/{place.open}/picture/{item['key']}")
+        status, headers, body = fresh.people["grader-2"].get(f"/vet/{fresh.open}/picture/{item['key']}")
         assert status == 200
         heads.add(tuple(sorted((k, v) for k, v in headers.items() if k not in ("date", "content-length", "etag"))))
         header, _ = unpacked(body)
@@ -162,15 +173,15 @@ def test_nothing_of_a_look_tells_which_subject_it_is_or_why_it_is_there(place: P
     assert "script-src 'self';" in dict(only)["content-security-policy"]
 
 
-def test_what_others_said_is_told_after_ones_own_grade_only(place: Place) -> None:
-    first, second = (queue(place, who, whole=1, count=500)["items"] for who in ("grader-1", "grader-2"))
+def test_what_others_said_is_told_after_ones_own_grade_only(fresh: Place) -> None:
+    first, second = (queue(fresh, who, whole=1, count=500)["items"] for who in ("grader-1", "grader-2"))
     for item in first[:12]:
-        told(vote(place, "grader-1", item["key"], "A"))
+        told(vote(fresh, "grader-1", item["key"], "A"))
     key = second[0]["key"]
-    assert "blind" in told(place.people["grader-2"].get(f"/vet/{place.open}/told/{key}"), 403)["error"]
-    assert all(item["grade"] is None for item in queue(place, "grader-2", count=500)["items"])
-    told(vote(place, "grader-2", key, "C"))
-    after = told(place.people["grader-2"].get(f"/vet/{place.open}/told/{key}"))
+    assert "blind" in told(fresh.people["grader-2"].get(f"/vet/{fresh.open}/told/{key}"), 403)["error"]
+    assert all(item["grade"] is None for item in queue(fresh, "grader-2", count=500)["items"])
+    told(vote(fresh, "grader-2", key, "C"))
+    after = told(fresh.people["grader-2"].get(f"/vet/{fresh.open}/told/{key}"))
     assert {"scores", "votes", "volunteers", "is_simulated"} <= set(after)
     assert all(said["who"] == "grader-1" for said in after["votes"])
 
@@ -213,33 +224,33 @@ def test_tags_and_notes_are_ones_own(place: Place) -> None:
     key = queue(place, "grader-1")["items"][30]["key"]
     for who_else in ("grader-1", "grader-2"):  # the same tag twice is each one's own
         mine = queue(place, who_else)["items"][30]["key"]
-        assert told(send(place, who_else, "tag", key=mine, tag="Ring ", on=True))["items"][0]["tags"] == ["ring"]
+        assert told(send(place, who_else, "tag", key=mine, tag="Ring ", on=True))["items"][0]["tags"].count("ring") == 1
     assert told(send(place, "grader-1", "note", key=key, text=" odd "))["items"][0]["note"] == "odd"
     assert told(send(place, "grader-1", "note", key=key, text="very odd"))["items"][0]["note"] == "very odd"
     assert told(send(place, "grader-1", "note", key=key, text=""))["items"][0]["note"] == ""
-    assert told(send(place, "grader-1", "tag", key=key, tag="ring", on=False))["items"][0]["tags"] == []
+    assert told(send(place, "grader-1", "tag", key=key, tag="ring", on=False))["items"][0]["tags"].count("ring") == 0
 
 
-def test_what_is_written_beside_a_hidden_repeat_stands_there_and_what_was_written_before_does_not(place: Place) -> None:
-    survey = Survey.open(place.path)
-    with Ledger(place.path, survey.info.survey_id) as ledger:
-        items = list(vetting_of(survey, ledger).queue(place.open, "grader-1"))
+def test_what_is_written_beside_a_hidden_repeat_stands_there_and_what_was_written_before_does_not(fresh: Place) -> None:
+    survey = Survey.open(fresh.path)
+    with Ledger(fresh.path, survey.info.survey_id) as ledger:
+        items = list(vetting_of(survey, ledger).queue(fresh.open, "grader-2"))
     survey.close()
     repeat = next(item for item in items if item.role == "repeat")
     first = next(item for item in items if item.row == repeat.row)
 
     def at_repeat() -> tuple[list[str], str]:
-        (state,) = [item for item in queue(place, "grader-1")["items"] if item["key"] == repeat.key]
+        (state,) = [item for item in queue(fresh, "grader-2")["items"] if item["key"] == repeat.key]
         return state["tags"], state["note"]
 
-    send(place, "grader-1", "tag", key=first.key, tag="arc", on=True)
-    send(place, "grader-1", "note", key=first.key, text="seen before")
+    send(fresh, "grader-2", "tag", key=first.key, tag="arc", on=True)
+    send(fresh, "grader-2", "note", key=first.key, text="seen before")
     assert at_repeat() == ([], "")
     for tag in ("jet", "arc"):
-        told(send(place, "grader-1", "tag", key=repeat.key, tag=tag, on=True))
-    told(send(place, "grader-1", "note", key=repeat.key, text="blue"))
+        told(send(fresh, "grader-2", "tag", key=repeat.key, tag=tag, on=True))
+    told(send(fresh, "grader-2", "note", key=repeat.key, text="blue"))
     assert at_repeat() == (["jet", "arc"], "blue")
-    told(send(place, "grader-1", "tag", key=repeat.key, tag="jet", on=False))
+    told(send(fresh, "grader-2", "tag", key=repeat.key, tag="jet", on=False))
     assert at_repeat() == (["arc"], "blue")
 
 
