@@ -78,7 +78,7 @@ def test_a_viewer_changes_nothing_and_a_grader_makes_nothing(place: Place) -> No
         assert change(viewer, what)[0] == 403, what
     for what in ("make", "quick", "close"):
         assert change(grader, what, id=place.campaign, plan=PLAN, source={"kept": "odd"}, **SCREEN)[0] == 403, what
-    assert [c["name"] for c in told(viewer.get("/campaigns"))["campaigns"]] == ["Rings"]
+    assert "Rings" in [c["name"] for c in told(viewer.get("/campaigns"))["campaigns"]]
     assert told(viewer.get("/campaigns"))["person"] == {"name": "viewer-1", "may_make": False, "may_vote": False}
 
 
