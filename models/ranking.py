@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, Literal, get_args
 
@@ -619,6 +619,36 @@ def remaining(steps: Iterable[Step], n_found: int, n_unseen: int) -> Left:
     falling = np.argsort(-density, kind="stable")
     inside = falling[: int(np.searchsorted(np.cumsum(mass[falling]), 0.95)) + 1]
     return Left(int(left[best]), int(left[inside.min()]), int(left[inside.max()]), n_unseen, r, k)
+
+
+def remaining_of_groups(groups: np.ndarray, is_found: np.ndarray, n_all: int) -> Left:
+    """How many finds are left where duplicate groups were drawn whole: who shows the same sky says the same thing.
+
+    Everything is counted in draws that are worth as much, the drawn ones being worth n / (Σ s² / Σ s) for groups of s
+    (Kish 1965, all of a group alike), and told in subjects again: no narrower than it is, and the same without groups.
+
+    Parameters
+    ----------
+    groups
+        int (n,), of those drawn.
+    is_found
+        bool (n,).
+    n_all
+        What they were drawn from, themselves included.
+    """
+    n, k = len(groups), int(is_found.sum())
+    sizes = np.unique(groups, return_counts=True)[1].astype(np.float64)
+    worth = float((sizes**2).sum() / sizes.sum()) if n else 1.0
+    if worth == 1:
+        return remaining([Step(n_all, 0, n, k)], k, n_all - n)
+    drawn = max(1, round(n / worth))
+    positive, whole = min(drawn, round(k / worth)), max(drawn, round(n_all / worth))
+    told = remaining([Step(whole, 0, drawn, positive)], positive, whole - drawn)
+    if told.n is None or told.low is None or told.high is None:
+        return replace(told, n_unseen=n_all - n)
+    most = n_all - n
+    best, low, high = (min(most, round(value * worth)) for value in (told.n, told.low, told.high))
+    return Left(best, low, high, most, n, k)
 
 
 def _grid(n: int) -> np.ndarray:

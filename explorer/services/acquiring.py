@@ -47,6 +47,7 @@ from models.ranking import (
     of_vectors,
     order,
     remaining,
+    remaining_of_groups,
 )
 
 #: Seconds between two looks at one campaign, however often somebody votes.
@@ -339,8 +340,16 @@ class Acquiring:
             "sentence": sentence,
             "curve": _curve(is_found),
             "next": next_find(int(latest.sum()), len(latest), seconds * campaign.plan.graders),
-            "outside": _outside(campaign, looked, waiting),
+            "outside": self._outside(campaign, looked, waiting),
         }
+
+    def _outside(self, campaign: Campaign, looked: pd.DataFrame, waiting: np.ndarray) -> dict[str, Any] | None:
+        if not campaign.n_outside or not len(campaign.audit):
+            return None
+        audit = looked[looked["role"] == "audit"]
+        groups = groups_of(self.survey)[audit["row"].to_numpy(np.int64)]
+        told = outside_of(campaign, groups, audit["is_found"].to_numpy(np.bool_), waiting)
+        return told.to_json() | {"sentence": told.sentence("outside of what was chosen")}
 
 
 # --------------------------------------------------------------------------------------------------------------- parts
@@ -386,20 +395,13 @@ def left_of(campaign: Campaign, graded: np.ndarray, found: np.ndarray, waiting: 
     return remaining(steps, n_found, n_unseen)
 
 
-def _outside(campaign: Campaign, looked: pd.DataFrame, waiting: np.ndarray) -> dict[str, Any] | None:
-    if not campaign.n_outside or not len(campaign.audit):
-        return None
-    audit = looked[looked["role"] == "audit"]
-    told = outside_of(campaign, len(audit), int(audit["is_found"].sum()), waiting)
-    return told.to_json() | {"sentence": told.sentence("outside of what was chosen")}
-
-
-def outside_of(campaign: Campaign, n: int, k: int, waiting: np.ndarray) -> Left:
-    """What is left of what the source does not keep: k finds among n audit draws; `waiting` as in `left_of`."""
-    n_unseen = campaign.n_outside - n
+def outside_of(campaign: Campaign, groups: np.ndarray, is_found: np.ndarray, waiting: np.ndarray) -> Left:
+    """What is left of what the source does not keep, by the duplicate groups of the audit draws that were graded, and
+    which of these were found; `waiting` as in `left_of`."""
+    n, k = len(groups), int(is_found.sum())
     if n_waiting := int(np.isin(waiting, campaign.audit).sum()):
-        return Left(None, None, None, n_unseen, n, k, n_waiting)
-    return remaining([Step(campaign.n_outside, 0, n, k)], k, n_unseen)
+        return Left(None, None, None, campaign.n_outside - n, n, k, n_waiting)
+    return remaining_of_groups(groups, is_found, campaign.n_outside)
 
 
 def _curve(is_found: np.ndarray) -> list[list[int]]:

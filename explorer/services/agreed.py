@@ -555,8 +555,7 @@ def _left(book: _Book) -> dict[str, Any] | None:
         told, where = left_of(campaign, mine, found, book.waiting), "among those not looked at"
     else:
         audit = book.rows[~region]
-        k = int(np.isin(audit, found).sum())
-        told = outside_of(campaign, len(audit), k, book.waiting)
+        told = outside_of(campaign, book.groups[audit], np.isin(audit, found), book.waiting)
         where = "in what the source does not keep"
     return told.to_json() | {"where": where, "sentence": told.sentence(where)}
 

@@ -30,6 +30,7 @@ from models.ranking import (
     of_vectors,
     order,
     remaining,
+    remaining_of_groups,
 )
 
 
@@ -290,3 +291,22 @@ def test_how_long_the_next_find_takes() -> None:
     assert none["hours"] is None and none["high"] is None
     assert none["sentence"] == "The last 50 looks found 0: the next one takes 1 min or more at 6 s a look."
     assert next_find(0, 0, 6.0)["sentence"] == ""
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 20])
+def test_what_is_left_is_covered_where_whole_groups_are_drawn(size: int) -> None:
+    rng, n, covered = np.random.default_rng(size), 1200, 0
+    groups = np.arange(n) // size
+    for _ in range(200):
+        truth = (rng.random(n // size) < 0.1)[groups]
+        drawn = np.isin(groups, rng.choice(n // size, 200 // size, replace=False))
+        left = remaining_of_groups(groups[drawn], truth[drawn], n)
+        assert left.low is not None and left.high is not None
+        covered += left.low <= truth[~drawn].sum() <= left.high
+    assert covered >= 180
+
+
+def test_what_is_left_of_groups_is_what_is_left_where_all_are_alone() -> None:
+    found = np.arange(60) < 7
+    assert remaining_of_groups(np.arange(60), found, 400) == remaining([Step(400, 0, 60, 7)], 7, 340)
+    assert remaining_of_groups(np.empty(0, np.int64), np.empty(0, np.bool_), 50).n is None
