@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -354,9 +355,10 @@ def export(
 
 
 def _command() -> str:
+    """What was typed, without where files lie on this machine."""
     import shlex
 
-    return shlex.join(["voorwerp", *sys.argv[1:]])
+    return shlex.join(["voorwerp", *(Path(word).name if os.sep in word else word for word in sys.argv[1:])])
 
 
 # --------------------------------------------------------------------------------------------------------------- in

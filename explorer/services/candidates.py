@@ -352,10 +352,10 @@ def grades_in(text: str) -> tuple[str, ...]:
 
 
 def command_of(desk: Desk, campaign: Campaign, form: str, asked: Asked) -> str:
-    """The command line that writes the same."""
+    """The command line that writes the same, beside the survey's folder: where that lies is nobody's business."""
     import shlex
 
-    words = ["voorwerp", "vet", "export", str(desk.explore.survey.path), campaign.plan.name]
+    words = ["voorwerp", "vet", "export", desk.explore.survey.path.name, campaign.plan.name]
     words += ["--for", "training", "labels.csv"] if form == "training" else [f"candidates{FORMATS[form][1]}"]
     words += ["--grade", ",".join(asked.grades)] if asked.grades else []
     for flag in ("found", "disputed"):

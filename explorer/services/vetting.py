@@ -852,6 +852,24 @@ class Vetting:
                     events += said
         return sorted(events, key=lambda event: (event.at, event.entry or 0))
 
+    def is_blind_to(self, subject_id: int, person: Person) -> bool:
+        """Whether somebody has yet to grade a subject in a campaign that is blind and open: until then what others
+        wrote of it is not for them either. An owner who grades nothing there is no grader."""
+        if not person.may("vetter"):
+            return False
+        with self._lock:
+            book = self._read()
+            row = int(self.survey.rows_of([subject_id])[0])
+            for campaign in self.campaigns.listed():
+                item = int(campaign.index_of([row])[0]) if row >= 0 else -1
+                if item < 0:
+                    continue
+                tally = book.tally(campaign)
+                grader = tally.graders.get(person.name)
+                if (grader is not None or not person.may("owner")) and self._is_hidden(tally, grader, item):
+                    return True
+        return False
+
     def _events(self, tally: Tally, item: int, person: Person) -> Iterator[Event]:
         campaign = tally.campaign
         is_hidden = person.may("vetter") and self._is_hidden(tally, tally.graders.get(person.name), item)

@@ -96,12 +96,19 @@ class SubjectView(Viewer):
         if row is None:
             return {}
         subject_id = int(self.explore.survey.subject_ids[row])
+        tags, notes, me = self.notes.tags(subject_id), self.notes.notes(subject_id), self.state.person.name
+        if self._is_blind(subject_id):
+            tags, notes = [tag for tag in tags if tag.who == me], [note for note in notes if note.who == me]
         return {
             "row": row,
-            "tags": [asdict(tag) for tag in self.notes.tags(subject_id)],
-            "notes": [asdict(note) for note in self.notes.notes(subject_id)],
+            "tags": [asdict(tag) for tag in tags],
+            "notes": [asdict(note) for note in notes],
             "known": dict(list(self.notes.counts().items())[:OFFERED]),
         }
+
+    def _is_blind(self, subject_id: int) -> bool:
+        """Whether what others wrote of a subject must wait for this person's own grade."""
+        return self.vetting is not None and self.vetting.is_blind_to(subject_id, self.state.person)
 
     # -------------------------------------------------------------------------------------------- what is asked
     async def answer(self, msg: dict[str, Any]) -> None:
@@ -180,6 +187,9 @@ class SubjectView(Viewer):
         """Everything that became of a subject."""
         subject_id = int(self.explore.survey.subject_ids[row])
         events = await asyncio.to_thread(self.notes.history, subject_id)
+        if await asyncio.to_thread(self._is_blind, subject_id):
+            me = self.state.person.name
+            events = [event for event in events if event.who in (me, "") or event.kind not in ("tag", "note", "undo")]
         if self.vetting is not None:  # experts' votes, as far as this person may know them
             events = [*events, *await asyncio.to_thread(self.vetting.history, subject_id, self.state.person)]
             events.sort(key=lambda event: event.at)

@@ -851,6 +851,11 @@ def test_a_history_leaves_out_what_is_blind_for_whoever_asks(vetting: Vetting):
     def said(person: Person) -> list[str]:
         return [f"{e.who}: {e.what}" for e in vetting.history(subject_id, person)]
 
+    def blind(*people: Person) -> list[bool]:
+        return [vetting.is_blind_to(subject_id, person) for person in people]
+
+    others = Person("grader-0", "owner"), Person("grader-3", "viewer")
+    assert blind(*vetter.values(), *others) == [False, True, False, False]
     outcome = "grader-0: confirmed by “a spectrum”"
     assert said(vetter["grader-1"]) == ["grader-1: graded it A, interesting in “Odd ones”", outcome]
     assert said(vetter["grader-2"]) == [outcome] == said(Person("grader-0", "owner"))
@@ -864,7 +869,9 @@ def test_a_history_leaves_out_what_is_blind_for_whoever_asks(vetting: Vetting):
         ("grader-2", "vote", False),
     ]
     assert events[0].at == vetting.ledger.entry(events[0].entry or 0).at
+    assert blind(*vetter.values(), *others) == [True, False, False, False]  # grader-1's own was undone
     vetting.campaigns.close(one.id, "grader-0")
+    assert blind(*vetter.values(), *others) == [False] * 4
     assert "grader-1: graded it again, unknowing, B in “Odd ones”" in said(vetter["grader-2"])
     assert vetting.history(int(vetting.survey.subject_ids[199]), vetter["grader-2"]) == []
 
