@@ -71,7 +71,7 @@ export function planning({door, post, ask, known, made, left}) {
     presets.set(plan.preset);
     const head = put(make("div", "row head"), ...["key", "name", "value", "when it is given"].map(text => make("span", "", text)));
     grades.replaceChildren(head, ...scheme.grades.map((g, i) => {
-      const set = (what, to) => { g[what] = to; own({}, false); draw_positive(); };
+      const set = (what, to) => { g[what] = to; draw_positive(); own({}, false); };
       const key = input("Key", "text", value => { key.value = value.toUpperCase().slice(-1); set("key", key.value); }, {value: g.key, maxLength: 2, title: `One of ${[...KEYS].join(" ")}`});
       const title = input(`Name of grade ${g.key}`, "text", value => set("name", value), {value: g.name, maxLength: 40, placeholder: "name"});
       const value = input(`Value of grade ${g.key}`, "number", v => set("value", v === "" ? NaN : Number(v)), {value: g.value, step: "any", title: "What means and medians are made of"});
@@ -161,7 +161,8 @@ export function planning({door, post, ask, known, made, left}) {
     fill(kept, names, () => names.map(k => new Option(`${k.name} (${whole(k.n)})`, k.name)));
     fill(boundary, boundaries, () => boundaries.map(b => new Option(`${b.name}, version ${b.version}`, b.name)));
     fill(strata, columns, () => [new Option("chosen fraction, in fifths", ""), ...columns.map(([r, t]) => new Option(t, r))]);
-    fill(rule, rules, () => Object.entries(rules).map(([v, text]) => new Option(text, v)));
+    const {positive: limit, grades: listed} = plan.scheme, at = listed.find(g => g.value === limit)?.name, reached = at ? `${limit}, ${at}` : `${limit}`;
+    fill(rule, [rules, reached], () => Object.entries(rules).map(([v, text]) => new Option(text.replace("the limit", reached), v)));
     for (const [box, none] of [[good, "none"], [bad, "none"]]) fill(box, [none, names], () => [new Option(none, ""), ...names.map(k => new Option(`${k.name} (${whole(k.n)})`, k.name))]);
     kept.hidden = source.of !== "kept";
     boundary.hidden = source.of !== "boundary";
@@ -196,8 +197,9 @@ export function planning({door, post, ask, known, made, left}) {
     fill(sums, [rows, cost], () => [...rows.filter(([, n], i) => n || i === 4).flatMap(([text, n], i, all) => { const d = make("dd", i === all.length - 1 ? "sum" : "", whole(n)); return [make("dt", i === all.length - 1 ? "sum" : "", text), d]; }),
       make("p", "", cost.measured ? `${cost.seconds.toPrecision(2)} s a look, the mean of ${many(cost.n, "grade")} so far` : `${cost.seconds} s a look, until 20 grades say how long one takes`)]);
     fill(keys, plan.scheme, () => [...plan.scheme.grades.map(g => put(make("span"), grade_cap(plan.scheme, g.key), make("span", "", g.name))), put(make("span"), make("span", "grade none", "Q"), make("span", "", "cannot judge")), put(make("span"), make("span", "grade star", "I"), make("span", "", "interesting"))]);
-    go.disabled = !s.n || !plan.name.trim();
-    go.title = !plan.name.trim() ? "It needs a name" : !s.n ? "There is nothing to grade" : "Ctrl + Enter";
+    const missing = [plan.name.trim() ? "" : "a name", s.n ? "" : !told ? "what is graded, which is being looked up" : told.error ? `what is graded (${told.error.replace(/\.$/, "")})` : "a subject to grade"].filter(Boolean);
+    go.disabled = missing.length > 0;
+    go.title = missing.length ? `Missing: ${missing.join("; ")}` : "Ctrl + Enter";
   };
   /** Something is different; where it may be other subjects, the server is asked. */
   const change = (same_subjects = false) => {

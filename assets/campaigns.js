@@ -215,26 +215,35 @@ export async function campaigns(home, door) {
   // ----------------------------------------------------------------------------------------------------- outcomes
   const outcomes = () => {
     const root = make("div", "outcomes"), filters = make("div", "filters"), table = make("div", "table"), foot = make("div", "follow"), more = make("p", "note");
-    let shown = "all", picked = new Set(), anchor = -1, cursor = 0, listed = [], client = "", sent = "";
+    let shown = "all", picked = new Set(), anchor = -1, cursor = 0, listed = [], client = "", sent = "", busy = false;
     table.setAttribute("role", "listbox");
     table.setAttribute("aria-multiselectable", "true");
     table.setAttribute("aria-label", "Subjects of the campaign");
     table.tabIndex = 0;
     const columns = put(make("div", "row head"), ...["", "subject", "votes", "value", "", "adjudicated", "follow-up"].map(text => make("span", "", text)));
-    const source = make("input"), target = make("span", "target");
+    const apart = make("p", "note"), source = make("input"), target = make("span", "target");
     Object.assign(source, {type: "text", maxLength: 300, placeholder: "known by: a paper, a spectrum, a name", autocomplete: "off", spellcheck: false});
     source.setAttribute("aria-label", "Source of the outcome");
     const marks = [["confirmed", "Confirmed"], ["rejected", "Rejected"], ["open", "Open again"]].map(([value, text]) => { const e = button(value, text, () => mark(value)); return e; });
     const against = make("span", "against");
     put(foot, put(make("span", "words"), put(make("b", "", "Later outcome"), against), target), source, ...marks);
-    root.append(filters, put(make("div", "scroll"), columns, table, more), foot);
+    root.append(filters, apart, put(make("div", "scroll"), columns, table, more), foot);
     const of_pick = () => picked.size ? {rows: [...picked], words: `of ${many(picked.size, "subject")} marked here`} : door.focus !== null && door.focus !== undefined ? {rows: [door.focus], words: `of the focus, ${door.focus_id}`} : null;
     const mark = value => guarded(async () => {
-      const of = of_pick();
-      if (!of) return;
-      const told = await post("outcome", {rows: of.rows, outcome: value, source: source.value.trim(), client_id: uuid()});
-      await read();
-      say(`${many(told.n, "outcome")} kept: ${FOLLOWED[value].replace(/^. /, "")}.`, async () => { await guarded(() => post("outcome", {undo: told.entries, client_id: uuid()})); await read(); say("Taken back."); });
+      const of = of_pick(), because = source.value;
+      if (!of || busy) return;
+      busy = true;
+      try {
+        const told = await post("outcome", {rows: of.rows, outcome: value, source: because.trim(), client_id: uuid()});
+        for (const row of of.rows) picked.delete(row); // they are done with; what is marked next has a source of its own
+        if (source.value === because) source.value = "";
+        anchor = -1;
+        draw_table();
+        draw_foot();
+        table.focus({preventScroll: true});
+        await read();
+        say(`${many(told.n, "outcome")} kept: ${FOLLOWED[value].replace(/^. /, "")}.`, async () => { await guarded(() => post("outcome", {undo: told.entries, client_id: uuid()})); await read(); say("Taken back."); });
+      } finally { busy = false; }
     });
     const pass = {all: () => true, found: s => s.found, disputed: s => s.disputed, interesting: s => s.n_interesting > 0, cannot: s => s.n_cannot > 0, audit: s => s.role === "audit", adjudicated: s => s.adjudicated, confirmed: s => s.outcome === "confirmed", rejected: s => s.outcome === "rejected"};
     const words = {all: "All", found: "Found", disputed: "Disputed", interesting: "Interesting", cannot: "Cannot judge", audit: "Audit draws", adjudicated: "Adjudicated", confirmed: "Confirmed", rejected: "Rejected"};
@@ -252,6 +261,7 @@ export async function campaigns(home, door) {
         if (s.disputed) flags.append(make("span", "flag disputed", "disputed"));
         if (s.n_interesting) flags.append(make("span", "flag star", "interesting"));
         if (s.role === "audit") flags.append(make("span", "flag", "audit"));
+        if (s.n_grades < d.graders) flags.append(make("small", "so-far", `${s.n_grades} of ${d.graders} grades so far`));
         put(e, d.has_images ? put(make("span", "face"), picture(s.row)) : make("span", "face"), make("b", "id", s.source_id), put(make("span", "votes"), ...s.votes.map(k => grade_cap(d.scheme, k))),
           make("span", "value", s.value === null ? "–" : String(Number(s.value.toPrecision(3)))), flags, put(make("span", ""), s.adjudicated ? grade_cap(d.scheme, s.adjudicated) : null), make("span", `outcome ${s.outcome}`, FOLLOWED[s.outcome] ?? ""));
         e.addEventListener("click", event => pick(i, event));
@@ -293,7 +303,7 @@ export async function campaigns(home, door) {
       const d = detail, counts = d.which ?? {};
       if (d.id !== client) { client = d.id; picked = new Set(); shown = "all"; cursor = 0; anchor = -1; }
       root.classList.toggle("none", Boolean(d.hidden));
-      if (d.hidden) { if (sent !== d.hidden) { sent = d.hidden; } fill(filters, d.hidden, () => [make("p", "hidden", d.hidden)]); for (const e of [columns, table, more, foot]) e.hidden = true; return; }
+      if (d.hidden) { if (sent !== d.hidden) { sent = d.hidden; } fill(filters, d.hidden, () => [make("p", "hidden", d.hidden)]); for (const e of [columns, table, more, foot, apart]) e.hidden = true; return; }
       for (const e of [columns, table, foot]) e.hidden = false;
       fill(filters, [counts, shown, d.against], () => [...Object.keys(words).filter(w => w === "all" || counts[w]).map(w => {
         const e = button("chip", "", () => { shown = w; cursor = 0; this.draw(); });
@@ -301,6 +311,8 @@ export async function campaigns(home, door) {
         return put(e, words[w], make("b", "", whole(counts[w] ?? 0)));
       }), button("link", "select these →", () => open_rows(shown), "Open them as the selection, in the gallery"),
       ]);
+      apart.textContent = d.apart;
+      apart.hidden = !apart.textContent;
       against.textContent = d.against?.n ? `of those found ${whole(d.against.k)} of ${whole(d.against.n)} confirmed, ${rated(d.against)}` : "";
       draw_table();
       draw_foot();
@@ -400,7 +412,7 @@ export async function campaigns(home, door) {
     const root = make("div", "left"), words = make("div", "words"), nothing = make("p", "hidden");
     let told = null, drawn = "";
     const reach = () => Math.max(1, ...told.curve.map(p => p.looks)), high = () => Math.max(1, ...told.curve.map(p => p.found), told.estimate ? Math.min(told.estimate.found + told.estimate.high, 3 * (told.estimate.found + told.estimate.n) + 5) : 0);
-    const chart = new Chart("Found by looks", {
+    const chart = new Chart("Found by subjects graded", {
       paint(pen, box) {
         if (!told?.curve.length) return;
         const most_x = reach(), most_y = 1.06 * high(), x = v => box.x0 + v / most_x * (box.x1 - box.x0), y = v => box.y0 - v / most_y * (box.y0 - box.y1);
@@ -413,7 +425,7 @@ export async function campaigns(home, door) {
         pen.textAlign = "center";
         pen.textBaseline = "alphabetic";
         for (const v of ticks(0, most_x, 6).filter(Number.isInteger)) pen.fillText(whole(v), x(v), box.y0 + 17);
-        pen.fillText("looks", (box.x0 + box.x1) / 2, box.y0 + 33);
+        pen.fillText("subjects graded", (box.x0 + box.x1) / 2, box.y0 + 33);
         pen.save(); pen.translate(12, (box.y0 + box.y1) / 2); pen.rotate(-Math.PI / 2); pen.fillText("found", 0, 0); pen.restore();
         const {estimate} = told;
         if (estimate) {
@@ -444,7 +456,7 @@ export async function campaigns(home, door) {
       tell(px, py, box) {
         if (!told?.curve.length || px < box.x0 || px > box.x1) return null;
         const looks = (px - box.x0) / (box.x1 - box.x0) * reach(), p = told.curve.findLast(c => c.looks <= looks) ?? told.curve[0];
-        return [`after ${many(p.looks, "look")}`, `${whole(p.found)} found`];
+        return [`${many(p.looks, "subject")} graded`, `${whole(p.found)} found`];
       },
     });
     root.append(words, chart.root, nothing);

@@ -555,9 +555,9 @@ class Left:
             )
         drawn = f"{self.n_positive:,} of {self.n_drawn:,} random draws were finds"
         if self.n == 0:
-            return f"At most {self.high:,} interesting ones are left {where} (95 %); {drawn}."
+            return f"At most {self.high:,} finds are left {where} (95 %); {drawn}."
         return (
-            f"About {self.n:,} ({self.low:,}–{self.high:,}) interesting {'one is' if self.n == 1 else 'ones are'} left "
+            f"About {self.n:,} ({self.low:,}–{self.high:,}) {'find is' if self.n == 1 else 'finds are'} left "
             f"{where}; {drawn}."
         )
 

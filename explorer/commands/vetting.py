@@ -223,25 +223,31 @@ def list_(survey: Path) -> None:
             state = "open" if one.is_open else "closed"
             of = str(one.source.get("region") or "")
             cells = [one.plan.name, one.id, of, one.plan.scheme.name, f"{one.n_real:,}", f"{found['graded']:,}"]
-            cells += [f"{found['found']:,}", f"{found['graders']:,} of {one.plan.graders}", state]
+            cells += [f"{found['found']:,}", f"{found['graders']:,}, {one.plan.graders} each", state]
             table.add_row(*map(escape, cells))
         _console().print(table)
 
 
 def _progress(desk: "Desk", campaign: "Campaign") -> dict[str, int]:
-    """Subjects with a grade, with all that they need, and that are found; graders, and looks."""
+    """Subjects with a grade, with all that they need, and that are found; who graded independently, and their votes;
+    apart from these adjudications, looks that were repeated, and known objects and duds."""
     from explorer.services.graded import graded_of
 
     outcomes, votes = graded_of(desk.vetting.outcomes(campaign.id)), desk.vetting.votes(campaign.id)
     looks = outcomes["n_votes"] + outcomes["n_cannot"]
+    is_decided = votes["via"] == "adjudication"
+    own = votes[~is_decided & votes["role"].isin(("subject", "audit"))]
     return {
         "graded": int((looks > 0).sum()),
         "done": int((looks >= campaign.plan.graders).sum()),
         "found": int(outcomes["is_found"].sum()),
         "disputed": int(outcomes["is_disputed"].sum()),
         "interesting": int((outcomes["n_interesting"] > 0).sum()),
-        "graders": int(votes["who"].nunique()),
-        "votes": len(votes),
+        "graders": int(own["who"].nunique()),
+        "votes": len(own),
+        "adjudications": int(is_decided.sum()),
+        "repeats": int((~is_decided & (votes["role"] == "repeat")).sum()),
+        "mixed": int((~is_decided & votes["role"].isin(("known", "dud"))).sum()),
     }
 
 
@@ -256,6 +262,7 @@ def _console() -> Any:
 @CAMPAIGN
 def show(survey: Path, campaign: str) -> None:
     """Show a CAMPAIGN of SURVEY, by its name or id: its plan, how far it is, purity, agreement, what is left."""
+    from explorer.survey import counted
     from models.grades import CANNOT_JUDGE, INTERESTING, RULES
 
     with _desk(survey) as desk:
@@ -267,12 +274,18 @@ def show(survey: Path, campaign: str) -> None:
             click.echo(f"  {grade.key}  {grade.name} ({grade.value:g}): {grade.definition}")
         click.echo(f"  {CANNOT_JUDGE}  cannot judge; {INTERESTING} marks what is interesting, whatever its grade")
         click.echo(f"found: {RULES[plan.outcome]}, {plan.scheme.positive:g}; {'' if plan.is_blind else 'not '}blind")
+        apart = (("adjudications", "adjudication"), ("repeats", "repeat"), ("mixed", "vote"))
+        beside = [counted(found[name], word) for name, word in apart if found[name]]
+        if found["mixed"]:
+            beside[-1] += " on known objects and duds"
         mixed = [f"{len(rows):,} {what}s" for rows, what in _mixed(one) if len(rows)]
         click.echo(
             f"{one.n_real:,} subjects to grade by {plan.graders} each" + (f", with {', '.join(mixed)}" if mixed else "")
         )
         click.echo(
-            f"{found['votes']:,} votes of {found['graders']:,} graders: {found['graded']:,} subjects have one, "
+            f"{counted(found['votes'], 'vote')} of {counted(found['graders'], 'grader')}"
+            + (f" (beside them {', '.join(beside)})" if beside else "")
+            + f": {found['graded']:,} subjects have one, "
             f"{found['done']:,} all of theirs; {found['found']:,} found, {found['disputed']:,} disputed, "
             f"{found['interesting']:,} interesting to somebody"
         )

@@ -207,7 +207,7 @@ class CampaignView:
             words.append(f"{counted(len(campaign.audit), 'audit draw')} from {campaign.n_outside:,} others")
         if mixed := len(campaign.known) + len(campaign.duds):
             words.append(f"{mixed:,} known objects and duds mixed in")
-        words.append(f"found where {RULES[plan.outcome]}")
+        words.append(f"found where {rule_words(plan)}")
         return words
 
     def _people(self, read: _Read, person: Person) -> list[dict[str, Any]]:
@@ -248,7 +248,8 @@ class CampaignView:
             | {"rows": interesting.row.head(PICTURES).tolist()},
             "which": self._which(read),
             "facts": self._facts(read),
-            "note": self._note(read, purity["notes"]),
+            "note": self._note(read, [*self._so_far(read), *purity["notes"]]),
+            "apart": self._apart(read),
             "subjects": self._subjects(read),
             "against": told["against_outcomes"]["precision"],
         }
@@ -280,6 +281,25 @@ class CampaignView:
         later = {name: len(self._named(read, name)) for name in OUTCOMES[:2]}
         return facts + [[f"later {name}", f"{k:,}", name] for name, k in later.items() if k]
 
+    @staticmethod
+    def _so_far(read: _Read) -> list[str]:
+        """How many of those graded have all their grades, as long as some have not."""
+        outcomes, m = read.outcomes[read.outcomes.role == "subject"], read.campaign.plan.graders
+        looks = outcomes.n_votes + outcomes.n_cannot
+        n, k = int((looks > 0).sum()), int((looks >= m).sum())
+        return [] if k == n else [f"{k:,} of the {n:,} graded have all {m} grades so far, and the others may change"]
+
+    def _apart(self, read: _Read) -> str:
+        """What is disputed, and what is to be adjudicated: not the same; "" where there is neither."""
+        n, k = len(self._named(read, "disputed")), len(self.agreed.disputed(read.campaign.id))
+        if not n and not k:
+            return ""
+        limit = limit_words(read.campaign.plan.scheme)
+        return (
+            f"Disputed: grades on both sides of the limit ({limit}), {n:,}. Adjudication: all whose grades differ and "
+            f"are not decided yet, {k:,}."
+        )
+
     def _note(self, read: _Read, notes: Sequence[str]) -> str:
         source, words = read.campaign.source, list(notes)
         if (source.get("inclusion") or 1.0) < 1 and len(read.votes):
@@ -306,6 +326,7 @@ class CampaignView:
                 "disputed": s["is_disputed"],
                 "n_interesting": s["n_interesting"],
                 "n_cannot": s["n_cannot"],
+                "n_grades": s["n_votes"] + s["n_cannot"],
                 "adjudicated": s["adjudicated"] or None,
                 "outcome": s["outcome"],
             }
@@ -669,6 +690,17 @@ def positive_words(scheme: Scheme) -> str:
     """What is looked for: the names of the grades that reach the limit."""
     names = [grade.name for grade in scheme.grades if grade.value >= scheme.positive]
     return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def limit_words(scheme: Scheme) -> str:
+    """The limit, and the grade that it is: "2, probable"."""
+    at = [grade.name for grade in scheme.grades if grade.value == scheme.positive]
+    return ", ".join([f"{scheme.positive:g}", *at[:1]])
+
+
+def rule_words(plan: Plan) -> str:
+    """When a subject counts as found: "the mean of its grades reaches 2, probable"."""
+    return RULES[plan.outcome].replace("the limit", limit_words(plan.scheme))
 
 
 def _whole(value: object) -> int:

@@ -202,8 +202,10 @@ def _context(desk: Desk, campaign: Campaign) -> tuple[str, str, float, Any]:
 def provenance(desk: Desk, campaign: Campaign, asked: Asked) -> dict[str, Any]:
     """Where the grades are from, in words and numbers: what every format carries; nothing in it is nested."""
     plan, told, votes = campaign.plan, campaign.source, desk.vetting.votes(campaign.id)
-    people = sorted(set(votes["who"]))
-    called = names_of(desk, people, asked.names)
+    is_decided, is_real = votes["via"] == "adjudication", votes["role"].isin(("subject", "audit"))
+    own, deciders = votes[~is_decided & is_real], sorted(set(votes.loc[is_decided, "who"]))
+    people = sorted(set(own["who"]))
+    called = names_of(desk, [*people, *deciders], asked.names)
     maker = names_of(desk, [campaign.who], asked.names)[campaign.who]
     boundary, sha = told.get("boundary"), ""
     if boundary:
@@ -230,7 +232,10 @@ def provenance(desk: Desk, campaign: Campaign, asked: Asked) -> dict[str, Any]:
         "outcome_rule": RULES[plan.outcome].replace("the limit", f"the limit {plan.scheme.positive:g}"),
         "graders_per_subject": plan.graders,
         "graders": ", ".join(called[who] for who in people),
-        "n_votes": len(votes),
+        "n_votes": len(own),
+        "n_adjudications": int(is_decided.sum()),
+        "adjudicated_by": ", ".join(called[who] for who in deciders),
+        "n_repeats": int((~is_decided & (votes["role"] == "repeat")).sum()),
         "first_vote": times[0],
         "last_vote": times[-1],
         "is_blind": "yes" if plan.is_blind else "no",
@@ -388,6 +393,14 @@ def _labelled(table: pa.Table) -> pa.Table:
     return table.set_column(i, table.schema.field(i), label)
 
 
+def _counts(about: dict[str, Any]) -> str:
+    """Independent votes and their graders; adjudications and repeats beside them."""
+    graders = len(about["graders"].split(", ")) if about["graders"] else 0
+    beside = [(about["n_adjudications"], "adjudication"), (about["n_repeats"], "repeat")]
+    words = [f"{counted(about['n_votes'], 'vote')} of {counted(graders, 'grader')}"]
+    return ", ".join(words + [counted(n, what) for n, what in beside if n])
+
+
 def _gallery(desk: Desk, campaign: Campaign, table: pa.Table, form: str) -> bytes:
     n = table.num_rows
     shown = table.slice(0, MOST_CARDS)
@@ -399,7 +412,7 @@ def _gallery(desk: Desk, campaign: Campaign, table: pa.Table, form: str) -> byte
         f"“{campaign.plan.name}”{only}, from {about['drawn_from'] or 'the survey'} of {about['survey']}: best first. "
         f"k of n graders reach the limit. Found (blue; disputed ones brown): {about['outcome_rule']}. "
         f"Grades: {about['scheme_grades']}. "
-        f"{about['n_votes']:,} votes of {counted(len(about['graders'].split(', ')), 'grader')}, "
+        f"{_counts(about)}, "
         f"{about['first_vote'][:10]} to {about['last_vote'][:10]}. Random draws from outside: {about['audit']}. "
         f"Run {about['run_id'] or 'none'}, checkpoint {about['checkpoint_sha256'][:12] or 'none'}, "
         f"boundary {about['boundary_sha256'][:12] or 'none'}, code {about['code_version']}, {about['exported_at']}. "

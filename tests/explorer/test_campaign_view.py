@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from explorer.errors import AccessError, UsageError, VoorwerpError
 from explorer.people import LOCAL, Person
 from explorer.services.boundaries import Context
-from explorer.services.campaign_view import CampaignView, positive_words
+from explorer.services.campaign_view import CampaignView, limit_words, positive_words
 from explorer.services.campaigns import Campaign, Plan
 from explorer.services.desk import Desk
 from explorer.state import Draft, Selection
@@ -289,6 +290,27 @@ def test_the_list_says_how_far_each_campaign_is(desk: Desk, view: CampaignView) 
     assert view.overview(Person("guest", "viewer"))["campaigns"][0]["mine"] is None
     people = view.detail(one.id, LOCAL)["people"]
     assert [(p["who"], p["n_done"], p["seconds"], p["total"]) for p in people] == [("grader-1", 10, 4.0, 40.0)]
+
+
+def test_what_has_only_some_of_its_grades_is_said_to(desk: Desk, view: CampaignView) -> None:
+    one = campaign(desk)
+    vote(desk, one, "grader-1")
+    vote(desk, one, "grader-2", 20)
+    told = view.detail(one.id, LOCAL)
+    both = {item.row for item in list(desk.vetting.queue(one.id, "grader-2"))[:20]}
+    assert {s["row"] for s in told["subjects"] if s["n_grades"] == 2} == both
+    assert {s["n_grades"] for s in told["subjects"]} == {1, 2}
+    assert told["note"].startswith("20 of the 50 graded have all 2 grades so far")
+    vote(desk, one, "grader-2")
+    assert "so far" not in view.detail(one.id, LOCAL)["note"]
+
+
+def test_disputed_and_to_adjudicate_are_told_apart_and_the_limit_is_named(desk: Desk, view: CampaignView) -> None:
+    told = view.detail(of_all(desk).id, LOCAL)
+    assert "grades on both sides of the limit (2, probable), 10." in told["apart"]
+    assert "all whose grades differ and are not decided yet, 20." in told["apart"]
+    assert told["about"][-1] == "found where the mean of its grades reaches 2, probable"
+    assert limit_words(replace(SCHEMES["abcx"], positive=1.5)) == "1.5"
 
 
 def test_what_is_looked_for_is_named_by_its_grades() -> None:

@@ -258,7 +258,7 @@ def test_greedy_looks_would_mislead_where_draws_do_not() -> None:
     left = remaining(steps, 50, 580)
     assert left.n == left.low == 0
     assert left.high is not None and left.high < 10
-    assert left.sentence() == f"At most {left.high} interesting ones are left below this point (95 %); " + (
+    assert left.sentence() == f"At most {left.high} finds are left below this point (95 %); " + (
         "0 of 400 random draws were finds."
     )
 
@@ -279,7 +279,7 @@ def test_a_million_unseen_are_estimated_on_a_grid() -> None:
     assert left.low is not None and left.high is not None
     assert 8_500 < left.low < 10_500
     assert 21_500 < left.high < 24_000
-    assert left.sentence().startswith(f"About {left.n:,} ({left.low:,}–{left.high:,}) interesting ones are left")
+    assert left.sentence().startswith(f"About {left.n:,} ({left.low:,}–{left.high:,}) finds are left")
 
 
 def test_how_long_the_next_find_takes() -> None:

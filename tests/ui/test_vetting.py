@@ -96,6 +96,7 @@ def test_a_cell_of_the_matrix_opens_what_two_disagree_on(sheet: Locator, page: P
 
 def test_a_later_outcome_is_kept_recounted_and_taken_back(sheet: Locator, page: Page) -> None:
     turn(sheet, "Outcomes")
+    expect(sheet.locator(".outcomes > .note")).to_contain_text("Adjudication: all whose grades differ")
     sheet.locator(".chip", has_text="Found").click()
     rows = sheet.locator(".outcomes .table .row")
     expect(rows).to_have_count(10)
@@ -109,6 +110,12 @@ def test_a_later_outcome_is_kept_recounted_and_taken_back(sheet: Locator, page: 
     expect(rows.nth(1).locator(".outcome")).to_have_text("✓ confirmed")
     expect(sheet.locator(".against")).to_contain_text("3 of 3 confirmed")
     expect(sheet.locator(".chip", has_text="Confirmed")).to_contain_text("3")
+    expect(sheet.locator(".outcomes .table .row[aria-selected='true']")).to_have_count(0)  # kept, and done with
+    expect(sheet.get_by_label("Source of the outcome")).to_have_value("")
+    rows.nth(4).click()
+    expect(sheet.locator(".follow .target")).to_have_text("of 1 subject marked here")
+    expect(sheet.get_by_role("button", name="Rejected", exact=True)).to_be_disabled()
+    rows.nth(4).click()
     sheet.locator(".status").get_by_role("button", name="Undo").click()
     expect(rows.nth(1).locator(".outcome")).to_have_text("")
     expect(sheet.locator(".chip", has_text="Confirmed")).to_have_count(0)
@@ -130,7 +137,7 @@ def test_the_history_of_a_subject_tells_nothing_of_a_blind_campaign(sheet: Locat
 def test_without_random_draws_nobody_says_what_is_left(sheet: Locator, page: Page) -> None:
     turn(sheet, "What is left")
     expect(sheet.locator(".left .big")).to_contain_text("not estimable")
-    expect(sheet.get_by_label("Found by looks")).to_be_visible()
+    expect(sheet.get_by_label("Found by subjects graded")).to_be_visible()
     page.keyboard.press("]")
     expect(sheet.get_by_role("tab", name="Results")).to_have_attribute("aria-selected", "true")
 
@@ -220,7 +227,12 @@ def test_a_campaign_is_made_of_the_selection_by_mouse(page_of: Page) -> None:
     expect(sheet.locator(".sample img")).to_have_count(12)
     assert sheet.evaluate(UNNAMED) == []
     make = sheet.get_by_role("button", name="Make campaign")
-    expect(make).to_be_disabled()  # it has no name
+    sheet.get_by_label("Name of the campaign").fill("")
+    expect(make).to_be_disabled()
+    expect(make).to_have_attribute("title", "Missing: a name")
+    expect(sheet.get_by_label("When a subject counts as found")).to_contain_text(
+        "mean of its grades reaches 2, probable"
+    )
     sheet.get_by_label("Name of the campaign").fill("Arcs")
     sheet.get_by_label("How many of them, at random").fill("30")
     expect(sheet.locator(".total")).to_have_text("30 images × 3 graders")
