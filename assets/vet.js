@@ -112,11 +112,23 @@
     if (action) box.append(action);
     box.hidden = !text;
   };
+  const offer_leaving = who => { $(".leave").hidden = who === "local"; };
+  $(".leave").addEventListener("click", async () => {
+    if (outbox.length) { say("One moment: not everything is saved yet."); return; }
+    try {
+      await ask("/logout", {method: "POST", headers: {"X-Voorwerp-Token": await (await ask("/token")).text()}});
+    } catch (error) {
+      if (!error.status) { alarm(sentence(error.message)); return; }
+    }
+    location.assign("/login");
+  });
   const link = (text, href) => { const e = make("a", "", text); e.href = href; return e; };
 
   // --------------------------------------------------------------------------------------------------------- list
   const list = async () => {
     $("main.list").hidden = false;
+    $(".help").remove();  // there are no keys but this one
+    commands.add({id: "vet-theme", title: "Light or dark", group: "Page", key: "h", run: turn_theme});
     let told;
     try {
       told = await (await insist("/vet/campaigns")).json();
@@ -125,6 +137,7 @@
       return;
     }
     const {you, campaigns} = told, may = you.role !== "viewer";
+    offer_leaving(you.name);
     $(".name span").textContent = you.name === "local" ? $(".name span").textContent : you.name;
     $(".intro").textContent = !campaigns.length ? "Nothing yet: a campaign is made in the explorer (Shift+V), or with `voorwerp vet make`."
       : may ? "Your grades are your own: until you have given yours, you see nobody’s." : `${you.name} is a viewer here: grading takes a vetter.`;
@@ -146,6 +159,7 @@
       if (c.is_open && may) item.addEventListener("click", () => name.click());
       return item;
     }));
+    $(".campaigns a")?.focus();  // Enter opens it
   };
 
   // -------------------------------------------------------------------------------------------------------- queue
@@ -239,6 +253,7 @@
         if (told.standing) standing = told.standing;
         op.done?.(told);
         saved(op);
+        await catch_up(told.standing);
       } catch (error) {
         if (!(error instanceof Trouble)) throw error;
         if (is_passing(error)) {
@@ -256,6 +271,14 @@
       progress();
     }
     pumping = false;
+  };
+  /** Others have finished some of what waits for me: it goes at once, also from the screen. */
+  const catch_up = async now => {
+    if (!now || now.n_all === n || n > 2000 || outbox.length || stepping || ended || pass !== "single") return;
+    await again().catch(() => {});
+    if (ended || pass !== "single" || !shown || places.has(shown)) return;
+    const next = following(at - 1);
+    if (next === undefined) finish(); else await go(next);
   };
   const waiting = () => { const n_wait = outbox.reduce((sum, op) => sum + op.touched.length, 0); return n_wait ? ` ${counted(n_wait, "grade")} of yours ${n_wait === 1 ? "is" : "are"} not saved yet: kept in this browser, and sent when it is possible again.` : ""; };
   const halt = error => {
@@ -408,6 +431,7 @@
 
   const grade = (key, {stays = false, interesting} = {}) => {
     if (ended || paused) { if (paused) say("Nothing can be graded now."); return; }
+    if (stepping) { say("One moment: the last step is under way."); return; }  // else what it brings back were overwritten
     const subject = keys[at], before = {...item_of(subject)}, mark = marks[at], index = at;
     if (!subject || shown !== subject) { say("One moment: the picture is not there yet."); return; }
     const flag = interesting ?? choice ?? before.interesting, seconds = read_clock(subject);
@@ -588,12 +612,18 @@
   const tell = async (key, index) => {
     tellings.delete(key);
     const told = await ask_told(key);
-    if (told && pass === "single" && current().grade === null) $(".told").replaceChildren(...telling(`The one before, ${whole(index + 1)}`, told));
+    if (told && pass === "single" && current().grade === null && keys[at] !== key) put_told(`The one before, ${whole(index + 1)}`, told, key, false);
+  };
+  let told_of = null, told_here = false;  // of which subject the panel tells, and whether it was on the screen
+  const put_told = (title, told, key, here) => {
+    [told_of, told_here] = [key, here];
+    $(".told").replaceChildren(...told ? telling(title, told) : []);
   };
   const tell_current = async item => {
+    if (item.grade === null && (told_here || told_of === item.key)) put_told("", null, null, false);  // to be graded blind
     if (item.grade === null || outbox.some(op => op.touched.includes(item.key))) return;
     const told = await ask_told(item.key);
-    if (told && current() === item && pass === "single") $(".told").replaceChildren(...telling("Of this one", told));
+    if (told && current() === item && pass === "single") put_told("Of this one", told, item.key, true);
   };
 
   // ------------------------------------------------------------------------------------------------------- mosaic
@@ -641,7 +671,7 @@
     }
     return Promise.all(wanted.map(key => tiles.get(`${key} ${side}`)));
   };
-  const turn_page = async (from, cursor_at = 0) => {
+  const turn_page = async (from, cursor_at = 0, marked = []) => {
     const mine = ++latest;
     stop_clock();
     measure();
@@ -650,16 +680,19 @@
     cursor = 0;
     is_ready = false;
     picked.clear();
+    for (const [key, mark] of marked) picked.set(key, mark);
+    $(".judge .page").hidden = pass !== "mosaic";
     await have(first, first + size());
     if (mine !== latest) return;
     const here = page_keys();
+    draw_page();
     stage.setAttribute("aria-busy", "true");
     let found;
     const blank = setTimeout(() => { if (mine === latest) mosaic.replaceChildren(...here.map(() => make("div", "cell empty"))); }, 60);
     try { found = await tile_of(here); } catch (error) { if (mine === latest) say(sentence(error.message), true); return; } finally { clearTimeout(blank); }
     if (mine !== latest || pass !== "mosaic") return;
     mosaic.replaceChildren(...here.map((key, i) => cell(key, found[i], i)));
-    for (const [i, key] of here.entries()) if (!found[i].src && item_of(key).grade === null) picked.set(key, "look");  // nobody turns down what was not seen
+    for (const [i, key] of here.entries()) if (!found[i].src && item_of(key).grade === null && !picked.has(key)) picked.set(key, "look");  // nobody turns down what was not seen
     [...mosaic.children].forEach(mark_cell);
     is_ready = true;
     stage.setAttribute("aria-busy", "false");
@@ -731,7 +764,7 @@
     return told;
   };
   const draw_page = () => {
-    const told = decision(), n_down = Object.values(told.grades).filter(g => g === about.scheme.reject).length, button = $(".go span");
+    const told = decision(), n_down = Object.values(told.grades).filter(g => g === about.scheme.reject).length, button = $(".page .go span");
     const n_other = Object.keys(told.grades).length - n_down;
     button.textContent = n_down ? `Turn down ${whole(n_down)} as ${about.scheme.reject}` : told.kept.length || n_other ? "Go on" : "Next page";
     $(".besides").textContent = [told.kept.length ? `${whole(told.kept.length)} for a second look` : "", n_other ? `${whole(n_other)} graded` : ""].filter(Boolean).join(" · ");
@@ -745,6 +778,7 @@
   };
   const go_on = () => {
     if (ended) { $(".pause button")?.click(); return; }
+    if (stepping) { say("One moment: the last step is under way."); return; }
     if (!is_ready || paused) { say("One moment: not all pictures are there yet."); return; }
     const told = decision(), touched = [...Object.keys(told.grades), ...told.kept];
     const seconds = read_clock("mosaic"), from = first, here = cursor;
@@ -755,19 +789,22 @@
       for (const key of touched) set_mark(places.get(key), now[key]);
       const op = {
         path: "bulk", body: {id: uuid(), ...told, seconds}, touched, marks: now,
+        page: {key: keys[from], cursor: here, picked: [...picked]},
         back: () => {
           touched.forEach((key, i) => { items.set(key, before[i]); set_mark(places.get(key), old[i]); });
           drop(op);
-          pass_to("mosaic", from);
+          pass_to("mosaic", from, op.page);
         },
       };
       trailed.push({op, text: `${touched.length - told.kept.length}${told.kept.length ? `+${told.kept.length}` : ""}`, words: `${whole(from + 1)} – ${whole(Math.min(n, from + size()))}: ${touched.length - told.kept.length} turned down, ${told.kept.length} for a second look`, reject: true, saved: false, go: () => pass_to("mosaic", from)});
       for (let i = 0; i < 3; i++) took(seconds / touched.length);
       push(op);
     }
+    leave_page(here);
+  };
+  const leave_page = cursor_at => {
     const next = next_page();
-    if (!total.unseen || next >= n) { finish(); return; }
-    turn_page(next, here);
+    if (!total.unseen || next >= n) finish(); else turn_page(next, cursor_at);
   };
   const back_page = () => {
     if (first <= 0) { say("This is the first page."); return; }
@@ -778,7 +815,7 @@
     remember("voorwerp-mosaic", columns);
     turn_page(first);
   });
-  $(".go").addEventListener("click", go_on);
+  $(".page .go").addEventListener("click", go_on);
   /** One of the mosaic, large: the same keys mark it. */
   const closer = async on => {
     stage.classList.toggle("closer", on);
@@ -792,12 +829,13 @@
   const is_closer = () => stage.classList.contains("closer");
 
   // ------------------------------------------------------------------------------------------- passes, and the end
-  const pass_to = (to, where) => {
+  const pass_to = (to, where, as_it_was) => {
     const is_new = pass !== to;
     pass = to;
     ended = false;
     remember(`voorwerp-pass-${ID}`, pass);
     $(".pause").hidden = true;
+    $(".pause").replaceChildren();
     document.body.dataset.pass = pass;
     stage.classList.remove("closer");
     mosaic.hidden = pass !== "mosaic";
@@ -807,7 +845,7 @@
     $(".told").hidden = pass !== "single";
     for (const b of document.querySelectorAll("[data-pass][aria-pressed]")) b.setAttribute("aria-pressed", String(b.dataset.pass === pass));
     if (is_new) { stop_clock(); shown = null; forget_asked(); }
-    if (pass === "mosaic") turn_page(where ?? first);
+    if (pass === "mosaic") turn_page(where ?? first, as_it_was?.cursor, as_it_was?.picked);
     progress();
   };
   const turn_pass = async () => {
@@ -840,7 +878,8 @@
       b.addEventListener("click", run);
       return b;
     };
-    single.hidden = mosaic.hidden = true;
+    latest++;  // of a page that is under way, nothing more
+    single.hidden = mosaic.hidden = $(".judge .page").hidden = true;
     stage.classList.remove("closer");
     stage.setAttribute("aria-busy", "false");
     delete stage.dataset.shown;
@@ -870,25 +909,36 @@
 
   // ------------------------------------------------------------------------------------------------- undo and redo
   let stepping = false;
+  const undone = [];  // of the trail, to be brought back
   const step_back = path => {
     if (stepping || paused) return;
     stepping = true;
     push({
       path, body: {id: uuid()}, touched: [],
       back: () => { stepping = false; },
-      done: async told => {
-        stepping = false;
-        told.items.forEach(take);
-        await again();
-        if (path === "undo") trailed.pop(); else trailed.push({text: told.keys.length === 1 ? item_of(told.keys[0]).grade ?? "…" : `${told.keys.length}`, words: "brought back", saved: true, go: () => {}});
-        say(sentence(told.what));
-        const i = Math.min(...told.keys.map(key => places.get(key) ?? Infinity));
-        const where = Number.isFinite(i) ? i : (await fetch_queue({key: told.keys[0], count: 1})).start;
-        if (told.keys.length > 1 || told.via === "mosaic") pass_to("mosaic", Math.max(0, where));
-        else { pass_to("single"); await go(Math.max(0, where)); }
-        progress();
-      },
+      done: told => stepped(path, told).finally(() => { stepping = false; }),
     });
+  };
+  const stepped = async (path, told) => {
+    told.items.forEach(take);
+    await again();
+    told.keys.forEach(key => tellings.delete(key));
+    const one = path === "undo" ? trailed.pop() : undone.pop();
+    if (path === "undo") undone.push(one);
+    else trailed.push(one ?? {text: told.keys.length === 1 ? item_of(told.keys[0]).grade ?? "…" : `${told.keys.length}`, words: "brought back", saved: true, go: () => {}});
+    say(sentence(told.what));
+    const i = Math.min(...told.keys.map(key => places.get(key) ?? Infinity));
+    const where = Math.max(0, Number.isFinite(i) ? i : (await fetch_queue({key: told.keys[0], count: 1})).start);
+    if (told.keys.length > 1 || one?.op?.page) {
+      const of_page = one?.op?.page && told.keys.every(key => one.op.touched.includes(key)) ? one.op.page : undefined;
+      pass_to("mosaic", places.get(of_page?.key) ?? where, path === "undo" ? of_page : undefined);
+      if (path === "redo") leave_page(of_page?.cursor);
+    } else {
+      pass_to("single");
+      if (path === "undo") await go(where);
+      else { at = where; advance(); tell(told.keys[0], where); }
+    }
+    progress();
   };
   $(".undo").addEventListener("click", () => step_back("undo"));
 
@@ -932,8 +982,8 @@
     key("Mosaic", "-", "− +", "Smaller, larger pictures", () => resize(1), {when: is_mosaic});
     key("Mosaic", ["+", "="], "", "Larger pictures", () => resize(-1), {when: is_mosaic, hidden: true});
     key("Page", "h", "H", "Light or dark", turn_theme);
-    key("Page", "?", "?", "These keys", () => $(".keys").showModal());
-    $(".keys .columns").replaceChildren(...Object.entries(GROUPS).map(([group, lines]) => {
+    key("Page", "?", "?", "These keys", () => $("dialog.keys").showModal());
+    $("dialog.keys .columns").replaceChildren(...Object.entries(GROUPS).map(([group, lines]) => {
       const box = make("section"), table = make("dl");
       for (const [shows, title] of lines) { const dt = make("dt"); dt.append(...shows.split(" ").map(k => make("kbd", "", k))); table.append(dt, make("dd", "", title)); }
       box.append(make("h2", "", group), table);
@@ -958,7 +1008,7 @@
   $(".jump").addEventListener("click", jump);
   $(".before").addEventListener("click", () => pass === "mosaic" ? back_page() : step(-1));
   $(".after").addEventListener("click", () => pass === "mosaic" ? first + size() < n && turn_page(first + size()) : step(1));
-  $(".help").addEventListener("click", () => $(".keys").showModal());
+  $(".help").addEventListener("click", () => $("dialog.keys").showModal());
   for (const dialog of document.querySelectorAll("dialog")) {
     dialog.querySelector(".close")?.addEventListener("click", () => dialog.close());
     dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
@@ -990,6 +1040,7 @@
     $(".name span").textContent = [about.is_blind ? "blind" : "not blind", about.you.name === "local" ? "" : about.you.name].filter(Boolean).join(" · ");
     for (const selector of ["main.work", ".passes", ".where", ".strip"]) $(selector).hidden = false;
     $(".compare").disabled = !about.reconstructs;
+    offer_leaving(about.you.name);
     offer_grades();
     register();
     if (!about.is_open) { paused = "closed"; halt(new Trouble("this campaign is closed", 409, "closed")); }

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -165,6 +166,13 @@ def test_two_graders_at_once_know_nothing_of_each_other_before_their_own_grade(
     grade(two, "c", to=2)
     expect(two.locator(".told")).to_contain_text("The one before, 1")
     expect(two.locator(".told")).to_contain_text("A grader-1")
+    two.keyboard.press("u")  # to be graded anew: without the answer to it
+    expect(two.locator(".say")).to_have_text("Took back the grade C.")
+    ready(two, 1)
+    expect(two.locator(".told")).to_be_empty()
+    two.keyboard.press("Shift+U")
+    ready(two, 2)
+    expect(two.locator(".told")).to_contain_text("The one before, 1")
     by = {(e.who, e.payload["grade"]) for e in place.votes(campaign)}
     assert by == {("grader-1", "A"), ("grader-2", "C")}
     assert all(e.payload["seconds"] > 0 for e in place.votes(campaign))
@@ -183,6 +191,9 @@ def test_undo_is_one_step_back_and_redo_one_forth(enter: Enter, place: Place) ->
     expect(page.locator(".grade[aria-pressed=true]")).to_have_count(0)
     page.keyboard.press("Shift+U")
     expect(page.locator(".say")).to_have_text("Brought back the grade X.")
+    ready(page, 4)  # on, as after a grade: another key does not overwrite it
+    expect(page.locator(".trail .chip.saved")).to_have_text(["A", "B", "X"])
+    page.keyboard.press("ArrowLeft")
     ready(page, 3)
     expect(page.locator(".grade[aria-pressed=true] kbd")).to_have_text("X")
     page.keyboard.press("c")  # another grade in its place, and on to the first without one
@@ -206,7 +217,7 @@ def test_the_mosaic_turns_a_page_down_at_once_and_undo_takes_all_of_it_back(ente
     page.keyboard.press("b")
     page.locator(".cell").nth(30).click()
     page.locator(".cell").nth(31).click(modifiers=["Shift"])
-    expect(page.locator(".go span").first).to_have_text("Turn down 35 as X")
+    expect(page.locator(".page .go span")).to_have_text("Turn down 35 as X")
     expect(page.locator(".besides")).to_have_text("4 for a second look · 1 graded")
     page.keyboard.press("Enter")
     cells(page, 20)
@@ -221,13 +232,24 @@ def test_the_mosaic_turns_a_page_down_at_once_and_undo_takes_all_of_it_back(ente
     page.keyboard.press("u")
     expect(page.locator(".say")).to_contain_text("40 looks of a mosaic")
     cells(page, 40)
-    expect(page.locator(".cell[data-state='']")).to_have_count(40)
+    as_before = {"": 35, "look": 2, "star": 2, "graded": 1}  # as it was before Enter
+    for state, n in as_before.items():
+        expect(page.locator(f".cell[data-state='{state}']")).to_have_count(n)
+    expect(page.locator(".page .go span")).to_have_text("Turn down 35 as X")
     page.keyboard.press("Shift+U")
-    expect(page.locator(".cell[data-state=given]")).to_have_count(36)
-    page.keyboard.press("k")
+    expect(page.locator(".jump b")).to_have_text("41 – 60")  # on, as after Enter
     cells(page, 20)
     page.keyboard.press("Enter")
     expect(page.locator(".pause")).to_contain_text("4 subjects wait for a second look")
+    expect(page.locator(".go:visible")).to_have_text(["Look at themEnter"])  # one that Enter presses
+    saved(page)
+    page.keyboard.press("u")
+    cells(page, 20)
+    expect(page.locator(".cell[data-state='']")).to_have_count(20)
+    expect(page.locator(".page .go span")).to_have_text("Turn down 20 as X")
+    page.keyboard.press("Shift+U")
+    expect(page.locator(".pause")).to_contain_text("4 subjects wait for a second look")
+    expect(page.locator(".pause")).to_be_visible()
     page.keyboard.press("Enter")  # one by one: those four
     for _ in range(3):
         grade(page, "c")
@@ -385,9 +407,38 @@ def test_the_page_is_for_everyone(enter: Enter, place: Place) -> None:
     nothing_serious(page)
     page.keyboard.press("Escape")
     page.locator(".home").click()
-    expect(page.locator(".campaigns li").first).to_be_visible()
+    expect(page.locator(".campaigns a").first).to_be_focused()
+    expect(page.locator(".help")).to_have_count(0)
+    page.keyboard.press("?")  # no keys there: no error either
     nothing_serious(page)
     assert urlsplit(page.url).path == "/vet"
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/vet/[0-9a-f]{12}"))
+    page.locator(".leave").click()
+    page.wait_for_url(re.compile(r"/login$"))
+    page.goto(f"{urlsplit(page.url).scheme}://{urlsplit(page.url).netloc}/vet")
+    page.wait_for_url(re.compile(r"/login\?next="))
+
+
+def test_what_others_have_finished_meanwhile_is_not_graded_once_more(
+    browser: Browser, enter: Enter, place: Place, url: str
+) -> None:
+    campaign = place.campaign("Enough", 4, 160, graders=1)
+    one, context = enter(campaign), browser.new_context(viewport={"width": 1440, "height": 900})
+    let_in(context, url, "grader-2")
+    two = context.new_page()
+    two.goto(f"{url}/vet/{campaign}")
+    ready(two)
+    for left in (3, 2, 1):
+        ready(one)
+        one.keyboard.press("a")
+        expect(one.locator(".pace b")).to_have_text(str(4 - left))
+    saved(one)
+    ready(two)
+    two.keyboard.press("b")
+    eventually(lambda: len(place.votes(campaign)), lambda n: n == 4)
+    expect(two.locator(".pace")).not_to_contain_text("of 4")
+    context.close()
 
 
 def test_a_viewer_sees_the_list_and_is_told(page: Page, url: str, place: Place) -> None:
