@@ -131,6 +131,21 @@ def test_an_error_is_one_sentence(vet: Run, arguments: list[str], sentence: str)
 
 
 # ------------------------------------------------------------------------------------------------------- check, pack
+def test_adjudications_and_repeats_are_no_votes_of_graders(vet: Run, survey: Path, tmp_path: Path) -> None:
+    vet("make", "Lenses", "--selection", "best", "--scheme", "0-3", "--graders", 2, "--repeats", 0.2)
+    with opened(survey) as desk:
+        campaign_id = desk.campaigns.get("Lenses").id
+        for who in ("grader-1", "grader-2"):
+            keys = [item.key for item in desk.vetting.queue(campaign_id, who)]
+            desk.vetting.bulk(campaign_id, who, dict.fromkeys(keys, "3" if who == "grader-1" else "0"), seconds=1.0)
+        row = int(desk.agreed.disputed(campaign_id)[0])
+        desk.vetting.adjudicate(campaign_id, row, "3", who="decider", seconds=1.0)
+    assert "20 votes of 2 graders (beside them 1 adjudication, 4 repeats): 10 subjects" in vet("show", "Lenses")
+    assert "2, 2 each" in vet("list")
+    vet("export", "Lenses", tmp_path / "candidates.html")
+    assert "20 votes of 2 graders, 1 adjudication, 4 repeats, " in (tmp_path / "candidates.html").read_text()
+
+
 def test_check_says_which_votes_nothing_counts(vet: Run, survey: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = vet("make", "Lenses", "--selection", "best")
     campaign_id = re.search(r"\(([0-9a-f]{12})\)", said)[1]  # type: ignore[index]
