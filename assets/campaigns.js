@@ -261,7 +261,11 @@ export async function campaigns(home, door) {
         if (s.disputed) flags.append(make("span", "flag disputed", "disputed"));
         if (s.n_interesting) flags.append(make("span", "flag star", "interesting"));
         if (s.role === "audit") flags.append(make("span", "flag", "audit"));
-        if (s.n_grades < d.graders) flags.append(make("small", "so-far", `${s.n_grades} of ${d.graders} grades so far`));
+        if (s.n_grades < d.graders) {
+          const so_far = make("small", "so-far", `${s.n_grades} of ${d.graders} grades so far`);
+          so_far.title = so_far.textContent; // it gives way to flags where there is no room
+          flags.append(so_far);
+        }
         put(e, d.has_images ? put(make("span", "face"), picture(s.row)) : make("span", "face"), make("b", "id", s.source_id), put(make("span", "votes"), ...s.votes.map(k => grade_cap(d.scheme, k))),
           make("span", "value", s.value === null ? "–" : String(Number(s.value.toPrecision(3)))), flags, put(make("span", ""), s.adjudicated ? grade_cap(d.scheme, s.adjudicated) : null), make("span", `outcome ${s.outcome}`, FOLLOWED[s.outcome] ?? ""));
         e.addEventListener("click", event => pick(i, event));
