@@ -1,15 +1,18 @@
 """What every test may ask for: real data where it is, synthetic images, and small surveys made by the real command."""
 
 import fcntl
+import itertools
 import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from explorer.services import campaigns
 from tests import postgres_at_hand
 from tests.galaxies import write_galaxies
 from tests.ui.serving import VOORWERP
@@ -29,6 +32,17 @@ SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 def _secrets(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What surveys keep secret is kept where the tests end."""
     os.environ["VOORWERP_CONFIG"] = str(tmp_path_factory.mktemp("config"))
+
+
+@pytest.fixture(autouse=True)
+def _orders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graders' orders follow from their campaign's UUID: here the same ones at every run of a test."""
+    numbers, uuid_of = itertools.count(), campaigns.uuid_of
+
+    def seeded(given: str | None) -> str:
+        return uuid_of(given or str(uuid.uuid5(uuid.NAMESPACE_OID, f"{request.node.nodeid} {next(numbers)}")))
+
+    monkeypatch.setattr(campaigns, "uuid_of", seeded)
 
 
 @pytest.fixture(scope="session")

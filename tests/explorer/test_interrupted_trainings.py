@@ -66,14 +66,19 @@ def test_a_training_after_ctrl_c_ends_in_the_bytes_of_one_that_nobody_stopped(tm
     command = ["--selection", "some", "--device", "cpu", *FLAGS]
     undisturbed = subprocess.Popen([VOORWERP, "run", at_once, "train", *command], stderr=subprocess.DEVNULL)
     with subprocess.Popen(
-        [VOORWERP, "run", stopped, "train", *command], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [VOORWERP, "run", stopped, "train", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # as at a terminal: what a shell starts with "&" has Ctrl-C ignored, and hands that down
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as running:
         seed = seed_of_kills()
         moment = random.Random(seed).randrange(1, 20)
         print(f"stopped after epoch {moment}: {killed_trainings.SEED}={seed}")
         wait_until(lambda: n_epochs(stopped) >= moment)
         os.kill(running.pid, signal.SIGINT)
-        _, said = running.communicate(timeout=60)
+        _, said = running.communicate(timeout=180)
     (folder,) = (stopped / "runs").iterdir()
     assert running.returncode == 130
     assert f"{folder.name} is interrupted; `voorwerp resume {stopped} {folder.name}` goes on with it" in said

@@ -108,7 +108,7 @@ def test_a_queue_of_a_million_is_looked_at_in_stretches(vetting: Vetting, monkey
     assert queue.window(100, 3) == whole[100:103]
     vetting.vote(one.id, "grader-1", whole[50].key, "X", seconds=1)
     vetting.standing(one.id, "grader-1")
-    assert len(looked) <= 14  # of 13 for each, would it look through all
+    assert len(looked) <= 20  # of 13 for each of the three, would it look through all
 
 
 # ------------------------------------------------------------------------------------------------------------- keys
