@@ -534,12 +534,16 @@
     tag_box.blur();
     set_tag(tag, true);
   });
+  let typed = false;  // only what a person typed is a note: an answer may come between it and the box
   const leave_note = () => {
     const key = own_key, text = note_box.value.trim(), before = item_of(key);
-    if (!key || text === (before.note ?? "").trim()) return;
+    if (!key || !typed) return;
+    typed = false;
+    if (text === (before.note ?? "").trim()) return;
     items.set(key, {...before, note: text});
-    push({path: "note", body: {id: uuid(), key, text}, touched: [key], back: () => { items.set(key, {...item_of(key), note: before.note}); draw(); }, done: told => told.items.forEach(take)});
+    push({path: "note", body: {id: uuid(), key, text}, touched: [key], back: () => { items.set(key, {...item_of(key), note: before.note}); draw(); }, done: told => { told.items.forEach(take); if (!typed) draw(); }});
   };
+  note_box.addEventListener("input", () => { typed = true; });
   note_box.addEventListener("blur", leave_note);
   note_box.addEventListener("keydown", event => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) note_box.blur(); });
 
@@ -911,6 +915,7 @@
   let stepping = false;
   const undone = [];  // of the trail, to be brought back
   const step_back = path => {
+    if (stepping) say("One moment: the last step is under way.");
     if (stepping || paused) return;
     stepping = true;
     push({

@@ -244,13 +244,17 @@ def test_the_mosaic_turns_a_page_down_at_once_and_undo_takes_all_of_it_back(ente
     expect(page.locator(".go:visible")).to_have_text(["Look at themEnter"])  # one that Enter presses
     saved(page)
     page.keyboard.press("u")
+    expect(page.locator(".say")).to_contain_text("Took back 20 looks")
+    expect(page.locator(".pause")).to_be_hidden()
     cells(page, 20)
     expect(page.locator(".cell[data-state='']")).to_have_count(20)
     expect(page.locator(".page .go span")).to_have_text("Turn down 20 as X")
     page.keyboard.press("Shift+U")
+    expect(page.locator(".say")).to_contain_text("Brought back 20 looks")
     expect(page.locator(".pause")).to_contain_text("4 subjects wait for a second look")
     expect(page.locator(".pause")).to_be_visible()
     page.keyboard.press("Enter")  # one by one: those four
+    expect(page.locator(".pause")).to_be_hidden()
     for _ in range(3):
         grade(page, "c")
     ready(page)
