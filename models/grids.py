@@ -26,6 +26,36 @@ def is_due(done: int, total: int, *, is_last: bool) -> bool:
     return is_last or done % math.ceil(total / (AT_MOST - 2)) == 0
 
 
+def write_rows(folder: Path, done: int, rows: Sequence[tuple[str, np.ndarray]], bands: Sequence[str] | None) -> None:
+    """Write pictures of another kind than a training's: rows of images, each with a word on what it shows.
+
+    ``grids/NNNNN.json`` has the words, and how many columns there are.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    done
+        Lines of ``history.jsonl`` after which they were made.
+    rows
+        What a row shows, and its images, uint8 (n, H, W, C); beyond the longest row the picture stays black.
+    bands
+        Names of the bands, for red, green and blue; None where they have none.
+    """
+    n_bands = rows[0][1].shape[-1]
+    rgb = list(rgb_of(bands if bands is not None and len(bands) == n_bands else [""] * n_bands))
+    height, width = rows[0][1].shape[1:3]
+    columns = max(len(images) for _, images in rows)
+    picture = np.zeros((len(rows) * height, columns * width, 3), np.uint8)
+    for i, (_, images) in enumerate(rows):
+        for j, image in enumerate(images):
+            picture[i * height : (i + 1) * height, j * width : (j + 1) * width] = image[..., rgb]
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "PNG")
+    write_json(folder / GRIDS / f"{done:05d}.json", {"rows": [word for word, _ in rows], "columns": columns})
+    write_bytes(folder / GRIDS / f"{done:05d}.png", content.getvalue())
+
+
 class Grids:
     """Writes the grids of one run.
 

@@ -60,6 +60,9 @@ class Kind:
         What it builds on, in words, where that depends on settings.
     is_shared
         Whether it shares out its parts among the workers of `models.artifacts.Workspace.pool`, where there is one.
+    labels
+        Settings that name where labels come from (see `explorer.services.labels`): "expert", "amateur", "votes". They
+        are frozen into the run's folder when it is started, and read by `models.labels.read_labels`.
     check
         Raises one sentence where the settings that were told (name → value) and the runs it would build on (kind →
         folder) do not go together: what can be known before the run is made.
@@ -82,6 +85,7 @@ class Kind:
     check: Callable[[Mapping[str, Any], Mapping[str, Path]], None] | None = None
     is_shared: bool = False
     about: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def builds_on(self) -> tuple[str, ...]:
