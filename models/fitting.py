@@ -33,7 +33,7 @@ SAVE_EVERY = 20.0  # seconds of fitting that a kill may cost, and one epoch
 
 #: Images float32 (B, C, H, W) in [0, 1] and their rows, int64 (B,) → mean loss of the batch.
 Loss = Callable[[Tensor, np.ndarray], Tensor]
-#: Random numbers of an epoch → rows in the order that it takes them, int64.
+#: Random numbers of an epoch → rows in the order that it takes them, int64; none ends the fit (DEC's own rule does so).
 Draw = Callable[[np.random.Generator], np.ndarray]
 
 
@@ -44,7 +44,8 @@ class Recipe:
     Attributes
     ----------
     is_turned
-        Every image in one of the eight orientations of a square, drawn anew each time.
+        Every image in one of the eight orientations of a square, drawn anew each time; without `is_mirrored` in one of
+        the four that leave its handedness (of spiral arms, say) as it is.
     patience
         Epochs without a smaller validation loss after which it ends, with the weights of the smallest; 0: all epochs,
         with the last weights, as the papers do.
@@ -61,6 +62,7 @@ class Recipe:
     momentum: float = 0.0
     weight_decay: float = 0.0
     is_turned: bool = False
+    is_mirrored: bool = True
     patience: int = 0
     is_annealed: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -235,13 +237,15 @@ def fit(
             falls = (1 + np.cos(np.pi * state.epoch / recipe.epochs)) / 2
             group["lr"] = rate * (falls if recipe.is_annealed else 1)
         order = draw(random) if draw else random.permutation(rows)
+        if not len(order):
+            break
         network.train()
         losses, sizes = [], []
         for i in range(0, len(order), recipe.batch):
             batch = order[i : i + recipe.batch]
             x = feed[batch]
             if recipe.is_turned:
-                x = turned(x, random.integers(8, size=len(batch)))
+                x = turned(x, random.integers(8 if recipe.is_mirrored else 4, size=len(batch)))
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
                 value = loss(x, batch)
             optimizer.zero_grad(set_to_none=True)
