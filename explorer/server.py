@@ -826,7 +826,8 @@ class TrainingRoute(Route):
         told: dict[str, Any] = {"runs": lines, "series": await self.off(self.desk.runs.series, lines)}
         if run_id := self.get_query_argument("run", ""):
             known = self.integer("from", 0, 2**40, 0), self.integer("attempt", 0, 2**31, 0)
-            told["detail"] = await self.off(self.desk.runs.detail, run_id, *known)
+            found = self.get_query_argument("found", "")
+            told["detail"] = await self.off(self.desk.runs.detail, run_id, *known, found)
         self.set_header("Cache-Control", "no-store")
         return orjson.dumps(told), "application/json"
 

@@ -63,6 +63,11 @@ class Kind:
     labels
         Settings that name where labels come from (see `explorer.services.labels`): "expert", "amateur", "votes". They
         are frozen into the run's folder when it is started, and read by `models.labels.read_labels`.
+    needs_labels
+        Those of `labels` without which there is nothing to do: left empty, they are the only source there is.
+    color
+        Column of its scores that the map is colored by where nobody chose one; "" is its anomaly score. A run for which
+        that depends on its labels names it among its results, as ``color``.
     check
         Raises one sentence where the settings that were told (name → value) and the runs it would build on (kind →
         folder) do not go together: what can be known before the run is made.
@@ -86,6 +91,17 @@ class Kind:
     is_shared: bool = False
     about: str = ""
     labels: tuple[str, ...] = ()
+    needs_labels: tuple[str, ...] = ()
+    color: str = ""
+
+    @property
+    def group(self) -> str:
+        """Which kinds it stands with where people choose one: see `explorer.services.runs.GROUPS`."""
+        if self.labels:
+            return "labels"
+        if self.folder == "maps":
+            return "map"
+        return "anomaly" if self.needs_images or self.provides == "score" else "other"
 
     @property
     def builds_on(self) -> tuple[str, ...]:

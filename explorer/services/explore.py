@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from explorer.errors import UsageError, VoorwerpError, no_such_column
+from explorer.kinds import kinds
 from explorer.raster import Aggregate, Cache, CellIndex, Cloud, Frame, Norm, Paint, View, bounds, commonest, render
 from explorer.services.links import hms, links
 from explorer.services.orders import argsort
@@ -307,8 +308,18 @@ class Explore:
         return color.by == "scores.anomaly_score" and self.mixes(color.run_id)
 
     def default_color(self, run_id: str) -> str:
-        """What a map of a run is coloured by at first: its anomaly score, else the number of subjects."""
-        return "scores.anomaly_score" if "anomaly_score" in self.score_titles(run_id) else "count"
+        """What a map of a run is coloured by at first: what its kind says, else its anomaly score, else a number."""
+        titles = self.score_titles(run_id)
+        if (own := self.own_color(run_id)) in titles:
+            return f"scores.{own}"
+        return "scores.anomaly_score" if "anomaly_score" in titles else "count"
+
+    def own_color(self, run_id: str) -> str:
+        """The column that a run's kind, or the run itself, says that it is looked at by; "" where none does."""
+        if (run := self.runs().get(run_id)) is None:
+            return ""
+        kind = kinds().get(run.kind)
+        return str(run.results.get("color") or (kind.color if kind else ""))
 
     def default_sort(self, run_id: str) -> str:
         """By what subjects are ordered at first: the anomaly score, else what volunteers chose; "" as in the survey."""

@@ -1,10 +1,12 @@
-"""What the page of runs asks: every run in a line, and of a training its history by epoch and its pictures.
+"""What the page of runs asks: every run in a line, and of one its history by epoch, its pictures and its findings.
 
-A training writes into its folder, epoch by epoch::
+Whatever learns writes into its folder, epoch by epoch::
 
-    history.jsonl     {"stage": "gan" | "encoder", "epoch", "of", "train": {…}, "validation": {…}, "word", …}
-    grids/00012.png   after epoch 12, counted over both stages: three rows of pictures
-    grids/scale.json  what their residuals are scaled by
+    history.jsonl     {"stage": "gan" | "encoder" | any name, "epoch", "of", "train": {…}, "validation": {…}, "word", …}
+    grids/00012.png   after line 12 of the history: rows of pictures
+    grids/00012.json  what the rows show; a training of the anomaly model has none: its page knows
+    grids/scale.json  what the residuals of such a training are scaled by
+    findings.json     what was found, see `models.findings`
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from explorer.errors import JobError, UsageError
 from explorer.kinds import Kind, kinds
@@ -31,13 +35,19 @@ from explorer.services.underway import Underway
 from explorer.services.watched import watched
 from models.artifacts import GRIDS, HISTORY, LATENTS, RESUME, ArtifactError, Run
 from models.divergence import SOUND
+from models.findings import FINDINGS, read_findings
+from models.labels import LABELS
 
 SCALE = "scale.json"
+NO_RUNS = ("subject_ids", "labels")  # among a run's inputs
+SIMULATED = " (simulated)"
 
 #: Settings that are told of a run even where they are the kind's defaults, and how.
 TOLD = {"preset": "", "method": "", "on": "", "feature_weight": "λ ", "lambda_mode": "", "seed": "seed "}
-#: The order of kinds in the form; others come after.
-ORDER = ("train", "score", "map", "ranks")
+#: The order of kinds in the form, group by group; others come after those of their group.
+ORDER = ("train", "score", "autoencoder", "features", "ranks", "czsl", "metric", "bayes", "cluster", "finetune", "map")
+#: How kinds are grouped (`Kind.group`), and what a person reads above each group.
+GROUPS = {"anomaly": "Anomaly", "labels": "Learn from labels", "map": "Map", "other": "Other"}
 
 
 class SettingError(UsageError):
@@ -94,9 +104,13 @@ class Runs:
     def kinds(self) -> dict[str, Any]:
         """What a form is made of, ready for JSON: every kind with its settings, and what runs may be of."""
         known = kinds()
-        names = sorted(known, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+        def place(name: str) -> tuple[int, int, str]:
+            return list(GROUPS).index(known[name].group), ORDER.index(name) if name in ORDER else len(ORDER), name
+
         return {
-            "kinds": [self._form(known[name]) for name in names],
+            "kinds": [self._form(known[name]) for name in sorted(known, key=place)],
+            "groups": list(GROUPS.items()),
             "selections": [[name, n] for name, n in reversed(self.jobs.ledger.selection_counts().items())],
         }
 
@@ -127,6 +141,7 @@ class Runs:
             "name": kind.name,
             "title": kind.title,
             "about": kind.about,
+            "group": kind.group,
             "fields": fields,
             "lacks": "this survey has no images" if lacks else "",
             "is_of_subjects": kind.needs_images or bool(kind.builds_on),
@@ -291,7 +306,7 @@ class Runs:
             raise SettingError(str(error).removeprefix(f"{kind.name}: "), named[1] if named else "") from None
 
     # ------------------------------------------------------------------------------------------------ follow
-    def detail(self, run_id: str, start: int, attempt: int) -> dict[str, Any]:
+    def detail(self, run_id: str, start: int, attempt: int, found: str = "") -> dict[str, Any]:
         """One run in full.
 
         Parameters
@@ -299,15 +314,19 @@ class Runs:
         start, attempt
             Bytes of ``history.jsonl`` that are known already, read in that attempt of the run. A run that was taken up
             again has rewritten its history: it is told from the beginning.
+        found
+            ``found_at`` of the findings that are known already; they are told where they are others.
 
         Raises
         ------
         JobError
             No such run.
         """
+        known = self._read()
         run = self._run(run_id)
         folder, defaults = self._folder(run), self._defaults.get(run.kind, {})
         lines, start, end = history(folder, start if attempt == run.attempt else 0)
+        found_at = written_at(folder / FINDINGS)
         return {
             "run_id": run_id,
             "attempt": run.attempt,
@@ -315,20 +334,24 @@ class Runs:
             "finished_at": run.finished_at,
             "settings": [["λ" if name == "feature_weight" else name, value] for name, value in self._settings(run)],
             "own": [[name, value] for name, value in self._settings(run) if value != defaults.get(name)],
-            "inputs": [[name, value] for name, value in run.inputs.items() if name != "subject_ids"],
+            "inputs": [[name, value] for name, value in run.inputs.items() if name not in NO_RUNS],
+            "labels": labels_of(folder),
             "results": [[n, v] for n, v in run.results.items() if isinstance(v, int | float | str) and n != "verdict"],
             "verdict": run.results.get("verdict"),
             "is_sound": run.results.get("verdict") == SOUND,
             "history": {"start": start, "end": end, "lines": lines},
-            "grids": grids(folder),
+            "grids": (numbers := grids(folder)),
+            "rows": {str(number): told for number in numbers if (told := rows_of(folder, number))},
             "scale": scale(folder),
+            "found_at": found_at,
+            **({} if found_at == found else {"findings": read_findings(folder)}),
             **watched(folder),
             "stands_at": stands_at(folder),
-            "built_on_by": sorted(other.run_id for other in self._read().values() if run_id in other.inputs.values()),
+            "built_on_by": sorted(other.run_id for other in known.values() if run_id in other.inputs.values()),
         }
 
     def grid(self, run_id: str, epoch: int) -> bytes:
-        """The PNG of a training's pictures after an epoch.
+        """The PNG of a run's pictures after so many epochs.
 
         Raises
         ------
@@ -462,6 +485,40 @@ def grids(folder: Path) -> list[int]:
     """Epochs that have pictures, ascending."""
     names = (re.fullmatch(r"(\d{5,})\.png", path.name) for path in (folder / GRIDS).glob("*.png"))
     return sorted(int(name[1]) for name in names if name)
+
+
+def rows_of(folder: Path, number: int) -> dict[str, Any] | None:
+    """What the rows of a picture show, and how many columns it has; None where that is not written."""
+    try:
+        told = orjson.loads((folder / GRIDS / f"{number:05d}.json").read_bytes())
+        return {"rows": [str(word) for word in told["rows"]], "columns": int(told["columns"])}
+    except (FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def labels_of(folder: Path) -> list[list[str]]:
+    """What a run learns from: settings and, in words, where their labels come from; [] where it learns from none."""
+    try:
+        told = json.loads((pq.read_schema(folder / LABELS).metadata or {}).get(b"voorwerp", b"{}"))
+        about: dict[str, Any] = told.get("about", {})
+        return [
+            [setting, str(of.get("words", "")) + (SIMULATED if says_not(of) else "")] for setting, of in about.items()
+        ]
+    except (FileNotFoundError, pa.ArrowException, AttributeError, ValueError):
+        return []
+
+
+def says_not(of: Mapping[str, Any]) -> bool:
+    """Whether labels are simulated and their words do not say so."""
+    return bool(of.get("is_simulated")) and "simulated" not in str(of.get("words", "")).lower()
+
+
+def written_at(path: Path) -> str:
+    """When a file was written, to tell whether it is another; "" where there is none."""
+    try:
+        return str(path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return ""
 
 
 def scale(folder: Path) -> dict[str, Any] | None:

@@ -103,7 +103,7 @@ class ShellView(Viewer):
             self.say(str(error))
 
     def color_by(self, run_id: str) -> None:
-        """Color the map by a run's score, the one that it is colored by now if the run has it.
+        """Color the map by a run: by what its kind says, else by the score that it is colored by now if the run has it.
 
         Raises
         ------
@@ -115,7 +115,8 @@ class ShellView(Viewer):
         if run_id not in explore.runs():
             raise UsageError(f"{str(run_id)[:60]} has no scores to color by")
         state.run_id = run_id
-        if not (state.color.startswith("scores.") and explore.can_color(state.color, run_id, state.map_id)):
+        stays = state.color.startswith("scores.") and explore.can_color(state.color, run_id, state.map_id)
+        if explore.own_color(run_id) or not stays:
             state.color = explore.default_color(run_id)
         self.refresh()
 

@@ -64,8 +64,12 @@ def asked(kind: str = "train", **values: object) -> dict[str, object]:
 
 # ------------------------------------------------------------------------------------------------------------ forms
 def test_a_form_has_every_setting_of_every_kind(runs: Runs) -> None:
-    forms = {form["name"]: form for form in runs.kinds()["kinds"]}
-    assert list(forms)[:3] == ["train", "score", "map"]
+    told = runs.kinds()
+    forms = {form["name"]: form for form in told["kinds"]}
+    assert list(forms)[:2] == ["train", "score"]
+    groups = [form["group"] for form in forms.values()]
+    assert groups == sorted(groups, key=[name for name, _ in told["groups"]].index)
+    assert (forms["map"]["group"], forms["consensus"]["group"]) == ("map", "other")
     assert set(forms) == set(kinds())
     for name, kind in kinds().items():
         assert [field["name"] for field in forms[name]["fields"]] == [field.name for field in fields(kind.config)]
