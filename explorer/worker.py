@@ -44,6 +44,7 @@ from explorer.services.jobs import (
     CANCEL,
     LOG,
     TICK,
+    check_labels,
     clear_lock,
     find_run,
     holder,
@@ -336,8 +337,9 @@ def workspace_of(survey: Survey, kind: Kind, run: Run, folder: Path) -> Workspac
     Raises
     ------
     JobError
-        The selection's subjects are not as the run was started with.
+        The selection's subjects, or the labels, are not as the run was started with.
     """
+    check_labels(run, folder)
     parents = {
         name: find_run(survey, run_id).parent
         for name, run_id in run.inputs.items()

@@ -109,7 +109,7 @@ class Desk:
                 explore.classifiers = LearnedColors(boundaries, learning)
                 campaigns = Campaigns(explore, ledger, boundaries, notes)
                 vetting = Vetting(explore, ledger, campaigns)
-                graded = truths.experts = Graded(explore, ledger, campaigns, vetting)
+                graded = truths.experts = jobs.graded = Graded(explore, ledger, campaigns, vetting)
                 inference = Inference(survey)
                 desk = cls(
                     explore=explore,

@@ -45,16 +45,20 @@ from explorer.errors import JobError, UsageError
 from explorer.kinds import Kind, kind_at, kinds
 from explorer.services import selected
 from explorer.survey import Survey
-from models.artifacts import LATENTS, MAP_JSON, PROGRESS, RUN_JSON, Run, State, fsync_directory, now
+from models.artifacts import LATENTS, MAP_JSON, PROGRESS, RUN_JSON, Run, State, fsync_directory, now, sha256_file
 from models.divergence import SOUND
+from models.labels import LABELS
 
 if TYPE_CHECKING:
     from explorer.ledger import Ledger  # a worker needs the locks below, not a database
     from explorer.services.cluster import Scheduler
+    from explorer.services.graded import Graded
 
 LOCK = "lock"
 CANCEL = "cancel"
 LOG = "log.txt"
+#: Among a run's inputs: sha256 of its labels.
+INPUT = "labels"
 #: What the folder of a run that is being deleted begins with.
 DELETED = ".deleted-"
 
@@ -153,6 +157,26 @@ def not_written(path: Path, error: OSError) -> str:
         why = "it is on a disk that is mounted read-only" if error.errno == errno.EROFS else "you may not write there"
         return f"{path} cannot be written: {why}; copy the survey to where you may, and run it there"
     return f"{path} cannot be written: {error.strerror or error}"
+
+
+def check_labels(run: Run, folder: Path) -> None:
+    """Whether the labels of a run are those that it was started with.
+
+    Raises
+    ------
+    JobError
+        They are not, or are gone.
+    """
+    if INPUT not in run.inputs:
+        return
+    path = folder / LABELS
+    if not path.exists():
+        raise JobError(f"{path} is gone, from which {run.run_id} learns; put it back, or start a new run")
+    if sha256_file(path) != run.inputs[INPUT]:
+        raise JobError(
+            f"{path} is not what {run.run_id} was started with (sha256 differs); put the first one back, or start a "
+            "new run"
+        )
 
 
 def take_lock(folder: Path) -> int:
@@ -328,6 +352,8 @@ class JobService:
         self.survey = survey
         self.ledger = ledger
         self.workers = workers
+        #: Who knows what campaigns say, where a server has one; else it is made when labels are asked for.
+        self.graded: Graded | None = None
         self._line = None
         if scheduler is not None:
             from explorer.services.cluster import Line  # Dask: only where it is asked for
@@ -370,7 +396,8 @@ class JobService:
         Raises
         ------
         UsageError
-            No such kind or setting, a value out of range, or settings that do not go with the runs to build on.
+            No such kind or setting, a value out of range, settings that do not go with the runs to build on, or labels
+            that there are not (see `explorer.services.labels.freeze`).
         ArtifactError
             The runs to build on do not go together.
         JobError
@@ -396,6 +423,12 @@ class JobService:
             raise UsageError(f"{kind_name} reads what the survey knows of all its subjects; leave out the selection")
         of = self._whom(selection, everything, inputs, series)
         subject_ids = self.survey.subject_ids if of is None else of[1]
+        learned = None
+        if kind.labels:
+            from explorer.services.labels import freeze  # a worker needs neither campaigns nor a database
+
+            learned = freeze(self.survey, self.ledger, kind, settings, subject_ids, self.graded)
+            values |= learned.settings
         if self._line is not None:
             self._line.open()  # nothing is made where nobody would take it
         folder, run_id = self._new_folder(kind)
@@ -419,9 +452,12 @@ class JobService:
                 lock = take_lock(folder)
                 if of is not None:
                     selected.freeze(folder, subject_ids)
+                if learned is not None:
+                    run.inputs |= {INPUT: learned.write(folder)}
                 run.write(folder / (MAP_JSON if kind.folder == "maps" else RUN_JSON))
                 payload: dict[str, Any] = {"action": "start", "kind": kind.name, "config": values, "parents": inputs}
                 payload |= {} if of is None else {"selection": of[0], "n": len(subject_ids)}
+                payload |= {} if learned is None else {INPUT: run.inputs[INPUT]}
                 self.ledger.append("job", payload, who=who, run_id=run_id)
             except BaseException as error:  # what was not begun leaves nothing
                 shutil.rmtree(folder, ignore_errors=True)
@@ -440,7 +476,7 @@ class JobService:
         Raises
         ------
         JobError
-            No such run, it is at work, or it is done.
+            No such run, it is at work, it is done, or its labels are not those that it was started with.
         """
         path = find_run(self.survey, run_id)
         if (job := self.job(run_id)).resources.get("scheduler") and not job.is_over:
@@ -457,6 +493,7 @@ class JobService:
                 raise JobError(f"{run_id} is done; start a new run instead")
             if run.kind not in self._kinds:
                 raise JobError(f'{run_id} is of the kind "{run.kind}", which this Voorwerp does not have')
+            check_labels(run, path.parent)
             (path.parent / CANCEL).unlink(missing_ok=True)
             begun: dict[str, Any] = {"state": "pending", "attempt": run.attempt + 1, "error": None, "finished_at": None}
             run = replace(run, **begun, **self._handed())
