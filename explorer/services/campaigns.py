@@ -234,6 +234,11 @@ class Campaign:
         return len(self.rows) + len(self.audit)
 
     @property
+    def is_simulated(self) -> bool:
+        """Whether its grades are simulated (`explorer.services.simulated_grades`): then all that shows them says so."""
+        return bool(self.source.get("is_simulated"))
+
+    @property
     def boundary_id(self) -> str | None:
         """What its votes have as the boundary that was looked at; None where it was made of none."""
         name = self.source.get("boundary")
