@@ -96,12 +96,12 @@ def read_findings(directory: Path) -> Mapping[str, Any] | None:
 
 
 def _finite(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # of numpy
+        value = value.tolist()
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
-    if hasattr(value, "item"):  # of numpy
-        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
