@@ -226,6 +226,7 @@ def fit(
     if state.tensors:
         _put_back(network, optimizer, state)
     if state.is_done:
+        network.eval()
         return
     best = {key: tensor for key, tensor in state.tensors.items() if key.startswith("best.")}
     saved = time.perf_counter()
