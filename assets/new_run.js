@@ -117,7 +117,19 @@ export function starting({post, tell, started, left}) {
     };
     const field = {about, cell, say, error: ""};
     const choices = about.choices ?? (about.type === "bool" ? [true, false] : null);
-    if (choices) {
+    if (about.sources) { // of labels
+      const line = make("div", "line"), box = make("select"), own = about.sources.find(([text]) => text === about.by_itself);
+      box.id = id;
+      box.setAttribute("aria-describedby", note.id);
+      box.append(new Option(own ? own[1] : "none", ""), ...about.sources.filter(s => s !== own).map(([text, title]) => new Option(title, text)), ...own ? [new Option("none", "none")] : []);
+      box.value = memory[about.name] ?? "";
+      if (box.selectedIndex < 0) box.value = "";
+      box.addEventListener("change", () => { memory[about.name] = box.value; say(""); said.textContent = ""; summary(); });
+      field.read = () => box.value ? {value: box.value} : {};
+      field.hint = () => {};
+      line.append(box);
+      cell.append(name, line, note);
+    } else if (choices) {
       const box = make("div", "choice"), offered = about.default === null ? [null, ...choices] : choices;
       box.setAttribute("role", "radiogroup");
       box.setAttribute("aria-label", label_of(about));

@@ -51,6 +51,7 @@ for command in (
     making.pack,
     ledgers.group,
     running.run,
+    running.labels,
     running.resume,
     running.jobs,
     comparing.compare,

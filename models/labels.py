@@ -62,7 +62,8 @@ class Labels:
     n_strangers
         Labels of subjects that are not among the run's.
     about
-        By setting ("expert", "amateur", "votes"): ``source``, ``words`` for a person, ``is_simulated``.
+        By setting ("expert", "amateur", "votes"): ``source``, ``words`` for a person, ``is_simulated``, ``n`` subjects,
+        ``notes`` (sentences to be told beside figures), and ``atoms``: what they are made of.
     """
 
     classes: tuple[str, ...]
@@ -108,6 +109,16 @@ def write_labels(directory: Path, columns: Mapping[str, Any], classes: list[str]
     told = json.dumps({"classes": classes, "about": dict(about)}, sort_keys=True)
     table = pa.table(arrays, names=[*LABELS_SCHEMA.names, *extra]).replace_schema_metadata({b"voorwerp": told.encode()})
     write_table(directory / LABELS, table)
+
+
+def read_about(directory: Path) -> dict[str, dict[str, Any]]:
+    """`Labels.about` of a run's folder alone; {} where it learns from no labels."""
+    try:
+        told = json.loads((pq.read_schema(directory / LABELS).metadata or {}).get(b"voorwerp", b"{}"))
+    except (FileNotFoundError, pa.ArrowException, ValueError):
+        return {}
+    about: dict[str, dict[str, Any]] = told.get("about", {})
+    return about
 
 
 def read_labels(workspace: Workspace) -> Labels:

@@ -81,6 +81,7 @@ def command_of(kind: "Kind") -> click.Command:
         choices = f.metadata.get("choices")
         words = [str(f.metadata.get("help", ""))]
         words += [f"[{f.metadata['unit']}]"] if "unit" in f.metadata else []
+        words += ["; campaign:NAME, column:NAME, votes or none: see `voorwerp labels`"] if f.name in kind.labels else []
         words += [f"[default: {f.default}]"] if f.default is not None and f.default is not MISSING else []
         options.append(
             click.Option(
@@ -266,7 +267,7 @@ def run_kind(
 def print_parents(service: "JobService", run_id: str) -> None:
     """What a run builds on and whom it is of, a line for each: most are chosen by themselves."""
     from explorer.services.jobs import find_run
-    from explorer.services.runs import Runs
+    from explorer.services.runs import Runs, labels_of
     from explorer.services.selected import words_of
     from models.artifacts import Run
 
@@ -277,6 +278,8 @@ def print_parents(service: "JobService", run_id: str) -> None:
         if parent in lines:
             about = lines[parent]["about"].replace(" · ", ", ")
             click.echo(f"builds on {parent}" + (f" ({about})" if about else ""), err=True)
+    for setting, words in labels_of(path.parent):
+        click.echo(f"learns from {words} ({setting})", err=True)
     if run.selection is not None:
         click.echo(words_of(run, path.parent, service.survey.n), err=True)
 
@@ -497,6 +500,22 @@ def words_of(job: "Job") -> str:
         words.append(job.time_left)
     words += [f"{name.replace('_', ' ')} {value:,.4g}" for name, value in job.metrics.items() if value is not None]
     return ", ".join(words)
+
+
+@click.command()
+@click.argument("survey", type=SURVEY)
+def labels(survey: Path) -> None:
+    """List what runs of SURVEY can learn from: campaigns that are told, columns of classes, votes."""
+    from explorer.services.labels import sources
+    from explorer.survey import counted
+
+    with job_service(survey) as service:
+        found = sources(service.survey, service.ledger)
+    if not found:
+        click.echo(f"{survey} has no labels yet; grade a campaign and close it, or join a column of classes")
+    width = max((len(source.text) for source in found), default=0)
+    for source in found:
+        click.echo(f"{source.text:{width}}  {source.title}: {counted(source.n, 'subject')}")
 
 
 @click.command()

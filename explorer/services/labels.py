@@ -16,7 +16,6 @@ starts the run: what it learned would be on everybody's map. A worker reads what
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from explorer.errors import UsageError, no_such_column
 from explorer.kinds import Kind
@@ -179,6 +177,13 @@ def by_itself(found: Iterable[Source], setting: str) -> str:
     return NONE
 
 
+def offered(found: Iterable[Source], setting: str) -> dict[str, Any]:
+    """What a form offers for a setting: ``sources``, text and title of each, and ``by_itself``, what "" comes to."""
+    fit = [source for source in found if setting != "votes" or source.text == VOTES]
+    told = [[source.text, f"{source.title}: {counted(source.n, 'subject')}"] for source in fit]
+    return {"sources": told, "by_itself": by_itself(fit, setting)}
+
+
 # ------------------------------------------------------------------------------------------------------------ freeze
 def freeze(
     survey: Survey, ledger: Ledger, kind: Kind, settings: Any, subject_ids: np.ndarray, graded: Graded | None = None
@@ -219,7 +224,15 @@ def freeze(
         for setting, text in chosen.items()
         if text != NONE and setting != "votes"
     }
-    classes = _matched(said, str(getattr(settings, "means", "") or ""), kind.name)
+    means = str(getattr(settings, "means", "") or "")
+    try:
+        classes = _matched(said, means, kind.name)
+    except UsageError:
+        if str(getattr(settings, "amateur", "") or "").strip() or "expert" not in said or "amateur" not in said:
+            raise
+        del said["amateur"]  # nobody asked for them
+        chosen["amateur"] = NONE
+        classes = _matched(said, means, kind.name)
     about = {
         setting: {"source": chosen[setting], "words": one.words, "is_simulated": one.is_simulated}
         | {"atoms": one.atoms, "notes": one.notes, "n": int((one.codes >= 0).sum())}
@@ -499,13 +512,3 @@ def _found(expert: _Said, look_for: str, classes: list[str], kind: str) -> np.nd
         return np.full(len(expert.codes), np.nan)
     is_wanted = np.array([*(name in wanted for name in classes), np.nan])
     return np.asarray(is_wanted[expert.codes], np.float64)
-
-
-# ---------------------------------------------------------------------------------------------------- circular truths
-def atoms_of(folder: Path) -> set[str]:
-    """What the labels of a run are made of, by `Truths.atoms`; an empty set where it has none."""
-    try:
-        told = json.loads((pq.read_schema(folder / LABELS).metadata or {}).get(b"voorwerp", b"{}"))
-        return {atom for one in told.get("about", {}).values() for atom in one.get("atoms", ())}
-    except (OSError, pa.ArrowException, ValueError, AttributeError):
-        return set()

@@ -27,6 +27,7 @@ from explorer.survey import counted
 from explorer.votes import CLASSIFICATIONS
 from models.boundary import Term, classifiers, columns
 from models.consensus import Votes
+from models.labels import read_about
 from models.limits import between
 from models.rates import Kind
 from models.truth import Truth, TruthError
@@ -44,6 +45,9 @@ LISTS = ("is_known",)
 MOST_LABELS, MOST_GROUPS = 200, 300
 #: Σ that is offered first, of a fraction; of everything else this percentile.
 SIGMA, PERCENTILE = 0.5, 99.0
+
+#: Among a run's inputs, hashes and no runs.
+NO_RUNS = ("subject_ids", "labels")
 
 #: What is said of first votes where nobody knows which were first.
 UNTIMED = "; when they were cast is not known, so the first are those that stand first in the file"
@@ -210,6 +214,7 @@ class Truths:
         self.experts: Experts | None = None
         self._bases, self._known, self._offers = Cache(8), Cache(12), Cache(4)
         self._limited = Cache(4)
+        self._learned: dict[str, set[str]] = {}  # what is frozen does not change
 
     # ------------------------------------------------------------------------------------------------ what is offered
     def offered(self, context: Context) -> list[dict[str, Any]]:
@@ -618,17 +623,20 @@ class Truths:
         """Whether the survey is split into tune and test."""
         return "tune" in self.survey.category("half")[1]
 
-    def atoms(self, references: Iterable[str], run_id: str) -> set[str]:
+    def atoms(self, references: Iterable[str], run_id: str, map_id: str = "") -> set[str]:
         """What columns are made of: two that share one of these say partly the same.
 
         The anomaly score is made of image and feature score, ranks of several runs of all scores; everything that is
-        counted from votes is one, and so is Talk.
+        counted from votes is one, and so is Talk. Scores of a run that learned from labels, and places on a map of it,
+        are made of what the labels are made of, too.
         """
         found: set[str] = set()
         run = self.explore.runs().get(run_id)
         graded: Mapping[str, str] = self.survey.about_grades().get("columns", {})
         for reference in references:
             table, _, name = reference.partition(".")
+            if table in ("scores", "maps"):
+                found |= self.learned_from(run_id if table == "scores" else map_id)
             is_rank = table == "scores" and run is not None and run.kind == "ranks"
             if is_rank or (reference == "scores.anomaly_score" and self.explore.mixes(run_id)):
                 found |= {f"scores.{score}" for score in SCORES}
@@ -640,13 +648,26 @@ class Truths:
                 found.add(reference)
         return found
 
-    def made_of(self, truth: Truth, run_id: str) -> set[str]:
+    def learned_from(self, run_id: str) -> set[str]:
+        """What the labels of a run or map, and of all that it builds on, are made of: atoms."""
+        if run_id not in self._learned:
+            run = self.explore.runs().get(run_id) or self.explore.maps().get(run_id)
+            if run is None:
+                return set()
+            folder = self.survey.run_folder(run_id) if run_id in self.explore.runs() else self.survey.map_folder(run_id)
+            found = {atom for told in read_about(folder).values() for atom in told.get("atoms", ())}
+            for name, value in run.inputs.items():
+                found |= self.learned_from(value) if name not in NO_RUNS else set()
+            self._learned[run_id] = found
+        return self._learned[run_id]
+
+    def made_of(self, truth: Truth, run_id: str, map_id: str = "") -> set[str]:
         """What a truth is made of; see `atoms`."""
         if truth.what == "talk":
             return {"talk"}
         if truth.what in ("grade", "outcome"):
             return {f"grade:{truth.column}" if truth.what == "grade" else "follow-up"}
-        return {f"tag:{truth.column}"} if truth.what == "tag" else self.atoms(truth.references, run_id)
+        return {f"tag:{truth.column}"} if truth.what == "tag" else self.atoms(truth.references, run_id, map_id)
 
     def circular(
         self, truth: Truth, keep: Term, learning: Learning | None, context: Context, more: Iterable[str] = ()
@@ -660,17 +681,19 @@ class Truths:
         more
             References that are looked at beside those of the boundary.
         """
-        mine = self.made_of(truth, context.run_id)
+        mine = self.made_of(truth, context.run_id, context.map_id)
         titles: Mapping[str, str] = self.explore.colors(context.run_id, context.map_id)
         found = [
             titles.get(reference) or reference.partition(".")[2].replace("_", " ")
             for reference in dict.fromkeys((*columns(keep), *more))
-            if self.atoms((reference,), context.run_id) & mine
+            if self.atoms((reference,), context.run_id, context.map_id) & mine
         ]
         for sha in classifiers(keep):
             target = taught(learning, sha)
-            if target is not None and self.made_of(target, context.run_id) & mine:
+            if target is not None and self.made_of(target, context.run_id, context.map_id) & mine:
                 found.append(f"{self._name(target, context)} (what the classifier was taught)")
+            elif self.learned_from(looks_at(learning, sha)) & mine:
+                found.append("what the latent vectors that the classifier looks at learned from")
         return found
 
 
@@ -681,6 +704,15 @@ def taught(learning: Learning | None, sha256: str) -> Truth | None:
         return Truth.from_json(told) if told is not None else None
     except (VoorwerpError, TruthError):
         return None
+
+
+def looks_at(learning: Learning | None, sha256: str) -> str:
+    """The run whose latent vectors a classifier looks at; "" where that cannot be told."""
+    try:
+        told = learning.look(sha256).about.get("run") if learning is not None else None
+    except (VoorwerpError, TruthError):
+        return ""
+    return str(told.get("run_id", "")) if isinstance(told, Mapping) else ""
 
 
 def first_votes(votes: Votes, answer: int, limit: int, by_views: bool) -> tuple[np.ndarray, np.ndarray]:
