@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from explorer.errors import JobError, UsageError
 from explorer.kinds import Kind, kinds
 from explorer.services.jobs import Job, JobService, checked_config, plain_type
+from explorer.services.labels import Source, offered, sources
 from explorer.services.selected import words_of
 from explorer.services.series import Series, lambdas_of, planned, seeds_of, state_of
 from explorer.services.underway import Underway
@@ -40,6 +41,7 @@ from models.labels import LABELS
 
 SCALE = "scale.json"
 NO_RUNS = ("subject_ids", "labels")  # among a run's inputs
+NO_RESULTS = ("verdict", "color", "score_title")  # told elsewhere
 SIMULATED = " (simulated)"
 
 #: Settings that are told of a run even where they are the kind's defaults, and how.
@@ -108,19 +110,22 @@ class Runs:
         def place(name: str) -> tuple[int, int, str]:
             return list(GROUPS).index(known[name].group), ORDER.index(name) if name in ORDER else len(ORDER), name
 
+        there = sources(self.survey, self.jobs.ledger, self.jobs.graded)
         return {
-            "kinds": [self._form(known[name]) for name in sorted(known, key=place)],
+            "kinds": [self._form(known[name], there) for name in sorted(known, key=place)],
             "groups": list(GROUPS.items()),
             "selections": [[name, n] for name, n in reversed(self.jobs.ledger.selection_counts().items())],
         }
 
-    def _form(self, kind: Kind) -> dict[str, Any]:
+    def _form(self, kind: Kind, there: Sequence[Source]) -> dict[str, Any]:
         hints = typing.get_type_hints(kind.config)
         fields = []
         for field in dataclasses.fields(kind.config):
             type_, is_optional = plain_type(hints[field.name])
             known = {name: field.metadata[name] for name in ("help", "unit", "low", "high") if name in field.metadata}
             default = None if field.default is dataclasses.MISSING else field.default
+            if field.name in kind.labels:
+                known |= offered(there, field.name)
             fields.append(
                 {
                     "name": field.name,
@@ -336,7 +341,9 @@ class Runs:
             "own": [[name, value] for name, value in self._settings(run) if value != defaults.get(name)],
             "inputs": [[name, value] for name, value in run.inputs.items() if name not in NO_RUNS],
             "labels": labels_of(folder),
-            "results": [[n, v] for n, v in run.results.items() if isinstance(v, int | float | str) and n != "verdict"],
+            "results": [
+                [n, v] for n, v in run.results.items() if isinstance(v, int | float | str) and n not in NO_RESULTS
+            ],
             "verdict": run.results.get("verdict"),
             "is_sound": run.results.get("verdict") == SOUND,
             "history": {"start": start, "end": end, "lines": lines},
