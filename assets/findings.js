@@ -18,6 +18,12 @@ const make = (tag, name, text) => {
 };
 const format = v => v === null || v === undefined ? "–" : typeof v === "number" ? window.voorwerp.format(v) : String(v);
 const there = v => v !== null && v !== undefined;
+/** As `format`, but all numbers of a column with as many decimals. */
+const formats = values => {
+  const numbers = values.filter(v => typeof v === "number"), is_plain = numbers.every(v => v === 0 || Math.abs(v) >= 0.001 && Math.abs(v) < 1e6);
+  const digits = Math.max(0, ...numbers.map(v => (String(Number(v.toPrecision(4))).split(".")[1] ?? "").length));
+  return v => typeof v === "number" && is_plain && digits ? v.toLocaleString("en", {minimumFractionDigits: Math.min(4, digits), maximumFractionDigits: Math.min(4, digits)}) : format(v);
+};
 const percent = share => `${Math.round(100 * share)} %`;
 
 class Curve {
@@ -53,11 +59,11 @@ class Curve {
     if (!all.length) { middle("nothing to draw yet"); return; }
     const span = values => { const low = Math.min(...values), high = Math.max(...values); return low === high ? [low - (Math.abs(low) || 1) * 0.1, high + (Math.abs(high) || 1) * 0.1] : [low, high]; };
     let [left, right] = span(all.map(p => p.x)), [bottom, top] = span(all.flatMap(p => p.y));
-    if (told.has_diagonal) left = bottom = Math.min(left, bottom, 0), right = top = Math.max(right, top);
+    if (told.has_diagonal) left = bottom = Math.min(left, bottom, 0), right = top = Math.max(right, top, Math.max(right, top) > 0.5 ? 1 : 0);
     const log = left > 0 && right > 60 * left && !told.has_diagonal, f = log ? Math.log10 : v => v, pad = told.has_diagonal ? 0 : 0.05 * (top - bottom);
     if (bottom >= 0 && bottom < 0.25 * top) bottom = 0; else bottom -= pad;
     top += pad;
-    const marks = steps(bottom, top, 5), box = {x0: 30 + Math.max(...marks.map(v => pen.measureText(format(v)).width)), x1: w - 12, y0: h - 36, y1: 10};
+    const marks = steps(bottom, top, 6), box = {x0: 30 + Math.max(...marks.map(v => pen.measureText(format(v)).width)), x1: w - 12, y0: h - 36, y1: 10};
     const x = v => box.x0 + (f(v) - f(left)) / (f(right) - f(left)) * (box.x1 - box.x0), y = v => box.y0 - (v - bottom) / (top - bottom) * (box.y0 - box.y1);
 
     pen.lineWidth = 1;
@@ -74,7 +80,7 @@ class Curve {
     pen.textBaseline = "alphabetic";
     pen.textAlign = "center";
     let free = -Infinity;
-    for (const v of log ? decades(left, right) : steps(left, right, Math.max(3, Math.round((box.x1 - box.x0) / 80)))) {
+    for (const v of log ? decades(left, right) : steps(left, right, Math.max(3, Math.round((box.x1 - box.x0) / 55)))) {
       const text = format(v), half = pen.measureText(text).width / 2, at = Math.min(x(v), w - 2 - half);
       if (at - half < free) continue;
       pen.fillText(text, at, box.y0 + 15);
@@ -152,7 +158,7 @@ function matrix(told) {
   const root = make("figure", "matrix"), box = make("div", "wide"), table = make("table"), head = make("tr"), n = told.columns.length;
   const same = told.rows.length === n && told.rows.every((name, i) => name === told.columns[i]), is_wide = n > WIDE;
   table.append(make("caption", "", told.title));
-  head.append(make("td", "corner", "is ↓  said →"));
+  head.append(make("td", "corner", same ? "is ↓  said →" : ""));
   for (const name of told.columns) { const th = make("th"); th.scope = "col"; th.append(make("span", "", name)); head.append(th); }
   const top = make("thead"), body = make("tbody");
   top.append(head);
@@ -171,7 +177,7 @@ function matrix(told) {
     });
     body.append(row);
   });
-  if (n > 6 || told.columns.some(name => name.length > 14)) table.classList.add("upright");
+  if (n > 6 || told.columns.some(name => name.split(" ").some(word => word.length > 14))) table.classList.add("upright");
   if (is_wide) table.classList.add("many");
   table.append(top, body);
   box.append(table);
@@ -183,11 +189,12 @@ function matrix(told) {
 function table(told) {
   const root = make("figure", "table"), box = make("div", "wide"), all = make("table"), head = make("tr"), body = make("tbody"), top = make("thead");
   const is_number = told.columns.map((_, j) => told.rows.some(row => typeof row[j] === "number") && told.rows.every(row => typeof row[j] === "number" || !there(row[j])));
+  const written = told.columns.map((_, j) => formats(told.rows.map(row => row[j])));
   told.columns.forEach((name, j) => { const th = make("th", is_number[j] ? "number" : "", name); th.scope = "col"; head.append(th); });
   for (const cells of told.rows) {
     const row = make("tr");
     cells.forEach((value, j) => {
-      const cell = make(j || is_number[j] ? "td" : "th", is_number[j] ? "number" : "", format(value));
+      const cell = make(j || is_number[j] ? "td" : "th", is_number[j] ? "number" : "", written[j](value));
       if (cell.tagName === "TH") cell.scope = "row";
       row.append(cell);
     });
@@ -230,8 +237,8 @@ export function finding() {
       caveats.replaceChildren(...found.caveats.map(text => make("li", "", text)));
       curves = found.curves.map(told => new Curve(told));
       const figures = make("div", "figures"), tables = make("div", "lists");
-      figures.append(...curves.map(c => c.root), ...found.matrices.map(matrix));
-      tables.append(...found.tables.map(table));
+      figures.append(...curves.map(c => c.root));
+      tables.append(...found.matrices.map(matrix), ...found.tables.map(table));
       body.replaceChildren(...[figures, tables].filter(part => part.children.length));
       draw();
     },

@@ -1,8 +1,10 @@
 // The dialog of runs: every run in a line, and one in full; new ones are started here, and those there are cancelled, gone
-// on with and deleted. Of a training: losses by epoch, and what the networks make of the same few images, epoch by epoch.
+// on with and deleted. Of what learns: losses by epoch, stage by stage, pictures as they come, and what was found.
 // Asks /training once a second while it is open, and nothing while it is not.
 import {comparing} from "./compare_runs.js";
+import {finding} from "./findings.js";
 import {starting} from "./new_run.js";
+import {staging} from "./stages.js";
 import {watching} from "./watch.js";
 
 const POLL = 1000; // ms
@@ -78,8 +80,9 @@ export const decades = (low, high) => {
   return tens.length >= 3 ? tens : inside;
 };
 
-class Chart {
-  // One quantity by epoch: training and validation. `point` is called with the epoch under the mouse, or null.
+export class Chart {
+  // One quantity by epoch of a stage: training and validation; `about.like`: other stages, drawn behind. `point` is called
+  // with the epoch under the mouse, or null.
   constructor(about, point, choose) {
     Object.assign(this, {about, points: [], epoch: null});
     this.root = make("figure", "chart");
@@ -95,6 +98,7 @@ class Chart {
 
   show(lines, epoch) {
     this.lines = lines.filter(line => line.stage === this.about.stage);
+    this.like = (this.about.like ?? []).map(stage => lines.filter(line => line.stage === stage));
     this.epoch = epoch;
     this.draw();
   }
@@ -107,7 +111,8 @@ class Chart {
     canvas.height = h * ratio;
     pen.scale(ratio, ratio);
     const series = SERIES.map(([of, color]) => ({of, color: shade(color), at: lines.map(l => [l.epoch, l[of]?.[about.name] ?? null])}));
-    const values = series.flatMap(s => s.at.map(p => p[1])).filter(v => v !== null);
+    const of_like = l => l.validation?.[about.name] ?? l.train?.[about.name] ?? null;
+    const values = [...series.flatMap(s => s.at.map(p => p[1])), ...this.like.flat().map(of_like)].filter(v => v !== null);
     this.tell(series, values);
     pen.font = "10px Inter, 'Segoe UI', Roboto, Arial, sans-serif";
     if (!values.length) {
@@ -122,7 +127,7 @@ class Chart {
     const log = low > 0 && high > LOG_FROM * low && about.target === undefined, f = log ? Math.log10 : v => v;
     this.log = log;
     const pad = 0.06 * (f(high) - f(low)) || Math.abs(f(high)) * 0.1 || 1;
-    const [bottom, top] = [f(low) - pad, f(high) + pad], last = Math.max(2, ...lines.map(l => l.of ?? l.epoch));
+    const [bottom, top] = [f(low) - pad, f(high) + pad], last = Math.max(2, ...[...lines, ...this.like.flat()].map(l => about.is_over ? l.epoch : l.of ?? l.epoch));
     const box = {x0: 46, x1: w - 10, y0: h - 18, y1: 6};
     const x = e => box.x0 + (e - 1) / (last - 1) * (box.x1 - box.x0), y = v => box.y0 - (f(v) - bottom) / (top - bottom) * (box.y0 - box.y1);
     this.scale = {last, epoch: px => 1 + (px - box.x0) / (box.x1 - box.x0) * (last - 1)};
@@ -151,8 +156,17 @@ class Chart {
       pen.strokeStyle = shade("--scroll");
       pen.beginPath(); pen.moveTo(x(this.epoch), box.y1); pen.lineTo(x(this.epoch), box.y0); pen.stroke();
     }
-    pen.lineWidth = 1.5;
     pen.lineJoin = "round";
+    pen.lineWidth = 1;
+    pen.strokeStyle = shade("--quiet");
+    pen.globalAlpha = 0.45;
+    for (const behind of this.like) {
+      pen.beginPath();
+      for (const line of behind) if (of_like(line) !== null) pen.lineTo(x(line.epoch), y(of_like(line)));
+      pen.stroke();
+    }
+    pen.globalAlpha = 1;
+    pen.lineWidth = 1.5;
     for (const {color, at} of series) {
       pen.strokeStyle = pen.fillStyle = color;
       pen.beginPath();
@@ -229,7 +243,8 @@ export async function runs(home, {act: tell}) {
   let known = [], linked = [], chosen = null, shown = null, timer = 0, asking = 0, is_new = false;
   let lines = [], end = 0, attempt = 0, hover = null; // hover: {stage, epoch} under the mouse
   let place = -1; // of the pictures on screen; -1 follows the newest
-  let pictures = [];
+  let pictures = [], found = null;
+  let is_first = false; // what was found stands above the training
   const open = new Map(), begun = new Set(); // series by id: whether its runs are listed; those that were begun here
 
   const title = make("h2"), state = make("span", "state"), acts = make("div", "acts"), about = make("p", "about"), verdict = make("p", "verdict");
@@ -249,14 +264,15 @@ export async function runs(home, {act: tell}) {
   }
   progress.append(bar);
   head.append(title, state, acts);
-  const charts = CHARTS.map(c => new Chart(c, (stage, epoch) => { hover = epoch === null ? null : {stage, epoch}; chart(); }, (stage, epoch) => choose_epoch(stage, epoch)));
-  const curves = make("div", "curves");
+  const point = (stage, epoch) => { hover = epoch === null ? null : {stage, epoch}; chart(); };
+  const charts = CHARTS.map(c => new Chart(c, point, (stage, epoch) => choose_epoch(stage, epoch)));
+  const curves = make("div", "curves"), any = staging({Chart, icon, point, choose: (stage, epoch) => choose_epoch(stage, epoch), turn: stage => turn_to(stage)}), findings = finding();
   curves.append(...charts.map(c => c.root));
   const strip = make("div", "strip"), labels = make("div", "labels"), picture = new Image(), caption = make("p", "caption");
   const slider = make("input"), words = make("ul", "words"), beside = make("div", "side"), tables = make("div", "tables");
   Object.assign(slider, {type: "range", min: 0, max: 0, step: 1});
   slider.setAttribute("aria-label", "Epoch of the pictures");
-  slider.addEventListener("input", () => show_picture(Number(slider.value)));
+  slider.addEventListener("input", () => { any.follow(); show_picture(Number(slider.value)); });
   picture.alt = "";
   const pane = make("div", "pane"), control = make("div", "control");
   control.append(slider, caption);
@@ -269,7 +285,9 @@ export async function runs(home, {act: tell}) {
   watch_box.append(watched.root); // it hides itself where it has nothing to show
   nothing.append(make("p", "", "Nothing has run on this survey yet."), button("Start the first run", "primary", () => begin()));
   const one = make("div", "one");
-  one.append(head, about, progress, going, refused, removal, verdict, members, key, curves, strip, watch_box, tables);
+  const work = make("div", "work");
+  work.append(any.root, key, curves, strip);
+  one.append(head, about, progress, going, refused, removal, verdict, members, findings.lead, work, findings.body, watch_box, tables);
   const form = starting({post, tell, left: () => leave_form(), started: async told => {
     is_new = false;
     if (told.run_id) choose(told.run_id);
@@ -295,8 +313,10 @@ export async function runs(home, {act: tell}) {
   };
 
   // ------------------------------------------------------------------------------------------- curves and pictures
+  const is_any = () => lines.length > 0 && !(lines[0].stage in STAGES); // not of the anomaly model
   const chart = () => {
     const now = hover ?? spot();
+    if (is_any()) { any.show(lines, known.find(r => r.run_id === chosen)?.state, place < 0 ? null : spot()?.stage, now); return; }
     for (const c of charts) c.show(lines, now && now.stage === c.about.stage ? now.epoch : null);
   };
   // epochs of pictures are counted over both stages; a line of the history is one epoch
@@ -310,21 +330,30 @@ export async function runs(home, {act: tell}) {
     const nearest = pictures.reduce((a, b) => Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a);
     show_picture(pictures.indexOf(nearest));
   };
+  const turn_to = stage => { // its last picture, where it has one
+    const at = pictures.findLastIndex(epoch => lines[epoch - 1]?.stage === stage);
+    if (at >= 0) show_picture(at);
+    else chart();
+  };
   const show_picture = at => {
     if (!pictures.length) return;
     at = Math.max(0, Math.min(pictures.length - 1, at));
     place = at === pictures.length - 1 ? -1 : at;
     slider.max = pictures.length - 1;
     slider.value = at;
-    const epoch = pictures[at], line = lines[epoch - 1], stage = line?.stage ?? "gan", source = `grid?${new URLSearchParams({run: chosen, epoch})}`;
+    const epoch = pictures[at], line = lines[epoch - 1], own = shown?.rows?.[epoch], stage = line?.stage ?? "gan", source = `grid?${new URLSearchParams({run: chosen, epoch})}`;
     if (picture.getAttribute("src") !== source) {
       picture.src = source;
       for (const near of [at - 1, at + 1]) if (near in pictures) new Image().src = `grid?${new URLSearchParams({run: chosen, epoch: pictures[near]})}`;
     }
-    put(labels, stage, () => ROWS[stage].map(text => make("span", "", text)));
-    picture.alt = `${ROWS[stage].join(", ").replaceAll("\u00ad", "")} images after epoch ${epoch}`;
+    const rows = own?.rows ?? ROWS[stage] ?? [], after = line ? `${STAGES[line.stage] ?? line.stage}, epoch ${line.epoch} of ${line.of}` : epoch ? `after ${epoch} epochs in all` : "before the first epoch";
+    put(labels, rows.join("\n"), () => rows.map(text => make("span", "", text)));
+    pane.style.setProperty("--rows", Math.max(1, rows.length));
+    pane.style.setProperty("--columns", own?.columns ?? 8);
+    pane.classList.toggle("own", Boolean(own));
+    picture.alt = own ? `${rows.join("; ")}: ${after}` : `${rows.join(", ").replaceAll("\u00ad", "")} images after epoch ${epoch}`;
     const white = shown?.scale?.residual_white, fixed = white ? `residual: white is ${format(white)} or more` : "";
-    say(caption, [line ? `${STAGES[stage]}, epoch ${line.epoch} of ${line.of}` : `epoch ${epoch}`, stage === "encoder" ? fixed : ""].filter(Boolean).join(" · "));
+    say(caption, [after, stage === "encoder" && !own ? fixed : ""].filter(Boolean).join(" · "));
     chart();
   };
 
@@ -495,7 +524,7 @@ export async function runs(home, {act: tell}) {
     members.hidden = !series;
     one.classList.toggle("waiting", !series && !shown); // what stands below is of another run
     removal.hidden = series !== undefined || removing !== chosen;
-    for (const part of [verdict, key, curves, strip, watch_box, tables]) part.hidden = !run;
+    for (const part of [verdict, findings.lead, work, findings.body, watch_box, tables]) part.hidden = !run;
     if (series) { draw_series(series); return; }
     const took = !LIVE.includes(run.state) && run.finished_at ? lasted(run.created_at, run.finished_at) : "";
     say(title, run.title);
@@ -514,7 +543,11 @@ export async function runs(home, {act: tell}) {
     say(verdict, upper(shown.verdict ?? ""));
     verdict.hidden = !shown.verdict;
     verdict.classList.toggle("sound", shown.is_sound);
-    curves.hidden = key.hidden = !lines.length;
+    const generic = is_any();
+    any.root.hidden = !generic;
+    curves.hidden = key.hidden = !lines.length || generic;
+    work.classList.toggle("any", generic || !lines.length);
+    work.classList.toggle("pictured", pictures.length > 0);
     strip.hidden = !pictures.length && !lines.some(l => l.word);
     left_side.hidden = !pictures.length;
     const said = lines.filter(l => l.word);
@@ -528,16 +561,22 @@ export async function runs(home, {act: tell}) {
     }
     put(words, JSON.stringify([...spells.values()].map(s => [s.word, s.n])), () => [...spells.values()].toReversed().map(s => {
       const item = make("li", "", s.word);
-      item.prepend(make("b", "", `${STAGES[s.stage]} ${s.n === 1 ? s.epoch : `${s.from} to ${s.epoch}, ${s.n} epochs`}`));
+      item.prepend(make("b", "", `${STAGES[s.stage] ?? s.stage} ${s.n === 1 ? s.epoch : `${s.from} to ${s.epoch}, ${s.n} epochs`}`));
       return item;
     }));
-    put(tables, JSON.stringify([shown.results, shown.settings, shown.inputs]), () => [...table("Results", shown.results), ...table("Settings", shown.settings), ...table("Built on", shown.inputs)]);
+    put(tables, JSON.stringify([shown.results, shown.settings, shown.labels, shown.inputs]), () => [...table("Results", shown.results), ...table("Settings", shown.settings), ...table("Learned from", shown.labels ?? []), ...table("Built on", shown.inputs)]);
+    findings.show(found);
+    // of a run at work it grows below, where nothing moves; at the end it comes first, unless somebody reads further down
+    if (run.state === "done" && !is_first && detail.scrollTop < 40) is_first = true;
+    const before = is_first ? work : watch_box;
+    if (findings.body.nextElementSibling !== before) one.insertBefore(findings.body, before);
     watched.show(shown, run);
     if (pictures.length) show_picture(place < 0 ? pictures.length - 1 : place); else chart();
   };
 
   const forget = () => {
-    [lines, end, attempt, pictures, place, shown, removing] = [[], 0, 0, [], -1, null, ""];
+    [lines, end, attempt, pictures, place, shown, removing, found, is_first] = [[], 0, 0, [], -1, null, "", null, false];
+    any.forget();
     refused.textContent = "";
     picture.removeAttribute("src");
   };
@@ -546,7 +585,7 @@ export async function runs(home, {act: tell}) {
     clearTimeout(timer);
     const mine = ++asking, is_run = chosen && !begun.has(chosen) && !linked.some(s => s.series_id === chosen);
     try {
-      const query = new URLSearchParams(is_run ? {run: chosen, from: end, attempt} : {});
+      const query = new URLSearchParams(is_run ? {run: chosen, from: end, attempt, found: found ? shown.found_at : ""} : {});
       const answer = await fetch(`training?${query}`, {credentials: "same-origin"}), told = await answer.json();
       if (mine !== asking || !dialog.open) return;
       if (!answer.ok && is_run && !LIVE.includes(known.find(r => r.run_id === chosen)?.state)) { // deleted from elsewhere, or a series that is not listed yet
@@ -560,6 +599,7 @@ export async function runs(home, {act: tell}) {
         if (told.detail) {
           const {history} = shown = told.detail;
           if (history.start === 0) lines = [];
+          if ("findings" in shown) found = shown.findings;
           lines.push(...history.lines);
           [end, attempt, pictures] = [history.end, shown.attempt, shown.grids];
         }
@@ -604,6 +644,7 @@ export async function runs(home, {act: tell}) {
     const across = {ArrowLeft: -1, ArrowRight: 1}[e.key], down = {ArrowUp: -1, ArrowDown: 1}[e.key];
     if (across && pictures.length) {
       e.preventDefault();
+      any.follow();
       show_picture((place < 0 ? pictures.length - 1 : place) + across);
     } else if (down) {
       const all = [...list.children], next = all[all.findIndex(i => i.dataset.run === chosen) + down];
