@@ -17,6 +17,12 @@ expected to give. **Levels** as in aggregation-for-caesar's reducer: one more wh
 and 10 more of both kinds were seen, so none without duds. From level 2 on half of a grid, at level 3 all, is drawn from
 the most disputed subjects (highest entropy of the votes cast so far); who is more skilled draws from the higher
 end of them.
+
+**By acquisition**, where there is a run to go by (`explorer.services.next_up`): a share of each grid is drawn at random
+from all that are open, as ever; what volunteers disagree about comes by level; of the other cells those that fewer than
+`Settings.least` volunteers have seen come first, at random, until there are none; then the run's order, one of each
+duplicate group. The entry says by which run, and which way each cell was drawn (`WAYS`); what is drawn comes of the
+grid's id, which it has, too. Only those drawn at random speak for the survey.
 """
 
 from __future__ import annotations
@@ -30,7 +36,7 @@ import time
 import uuid
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +47,7 @@ from explorer.errors import AccessError, UsageError, VoorwerpError
 from explorer.ledger import Entry, Ledger
 from explorer.raster import Cache
 from explorer.secret import secret_of
+from explorer.services.next_up import NextUp, Order
 from explorer.services.notes import tag_of
 from explorer.services.originals import Originals, png
 from explorer.services.training import training_classes
@@ -66,7 +73,18 @@ FRESH = 2.0
 KEPT_PICTURES = 8_192
 #: Grids that one volunteer has open at once, in several tabs.
 MOST_OPEN = 8
+#: Of the first so many open ones of an order by acquisition a grid is drawn, so that not everybody has the same ones;
+#: and how many of the order are looked at at once.
+AHEAD, CHUNK = 2 * N_CELLS, 1_024
+#: Seconds after which an order is looked through from its begin again: what was taken back is open again.
+ANEW = 60.0
+#: How a cell of a grid was drawn, where there is an order by acquisition: as training; at random from all that are open
+#: and new to the volunteer; as disputed; at random from those that too few have seen; by the run's order; or at random
+#: from what that leaves.
+WAYS = ("training", "random", "disputed", "least", "acquisition", "rest")
 _SEAL = 16
+#: In the byte of the level: the seal says how each cell was drawn.
+_MIXED = 0x80
 
 #: A crop that takes more of the picture's side is not outlined: the subject is the picture.
 MOST_OUTLINED = 0.7
@@ -82,14 +100,30 @@ class Settings:
         Distinct volunteers after whom a subject is not shown any more; the study's is 10.
     most_grids
         One volunteer answers at most so many.
+    next_by
+        The run whose acquisition says who is shown next, "newest" for the newest that has one; "" for none.
+    random_share
+        Of the cells that are not training, drawn at random all the same; 0 to 1.
+    least
+        Volunteers who see every subject before any comes by acquisition.
     """
 
     retire_after: int = 10
     most_grids: int = 5_000
+    next_by: str = ""
+    random_share: float = 0.2
+    least: int = 3
 
     def __post_init__(self) -> None:
         if self.retire_after < 1:
             raise UsageError(f"subjects cannot retire after {self.retire_after} volunteers; 1 is the least")
+        if not 0 <= self.random_share <= 1:
+            raise UsageError(f"a share of {self.random_share:g} cannot be drawn at random; give 0 to 1")
+        if self.next_by and not 0 <= self.least <= self.retire_after:
+            raise UsageError(
+                f"{self.least} volunteers cannot see every subject first where it retires after {self.retire_after}; "
+                f"give 0 to {self.retire_after}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +142,17 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Up to 16 subjects for one volunteer. `rows` is int64 (n,), in reading order."""
+    """Up to 16 subjects for one volunteer. `rows` is int64 (n,), in reading order.
+
+    `drawn` is how each of them was (`WAYS`), and `run_id` by which run; () and "" where there was none to go by.
+    """
 
     id: uuid.UUID
     volunteer: str
     level: int
     rows: np.ndarray
+    drawn: tuple[str, ...] = ()
+    run_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +189,8 @@ class _Answer:
     chosen: frozenset[int]
     training: frozenset[int]
     tags: dict[str, list[str]]
+    drawn: tuple[str, ...]
+    run_id: str
 
 
 @dataclass(slots=True)
@@ -209,12 +250,12 @@ class Tally:
         try:
             rows = self._survey.rows_of([int(i) for i in told["subjects"]])
             chosen, training = frozenset(told["chosen"]), frozenset(told["training"])
-            grid_id, tags = told["grid_id"], dict(told.get("tags", {}))
+            grid_id, tags, drawn = told["grid_id"], dict(told.get("tags", {})), tuple(told.get("drawn", ()))
         except (KeyError, TypeError, ValueError):  # of another making
             return
         if told.get("link"):
             self.by_link[told["link"]] += 1
-        answer = _Answer(entry.who, grid_id, entry.client_id, rows, chosen, training, tags)
+        answer = _Answer(entry.who, grid_id, entry.client_id, rows, chosen, training, tags, drawn, entry.run_id or "")
         self.answers[entry.id] = answer
         person = self.people[entry.who]
         for cell in training & set(np.flatnonzero(rows >= 0).tolist()):
@@ -312,10 +353,15 @@ class Classify:
         self._is_training = np.zeros(survey.n, np.int8)
         self._is_out = np.zeros(survey.n, bool)
         self._fresh: tuple[float, np.ndarray, list[float], dict[str, int]] = (-math.inf, np.empty(0, np.int64), [], {})
+        self._next_up = NextUp(survey, self.settings.next_by) if self.settings.next_by else None
+        self._few: tuple[float, np.ndarray] = (-math.inf, np.empty(0, np.int64))
+        self._front: tuple[Order | None, float, int] = (None, -math.inf, 0)
 
     def close(self) -> None:
         """End the decoding process, if there is one."""
         self._originals.close()
+        if self._next_up is not None:
+            self._next_up.close()
 
     # ------------------------------------------------------------------------------------------------------ grids
     def grid(self, visitor: Visitor, held: Iterable[str] = ()) -> Grid | None:
@@ -349,10 +395,10 @@ class Classify:
                     return grid
             if len(opened) >= MOST_OPEN:
                 raise UsageError("too many grids are open at once; answer one first")
-            rows, level = self._draw(visitor)
-            if not len(rows):
+            order = self._next_up.order() if self._next_up is not None else None
+            grid = self._drawn(visitor) if order is None else self._mixed(visitor, order)
+            if not len(grid.rows):
                 return None
-            grid = Grid(uuid.uuid4(), visitor.volunteer, level, rows)
             opened[grid.id] = grid
             return grid
 
@@ -364,46 +410,139 @@ class Classify:
         if visitor.link and visitor.most_grids and self._tally.by_link[visitor.link] >= visitor.most_grids:
             raise AccessError(f"this link has brought {visitor.most_grids:,} grids, all that it may; thank you")
 
-    def _draw(self, visitor: Visitor) -> tuple[np.ndarray, int]:
-        """Rows of a new grid in the order of its cells, and the volunteer's level."""
-        self._refresh_training()
-        person = self._tally.people[visitor.who]
-        taken = set(person.seen)
+    def _taken(self, visitor: Visitor) -> set[int]:
+        """Rows that a volunteer has seen, or has open."""
+        taken = set(self._tally.people[visitor.who].seen)
         for grid in self._open[visitor.volunteer].values():
             taken.update(grid.rows.tolist())
-        rng = self._rng
+        return taken
+
+    def _trained(self, person: Person, taken: set[int], rng: np.random.Generator) -> list[int]:
+        """Training subjects of a grid: one of each kind, or none."""
         rows: list[int] = []
         if rng.random() < training_share(len(person.grids)):
             for kind in self._training[1:]:
                 fresh = [row for row in rng.permutation(kind)[:4096].tolist() if row not in taken]
                 rows += fresh[:1]
+        return rows
+
+    def _disputed(self, person: Person, level: int, n: int, taken: set[int], rng: np.random.Generator) -> list[int]:
+        """Of `n` cells those that a volunteer of this level gets from what others disagree about."""
+        n_hard = (0, n // 2, n)[level - 1]
+        if not n_hard:
+            return []
+        return [row for row in self._hard(person, rng) if row not in taken and not self._is_closed(row)][:n_hard]
+
+    def _drawn(self, visitor: Visitor) -> Grid:
+        """A new grid; without rows where nothing is left."""
+        self._refresh_training()
+        person, taken, rng = self._tally.people[visitor.who], self._taken(visitor), self._rng
         level = self._level(person)
-        n_hard = (0, (N_CELLS - len(rows)) // 2, N_CELLS - len(rows))[level - 1]
-        if n_hard:
-            hard = [row for row in self._hard(person) if row not in taken and not self._is_closed(row)]
-            rows += hard[:n_hard]
-        rows += self._random(N_CELLS - len(rows), taken.union(rows))
+        rows = self._trained(person, taken, rng)
+        rows += self._disputed(person, level, N_CELLS - len(rows), taken, rng)
+        rows += self._random(N_CELLS - len(rows), taken.union(rows), rng)
         if all(self._is_training[row] for row in rows):  # what is known alone tells us nothing new
-            return np.empty(0, np.int64), level
-        return rng.permutation(np.array(rows, np.int64)), level
+            rows = []
+        return Grid(uuid.uuid4(), visitor.volunteer, level, rng.permutation(np.array(rows, np.int64)))
+
+    def _mixed(self, visitor: Visitor, order: Order) -> Grid:
+        """A new grid by acquisition; see the module."""
+        self._refresh_training()
+        grid_id = uuid.UUID(bytes=self._rng.bytes(16), version=4)
+        person, taken, rng = self._tally.people[visitor.who], self._taken(visitor), np.random.default_rng(grid_id.int)
+        level = self._level(person)
+        drawn = dict.fromkeys(self._trained(person, taken, rng), "training")
+        n = N_CELLS - len(drawn)
+        whole, part = divmod(self.settings.random_share * n, 1)
+        n_random = int(whole) + int(rng.random() < part)
+        # first, from all that are open: who was chosen in another way must not be less likely
+        drawn |= dict.fromkeys(self._random(n_random, taken, rng), "random")
+        taken |= drawn.keys()
+        hard = self._disputed(person, level, N_CELLS - len(drawn), taken, rng)
+        drawn |= dict.fromkeys(hard, "disputed")
+        taken |= drawn.keys()
+        if self.settings.least:
+            few = self._seen_by_few()
+            drawn |= dict.fromkeys(self._random(N_CELLS - len(drawn), taken, rng, few), "least")
+            taken |= drawn.keys()
+        drawn |= dict.fromkeys(self._by(order, N_CELLS - len(drawn), taken, rng), "acquisition")
+        taken |= drawn.keys()
+        drawn |= dict.fromkeys(self._random(N_CELLS - len(drawn), taken, rng), "rest")
+        if all(self._is_training[row] for row in drawn):
+            drawn = {}
+        rows = rng.permutation(np.array(list(drawn), np.int64))
+        ways = tuple(drawn[row] for row in rows.tolist())
+        return Grid(grid_id, visitor.volunteer, level, rows, ways, order.run_id)
+
+    def _seen_by_few(self) -> np.ndarray:
+        """Open rows that fewer than `Settings.least` volunteers have seen, as of `FRESH` seconds ago at most."""
+        if time.monotonic() - self._few[0] > FRESH:
+            few = (self._tally.n_views < self.settings.least) & ~self._is_out & (self._is_training == 0)
+            self._few = time.monotonic(), np.flatnonzero(few)
+        return self._few[1]
+
+    def _by(self, order: Order, n: int, taken: set[int], rng: np.random.Generator) -> list[int]:
+        """`n` of the first open rows in an order, any of the first `AHEAD`, one of each duplicate group."""
+        if not n:
+            return []
+        found: list[int] = []
+        groups: set[int] = set()
+        for rows in self._ahead(order):
+            for row in rows:
+                group = int(order.group[row])
+                members = order.members.get(group, ())
+                if row in taken or (members and (group in groups or not taken.isdisjoint(members))):
+                    continue
+                groups.add(group)
+                found.append(row)
+                if len(found) == AHEAD:
+                    break
+            if len(found) == AHEAD:
+                break
+        return [found[i] for i in rng.permutation(len(found))[:n]]
+
+    def _ahead(self, order: Order) -> Iterator[list[int]]:
+        """Open rows in an order, some at a time."""
+        before, looked, start = self._front
+        if before is not order or time.monotonic() - looked > ANEW:
+            looked, start = time.monotonic(), 0
+        is_front = True
+        for at in range(start, len(order.rows), CHUNK):
+            rows = order.rows[at : at + CHUNK]
+            is_open = self._tally.n_views[rows] < self.settings.retire_after
+            is_open &= ~self._is_out[rows] & (self._is_training[rows] == 0)
+            if is_front:
+                self._front = order, looked, at
+                is_front = not is_open.any()
+            if is_open.any():
+                yield rows[is_open].tolist()
 
     def _is_closed(self, row: int) -> bool:
         return bool(
             self._is_out[row] or self._is_training[row] or self._tally.n_views[row] >= self.settings.retire_after
         )
 
-    def _random(self, n: int, taken: set[int]) -> list[int]:
-        """`n` open rows, or all there are, each as likely: by trial, and by a look at all where few are left."""
+    def _random(
+        self, n: int, taken: set[int], rng: np.random.Generator | None = None, among: np.ndarray | None = None
+    ) -> list[int]:
+        """`n` open rows, or all there are, each as likely: by trial, and by a look at all where few are left.
+
+        `among`: only these.
+        """
+        rng = rng or self._rng
         found: dict[int, None] = {}
-        for _ in range(8):
+        n_all = self.survey.n if among is None else len(among)
+        for _ in range(8 if n_all else 0):
             if len(found) >= n:
                 break
-            tried = self._rng.integers(0, self.survey.n, 4 * N_CELLS).tolist()
+            at = rng.integers(0, n_all, 4 * N_CELLS)
+            tried = (at if among is None else among[at]).tolist()
             found.update(dict.fromkeys(row for row in tried if row not in taken and not self._is_closed(row)))
-        if len(found) < n:
+        if len(found) < n and n_all:
             is_open = ~self._is_out & (self._is_training == 0) & (self._tally.n_views < self.settings.retire_after)
             is_open[list(taken)] = False
-            return [int(row) for row in self._rng.permutation(np.flatnonzero(is_open))[:n]]
+            rows = np.flatnonzero(is_open) if among is None else among[is_open[among]]
+            return [int(row) for row in rng.permutation(rows)[:n]]
         return list(found)[:n]
 
     # ----------------------------------------------------------------------------------------------------- training
@@ -446,7 +585,7 @@ class Classify:
         least = min(seen for _, seen in self._right(person))
         return 1 + min(least // PER_LEVEL, MOST_LEVEL - 1) if sum(self._agent(person)) / 2 >= ENOUGH else 1
 
-    def _hard(self, person: Person) -> list[int]:
+    def _hard(self, person: Person, rng: np.random.Generator | None = None) -> list[int]:
         """Disputed rows for this volunteer: a third of them by rank of skill, in any order, then the others."""
         _, hard, skills, _ = self._refreshed()
         if not len(hard):
@@ -455,7 +594,7 @@ class Classify:
         n = max(3 * N_CELLS, len(hard) // 3)
         start = round((1 - rank) * max(0, len(hard) - n))
         window = hard[start : start + n]
-        return [*self._rng.permutation(window).tolist(), *hard[:start].tolist(), *hard[start + n :].tolist()]
+        return [*(rng or self._rng).permutation(window).tolist(), *hard[:start].tolist(), *hard[start + n :].tolist()]
 
     def _refreshed(self) -> tuple[float, np.ndarray, list[float], dict[str, int]]:
         """When this was made; the most disputed open rows, worst first; skills above level 1, sorted; progress."""
@@ -533,6 +672,7 @@ class Classify:
             "link": visitor.link,
             "open_link": visitor.link is not None,
             "level": grid.level,
+            **({"drawn": list(grid.drawn)} if grid.drawn else {}),
         }
         with self._lock:
             self._tally.read()
@@ -547,7 +687,7 @@ class Classify:
             payload["training"] = [cell for cell in cells if self._is_training[grid.rows[cell]]]
             self._taking.add(grid_id)
         try:
-            entry = self.ledger.append(KIND, payload, who=visitor.who, client_id=client_id)
+            entry = self.ledger.append(KIND, payload, who=visitor.who, client_id=client_id, run_id=grid.run_id or None)
         finally:
             with self._lock:
                 self._taking.discard(grid_id)
@@ -585,7 +725,7 @@ class Classify:
         with self._lock:
             self._tally.read()
             level = self._level(self._tally.people[visitor.who])
-            grid = Grid(uuid.UUID(answer.grid_id), visitor.volunteer, level, answer.rows)
+            grid = Grid(uuid.UUID(answer.grid_id), visitor.volunteer, level, answer.rows, answer.drawn, answer.run_id)
             opened = self._open[visitor.volunteer]
             self._open[visitor.volunteer] = {grid.id: grid, **opened}
             told = {"grid": self.seal(grid), "chosen": sorted(answer.chosen), "tags": answer.tags}
@@ -617,7 +757,11 @@ class Classify:
     # -------------------------------------------------------------------------------------------------------- seals
     def seal(self, grid: Grid) -> str:
         """A grid as text that the page gives back; nobody else can make one. It is good after a restart, too."""
-        body = grid.id.bytes + bytes.fromhex(grid.volunteer) + bytes([grid.level]) + grid.rows.astype("<u4").tobytes()
+        rows, level = grid.rows.astype("<u4").tobytes(), grid.level
+        if grid.drawn:
+            level |= _MIXED
+            rows = bytes([len(grid.rows)]) + rows + bytes(map(WAYS.index, grid.drawn)) + grid.run_id.encode()
+        body = grid.id.bytes + bytes.fromhex(grid.volunteer) + bytes([level]) + rows
         return (body + self._mac(b"grid", body)).hex()
 
     def unsealed(self, text: Any, visitor: Visitor) -> Grid:
@@ -633,12 +777,16 @@ class Classify:
         except (TypeError, ValueError):
             content = b""
         body, mac = content[:-_SEAL], content[-_SEAL:]
-        n = len(body) - 25
-        is_ours = hmac.compare_digest(mac, self._mac(b"grid", body)) and n >= 4 and n % 4 == 0
+        is_ours = hmac.compare_digest(mac, self._mac(b"grid", body)) and len(body) >= 29
         if not is_ours or body[16:24].hex() != visitor.volunteer:
             raise UsageError("this is not a grid that was given to you; reload the page")
-        rows = np.array(struct.unpack(f"<{n // 4}I", body[25:]), np.int64)
-        return Grid(uuid.UUID(bytes=body[:16]), visitor.volunteer, body[24], rows)
+        level, told, drawn, run_id = body[24], body[25:], b"", b""
+        if level & _MIXED:
+            n, told = told[0], told[1:]
+            told, drawn, run_id = told[: 4 * n], told[4 * n : 5 * n], told[5 * n :]
+        rows = np.array(struct.unpack(f"<{len(told) // 4}I", told), np.int64)
+        ways = tuple(WAYS[code] for code in drawn)
+        return Grid(uuid.UUID(bytes=body[:16]), visitor.volunteer, level & ~_MIXED, rows, ways, run_id.decode())
 
     def token(self, purpose: str, text: str) -> str:
         """A text that only we can make of another, for a purpose."""
