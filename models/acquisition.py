@@ -28,6 +28,7 @@ DEVIATION = 0.2
 #: Numbers that are held at once while tables of all k are made.
 AT_ONCE = 4_000_000
 RESAMPLED = 1000
+NOTHING = 1e-290
 
 
 # -------------------------------------------------------------------------------------------------- what k may be
@@ -63,6 +64,7 @@ def bald(rho: np.ndarray, n_votes: int) -> np.ndarray:
     found = np.empty(len(rho))
     for here in _blocks(len(rho), rho.shape[1] * (n_votes + 1)):
         p = counts(rho[here], n_votes)
+        p[p < NOTHING] = 0  # else their mean could round to 0 where one of them is not
         found[here] = np.maximum(kl_div(p, p.mean(1, keepdims=True)).sum(2).mean(1), 0)
     return found
 
