@@ -6,7 +6,7 @@ GET  /vet/ID                        the page of one campaign
 GET  /vet/FILE                      its scripts, styles and logo: open to everyone
 GET  /vet/campaigns                 the campaigns as JSON, with how far one is
 GET  /vet/ID/queue                  a stretch of one's own queue: ``start`` or ``key``, ``count``; ``whole`` tells
-                                    the state of every subject in it, a letter each
+                                    the state of every subject in it, a letter each, and how many are in each cluster
 GET  /vet/ID/picture/KEY            its pixels, for the page's viewer
 GET  /vet/ID/mosaic                 several as small pictures: ``key`` many times; uint32 length of a JSON header, the
                                     header, the pictures
@@ -45,6 +45,7 @@ from explorer.people import Role
 from explorer.server import Access, Change, Route
 from explorer.services.campaigns import Campaign
 from explorer.services.classify import Look
+from explorer.services.clusters import words
 from explorer.services.desk import Desk
 from explorer.services.explore import newest
 from explorer.services.links import hms, links
@@ -237,7 +238,11 @@ class QueueRoute(_Vet):
         if key := self.get_query_argument("key", ""):
             start = place_of(queue, key)
         keys = [item.key for item in queue.window(max(start, 0), count)]
-        version, n, marks = vetting.marks(campaign.id, who, bool(self.get_query_argument("whole", "")))
+        while True:
+            version, n, marks = vetting.marks(campaign.id, who, bool(self.get_query_argument("whole", "")))
+            same, spans = vetting.spans(campaign.id, who) if marks is not None else (version, [])
+            if same == version:
+                break
         told: dict[str, Any] = {
             "version": version,
             "n": n,
@@ -249,7 +254,7 @@ class QueueRoute(_Vet):
         if marks is None:
             return told
         given = vetting.given(campaign.id, who)
-        return told | {"about": self.about(campaign), "marks": marks, "given": given}
+        return told | {"about": self.about(campaign), "marks": marks, "given": given, "spans": spans}
 
     def about(self, campaign: Campaign) -> dict[str, Any]:
         """What the page says of a campaign: nothing of what it was made of."""
@@ -269,8 +274,17 @@ class QueueRoute(_Vet):
             "idle_s": plan.idle_s,
             "you": asdict(self.person),
             "reconstructs": bool(model_of(self.desk, campaign)),
+            "clusters": self.clusters(campaign),
             **self.acquired(campaign),
         }
+
+    def clusters(self, campaign: Campaign) -> list[dict[str, Any]]:
+        """In words how far each cluster is from what is labelled, in order; [] where the order is another.
+
+        What its labels are is told only where nothing is blind.
+        """
+        told = () if campaign.clusters is None else campaign.clusters.told
+        return [{"words": words(one, not campaign.plan.is_blind), "novelty": one.novelty} for one in told]
 
     def acquired(self, campaign: Campaign) -> dict[str, Any]:
         """By what the last batch was chosen, and how many are left; {} where the order is another."""
@@ -423,7 +437,7 @@ class DecideRoute(_Vet, Change):
         return self.standing(campaign)
 
     def bulk(self, campaign: Campaign, said: dict[str, Any]) -> dict[str, Any]:
-        """A page of the mosaic."""
+        """A page of the mosaic, or a grid of a cluster."""
         self.desk.vetting.bulk(
             campaign.id,
             self.person.name,
@@ -432,6 +446,9 @@ class DecideRoute(_Vet, Change):
             interesting=texts_of(said, "interesting"),
             seconds=seconds_of(said),
             client_id=text_of(said, "id"),
+            via="grid" if said.get("via") == "grid" else "mosaic",
+            n_keys=said.get("n_keys", 0),
+            n_clicks=said.get("n_clicks", 0),
         )
         return self.standing(campaign)
 

@@ -86,10 +86,11 @@ PLAN = options(
     click.option("--duds", default="", metavar="SELECTION", help="Known to be nothing: mixed in likewise."),
     click.option(
         "--order",
-        type=click.Choice(("seeded", "acquisition", "stratified")),
+        type=click.Choice(("seeded", "acquisition", "stratified", "clusters")),
         default="seeded",
         show_default=True,
-        help="At random for each grader; by what was learned so far; or the levels of --strata in turn.",
+        help="At random for each grader; by what was learned so far; the levels of --strata in turn; or by the grid, "
+        "cluster by cluster, those far from what is labelled first.",
     ),
     click.option(
         "--strategy",
@@ -99,6 +100,7 @@ PLAN = options(
         help="Of acquisition; a fifth is drawn at random in any case.",
     ),
     click.option("--strata", default="", metavar="COLUMN", help="[default: the chosen fraction, in fifths]"),
+    click.option("--clusters", default="", metavar="RUN", help="Of that order.  [default: the newest with clusters]"),
     click.option("--audit", type=int, default=0, metavar="N", help="Random draws of all others, unmarked: for recall."),
     click.option("--repeats", type=float, default=0.05, show_default=True, help="Share shown again to each grader."),
     click.option(
@@ -141,6 +143,7 @@ def make(
     order: Any,
     strategy: str,
     strata: str,
+    clusters: str,
     audit: int,
     repeats: float,
     rule: Any,
@@ -168,6 +171,7 @@ def make(
         order=order,
         strategy=strategy,
         strata=strata,
+        clusters=clusters,
         audit=audit,
         repeats=repeats,
         outcome=rule,
@@ -187,6 +191,9 @@ def make(
             f"“{made.plan.name}” ({made.id}): {counted(len(made.rows), 'subject')} of {made.source['region']}, "
             f"{counted(plan.graders, 'grader')} each" + (f"; mixed in: {', '.join(mixed)}" if mixed else "")
         )
+        if made.clusters is not None:
+            n = len(made.clusters.told)
+            click.echo(f"in grids, by {counted(n, 'cluster')} of {made.clusters.run_id}, kept as they are now")
         if not len(made.audit):
             click.echo("without --audit nobody will know what was missed: recall is not estimable")
         click.echo(f"a server of {survey} shows it at /vet/{made.id}")
@@ -262,6 +269,7 @@ def _console() -> Any:
 @CAMPAIGN
 def show(survey: Path, campaign: str) -> None:
     """Show a CAMPAIGN of SURVEY, by its name or id: its plan, how far it is, purity, agreement, what is left."""
+    from explorer.services.vetting import effort_words
     from explorer.survey import counted
     from models.grades import CANNOT_JUDGE, INTERESTING, RULES
 
@@ -289,6 +297,9 @@ def show(survey: Path, campaign: str) -> None:
             f"{found['done']:,} all of theirs; {found['found']:,} found, {found['disputed']:,} disputed, "
             f"{found['interesting']:,} interesting to somebody"
         )
+        if one.clusters is not None:
+            effort = effort_words(desk.vetting.effort(one.id)) or "nothing graded yet"
+            click.echo(f"by {counted(len(one.clusters.told), 'cluster')} of {one.clusters.run_id}, in grids: {effort}")
         for line in desk.agreed.report_lines(one.id):
             click.echo(line)
 

@@ -333,11 +333,8 @@ class Acquiring:
         latest = is_found[-LATEST:]
         seconds = float(votes["seconds"].median()) if len(votes) else 0.0
         where = "below this point" if campaign.plan.order == "acquisition" else "among those not graded"
-        sentence = told.sentence(where)
-        if campaign.plan.order == "stratified" and told.n is None:
-            sentence = "How many are left cannot be said: levels are graded in turn, which is no random draw."
         return told.to_json() | {
-            "sentence": sentence,
+            "sentence": left_words(campaign, told, where),
             "curve": _curve(is_found),
             "next": next_find(int(latest.sum()), len(latest), seconds * campaign.plan.graders),
             "outside": self._outside(campaign, looked, waiting),
@@ -349,7 +346,7 @@ class Acquiring:
         audit = looked[looked["role"] == "audit"]
         groups = groups_of(self.survey)[audit["row"].to_numpy(np.int64)]
         told = outside_of(campaign, groups, audit["is_found"].to_numpy(np.bool_), waiting)
-        return told.to_json() | {"sentence": told.sentence("outside of what was chosen")}
+        return told.to_json() | {"sentence": outside_words(campaign, told, "outside of what was chosen")}
 
 
 # --------------------------------------------------------------------------------------------------------------- parts
@@ -381,6 +378,7 @@ def left_of(campaign: Campaign, graded: np.ndarray, found: np.ndarray, waiting: 
     n_found, n_unseen = int(np.isin(graded, found).sum()), n - len(graded)
     if n_waiting := int(np.isin(waiting, campaign.rows).sum()):
         return Left(None, None, None, n_unseen, len(graded), n_found, n_waiting)
+    # a campaign by clusters has no batches: what was graded of it, a grid at a time, is no random draw
     if campaign.plan.order == "seeded":  # graded in a random order: all of them are one random draw
         return remaining([Step(n, 0, len(graded), n_found)], n_found, n_unseen)
     steps, before = [], np.empty(0, np.int64)
@@ -401,7 +399,28 @@ def outside_of(campaign: Campaign, groups: np.ndarray, is_found: np.ndarray, wai
     n, k = len(groups), int(is_found.sum())
     if n_waiting := int(np.isin(waiting, campaign.audit).sum()):
         return Left(None, None, None, campaign.n_outside - n, n, k, n_waiting)
+    if campaign.clusters is not None and n < len(campaign.audit):  # those of the first clusters come first, too
+        return Left(None, None, None, campaign.n_outside - n, n, k)
     return remaining_of_groups(groups, is_found, campaign.n_outside)
+
+
+def left_words(campaign: Campaign, told: Left, where: str) -> str:
+    """What is left of `left_of`, in a sentence; where nothing can be said because of the campaign's order, that."""
+    why = {
+        "stratified": "levels are graded in turn, which is no random draw",
+        "clusters": "whole grids are graded cluster by cluster, novel ones first, which is no random draw",
+    }.get(campaign.plan.order)
+    if why is None or told.n is not None or told.n_waiting:
+        return told.sentence(where)
+    return f"How many are left cannot be said: {why}."
+
+
+def outside_words(campaign: Campaign, told: Left, where: str) -> str:
+    """The same of `outside_of`."""
+    if told.n is not None or told.n_waiting or not told.n_drawn:
+        return told.sentence(where)
+    drawn = f"{told.n_drawn:,} of {len(campaign.audit):,} are graded so far"
+    return f"How many are left cannot be said: audit draws lie in their clusters, and {drawn}."
 
 
 def _curve(is_found: np.ndarray) -> list[list[int]]:

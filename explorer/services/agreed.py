@@ -22,7 +22,7 @@ import pandas as pd
 
 from explorer.errors import UsageError
 from explorer.raster import Cache
-from explorer.services.acquiring import left_of, outside_of
+from explorer.services.acquiring import left_of, left_words, outside_of, outside_words
 from explorer.services.campaigns import Campaign, Campaigns, groups_of
 from explorer.services.explore import Explore
 from explorer.survey import counted
@@ -44,13 +44,14 @@ MOST_ROWS = 24
 KEPT = 16
 
 REAL = ("subject", "audit")
-ADJUDICATION = "adjudication"
+ADJUDICATION, GRID = "adjudication", "grid"
 WEIGHTS = {
     "nominal": "unweighted",
     "ordinal": "unweighted; at a cell also weighted by the squared number of steps between grades",
     "interval": "unweighted; at a cell also weighted by the squared difference of grades",
 }
 BY_ACQUISITION = "shown in the order of a model: shares of those looked at are not those of the region"
+BY_CLUSTERS = "graded cluster by cluster, novel ones first: shares of those looked at are not those of the region"
 
 
 class Agreed:
@@ -80,8 +81,9 @@ class Agreed:
             ``campaign``, ``name``, ``region``, ``level``, ``positive``, ``rule``; ``n_graders``, ``n_subjects`` (with a
             grade), ``n_all`` (to be graded), ``n_votes``, ``n_cannot``, ``n_interesting`` (subjects), ``n_informed``
             (grades given with others' in sight from the start), ``n_changed`` (after that), ``grades`` (how often each
-            was given); ``alpha``, ``fleiss``, ``pairs``, ``weights``, ``graders``, ``dispersion``,
-            ``purity``, ``left``, ``against_outcomes``. Of rates: k, n, value, low, high (95 %), note.
+            was given), ``n_grid`` (of ``n_votes``: given to whole grids); ``alpha``, ``fleiss``, ``pairs``,
+            ``weights``, ``graders``, ``dispersion``, ``purity``, ``left``, ``against_outcomes``. Of rates: k, n, value,
+            low, high (95 %), note.
 
         Raises
         ------
@@ -356,6 +358,7 @@ def _report(book: _Book) -> dict[str, Any]:
         "n_subjects": int(is_graded.sum()),
         "n_all": campaign.n_real,
         "n_votes": sum(grades.values()),
+        "n_grid": int(((independent["via"] == GRID) & (independent["grade"] != CANNOT_JUDGE)).sum()),
         "n_cannot": int((independent["grade"] == CANNOT_JUDGE).sum()),
         "n_interesting": int(independent.loc[independent["interesting"].astype(bool), "row"].nunique()),
         "n_adjudicated": int(book.is_adjudicated.sum()),
@@ -493,6 +496,8 @@ def _purity(book: _Book) -> dict[str, Any]:
         grades.append(told | {"votes": rate(cast == places[grade.key], everyone, subject)})
     graded = np.isin(book.campaign.rows, book.rows[region])
     notes = [BY_ACQUISITION] if book.campaign.plan.order == "acquisition" else []
+    if book.campaign.plan.order == "clusters" and not graded.all():
+        notes.append(BY_CLUSTERS)
     if missing := int((~graded).sum()):
         notes.append(f"{missing:,} of {counted(len(graded), 'subject')} have no vote yet")
     if waiting := int(np.isin(book.waiting, book.campaign.rows).sum()):
@@ -552,12 +557,12 @@ def _left(book: _Book) -> dict[str, Any] | None:
         mine = book.rows[region]
         if len(mine) == len(campaign.rows):
             return None
-        told, where = left_of(campaign, mine, found, book.waiting), "among those not looked at"
+        told, where, say = left_of(campaign, mine, found, book.waiting), "among those not looked at", left_words
     else:
         audit = book.rows[~region]
         told = outside_of(campaign, book.groups[audit], np.isin(audit, found), book.waiting)
-        where = "in what the source does not keep"
-    return told.to_json() | {"where": where, "sentence": told.sentence(where)}
+        where, say = "in what the source does not keep", outside_words
+    return told.to_json() | {"where": where, "sentence": say(campaign, told, where)}
 
 
 def _against(book: _Book) -> dict[str, Any]:
@@ -592,6 +597,11 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"{counted(report['n_graders'], 'grader')}, {counted(report['n_votes'], 'grade')}; “cannot judge” "
         f"{report['n_cannot']:,}, flagged interesting {report['n_interesting']:,}"
     ]
+    if report["n_grid"]:
+        lines.append(
+            f"{report['n_grid']:,} of {counted(report['n_votes'], 'grade')} were given to whole grids of a cluster: "
+            "they are not independent of each other, and intervals that take them so are too narrow"
+        )
     if report["n_informed"]:
         lines.append(f"{counted(report['n_informed'], 'grade')} of these given with those of others in sight")
     lines.append(f"Krippendorff's alpha ({report['level']}): {_coefficient(report['alpha'])}")

@@ -23,9 +23,10 @@ from explorer.raster import Cache
 from explorer.services import candidates
 from explorer.services.boundaries import Context
 from explorer.services.campaigns import ORDERS, Campaign, Plan
+from explorer.services.clusters import runs_with_clusters
 from explorer.services.cost import Costs
 from explorer.services.explore import Plane
-from explorer.services.vetting import OUTCOME, OUTCOMES
+from explorer.services.vetting import OUTCOME, OUTCOMES, effort_words
 from explorer.state import Selection
 from explorer.survey import counted
 from models.grades import CANNOT_JUDGE, RULES, SCHEMES, GradeError, Scheme
@@ -130,6 +131,7 @@ class CampaignView:
             "schemes": {name: scheme.to_json() for name, scheme in SCHEMES.items()},
             "rules": dict(RULES),
             "strategies": dict(STRATEGIES),
+            "clusters": self._clusters(),
             "kept": [{"name": kept.name, "n": kept.n} for kept in self.desk.notes.kept()],
             "boundaries": [{"name": b.name, "version": b.version} for b in saved],
             "columns": [
@@ -140,6 +142,10 @@ class CampaignView:
             "cost": {"seconds": cost.seconds, "measured": cost.measured, "n": cost.n},
             "has_images": self.survey.has_images,
         }
+
+    def _clusters(self) -> list[dict[str, Any]]:
+        """Runs whose clusters a campaign can be graded by, newest first."""
+        return [{"run": run.run_id, "title": f"{run.run_id}, {run.kind}"} for run in runs_with_clusters(self.survey)]
 
     def _line(self, campaign: Campaign, person: Person) -> dict[str, Any]:
         n_votes, mark = self._far(campaign)
@@ -202,7 +208,10 @@ class CampaignView:
         drawn = f"{counted(n, 'subject')} drawn from {n_source:,} of {of}" if n < n_source else f"{n:,} of {of}"
         words = [drawn, f"graded {plan.scheme.name}, {counted(plan.graders, 'grader')} each"]
         words.append("blind" if plan.is_blind else "not blind")
-        words.append(ORDERS[plan.order].partition(",")[0])
+        order = ORDERS[plan.order].partition(",")[0]
+        if campaign.clusters is not None:
+            order = f"by the clusters of {campaign.clusters.run_id}, those far from what is labelled first"
+        words.append(order)
         if len(campaign.audit):
             words.append(f"{counted(len(campaign.audit), 'audit draw')} from {campaign.n_outside:,} others")
         if mixed := len(campaign.known) + len(campaign.duds):
@@ -248,7 +257,7 @@ class CampaignView:
             | {"rows": interesting.row.head(PICTURES).tolist()},
             "which": self._which(read),
             "facts": self._facts(read),
-            "note": self._note(read, [*self._so_far(read), *purity["notes"]]),
+            "note": self._note(read, [*self._so_far(read), *purity["notes"], *self._effort(campaign)]),
             "apart": self._apart(read),
             "subjects": self._subjects(read),
             "against": told["against_outcomes"]["precision"],
@@ -288,6 +297,11 @@ class CampaignView:
         looks = outcomes.n_votes + outcomes.n_cannot
         n, k = int((looks > 0).sum()), int((looks >= m).sum())
         return [] if k == n else [f"{k:,} of the {n:,} graded have all {m} grades so far, and the others may change"]
+
+    def _effort(self, campaign: Campaign) -> list[str]:
+        """What grids saved, as soon as there are any."""
+        told = self.vetting.effort(campaign.id) if campaign.clusters is not None else {"n": 0}
+        return [f"grids: {effort_words(told)}"] if told["n"] else []
 
     def _apart(self, read: _Read) -> str:
         """What is disputed, and what is to be adjudicated: not the same; "" where there is neither."""
@@ -479,6 +493,9 @@ class CampaignView:
             wait = "one subject waits" if n_waiting == 1 else f"{n_waiting:,} subjects wait"
             told["sentence"] = f"How many are left is not estimable yet: {wait} for a second look."
             told["notes"] = ["What a mosaic leaves for later is not like what it turns down: grade these, one by one."]
+        elif campaign.clusters is not None and estimate is not None and estimate["n"] is None:
+            told["sentence"] = estimate["sentence"]
+            told["notes"] = ["Grade every audit draw, or every subject, and it can."]
         elif estimate is None or estimate["n"] is None:
             told["sentence"] = "How many are left is not estimable: nothing was drawn at random."
             told["notes"] = ["Audit draws, or an order of acquisition, would say it: both draw at random as they go."]

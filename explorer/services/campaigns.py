@@ -25,6 +25,7 @@ import numpy as np
 from explorer.errors import LedgerError, UsageError
 from explorer.ledger import Entry, Ledger
 from explorer.services.boundaries import Boundaries, Context
+from explorer.services.clusters import Frozen, freeze, thaw
 from explorer.services.explore import Explore
 from explorer.services.notes import Notes
 from explorer.services.sampling import draw
@@ -47,11 +48,12 @@ FRACTION = "chosen_fraction"
 #: Strata of a column of numbers; and the different values up to which each is a stratum of its own.
 N_STRATA, MOST_STRATA = 5, 100
 
-Order = Literal["seeded", "acquisition", "stratified"]
+Order = Literal["seeded", "acquisition", "stratified", "clusters"]
 ORDERS: dict[Order, str] = {
     "seeded": "at random, another order for each grader",
     "acquisition": "by batches, refreshed from all votes so far",
     "stratified": "the levels of a column in turn, so that none comes last",
+    "clusters": "cluster by cluster in grids, those far from what is labelled first",
 }
 SETS = ("rows", "audit", "known", "duds")
 
@@ -85,6 +87,8 @@ class Plan:
         Of the draws.
     strategy
         By what an order "acquisition" chooses its batches: one of `models.ranking.STRATEGIES`.
+    clusters
+        The run whose clusters an order "clusters" goes through, "" for the newest; kept as they are then.
 
     Raises
     ------
@@ -106,6 +110,7 @@ class Plan:
     idle_s: float = 60.0
     seed: int = 1234
     strategy: str = "mix"
+    clusters: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.scheme, Scheme):
@@ -121,6 +126,8 @@ class Plan:
             raise UsageError(f"{self.order!r} is no order of a campaign; there are {', '.join(get_args(Order))}")
         if self.strata and self.order != "stratified":
             raise UsageError('levels are interleaved by the order "stratified"; choose it, or name no column')
+        if self.clusters and self.order != "clusters":
+            raise UsageError('clusters are gone through by the order "clusters"; choose it, or name no run of clusters')
         if not _is_count(self.audit) or self.audit < 0:
             raise UsageError(f"audit draws are a whole number, 0 for none, not {self.audit}")
         if not _is_number(self.repeats) or not 0 <= self.repeats <= MOST_REPEATS:
@@ -135,9 +142,9 @@ class Plan:
             raise UsageError(f"{self.strategy!r} is no strategy of acquisition; there are {', '.join(STRATEGIES)}")
         if not isinstance(self.is_blind, bool):
             raise UsageError("a campaign is blind or not: true or false")
-        for text in (self.known, self.duds, self.strata):
+        for text in (self.known, self.duds, self.strata, self.clusters):
             if not isinstance(text, str):
-                raise UsageError("known objects, duds and strata are given by a name each")
+                raise UsageError("known objects, duds, strata and clusters are given by a name each")
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the ledger."""
@@ -208,6 +215,8 @@ class Campaign:
         drawn from it) and ``audit_inclusion`` (with which each audit draw was drawn from outside).
     batches
         Of acquisition, in their order.
+    clusters
+        Of the order "clusters".
     """
 
     id: str
@@ -222,6 +231,7 @@ class Campaign:
     at: str
     is_open: bool = True
     batches: tuple[Batch, ...] = field(default=(), repr=False)
+    clusters: Frozen | None = field(default=None, repr=False)
 
     @cached_property
     def items(self) -> np.ndarray:
@@ -391,11 +401,16 @@ class Campaigns:
         }
         told |= {"lambda": None, "lambda_mode": "raw", "n_source": int(is_kept.sum()), "inclusion": 1.0, **source}
         sets = dict(zip(SETS, (graded, audit, known, duds), strict=True))
+        clusters: dict[str, Any] = {}
+        if plan.order == "clusters":
+            clusters = freeze(survey, self.ledger, plan.clusters, np.concatenate(list(sets.values())))
+            plan = replace(plan, clusters=clusters["run_id"])
         return {
             "plan": plan.to_json(),
             "source": told | {"audit_inclusion": audit_inclusion},
             "n_outside": n_outside,
             "sets": {name: self.ledger.written(members, survey.subject_ids) for name, members in sets.items()},
+            **({"clusters": clusters} if clusters else {}),
         }
 
     def _selected(self, name: str) -> np.ndarray:
@@ -576,10 +591,22 @@ class Campaigns:
         for one in listed:
             if one.plan.name == id_or_name:
                 return one
+        if (found := self._just_made(id_or_name)) is not None:
+            return found
         near = difflib.get_close_matches(str(id_or_name), [one.plan.name for one in listed], n=1)
         known = ", ".join(f'"{one.plan.name}"' for one in listed) or "none"
         hint = f'did you mean "{near[0]}"?' if near else f"there are: {known}"
         raise UsageError(f'there is no campaign "{id_or_name}"; {hint}')
+
+    def _just_made(self, id_or_name: str) -> Campaign | None:
+        """A campaign that another process has made since the ledger was read last."""
+        with self._reading:
+            self._catch_up(at_once=True)
+            standing = [one for one in self._all.values() if one.id in self._standing]
+        for names in ([one.id for one in standing], [one.plan.name for one in standing]):
+            if id_or_name in names:
+                return standing[names.index(id_or_name)]
+        return None
 
     def any_of(self, campaign_id: str) -> Campaign | None:
         """A campaign by its id, also one whose making was taken back; None where it is not one of this survey's."""
@@ -627,6 +654,8 @@ class Campaigns:
                         f'the campaign "{told["plan"]["name"]}" has {told["sets"][name]["n"]:,} subjects to be mixed '
                         f"or graded, of which only {len(rows):,} are in the survey; put back its subjects"
                     )
+            clusters = told.get("clusters")
+            items = np.concatenate([sets[name] for name in SETS])
             self._all[campaign_id] = Campaign(
                 campaign_id,
                 Plan.from_json(told["plan"]),
@@ -638,6 +667,7 @@ class Campaigns:
                 told["source"],
                 entry.who,
                 entry.at,
+                clusters=thaw(self.survey, self.ledger, clusters, items) if clusters else None,
             )
             if not entry.undone:
                 self._standing.add(campaign_id)

@@ -84,9 +84,10 @@ def candidates(desk: Desk, campaign: Campaign, asked: Asked) -> pa.Table:
     In front: subject_id, source_id, ra, dec, ``grade`` (a key), ``value`` (by the outcome rule), ``is_found``,
     ``n_found_votes`` of ``n_votes``, ``n_cannot``, ``n_interesting``, ``is_disputed``, ``dispersion`` (standard
     deviation of the grades' values, of nominal grades their entropy in bits), ``adjudicated`` (a key),
-    ``outcome`` (a later one), ``votes`` (``person-1a2b=A;…``), ``role`` ("subject", or "audit" for a random draw). Then
-    the columns of `selection_table`, and ``campaign_id``, ``campaign``, ``scheme``, ``outcome_rule``, ``drawn_from``,
-    ``checkpoint_sha256``. Provenance in full is under the schema's metadata key ``voorwerp``.
+    ``outcome`` (a later one), ``votes`` (``person-1a2b=A;…``), ``via`` (in which ways these were given:
+    ``grid;single``), ``role`` ("subject", or "audit" for a random draw). Then the columns of `selection_table`, and
+    ``campaign_id``, ``campaign``, ``scheme``, ``outcome_rule``, ``drawn_from``, ``checkpoint_sha256``. Provenance in
+    full is under the schema's metadata key ``voorwerp``.
 
     Raises
     ------
@@ -114,6 +115,7 @@ def candidates(desk: Desk, campaign: Campaign, asked: Asked) -> pa.Table:
         "adjudicated": pa.array([_text(value) for value in outcomes["adjudicated"]], pa.string()),
         "outcome": pa.array([_text(value) for value in outcomes["outcome"]], pa.string()),
         "votes": pa.array(_votes_of(desk, campaign, rows, asked), pa.string()),
+        "via": pa.array(_via_of(desk, campaign, rows), pa.string()),
         "role": pa.array(outcomes["role"].tolist(), pa.string()),
     }
     same = {
@@ -181,6 +183,14 @@ def _votes_of(desk: Desk, campaign: Campaign, rows: np.ndarray, asked: Asked) ->
     return [";".join(sorted(said.get(int(row), []))) for row in rows]
 
 
+def _via_of(desk: Desk, campaign: Campaign, rows: np.ndarray) -> list[str]:
+    """In which ways the votes on each row were given, ``grid;single``: a whole grid's grade says less of each."""
+    votes = desk.vetting.votes(campaign.id)
+    votes = votes[votes["role"].isin(("subject", "audit")) & (votes["via"] != "adjudication")]
+    ways = votes.groupby("row")["via"].agg(lambda via: ";".join(sorted(set(via))))
+    return [str(way) for way in ways.reindex(rows).fillna("")]
+
+
 def names_of(desk: Desk, people: Sequence[str], names: bool) -> dict[str, str]:
     """How graders are called in a file: as in `pack`, so that files of one survey can be put side by side."""
     if names:
@@ -233,6 +243,7 @@ def provenance(desk: Desk, campaign: Campaign, asked: Asked) -> dict[str, Any]:
         "graders_per_subject": plan.graders,
         "graders": ", ".join(called[who] for who in people),
         "n_votes": len(own),
+        "n_grid_votes": int((own["via"] == "grid").sum()),
         "n_adjudications": int(is_decided.sum()),
         "adjudicated_by": ", ".join(called[who] for who in deciders),
         "n_repeats": int((~is_decided & (votes["role"] == "repeat")).sum()),

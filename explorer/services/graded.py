@@ -119,6 +119,13 @@ class Graded:
             notes.append(
                 f"{n_waiting:,} of these {wait} for a second look: until then rates are of what was turned down first"
             )
+        rest = np.setdiff1d(campaign.rows, outcomes["row"].to_numpy(np.int64))
+        n_rest = int(self.survey.frame()[rest].sum())
+        if campaign.clusters is not None and n_rest:
+            notes.append(
+                f"graded cluster by cluster, novel ones first, and {counted(n_rest, 'subject')} not yet: rates are of "
+                "those that came first, which is no random draw"
+            )
         return Given(campaign.plan.name, values, limit_of(campaign), inclusion, drawn, tuple(notes))
 
     def followed_up(self) -> tuple[np.ndarray, np.ndarray]:

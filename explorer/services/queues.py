@@ -17,6 +17,8 @@ from explorer.survey import Survey
 
 #: Looks between a subject and its hidden repeat: at least, and at most where all of them are shown.
 LEAST_APART, MOST_APART = 20, 119
+#: The same in a campaign by clusters: at least a grid of 6 × 6, so that nobody sees both at once.
+GRID_APART = 36
 #: Places between both at most, other repeats among them, unless they are of different batches.
 REACH = 512
 _ROUNDS = 6
@@ -71,6 +73,8 @@ class Arrangement:
         int32 (P,): what is at each place: an index of `Campaign.items`, or M more for its hidden repeat.
     repeat_places, first_places
         int64 (R,), ascending in the former: where each repeat is, and where what it repeats.
+    least_apart
+        Looks between both, at least.
     """
 
     #: Places that are looked through at once.
@@ -79,6 +83,7 @@ class Arrangement:
     def __init__(self, survey: Survey, campaign: Campaign, who: str) -> None:
         self._seed = json.dumps([campaign.id, who]).encode()
         self._n_items = len(campaign.items)
+        self.least_apart = LEAST_APART if campaign.clusters is None else GRID_APART
         parts = self._parts(survey, campaign)
         self.slots = self._with_repeats(campaign, parts)
         is_repeat = self.slots >= self._n_items
@@ -135,10 +140,16 @@ class Arrangement:
         return items[first[np.argsort(raw[first])]]
 
     def _parts(self, survey: Survey, campaign: Campaign) -> list[np.ndarray]:
-        """Items in their order, without repeats: a part for each batch, else one."""
+        """Items in their order, without repeats: a part for each batch or cluster, else one."""
         n, n_real, items = len(campaign.rows), campaign.n_real, np.arange(self._n_items)
         if campaign.plan.order == "seeded":
             return [self._shuffled("order", items)]
+        if campaign.clusters is not None:
+            # whatever it is there for, it lies among its like: in another cluster's grids it would be told at once
+            shuffled = self._shuffled("order", items)
+            by_cluster = shuffled[np.argsort(campaign.clusters.of[shuffled], kind="stable")]
+            ends = np.cumsum(np.bincount(campaign.clusters.of, minlength=len(campaign.clusters.told)))
+            return np.split(by_cluster, ends[:-1])
         if campaign.plan.order == "stratified":
             level = strata_of(survey, campaign.plan, campaign.rows)
             shuffled = self._shuffled("order", items[:n])
@@ -161,24 +172,29 @@ class Arrangement:
         return parts
 
     def _with_repeats(self, campaign: Campaign, parts: list[np.ndarray]) -> np.ndarray:
-        """Mix repeats in, none before `LEAST_APART` other looks; at the end where the queue is too short for that."""
+        """Mix repeats in, none before `least_apart` other looks; at the end where the queue is too short for that. In a
+        campaign by clusters each is in its own cluster, and none in those that are too small."""
         is_real = np.zeros(self._n_items, np.bool_)
         is_real[: campaign.n_real] = True
         sequence, made = np.empty(0, np.int64), []  # of all firsts so far; with repeats
         is_repeated = np.zeros(self._n_items, np.bool_)
         n_made, n_looks = 0, 0
         for number, part in enumerate(parts):
+            if campaign.clusters is not None:
+                sequence = sequence[:0]
             start, sequence = len(sequence), np.concatenate([sequence, part])
             end = len(sequence)
             n_looks += int(is_real[part].sum())
             wanted = int(campaign.plan.repeats * n_looks + 0.5) - n_made
             places = np.flatnonzero(is_real[sequence] & ~is_repeated[sequence])
             n_real = np.cumsum(is_real[sequence])
-            far = places[n_real[places] + LEAST_APART <= n_real[-1:]]
-            chosen = self._shuffled(f"repeats {number}", far if len(far) else places, max(wanted, 0))
+            far = places[n_real[places] + self.least_apart <= n_real[-1:]]
+            if not len(far) and campaign.clusters is None:
+                far = places
+            chosen = self._shuffled(f"repeats {number}", far, max(wanted, 0))
             is_repeated[sequence[chosen]] = True
             n_made += len(chosen)
-            nearest = np.searchsorted(n_real, n_real[chosen] + LEAST_APART)
+            nearest = np.searchsorted(n_real, n_real[chosen] + self.least_apart)
             low = np.minimum(np.maximum(nearest, start), end - 1)
             high = np.where(chosen + MOST_APART < start, end - 1, np.minimum(chosen + MOST_APART, end - 1))
             raw = self._raw(f"apart {number}", len(chosen))

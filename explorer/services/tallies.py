@@ -19,19 +19,22 @@ import numpy as np
 
 from explorer.ledger import Entry
 from explorer.services.campaigns import Campaign
-from explorer.services.queues import LEAST_APART, REACH, Arrangement
+from explorer.services.queues import REACH, Arrangement
 from explorer.survey import Survey
 from models.grades import CANNOT_JUDGE
 
-#: How a vote was given; "import" came from elsewhere.
-VIAS = ("single", "mosaic", "adjudication", "import")
+#: How a vote was given; "import" came from elsewhere, "grid" is one on a whole grid of a cluster.
+VIAS = ("single", "mosaic", "adjudication", "import", "grid")
+SINGLE, GRID = VIAS.index("single"), VIAS.index("grid")
+#: Many at once, where what was not marked is what the page says.
+AT_A_GLANCE = ("mosaic", "grid")
 #: In the column of grades: looked at in the mosaic and left for the second pass. Others are indices of the keys.
 KEPT = -1
 #: Types of the columns.
 _KINDS = {"entry": "i8", "slot": "i4", "before": "i4", "grader": "u2", "grade": "i1", "via": "u1"}
 _KINDS |= {"interesting": "?", "informed": "?", "stands": "?", "seconds": "f8", "at": "i8"}
 #: What a slot is to a grader.
-NOTHING, LEFT, GRADED, TURNED = 0, 1, 2, 3  # the last: graded in the mosaic
+NOTHING, LEFT, GRADED, TURNED = 0, 1, 2, 3  # the last: graded in the mosaic or in a grid
 
 #: Item, layer (0 a first, 1 a repeat), grade (None: left for the second pass), whether interesting, whether informed.
 _Look = tuple[int, int, str | None, bool, bool]
@@ -48,6 +51,9 @@ class Grader:
         self.redo: list[tuple[int, int]] = []  # entry and the undo that took it back, the last one last
         self.touched = array("i")  # slots whose state has changed, for what is made of it
         self.n_graded = self.n_left = 0
+        self.graded_by = np.zeros(n_slots, np.uint8)  # of what is graded: by which of `VIAS`
+        self.n_by = [0] * len(VIAS)  # how many looks are graded by each of these
+        self.n_keys = self.n_clicks = 0  # in grids, and a key for each vote one by one: also of what was taken back
         self.seconds = 0.0
         self.last: int | None = None  # slot that was graded or left last
 
@@ -135,6 +141,9 @@ class Tally:
             if not is_settled:
                 grader.last = slot if is_own else grader.last
                 self._settle(grader, slot)
+        if not is_settled and len(self.entry) > n_before:
+            grader.n_keys += _count(told.get("n_keys")) if via == GRID else via == SINGLE
+            grader.n_clicks += _count(told.get("n_clicks")) if via == GRID else 0
         if is_own and not is_settled and len(self.entry) > n_before:
             grader.entries.append(entry.id)
             grader.redo.clear()
@@ -198,9 +207,14 @@ class Tally:
     def _settle(self, grader: Grader, slot: int) -> None:
         row = self.current(grader, slot)
         state = NOTHING if row < 0 else LEFT if self.grade[row] == KEPT else GRADED
-        if state == GRADED and VIAS[self.via[row]] == "mosaic":
+        if state == GRADED and VIAS[self.via[row]] in AT_A_GLANCE:
             state = TURNED
         before = int(grader.state[slot])
+        if before >= GRADED:
+            grader.n_by[grader.graded_by[slot]] -= 1
+        if state >= GRADED:
+            grader.graded_by[slot] = self.via[row]
+            grader.n_by[self.via[row]] += 1
         if state == before:
             return
         grader.state[slot] = state
@@ -254,7 +268,7 @@ class Shown:
 
     What they have graded or left is always shown. Else: a subject until it has its graders' votes; known objects and
     duds in the share in which the subjects around them are; a repeat where what it repeats is, and at least 20 shown
-    subjects lie between, unless the queue was too short for that.
+    subjects lie between (36 in a campaign by clusters), unless the queue was too short for that.
     """
 
     def __init__(self, tally: Tally, grader: Grader, order: Arrangement) -> None:
@@ -305,8 +319,12 @@ class Shown:
 
     def states(self) -> np.ndarray:
         """uint8, of all that are shown, in order."""
+        return np.asarray(self.grader.state[self.slots()])
+
+    def slots(self) -> np.ndarray:
+        """int32, of all that are shown, in order."""
         blocks = [self.order.slots[self.places(block)] for block in range(self.order.n_blocks)]
-        return np.asarray(self.grader.state[np.concatenate(blocks)]) if blocks else np.empty(0, np.uint8)
+        return np.concatenate(blocks) if blocks else np.empty(0, np.int32)
 
     def place_of(self, index: int) -> int | None:
         """The place of the index-th that is shown, from 0; None beyond the last."""
@@ -372,11 +390,15 @@ class Shown:
         at, first = places[a:b] - reach, self.order.first_places[a:b] - reach
         has_first = (self.grader.state[items[at]] > NOTHING) | is_open[at]
         between = np.cumsum(shown & is_real)  # up to and with each
-        known = first >= 0  # of those from long ago it is not asked
-        n_between = np.where(known, between[at - 1] - between[np.maximum(first, 0)], LEAST_APART)
-        n_at_most = np.where(known, at - first - 1, LEAST_APART)
-        enough = (n_between >= LEAST_APART) | (n_at_most < LEAST_APART)
+        known, least = first >= 0, self.order.least_apart  # of those from long ago it is not asked
+        n_between = np.where(known, between[at - 1] - between[np.maximum(first, 0)], least)
+        n_at_most = np.where(known, at - first - 1, least)
+        enough = (n_between >= least) | (n_at_most < least)
         shown[at] |= has_first & enough & ~begun[at]
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _microseconds(at: str) -> int:

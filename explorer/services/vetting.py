@@ -1,9 +1,9 @@
 """Votes of experts: queues, votes and their history, undo, and what they amount to.
 
 Every vote is in the ledger before a call returns, where nothing is changed: another vote on the same subject is another
-entry, and so is undo. A mosaic of many grades is one entry, and one step to undo. What graders know each subject by is
-a key of their own, which tells neither row nor role nor whether it is a repeat. What is blind is kept here: before a
-grader's own grade nothing of others is told.
+entry, and so is undo. A mosaic of many grades is one entry, and one step to undo; so is a grid of a cluster. What
+graders know each subject by is a key of their own, which tells neither row nor role nor whether it is a repeat. What is
+blind is kept here: before a grader's own grade nothing of others is told.
 
 ===========  ===============================================  ==================================================
 kind         payload                                          means
@@ -11,8 +11,8 @@ kind         payload                                          means
 ``vote``     campaign, grade, interesting, seconds,           a grade of the entry's subject
              seconds_raw, via, repeat
 ``vote``     campaign, via, grades, kept, repeats,            grades of many (id → grade), who was left for the second
-             kept_repeats, interesting, interesting_repeats,  pass, and which of these are interesting, in one step
-             seconds, seconds_raw
+             kept_repeats, interesting, interesting_repeats,  pass, and which of these are interesting, in one step;
+             seconds, seconds_raw; cluster, n_keys, n_clicks  of a grid its cluster, and what hands did for it
 ``outcome``  outcome (confirmed, rejected, open), source      what became of a subject later
 ===========  ===============================================  ==================================================
 """
@@ -42,7 +42,8 @@ from explorer.services.campaigns import Campaign, Campaigns, Reader, uuid_of
 from explorer.services.explore import Explore, newest
 from explorer.services.notes import Event
 from explorer.services.queues import Arrangement, Keys
-from explorer.services.tallies import GRADED, KEPT, LEFT, VIAS, Grader, Shown, Tally, Undos
+from explorer.services.tallies import GRADED, GRID, KEPT, LEFT, SINGLE, VIAS, Grader, Shown, Tally, Undos
+from explorer.survey import counted
 from models.grades import CANNOT_JUDGE, GradeError, is_found, values_of
 
 KIND, OUTCOME = "vote", "outcome"
@@ -54,12 +55,14 @@ OUTCOMES = ("confirmed", "rejected", "open")
 MAX_SOURCE, MAX_SECONDS = 300, 86_400.0
 #: Entries of the ledger that are read at once.
 AT_ONCE = 20_000
-#: Subjects of one bulk.
-MOST_AT_ONCE = 1_000
+#: Subjects of one bulk; of a grid; key presses and clicks for one.
+MOST_AT_ONCE, MOST_IN_GRID, MOST_PRESSES = 1_000, 36, 10_000
 #: Orders of graders that are kept in memory, of 4 bytes a subject.
 KEPT_ORDERS = 64
 
 Via = Literal["single", "mosaic", "adjudication"]
+#: Of many at once.
+Glance = Literal["mosaic", "grid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,6 +454,25 @@ class Vetting:
                 marks = np.frombuffer(b".kgm", np.uint8)[at.shown.states()].tobytes().decode()
             return at.shown.version, n, marks
 
+    def spans(self, campaign_id: str, who: str) -> tuple[str, list[int]]:
+        """How many looks of each of a campaign's clusters are in a grader's queue, one cluster behind the other.
+
+        Returns
+        -------
+        version
+            Of the queue, as `marks` tells it.
+        spans
+            Of every one of `Campaign.clusters`, in order; [] where the order is another.
+        """
+        campaign = self.campaigns.get(campaign_id)
+        with self._at(campaign, who) as at:
+            version = at.shown.version
+            if campaign.clusters is None:
+                return version, []
+            items = at.shown.slots() % at.tally.n_items
+            counts = np.bincount(campaign.clusters.of[items], minlength=len(campaign.clusters.told))
+            return version, [int(n) for n in counts]
+
     def given(self, campaign_id: str, who: str) -> dict[str, int]:
         """How often a grader gave each grade of the scheme, and how many they could not judge."""
         with self._at(self.campaigns.get(campaign_id), who) as at:
@@ -461,7 +483,8 @@ class Vetting:
 
     def standing(self, campaign_id: str, who: str) -> dict[str, Any]:
         """How far a grader is: ``n_done`` of ``n_all`` looks, ``n_kept`` for the second pass, ``seconds`` in all, and
-        the key of the last one (``at``; None before the first).
+        the key of the last one (``at``; None before the first). In a campaign by clusters also their ``effort``, see
+        `effort`.
         """
         with self._at(self.campaigns.get(campaign_id), who) as at:
             grader = at.grader
@@ -472,7 +495,17 @@ class Vetting:
                 "n_kept": grader.n_left,
                 "seconds": round(max(grader.seconds, 0.0), 2),
                 "at": None if grader.last is None else at.keys.key(grader.last),
+                **({"effort": effort_of([grader])} if at.tally.campaign.clusters is not None else {}),
             }
+
+    def effort(self, campaign_id: str) -> dict[str, Any]:
+        """What all graders' hands did in a campaign by clusters: ``n`` looks that have a grade of a grid or one by one,
+        ``n_grid`` of them by the grid, ``n_keys`` and ``n_clicks`` for them, also for what was taken back, and
+        ``saved``, 1 - (keys and clicks) / n: one by one takes a key each. None where n is 0.
+        """
+        campaign = self.campaigns.get(campaign_id)
+        with self._lock:
+            return effort_of(list(self._read().tally(campaign).graders.values()))
 
     # ------------------------------------------------------------------------------------------------------- decide
     def vote(
@@ -542,8 +575,11 @@ class Vetting:
         seconds: float,
         client_id: str | None = None,
         seen: Mapping[str, str | None] | None = None,
+        via: Glance = "mosaic",
+        n_keys: int = 0,
+        n_clicks: int = 0,
     ) -> Entry:
-        """Keep what was done in a mosaic: one entry, and one step to undo.
+        """Keep what was done in a mosaic, or in a grid of a cluster: one entry, and one step to undo.
 
         Parameters
         ----------
@@ -555,13 +591,20 @@ class Vetting:
             Keys of either that are interesting.
         seconds
             Of all looks together.
+        via
+            "grid": grades of one cluster, whose subjects were judged as a whole. Such a vote says less of each of them
+            than one by one, and was given in the order of clusters, which is no random draw.
+        n_keys, n_clicks
+            Of a grid: what hands did since the one before.
 
         Raises
         ------
         AccessError, UsageError, LedgerError
-            As `vote`; or nothing is in it, or a key twice.
+            As `vote`; or nothing is in it, or a key twice; or it is a grid of no cluster, of several, or too large.
         """
         campaign = self._open(campaign_id)
+        if via not in get_args(Glance):
+            raise UsageError(f"{via!r} is no way to grade many at once; there are {', '.join(get_args(Glance))}")
         if not isinstance(grades, Mapping) or isinstance(kept, str) or isinstance(interesting, str):
             raise UsageError("a mosaic gives a grade for each key, and a list of keys that are kept")
         if set(interesting) - {*grades, *kept}:
@@ -586,7 +629,10 @@ class Vetting:
         slots = {key: self._slot_of(campaign, who, key) for key in (*grades, *kept)}
         if knows := [slot % n_items for slot in slots.values() if self._knows(campaign, who, slot)]:
             told["informed"] = [str(self.survey.subject_ids[campaign.items[item]]) for item in knows]
-        payload = {"campaign": campaign.id, "via": "mosaic", **told, **_capped(seconds, n * campaign.plan.idle_s)}
+        payload = {"campaign": campaign.id, "via": via, **told, **_capped(seconds, n * campaign.plan.idle_s)}
+        if via == "grid":
+            cluster = _cluster_of(campaign, [slot % n_items for slot in slots.values()])
+            payload |= {"cluster": cluster, "n_keys": _presses(n_keys), "n_clicks": _presses(n_clicks)}
         return self._append(campaign, who, payload, client_id, seen)
 
     def undo(self, campaign_id: str, who: str, client_id: str | None = None) -> dict[str, Any]:
@@ -629,7 +675,8 @@ class Vetting:
             with self._lock:
                 rows = tally.rows_of(book.undos.root(target))
                 keys = Keys(self._secret, campaign.id, who)
-                what = f"{len(rows):,} looks of a mosaic"
+                is_grid = len(rows) > 0 and VIAS[tally.via[rows[0]]] == "grid"
+                what = f"{len(rows):,} looks of a {'grid' if is_grid else 'mosaic'}"
                 if len(rows) == 1:
                     code = tally.grade[rows[0]]
                     what = "the look" if code == KEPT else f"the grade {tally.keys[code]}"
@@ -1040,6 +1087,44 @@ class Vetting:
                 "outcome": np.array([known.get(i, "") for i in self.survey.subject_ids[rows].tolist()], object),
             }
         )
+
+
+def effort_of(graders: Sequence[Grader]) -> dict[str, Any]:
+    """See `Vetting.effort`."""
+    n_grid = sum(grader.n_by[GRID] for grader in graders)
+    n = n_grid + sum(grader.n_by[SINGLE] for grader in graders)
+    n_keys, n_clicks = sum(grader.n_keys for grader in graders), sum(grader.n_clicks for grader in graders)
+    saved = 1 - (n_keys + n_clicks) / n if n else None
+    return {"n": n, "n_grid": n_grid, "n_keys": n_keys, "n_clicks": n_clicks, "saved": saved}
+
+
+def effort_words(told: Mapping[str, Any]) -> str:
+    """What `Vetting.effort` comes to, in words; "" before the first grade."""
+    if not told["n"]:
+        return ""
+    n_keys = told["n_keys"]
+    work = f"{n_keys:,} key press{'' if n_keys == 1 else 'es'} and {counted(told['n_clicks'], 'click')}"
+    share = round(100 * abs(told["saved"]))
+    than = f"{share} % {'fewer' if told['saved'] > 0 else 'more'} than" if share else "as many as"
+    return f"{counted(told['n'], 'subject')} in {work}: {than} one by one"
+
+
+def _cluster_of(campaign: Campaign, items: Sequence[int]) -> int:
+    """The number of the one cluster that a grid is of."""
+    if campaign.clusters is None:
+        raise UsageError(f'"{campaign.plan.name}" is not graded by clusters, so it has no grids')
+    if len(items) > MOST_IN_GRID:
+        raise UsageError(f"a grid has {MOST_IN_GRID} subjects at most; this one has {len(items):,}")
+    numbers = {int(campaign.clusters.of[item]) for item in items}
+    if len(numbers) > 1:
+        raise UsageError("a grid is of one cluster; reload the page")
+    return campaign.clusters.told[numbers.pop()].cluster
+
+
+def _presses(n: object) -> int:
+    if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= MOST_PRESSES:
+        raise UsageError(f"key presses and clicks are whole numbers from 0 to {MOST_PRESSES:,}")
+    return n
 
 
 def _capped(seconds: object, most: float) -> dict[str, float]:
