@@ -294,7 +294,7 @@ def groups(survey: Survey) -> np.ndarray:
 
 def _named(survey: Survey, graded: Graded, there: list[Source], kind: str, setting: str, asked: str) -> str:
     """A source as it stands in a setting, from what was typed: the text itself, or a name that only one has."""
-    if asked == NONE or asked in (texts := {source.text for source in there}):
+    if asked == NONE or asked in (texts := [source.text for source in there]):
         return asked
     for campaign in graded.campaigns.listed():
         if asked in (CAMPAIGN + campaign.plan.name, campaign.plan.name) and not graded.is_told(campaign):
@@ -315,7 +315,7 @@ def _named(survey: Survey, graded: Graded, there: list[Source], kind: str, setti
         raise UsageError(f"nobody has graded anything in the campaign “{asked.removeprefix(CAMPAIGN)}” yet")
     if asked == VOTES:
         raise UsageError(f"nobody has voted on any subject of {survey.path}; `voorwerp ingest` brings votes")
-    plain = {text.partition(":")[2] or text: text for text in sorted(texts)}
+    plain = {text.partition(":")[2] or text: text for text in texts}
     near = difflib.get_close_matches(asked, texts, n=1) or [
         plain[name] for name in difflib.get_close_matches(asked.partition(":")[2] or asked, plain, n=1)
     ]
