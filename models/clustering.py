@@ -66,6 +66,7 @@ N_FOLDS = 10
 #: Labelled groups with which classes can be learned.
 LEAST_LABELS = 2 * N_FOLDS
 PATIENCE = 10  # epochs without a smaller loss of the labels held for that; as in the published code
+FEW = 10  # labels to a cluster that grids are simulated with
 PICTURES = 12  # clusters on a picture
 SHOWN = 8  # subjects of each
 
@@ -125,6 +126,8 @@ class Preset:
 
     Attributes
     ----------
+    update_every
+        Steps between two targets: a pass, but no fewer and no more than these.
     is_layerwise
         The autoencoder is trained layer by layer, inputs and outputs dropped out at random, and then whole.
     pretraining, clustering, multitask
@@ -137,7 +140,7 @@ class Preset:
     side: int
     epochs: int
     rounds: int
-    update_every: int
+    update_every: tuple[int, int]
     reconstruction: float
     is_layerwise: bool
     pretraining: Recipe
@@ -150,10 +153,10 @@ PRESETS = {
         clusters=None,
         layers="256-128",
         scale="all",
-        side=32,
+        side=24,
         epochs=60,
-        rounds=30,
-        update_every=50,
+        rounds=20,
+        update_every=(30, 140),
         reconstruction=10.0,
         is_layerwise=False,
         pretraining=Recipe(0, 0, 1e-3, "adamw", weight_decay=1e-4, is_annealed=True),
@@ -167,7 +170,7 @@ PRESETS = {
         side=0,
         epochs=400,
         rounds=143,
-        update_every=140,
+        update_every=(140, 140),
         reconstruction=0.0,
         is_layerwise=True,
         pretraining=Recipe(0, 0, 0.1, "sgd", momentum=0.9),
@@ -410,8 +413,8 @@ def k_means(code: np.ndarray, k: int, seed: int, n_init: int = 20) -> KMeans:
             return KMeans(k, n_init=n_init, random_state=seed).fit(code)
         except ConvergenceWarning:
             raise ArtifactError(
-                f"the code of {len(code):,} subjects has fewer than {k} different points, so there are no {k} clusters; "
-                "take fewer --clusters, or more --epochs"
+                f"the code of {len(code):,} subjects has fewer than {k} different points, so there are no {k} "
+                "clusters; take fewer --clusters, or more --epochs"
             ) from None
 
 
@@ -472,8 +475,7 @@ def cluster(
     name: str, config: Config, dec: DEC, feed: Vectors, standing: Standing, precision: Any
 ) -> Generator[Progress, None, None]:
     """Pull q towards p, p taken anew every `update_every` steps, until fewer than `tolerance` change their cluster."""
-    preset, n = PRESETS[config.preset], len(dec.assigned)
-    steps = preset.update_every if config.update_every is None else config.update_every
+    preset, n, steps = PRESETS[config.preset], len(dec.assigned), steps_of(config, len(dec.assigned))
     weight = preset.reconstruction if config.reconstruction is None else config.reconstruction
     target = torch.zeros(n, len(dec.centers), device=feed.device)
     dec.begin()
@@ -520,8 +522,8 @@ def learn(
     begin_head(dec, clusters.crosstab(assign(dec, feed)[rows], label[rows], k, dec.head.out_features))
     target, classes = torch.zeros(n, k, device=device), torch.from_numpy(label).to(device)
     is_learned = np.isin(np.arange(n), rows)
-    half, most = max(1, config.batch // 2), PRESETS[config.preset].update_every
-    n_batches = max(1, min(most if config.update_every is None else config.update_every, math.ceil(n / half)))
+    half = max(1, config.batch // 2)
+    n_batches = min(steps_of(config, n), math.ceil(n / half))
     epochs = config.multitask_epochs
 
     def draw(random: np.random.Generator) -> np.ndarray:
@@ -587,6 +589,12 @@ def assignments(dec: DEC, feed: Vectors) -> tuple[np.ndarray, np.ndarray]:
             for i in range(0, len(code), 4096)
         ]
     return code, np.concatenate(parts)
+
+
+def steps_of(config: Config, n: int) -> int:
+    """Steps between two targets, of `n` subjects."""
+    low, high = PRESETS[config.preset].update_every
+    return min(high, max(low, math.ceil(n / config.batch))) if config.update_every is None else config.update_every
 
 
 def assign(dec: DEC, feed: Vectors) -> np.ndarray:
@@ -1109,7 +1117,8 @@ def tell(
         heads = [one for one in stages if not math.isnan(one.f1_head)]
         results |= {"f1c": _digits(last.f1_clusters)} | ({"f1_head": _digits(heads[-1].f1_head)} if heads else {})
         judged = np.flatnonzero(known.is_judged & (assigned >= 0))
-        findings.tables.append(efforts(assigned[judged], known.label[judged], config.seed, simulated))
+        if len(judged) >= FEW * len(listed):
+            findings.tables.append(efforts(assigned[judged], known.label[judged], config.seed, simulated))
     if config.multitask and known.may_learn and config.schedule == "constant":
         findings.caveats.append(
             "α stayed 1 and β 0: what the published code does, by a slip, where the paper means α = 1 - t / T"

@@ -86,8 +86,8 @@ class ClusterConfig:
     side: int | None = field(
         default=None,
         metadata={
-            "presets": {"modern": 32, "paper": "as they are"},
-            "help": "on images: the side that they are averaged to, 0 for as they are (modern 32, paper 0)",
+            "presets": {"modern": 24, "paper": "as they are"},
+            "help": "on images: the side that they are averaged to, 0 for as they are (modern 24, paper 0)",
             "unit": "pixels",
             "low": 0,
             "high": 512,
@@ -105,8 +105,8 @@ class ClusterConfig:
     rounds: int | None = field(
         default=None,
         metadata={
-            "presets": {"modern": 30, "paper": 143},
-            "help": "how often the target is taken anew, at most (modern 30, paper 143: 20,000 steps)",
+            "presets": {"modern": 20, "paper": 143},
+            "help": "how often the target is taken anew, at most (modern 20, paper 143: 20,000 steps)",
             "low": 1,
             "high": 100_000,
         },
@@ -114,8 +114,8 @@ class ClusterConfig:
     update_every: int | None = field(
         default=None,
         metadata={
-            "presets": {"modern": 50, "paper": 140},
-            "help": "steps between two targets (modern 50, paper 140)",
+            "presets": {"modern": "a pass, 30 to 140", "paper": 140},
+            "help": "steps between two targets (modern: a pass, 30 to 140; paper 140)",
             "unit": "steps",
             "low": 1,
             "high": 100_000,
