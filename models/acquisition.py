@@ -296,8 +296,9 @@ def bootstrapped(
         return value, float("nan"), float("nan")
     random = np.random.default_rng([seed, 11])
     drawn = np.empty((RESAMPLED, len(sums)))
-    for i in range(RESAMPLED):
-        drawn[i] = sums @ np.bincount(random.integers(n_groups, size=n_groups), minlength=n_groups)
+    for here in _blocks(RESAMPLED, n_groups):
+        times = random.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=len(drawn[here]))
+        drawn[here] = times @ sums.T
     low, high = np.percentile(figure(*(drawn[:, 1:] / drawn[:, :1]).T), (2.5, 97.5))
     return value, float(low), float(high)
 
