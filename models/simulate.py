@@ -202,6 +202,41 @@ def votes(
     )
 
 
+def grades(is_worth: np.ndarray, n_graders: int, seed: int, visibility: np.ndarray | None = None) -> np.ndarray:
+    """What simulated experts say: whether each finds each subject worth it.
+
+    They are as volunteers with full attention, but better: P("yes" | worth it) is .95 on average, P("no" | not) .98.
+
+    Parameters
+    ----------
+    is_worth, visibility
+        As in `votes`.
+
+    Returns
+    -------
+    bool (S, `n_graders`)
+
+    Raises
+    ------
+    ValueError
+        No grader, nothing to look at, or visibilities beyond [0, 1].
+    """
+    is_worth = np.asarray(is_worth, np.bool_)
+    seen = np.ones(len(is_worth)) if visibility is None else np.asarray(visibility, np.float64)
+    if n_graders < 1:
+        raise ValueError(f"{n_graders} graders grade nothing; take one at least")
+    if not len(is_worth):
+        raise ValueError("there is no subject to look at")
+    if seen.shape != is_worth.shape or not ((seen >= 0) & (seen <= 1)).all():
+        raise ValueError("visibility must be a number between 0 and 1 for each subject")
+    rng = np.random.default_rng([seed, 1])
+    crowd = Crowd(n_volunteers=n_graders, p_chosen=0.95, p_passed=0.98, concentration=100.0)
+    crew = people(crowd, rng)
+    careless = 1 - crew.p_passed
+    p = np.where(is_worth[:, None], careless + (crew.p_chosen - careless) * seen[:, None], careless)
+    return np.asarray(rng.random((len(is_worth), n_graders)) < p)
+
+
 def _who(activity: np.ndarray, n_subjects: int, n_views: int, rng: np.random.Generator) -> np.ndarray:
     """Different volunteers for each subject, int32 (S, n_views), one after another in proportion to their activity.
 

@@ -495,7 +495,8 @@ def _purity(book: _Book) -> dict[str, Any]:
             told["at_least"] = rate(book.reached(grade.value)[0], known)
         grades.append(told | {"votes": rate(cast == places[grade.key], everyone, subject)})
     graded = np.isin(book.campaign.rows, book.rows[region])
-    notes = [BY_ACQUISITION] if book.campaign.plan.order == "acquisition" else []
+    notes = ["the grades are simulated"] if book.campaign.is_simulated else []
+    notes += [BY_ACQUISITION] if book.campaign.plan.order == "acquisition" else []
     if book.campaign.plan.order == "clusters" and not graded.all():
         notes.append(BY_CLUSTERS)
     if missing := int((~graded).sum()):

@@ -17,8 +17,11 @@ from explorer import ASSETS
 from explorer.errors import SurveyError
 from explorer.ingest.cut_outs import create_cut_outs
 from explorer.ingest.images import CreateOptions
+from explorer.ledger import Ledger
 from explorer.services import simulated
+from explorer.services.campaigns import KIND as CAMPAIGN
 from explorer.services.jobs import JobService
+from explorer.services.simulated_grades import simulate_grades
 from explorer.survey import SURVEY_TOML, Survey
 from explorer.votes import CLASSIFICATIONS
 from models.artifacts import CHECKPOINT, RUN_JSON, Run, fsync_directory, sha256_file, write_bytes
@@ -134,6 +137,18 @@ def let_vote(survey: Survey) -> Generator[Progress, None, dict[str, Any]] | None
     if (survey.path / CLASSIFICATIONS).exists():
         return None
     return _vote(survey)
+
+
+def let_grade(survey: Survey, ledger: Ledger, who: str) -> Generator[Progress, None, dict[str, Any]] | None:
+    """What lets simulated experts grade some of the demo's galaxies; None where they have. See `let_vote`."""
+    if any(entry.payload.get("source", {}).get("is_simulated") for entry in ledger.entries(CAMPAIGN)):
+        return None
+    return _grade(survey, ledger, who)
+
+
+def _grade(survey: Survey, ledger: Ledger, who: str) -> Generator[Progress, None, dict[str, Any]]:
+    worth = yield from simulated.worth_by_morphology(survey)
+    return simulate_grades(survey, ledger, worth, who)
 
 
 def _vote(survey: Survey) -> Generator[Progress, None, dict[str, Any]]:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 #: What a person is told where a campaign's grades may not be seen.
 BLIND = "is blind and open, so nobody is told its grades; close it first (`voorwerp vet close`, or in the app)"
+#: And where they are.
+SIMULATED = "the grades are simulated"
 #: Campaigns that are columns, the newest.
 MOST_CAMPAIGNS = 20
 #: Kinds of the ledger's entries that change what is said here.
@@ -111,6 +113,7 @@ class Graded:
         values = np.full(self.survey.n, np.nan)
         values[outcomes["row"].to_numpy(np.int64)] = settled(outcomes, campaign)
         inclusion, drawn, notes = drawn_of(campaign, self.survey.frame())
+        notes += [SIMULATED] if campaign.is_simulated else []
         n_drawn, n_graded = int(np.count_nonzero(drawn)), int(np.isfinite(values).sum())
         if n_graded < n_drawn:
             notes.append(f"{n_drawn - n_graded:,} of {counted(n_drawn, 'subject')} drawn have no grade yet")
