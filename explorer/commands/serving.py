@@ -165,6 +165,10 @@ def demo(folder: Path, port: int, no_browser: bool) -> None:
             made = show_making(voting)
             click.echo(f"{made['n_votes']:,} votes of {made['n_volunteers']:,} simulated volunteers")
             recount(folder)
+        grading = steps.let_grade(survey, ledger, who())
+        if grading is not None:
+            made = show_making(grading)
+            click.echo(f"{made['n_votes']:,} grades of {made['n_graders']:,} simulated experts")
     from explorer.app import serve
 
     serve(folder, port=port, open_browser=not no_browser, selection=steps.SELECTION)
