@@ -70,13 +70,23 @@ export function starting({post, tell, started, left}) {
 
   // ---------------------------------------------------------------------------------------------------------- kinds
   const draw_cards = () => {
-    cards.replaceChildren(...told.kinds.map(k => {
+    const make_card = k => {
       const card = make("label", "card"), box = make("input"), name = make("b", "", k.title);
       Object.assign(box, {type: "radio", name: "kind", value: k.name, checked: k === kind, disabled: Boolean(k.lacks)});
       box.addEventListener("change", () => turn(k));
       card.title = k.lacks ? `${upper(k.lacks)}.` : k.about;
       card.append(box, name);
       return card;
+    };
+    cards.replaceChildren(...told.groups.map(([group, words], i) => {
+      const row = make("div", "group"), inside = make("div", "inside"), head = make("h3", "", words), of = told.kinds.filter(k => k.group === group);
+      head.id = `new-kinds-${i}`;
+      row.setAttribute("role", "group");
+      row.setAttribute("aria-labelledby", head.id);
+      row.hidden = !of.length;
+      inside.append(...of.map(make_card));
+      row.append(head, inside);
+      return row;
     }));
     does.textContent = kind.about;
   };
@@ -88,7 +98,7 @@ export function starting({post, tell, started, left}) {
     const field = kind.fields.find(f => f.name === "preset");
     return field && (!field.of || field.of.includes(method())) ? typed[kind.name]?.preset ?? field.default : undefined;
   };
-  const help_of = about => (about.help ?? "").replace(/^(\w+(, \w+)*( and \w+ on pixels)?): /, (m, names) => names.split(", ").every(n => n in METHODS) && about.name !== "method" ? "" : m).replace(about.presets ? / \([^()]*(?:fast|compact|paper|up to)[^()]*\)/ : /$^/, "");
+  const help_of = about => (about.help ?? "").replace(/^(\w+(, \w+)*( and \w+ on pixels)?): /, (m, names) => names.split(", ").every(n => n in METHODS) && about.name !== "method" ? "" : m).replace(about.presets ? / \([^()]*(?:fast|compact|modern|paper|up to)[^()]*\)/ : /$^/, "");
 
   // of "fast: minutes; paper: hours" what is said of the choice, where something is said of each
   const help_by = about => {
@@ -252,7 +262,7 @@ export function starting({post, tell, started, left}) {
       cell.append(make("span", "name", `${upper(name)} runs`), list, make("p", "note", runs.length < 2 ? `Two finished ${name} runs are needed; there ${runs.length === 1 ? "is one" : "is none"}` : "Two or more"));
       return {name, how, runs, cell, boxes: () => runs.filter(r => picked.has(r.run_id)).map(r => r.run_id), lacks: () => picked.size < 2 && `choose two ${name} runs or more`};
     }
-    const options = [...how === "optional" ? [["", name === "map" ? "none: a new layout" : "none: from the beginning"]] : [], ...runs.map(r => [r.run_id, run_words(r)])];
+    const options = [...how === "optional" ? [["", name === "map" ? "none: a new layout" : kind.name === "train" ? "none: from the beginning" : "none"]] : [], ...runs.map(r => [r.run_id, run_words(r)])];
     const before = wanted.find(id => runs.some(r => r.run_id === id));
     let value = before ?? (how === "optional" ? "" : runs[0]?.run_id ?? "");
     if (!options.length) {
@@ -261,8 +271,8 @@ export function starting({post, tell, started, left}) {
       cell.append(make("span", "name", `${upper(name)} run`), note);
       return {name, how, runs, cell, boxes: () => [], lacks: () => `${kind.name} builds on a finished ${name} run, and there is none`};
     }
-    const note = how === "needs" ? "" : name === "map" ? "Newcomers are placed on it; settings are then its own" : "Its generator and critic are taken, and an encoder is trained";
-    const cell = pick(how === "needs" ? `${upper(name)} run` : name === "map" ? "Placed on" : `Taken from`, options, value, chosen => { value = chosen; wanted = [...wanted.filter(id => !runs.some(r => r.run_id === id)), chosen]; draw_place(); summary(); }, note);
+    const note = how === "needs" ? "" : name === "map" ? "Newcomers are placed on it; settings are then its own" : kind.name === "train" ? "Its generator and critic are taken, and an encoder is trained" : "";
+    const cell = pick(how === "needs" ? `${upper(name)} run` : name === "map" ? "Placed on" : kind.name === "train" ? "Taken from" : `Builds on a ${name} run`, options, value, chosen => { value = chosen; wanted = [...wanted.filter(id => !runs.some(r => r.run_id === id)), chosen]; draw_place(); summary(); }, note);
     return {name, how, runs, cell, boxes: () => value ? [value] : [], lacks: () => false};
   };
 

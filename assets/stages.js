@@ -42,7 +42,7 @@ const small_curve = (path, lines, name) => {
  * @param point is called with the stage and epoch under the mouse, `choose` with those clicked, `turn` with a stage chosen.
  */
 export function staging({Chart, icon, point, choose, turn}) {
-  const root = make("div", "training"), key = make("p", "key"), curves = make("div", "curves"), list = make("div", "stages"), others = make("span", "others");
+  const root = make("div", "training"), key = make("p", "key"), curves = make("div", "losses"), list = make("div", "stages"), others = make("span", "others");
   const name = make("h3", "stage");
   list.setAttribute("role", "radiogroup");
   list.setAttribute("aria-label", "Stages");

@@ -389,6 +389,10 @@ def follow(service: "JobService", run_id: str) -> None:
     JobError
         It did not end well.
     """
+    from explorer.commands.findings import print_findings
+    from explorer.services.jobs import find_run
+    from models.findings import read_findings
+
     started = time.monotonic()
     last = watch(service, run_id, run_id)
     if last.state == "failed":
@@ -397,7 +401,9 @@ def follow(service: "JobService", run_id: str) -> None:
         raise JobError(f"{run_id} was cancelled")
     click.echo(f"{run_id} done in {time.monotonic() - started:,.0f} s")
     print_caveats(service, run_id)
-    for name, value in last.results.items():
+    if found := read_findings(find_run(service.survey, run_id).parent):
+        print_findings(found)
+    for name, value in last.results.items() if not found else ():
         if isinstance(value, (int, float, str)):
             click.echo(
                 f"  {name.replace('_', ' ')}: {value:,.4g}" if isinstance(value, float) else f"  {name}: {value}"
