@@ -66,7 +66,7 @@ N_FOLDS = 10
 #: Labelled groups with which classes can be learned.
 LEAST_LABELS = 2 * N_FOLDS
 PATIENCE = 10  # epochs without a smaller loss of the labels held for that; as in the published code
-FEW = 10  # labels to a cluster that grids are simulated with
+FEW = 5  # labels to a cluster that grids are simulated with
 PICTURES = 12  # clusters on a picture
 SHOWN = 8  # subjects of each
 
@@ -559,10 +559,10 @@ def begin_head(dec: DEC, counts: np.ndarray) -> None:
     own classes, as in the published code, where the cluster of most minority examples is made the minority's.
     """
     counts, meant = counts.astype(np.float64), clusters.label_map(counts)
+    prior = (counts.sum(0) + 1) / (counts.sum() + counts.shape[1])
     for i in np.flatnonzero(meant >= 0):
         most = counts[i].argmax()
         counts[i, [most, meant[i]]] = counts[i, [meant[i], most]]
-    prior = (counts.sum(0) + 1) / (counts.sum() + counts.shape[1])
     shares = (counts + prior) / (counts.sum(1, keepdims=True) + 1)
     with torch.no_grad():
         dec.head.weight.copy_(torch.from_numpy(np.log(shares).T))
@@ -651,10 +651,10 @@ def known_of(config: Config, workspace: Workspace) -> Known:
     """
     n = len(workspace.subject_ids)
     none = np.zeros(n, bool)
-    if not (workspace.directory / LABELS).exists():
+    labels = read_labels(workspace) if (workspace.directory / LABELS).exists() else None
+    if labels is None or not {"expert", "amateur"} & labels.about.keys():
         words = "there are no labels: nothing says which clusters are new, or what they hold"
         return Known((), np.full(n, -1), none, none, none, [words], False, False)
-    labels = read_labels(workspace)
     label = np.where(labels.expert >= 0, labels.expert, labels.amateur)
     n_test = int((labels.is_test & (label >= 0)).sum())
     label = np.where(labels.is_test, -1, label)
@@ -694,7 +694,7 @@ def _sources(labels: Labels) -> str:
 
 
 def _told(labels: Labels, has: np.ndarray, n_test: int) -> list[str]:
-    caveats = []
+    caveats = [note for told in labels.about.values() for note in told.get("notes", ())]
     if labels.is_simulated:
         caveats.append("the labels are simulated: so is every figure of them")
     n_amateur = int((has & (labels.expert < 0)).sum())
@@ -1081,7 +1081,9 @@ def write(
     write_scores(workspace.directory, code, {**scores, **columns})
     results = tell(config, workspace, known, stages, findings, listed, assigned, fit_rows)
     title = "Mean distance to the nearest in the clusters' code"
-    return {"score_title": title, "splits": medians_by_split(scores), **results, "n_not_scored": n - len(rows)}
+    color = "novelty" if "novelty" in columns else "cluster_probability"
+    told = {"score_title": title, "color": color, "splits": medians_by_split(scores)}
+    return {**told, **results, "n_not_scored": n - len(rows)}
 
 
 def tell(

@@ -45,6 +45,14 @@ class ClusterConfig:
     amateur: str = field(
         default="", metadata={"help": "labels by amateurs, for subjects that experts have not labelled"}
     )
+    classes: Literal["found", "grades"] = field(
+        default="found",
+        metadata={"help": "of a campaign: found or not, or each grade a class", "choices": ("found", "grades")},
+    )
+    means: str = field(
+        default="",
+        metadata={"help": "names that differ between sources: smooth=E, features=S; nothing after = leaves one out"},
+    )
     multitask: bool = field(
         default=True,
         metadata={"is_everyday": True, "help": "learn from the labels, too, then cluster again"},
