@@ -230,6 +230,8 @@ class Effort:
     whole
         All that hands do: one key for each grid, one click on each exception, and, where there are more than two
         classes, one more key for each exception, whose class the click has not said.
+    exceptions
+        float (n,): share of the trials in which each subject was one.
     """
 
     n: int
@@ -237,6 +239,7 @@ class Effort:
     pure: np.ndarray
     published: np.ndarray
     whole: np.ndarray
+    exceptions: np.ndarray
 
     @property
     def saved_published(self) -> np.ndarray:
@@ -285,7 +288,7 @@ def effort(
         )
     members = [np.flatnonzero(cluster == one) for one in np.unique(cluster)]
     is_binary = len(np.unique(label)) <= 2
-    pure, published, whole = np.zeros(trials), np.zeros(trials), np.zeros(trials)
+    pure, published, whole, clicked = np.zeros(trials), np.zeros(trials), np.zeros(trials), np.zeros(len(label))
     n_grids = sum(math.ceil(len(rows) / size) for rows in members)
     for trial in range(trials):
         random = np.random.default_rng([seed, trial])
@@ -295,14 +298,19 @@ def effort(
                 shuffled = shuffled[np.argsort(near[shuffled], kind="stable")]
             for i in range(0, len(shuffled), size):
                 shown = label[shuffled[i : i + size]]
-                exceptions = n_exceptions(shown)
+                is_clicked = exceptions_of(shown)
+                exceptions = int(is_clicked.sum())
+                clicked[shuffled[i : i + size]] += is_clicked
                 pure[trial] += exceptions == 0
                 whole[trial] += 1 + exceptions * (1 if is_binary else 2)
                 again = label[random.choice(rows, size - len(shown))] if len(shown) < size else shown[:0]
-                published[trial] += n_exceptions(np.concatenate([shown, again]))
-    return Effort(len(label), n_grids, pure / n_grids, published, whole)
+                published[trial] += exceptions_of(np.concatenate([shown, again])).sum()
+    return Effort(len(label), n_grids, pure / n_grids, published, whole, clicked / trials)
 
 
-def n_exceptions(label: np.ndarray) -> int:
-    """Clicks that one grid takes: subjects that are not of its largest class."""
-    return int(len(label) - np.unique(label, return_counts=True)[1].max()) if len(label) else 0
+def exceptions_of(label: np.ndarray) -> np.ndarray:
+    """Whom of one grid a person clicks on, bool (n,): who is not of its largest class (of equal ones the first)."""
+    if not len(label):
+        return np.zeros(0, bool)
+    classes, counts = np.unique(label, return_counts=True)
+    return np.asarray(label != classes[counts.argmax()])

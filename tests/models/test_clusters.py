@@ -15,9 +15,9 @@ from models.clusters import (
     crosstab,
     distances,
     effort,
+    exceptions_of,
     homogeneity,
     label_map,
-    n_exceptions,
     nmi,
     novelty,
     purity,
@@ -152,7 +152,7 @@ def test_homogeneity_and_nmi_are_those_of_their_definitions():
     [([0] * 25, 0), ([0] * 24 + [1], 1), ([0, 1], 1), ([0, 0, 1, 2], 2), ([0, 1, 2], 2), ([], 0)],
 )
 def test_exceptions_of_a_grid_are_those_that_are_not_of_its_largest_class(shown, clicks):
-    assert n_exceptions(np.array(shown, int)) == clicks
+    assert exceptions_of(np.array(shown, int)).sum() == clicks
 
 
 def test_a_pure_cluster_costs_a_key_a_grid_and_no_clicks():
@@ -170,6 +170,7 @@ def test_one_grid_costs_its_smaller_class_whatever_the_order():
     made = effort(np.zeros(25, int), label)
     assert made.published.tolist() == [5] * 5
     assert made.whole.tolist() == [6] * 5
+    assert made.exceptions.tolist() == label.tolist()
 
 
 def test_of_more_than_two_classes_an_exception_also_takes_a_key():
