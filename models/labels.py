@@ -121,6 +121,15 @@ def read_about(directory: Path) -> dict[str, dict[str, Any]]:
     return about
 
 
+def about_labels(directory: Path) -> dict[str, dict[str, Any]]:
+    """What `Labels.about` says, without the labels; {} for a run that has none, or none that can be read."""
+    try:
+        told = json.loads((pq.read_schema(directory / LABELS).metadata or {}).get(b"voorwerp", b"{}"))
+        return {str(setting): dict(about) for setting, about in dict(told.get("about", {})).items()}
+    except (OSError, pa.ArrowException, AttributeError, TypeError, ValueError):
+        return {}
+
+
 def read_labels(workspace: Workspace) -> Labels:
     """The frozen labels of a run, in the order of its images.
 

@@ -140,4 +140,5 @@ KIND = Kind(
     needs_images=True,
     provides="score",
     labels=("votes",),
+    color="predicted_fraction",
 )

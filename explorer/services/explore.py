@@ -27,6 +27,7 @@ from explorer.state import COMPONENTS, Selection
 from explorer.survey import SUBJECTS_SCHEMA, Survey
 from models.artifacts import LATENTS, ArtifactError, Run
 from models.embedding import nearest
+from models.labels import about_labels
 from models.mixing import Mode, mix, standardise
 
 #: The scores of the paper's model, and what a person reads; which of them a run has: `Explore.score_titles`.
@@ -271,7 +272,8 @@ class Explore:
         """The scores that a run has, name → what a person reads: those of `SCORES` first, then numbers of its own.
 
         An anomaly score is called what its run calls it (``score_title`` among its results); an imported one says which
-        column it was. A score without any finite value is left out; {} for no run.
+        column it was; what was learned from simulated labels says so. A score without any finite value is left out; {}
+        for no run.
         """
 
         def make() -> dict[str, str]:
@@ -285,7 +287,10 @@ class Explore:
                     sign = "minus " if run.config.get("ascending") else ""
                     ours["anomaly_score"] += f" ({sign}{column.replace('_', ' ')})"
             own = RANKS if run is not None and run.kind == "ranks" else {}
-            return ours | {name: own.get(name, name.replace("_", " ")) for name in has if name not in SCORES}
+            ours |= {name: own.get(name, name.replace("_", " ")) for name in has if name not in SCORES}
+            learned = about_labels(self.survey.run_folder(run_id)).values()
+            said = " (simulated labels)" if any(of.get("is_simulated") for of in learned) else ""
+            return {name: title if "simulated" in title else title + said for name, title in ours.items()}
 
         if not run_id:
             return {}

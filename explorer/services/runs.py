@@ -23,8 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from explorer.errors import JobError, UsageError
 from explorer.kinds import Kind, kinds
@@ -37,7 +35,7 @@ from explorer.services.watched import watched
 from models.artifacts import GRIDS, HISTORY, LATENTS, RESUME, ArtifactError, Run
 from models.divergence import SOUND
 from models.findings import FINDINGS, read_findings
-from models.labels import LABELS
+from models.labels import about_labels
 
 SCALE = "scale.json"
 NO_RUNS = ("subject_ids", "labels")  # among a run's inputs
@@ -505,14 +503,10 @@ def rows_of(folder: Path, number: int) -> dict[str, Any] | None:
 
 def labels_of(folder: Path) -> list[list[str]]:
     """What a run learns from: settings and, in words, where their labels come from; [] where it learns from none."""
-    try:
-        told = json.loads((pq.read_schema(folder / LABELS).metadata or {}).get(b"voorwerp", b"{}"))
-        about: dict[str, Any] = told.get("about", {})
-        return [
-            [setting, str(of.get("words", "")) + (SIMULATED if says_not(of) else "")] for setting, of in about.items()
-        ]
-    except (FileNotFoundError, pa.ArrowException, AttributeError, ValueError):
-        return []
+    return [
+        [setting, str(of.get("words", "")) + (SIMULATED if says_not(of) else "")]
+        for setting, of in about_labels(folder).items()
+    ]
 
 
 def says_not(of: Mapping[str, Any]) -> bool:

@@ -59,6 +59,10 @@ def test_pictures_have_the_words_of_their_rows_and_labels_say_that_they_are_simu
 def test_a_map_is_colored_by_what_the_run_or_its_kind_says(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     explore = Explore(runs.survey)
     assert explore.default_color(FOUND) == "scores.predicted"
+    assert explore.score_titles(FOUND) == {
+        "anomaly_score": "Odd (simulated labels)",
+        "predicted": "predicted (simulated labels)",
+    }
     path = runs.survey.run_folder(FOUND) / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"results": {}}))
 
