@@ -230,7 +230,8 @@ export async function runs(home, {act: tell}) {
   close.setAttribute("aria-label", "Close");
   const side_head = make("header");
   side_head.append(make("h2", "", "Runs"), fresh);
-  side.append(side_head, list);
+  const again = make("p", "about again"); // what is trained again, and when
+  side.append(side_head, again, list);
   dialog.append(side, detail, close);
   home.append(style, dialog);
   await styled;
@@ -596,6 +597,8 @@ export async function runs(home, {act: tell}) {
       } else if (!answer.ok) throw new Error(told.error);
       else {
         [known, linked] = [told.runs, told.series];
+        say(again, told.retraining?.sentence ?? "");
+        again.hidden = !told.retraining;
         if (told.detail) {
           const {history} = shown = told.detail;
           if (history.start === 0) lines = [];

@@ -68,6 +68,7 @@ from explorer.views.volunteers import VolunteersView
 
 if TYPE_CHECKING:
     from explorer.services.cluster import Scheduler  # a server without one does without what it needs
+    from explorer.services.retraining import Schedule
 
 #: What Panel's own parts are drawn with; ours take the variables of assets/voorwerp.css, which are the same colors.
 THEME = {
@@ -441,7 +442,8 @@ def serve(
     open_browser: bool = True,
     selection: str | None = None,
     open_links: bool = False,
-    retire_after: int = 10,
+    grids: Settings | None = None,
+    retrain: Schedule | None = None,
     scheduler: Scheduler | None = None,
     workers: int | None = None,
     tls: tuple[Path, Path] | None = None,
@@ -458,8 +460,10 @@ def serve(
         Name of a kept selection to open with.
     open_links
         Whether links of `voorwerp invite` let volunteers in.
-    retire_after
-        Volunteers after whom a subject is not shown to others.
+    grids
+        How grids of ``/classify`` are made.
+    retrain
+        What is trained again, and when.
     scheduler, workers
         Who computes; see `explorer.services.jobs.JobService`.
     tls
@@ -478,7 +482,7 @@ def serve(
     """
     is_local = address == "localhost" or address.startswith("127.")
     has_samp = is_local and not behind_proxy  # it reaches this desktop
-    with only_server(Path(path)) as note, Desk.open(path, has_samp, scheduler, workers) as desk:
+    with only_server(Path(path)) as note, Desk.open(path, has_samp, scheduler, workers, retrain) as desk:
         pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
         for module in (raster, orders, histograms):
             pool.submit(module.warm)
@@ -486,7 +490,7 @@ def serve(
         for map_id in list(desk.explore.maps())[:1]:
             pool.submit(desk.explore.index, Plane(map_id))
         setup()
-        classify = Classify(desk.explore.survey, desk.ledger, Settings(retire_after=retire_after))
+        classify = Classify(desk.explore.survey, desk.ledger, grids)
         survey = desk.explore.survey
         access = Access(port, frozenset(), is_local=is_local, behind_proxy=behind_proxy)
         access.accounts = Accounts(survey.info.survey_id)
@@ -504,6 +508,9 @@ def serve(
             click.echo(f"{counted(len(access.accounts.listed()), 'account')} may log in{at}.\n")
         if open_links:
             click.echo(f"Links of `voorwerp invite` are open at {url.partition('?')[0]}classify\n")
+        if desk.retraining is not None:
+            click.echo(f"{desk.retraining.about()['sentence']}\n")
+            desk.retraining.start()
         click.echo("Ctrl-C stops it.")
         sys.stdout.flush()
         gc.freeze()  # what a start leaves stays: no collection walks it while a page is made

@@ -824,6 +824,8 @@ class TrainingRoute(Route):
     async def answer(self, *path: str) -> tuple[bytes, str]:
         lines = await self.off(self.desk.runs.listed)
         told: dict[str, Any] = {"runs": lines, "series": await self.off(self.desk.runs.series, lines)}
+        if self.desk.retraining is not None:
+            told["retraining"] = await self.off(self.desk.retraining.about)
         if run_id := self.get_query_argument("run", ""):
             known = self.integer("from", 0, 2**40, 0), self.integer("attempt", 0, 2**31, 0)
             found = self.get_query_argument("found", "")

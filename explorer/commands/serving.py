@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -48,6 +49,26 @@ def is_loopback(address: str) -> bool:
     type=click.IntRange(1),
     help="Volunteers after whom /classify shows a subject to nobody else.",
 )
+@click.option(
+    "--next-by",
+    metavar="RUN|newest",
+    help="Show on /classify what this run's acquisition asks for; newest: always the newest run that has one.",
+)
+@click.option(
+    "--random-share",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="With --next-by: of each grid so much is drawn at random all the same.  [default: 0.2]",
+)
+@click.option(
+    "--least",
+    type=click.IntRange(0),
+    metavar="N",
+    help="With --next-by: everything is seen by N volunteers first.  [default: 3]",
+)
+@click.option("--retrain", metavar="KIND", help="Train this kind again while serving, as its last run was …")
+@click.option("--retrain-every", type=click.IntRange(1), metavar="N", help="… after every N votes …")
+@click.option("--retrain-at", metavar="HH:MM", help="… every day at this time, where somebody has voted.")
 @workers.with_workers
 def serve(
     survey: Path,
@@ -61,6 +82,12 @@ def serve(
     insecure: bool,
     open_links: bool,
     retire_after: int,
+    next_by: str | None,
+    random_share: float | None,
+    least: int | None,
+    retrain: str | None,
+    retrain_every: int | None,
+    retrain_at: str | None,
     where: workers.Where,
 ) -> None:
     """Open SURVEY in the browser; whoever has an account (see `voorwerp accounts`) logs in there."""
@@ -73,6 +100,14 @@ def serve(
             raise UsageError(f"--host {name} is no name of a machine; write it as in survey.example.org")
     accounts = accounts_of(survey).listed()  # a wrong folder is one sentence now, not a page that fails
     check_reach(address, bool(accounts), tls is not None, behind_proxy, insecure)
+    asked = {"next_by": next_by, "random_share": random_share, "least": least}
+    told: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if told and next_by is None:
+        raise UsageError("--random-share and --least say how grids go by a run; say which by --next-by RUN, or newest")
+    from explorer.services.classify import Settings
+    from explorer.services.retraining import Schedule
+
+    grids, schedule = Settings(retire_after, **told), Schedule.of(retrain, retrain_every, retrain_at)
     from explorer.app import serve
 
     serve(
@@ -81,7 +116,8 @@ def serve(
         port=port,
         open_browser=not no_browser,
         open_links=open_links,
-        retire_after=retire_after,
+        grids=grids,
+        retrain=schedule,
         scheduler=scheduler,
         workers=where.workers,
         tls=tls,

@@ -32,6 +32,7 @@ from explorer.services.learned_colors import LearnedColors
 from explorer.services.listing import Listing
 from explorer.services.notes import Notes
 from explorer.services.originals import Originals
+from explorer.services.retraining import Retraining, Schedule
 from explorer.services.runs import Runs
 from explorer.services.samp import Samp
 from explorer.services.talk import Talk
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Desk:
-    """The services of one survey; `samp` is None where no program of the visitor's desktop can be reached.
+    """The services of one survey; `samp` is None where no program of the visitor's desktop can be reached, `retraining`
+    where nothing is trained again.
 
     `slow` is the thread of what takes seconds, so that frames never wait for it; `deciding` are those of decisions on
     runs.
@@ -79,6 +81,7 @@ class Desk:
     acquiring: Acquiring
     agreed: Agreed
     graded: Graded
+    retraining: Retraining | None = None
     samp: Samp | None = None
     slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="slow"))
     deciding: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, thread_name_prefix="deciding"))
@@ -87,7 +90,12 @@ class Desk:
     @classmethod
     @contextmanager
     def open(
-        cls, path: Path, has_samp: bool = False, scheduler: Scheduler | None = None, workers: int | None = None
+        cls,
+        path: Path,
+        has_samp: bool = False,
+        scheduler: Scheduler | None = None,
+        workers: int | None = None,
+        retrain: Schedule | None = None,
     ) -> Iterator[Desk]:
         """Open a survey's services for the length of the block.
 
@@ -97,6 +105,8 @@ class Desk:
             Whether other programs on this machine may be spoken to.
         scheduler, workers
             Who computes; see `JobService`.
+        retrain
+            What is trained again, and when.
         """
         survey = Survey.open(path)
         try:
@@ -111,6 +121,14 @@ class Desk:
                 vetting = Vetting(explore, ledger, campaigns)
                 graded = truths.experts = jobs.graded = Graded(explore, ledger, campaigns, vetting)
                 inference = Inference(survey)
+                retraining = None
+                if retrain is not None:
+
+                    def count() -> None:
+                        volunteers.poll()
+                        graded.poll()
+
+                    retraining = Retraining(jobs, retrain, count, lambda name: campaigns.get(name).id)
                 desk = cls(
                     explore=explore,
                     ledger=ledger,
@@ -138,6 +156,7 @@ class Desk:
                     acquiring=Acquiring(campaigns, vetting, explore),
                     agreed=Agreed(campaigns, vetting, explore),
                     graded=graded,
+                    retraining=retraining,
                     samp=Samp() if has_samp else None,
                 )
                 try:
@@ -146,6 +165,8 @@ class Desk:
                     for pool in (desk.slow, desk.deciding):
                         pool.shutdown(wait=False, cancel_futures=True)
                     desk.acquiring.close()
+                    if desk.retraining is not None:
+                        desk.retraining.close()
                     desk.runs.close()
                     jobs.stop()
                     desk.inference.close()

@@ -404,11 +404,7 @@ class JobService:
             A run to build on is missing or not finished, or the kind needs images or vectors and there are
             none.
         """
-        if kind_name not in self._kinds:
-            near = difflib.get_close_matches(kind_name, self._kinds, n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(sorted(self._kinds))}"
-            raise UsageError(f'there is no run kind "{kind_name}"; {hint}')
-        settings = checked_config(self._kinds[kind_name], config)
+        settings = checked_config(self.kind(kind_name), config)
         kind = self._kinds[kind_name].set_to(settings)
         if kind.needs_images and not self.survey.has_images:
             raise JobError(
@@ -469,6 +465,20 @@ class JobService:
             if lock is not None:
                 os.close(lock)  # the worker holds it now
         return run_id
+
+    def kind(self, name: str) -> Kind:
+        """A kind of run that can be started here.
+
+        Raises
+        ------
+        UsageError
+            There is none of that name.
+        """
+        if name not in self._kinds:
+            near = difflib.get_close_matches(name, self._kinds, n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(sorted(self._kinds))}"
+            raise UsageError(f'there is no run kind "{name}"; {hint}')
+        return self._kinds[name]
 
     def resume(self, run_id: str, who: str) -> None:
         """Go on with a run that was interrupted, cancelled or failed, from its finished shards or last saved state.
