@@ -12,9 +12,10 @@ The strategies:
   answer and the model: Houlsby et al. 2011, arXiv:1112.5745);
 - novel: the farthest from all that was voted on;
 - mix: `MIX` of the batch greedy, the rest novel ones among the probable;
+- run: by what another model says that it would learn of each, votes here or none;
 - random: what all others are measured against.
 
-Until there are votes of both kinds, every strategy but random follows `cold`, the order before any vote.
+Until there are votes of both kinds, every strategy but random and run follows `cold`, the order before any vote.
 
 Whatever the strategy, a share of a batch is drawn at random from all that nobody has looked at. What greedy looks find
 says nothing about what is left; these draws do (`remaining`).
@@ -34,13 +35,14 @@ from scipy.special import expit, gammaln, ndtri
 from models.classifier import Basis, ClassifierError, folds, minimise
 from models.rates import wilson
 
-Strategy = Literal["mix", "greedy", "uncertain", "bald", "novel", "random"]
+Strategy = Literal["mix", "greedy", "uncertain", "bald", "novel", "run", "random"]
 STRATEGIES: dict[Strategy, str] = {
     "mix": "the most probable first, some of them unlike all that was voted on",
     "greedy": "the most probable first",
     "uncertain": "those that the model cannot decide on first",
     "bald": "those first on which models of different halves of the votes disagree",
     "novel": "those most unlike all that was voted on first",
+    "run": "those first of which the newest run with an acquisition would learn most",
     "random": "at random",
 }
 
@@ -366,6 +368,7 @@ def order(
     share_random: float = RANDOM,
     seed: int = 0,
     among: np.ndarray | None = None,
+    by: np.ndarray | None = None,
 ) -> Batch:
     """The next `n` to look at; fewer where fewer are left.
 
@@ -381,16 +384,20 @@ def order(
         Another one for each batch of a campaign.
     among
         int64: the rows to choose from; None for all.
+    by
+        float (N,): what "run" goes by, higher first, those without a value last; other strategies have no use for it.
 
     Raises
     ------
     RankingError
-        An unknown strategy, or no feature space for one that is not random.
+        An unknown strategy, no feature space for one that learns here, or nothing to go by for "run".
     """
     if strategy not in get_args(Strategy):
         raise RankingError(f"{strategy!r} is no strategy; there are {', '.join(STRATEGIES)}")
-    if not spaces and strategy != "random":
+    if not spaces and strategy not in ("random", "run"):
         raise RankingError("there is nothing to learn on: start a score run or a features run")
+    if strategy == "run" and by is None:
+        raise RankingError("there is no run with an acquisition to go by: start one that learns from votes")
     unseen = np.ones(len(cold), np.bool_) if among is None else np.zeros(len(cold), np.bool_)
     if among is not None:
         unseen[among] = True
@@ -404,6 +411,9 @@ def order(
     rest, wanted = np.flatnonzero(unseen), n - n_random
     if strategy == "random" or not wanted:
         chosen, picked, sentence = None, np.empty(0, np.int64), "Drawn at random."
+    elif strategy == "run" and by is not None:
+        chosen, picked = None, _best(np.where(np.isfinite(by), by, -np.inf), rest, wanted)
+        sentence = f"{STRATEGIES[strategy][0].upper()}{STRATEGIES[strategy][1:]}."
     elif not votes.has_both:
         chosen, picked = None, _best(cold, rest, wanted)
         lacking = "nothing was found yet" if not votes.positive.any() else "everything so far is a find"

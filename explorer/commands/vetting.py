@@ -94,10 +94,10 @@ PLAN = options(
     ),
     click.option(
         "--strategy",
-        type=click.Choice(("mix", "greedy", "uncertain", "bald", "novel", "random")),
+        type=click.Choice(("mix", "greedy", "uncertain", "bald", "novel", "run", "random")),
         default="mix",
         show_default=True,
-        help="Of acquisition; a fifth is drawn at random in any case.",
+        help="Of acquisition; run: by the newest run with an acquisition. A fifth is drawn at random in any case.",
     ),
     click.option("--strata", default="", metavar="COLUMN", help="[default: the chosen fraction, in fifths]"),
     click.option("--clusters", default="", metavar="RUN", help="Of that order.  [default: the newest with clusters]"),

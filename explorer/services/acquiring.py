@@ -2,9 +2,10 @@
 
 A batch is due when somebody who grades has no more than half of one left, so that nobody waits for it. What is learned
 on are the subjects' scores of all score runs, latent vectors and image features, chosen by cross-validation
-(`models.ranking`). Each batch stands in the ledger: its subjects, which of them were drawn at random and out of how
-many, and by what the others were chosen, in a sentence. All that a batch depends on is there, so a server that starts
-anew goes on from where the last one stopped.
+(`models.ranking`); the strategy "run" goes by another model instead, that of the newest run with an acquisition
+(`explorer.services.next_up`), and takes up a newer one with its next batch. Each batch stands in the ledger: its
+subjects, which of them were drawn at random and out of how many, and by what the others were chosen, in a sentence. All
+that a batch depends on is there, so a server that starts anew goes on from where the last one stopped.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from explorer.people import SERVER
 from explorer.raster import Cache
 from explorer.services.campaigns import Campaign, Campaigns, groups_of
 from explorer.services.explore import Explore
+from explorer.services.next_up import acquisition, run_of
 from explorer.services.vetting import Vetting
 from explorer.survey import counted
 from models.artifacts import LATENTS
@@ -203,11 +205,18 @@ class Acquiring:
         seed = campaign.plan.seed * 100_003 + len(campaign.batches)
         strategy = cast(Strategy, campaign.plan.strategy)
         among = np.arange(len(campaign.rows))
-        note = ""
-        if not known.spaces and strategy != "random":
+        note, by = "", None
+        if strategy == "run":
+            try:
+                run_id = run_of(self.survey)
+                by = once_a_group(acquisition(self.survey, run_id)[local], known.groups, votes.looked)
+                note = f" It is {run_id}."
+            except VoorwerpError as error:
+                strategy, note = "mix", f" By all votes so far: {error}."
+        if not known.spaces and strategy not in ("random", "run"):
             strategy = "random"
             note = " The survey has no scores or vectors to learn on: start a score run or a features run."
-        made = order(known.spaces, known.cold, votes, strategy, n, RANDOM, seed, among)
+        made = order(known.spaces, known.cold, votes, strategy, n, RANDOM, seed, among, by)
         return Batch(
             local[made.rows], local[made.random], made.n_unseen, made.strategy, made.sentence + note, made.chosen
         )
@@ -352,6 +361,16 @@ class Acquiring:
 # --------------------------------------------------------------------------------------------------------------- parts
 def _rows_of(batch: Any) -> np.ndarray:
     return np.concatenate([batch.rows, batch.random_rows])
+
+
+def once_a_group(by: np.ndarray, groups: np.ndarray, looked: np.ndarray) -> np.ndarray:
+    """Values (n,) of the highest of each duplicate group that nobody has looked at a member of; the others NaN."""
+    found = np.full(len(by), np.nan, np.float32)
+    falling = np.argsort(np.where(np.isfinite(by), -by, np.inf), kind="stable")
+    first = falling[np.unique(groups[falling], return_index=True)[1]]
+    first = first[~np.isin(groups[first], groups[looked])]
+    found[first] = by[first]
+    return found
 
 
 def _queued(campaign: Campaign) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 
 from explorer.errors import AccessError, SurveyError
 from explorer.ledger import Ledger
-from explorer.services.acquiring import Acquiring
+from explorer.services.acquiring import Acquiring, once_a_group
 from explorer.services.agreed import Agreed
 from explorer.services.campaigns import Campaign, Plan
 from explorer.services.graded import Graded
@@ -19,6 +19,7 @@ from explorer.survey import Survey
 from models.artifacts import RUN_JSON, Run, write_scores
 from models.grades import SCHEMES
 from models.ranking import BATCH, RANDOM
+from tests.explorer.test_next_up import write_run as write_acquisition
 from tests.explorer.vetted import vetting_of, write_graded
 
 N, N_FINDS = 600, 40
@@ -344,3 +345,41 @@ def test_everybody_is_offered_in_the_end(vetting: Vetting, acquiring: Acquiring)
     assert sorted(seen) == one.rows.tolist()
     left = acquiring.left(one.id)
     assert (left["n"], left["high"]) == (0, 0)
+
+
+# ------------------------------------------------------------------------------------------------------- by a run
+def test_a_campaign_goes_by_a_runs_acquisition_one_of_each_sky_and_by_a_newer_one_with_its_next_batch(
+    vetting: Vetting, acquiring: Acquiring, survey: Survey
+) -> None:
+    """Rows 100 to 119 show ten skies, twice each; the first run asks for them, the second for the last rows."""
+    wanted = np.zeros(N)
+    wanted[100:120] = 10 + np.arange(20)
+    write_acquisition(survey.path, "20260103-000000-bayes", wanted)
+    one = supplied(acquiring, made(vetting, strategy="run"))
+    [first] = one.batches
+    assert len(first.rows) == 20 and len(first.random_rows) == RANDOM * BATCH
+    skies = first.rows[(first.rows >= 100) & (first.rows < 120)]
+    at_random = first.random_rows[(first.random_rows >= 100) & (first.random_rows < 120)]
+    assert len(skies) >= 10 - len(at_random) and len(np.unique(skies // 2)) == len(skies)
+    assert first.model.endswith("would learn most. It is 20260103-000000-bayes.")
+    assert acquiring.about(one.id)["strategy"] == "run"
+    write_acquisition(survey.path, "20260104-000000-bayes", np.arange(N, dtype=float))
+    grade(vetting, one, "grader-1", 20)
+    second = supplied(acquiring, one).batches[1]
+    assert (second.rows > N - 40).all()
+    assert second.model.endswith("It is 20260104-000000-bayes.")
+
+
+def test_without_a_run_to_go_by_the_votes_are_learned_from_and_that_is_said(
+    vetting: Vetting, acquiring: Acquiring
+) -> None:
+    one = supplied(acquiring, made(vetting, strategy="run"))
+    assert "By all votes so far: no run of" in one.batches[0].model
+    assert "has a column acquisition" in one.batches[0].model
+
+
+def test_of_a_sky_that_somebody_has_looked_at_nobody_is_asked_for() -> None:
+    by = np.array([1.0, 2.0, np.nan, 5.0, 4.0, 3.0])
+    groups = np.array([7, 7, 8, 9, 9, 4])
+    found = once_a_group(by, groups, np.array([4]))
+    assert np.nan_to_num(found, nan=-1).tolist() == [-1, 2, -1, -1, -1, 3]

@@ -79,12 +79,28 @@ def test_all_strategies_offer_whoever_is_left_and_then_nobody() -> None:
     spaces, cold, positive = planted(60, 6)
     for strategy in STRATEGIES:
         looked = np.arange(50)
-        batch = order(spaces, cold, votes_of(looked, positive), strategy)
+        batch = order(spaces, cold, votes_of(looked, positive), strategy, by=cold)
         assert sorted(batch.rows) == list(range(50, 60))
-        assert not len(order(spaces, cold, votes_of(np.arange(60), positive), strategy).rows)
+        assert not len(order(spaces, cold, votes_of(np.arange(60), positive), strategy, by=cold).rows)
     some = order(spaces, cold, votes_of(np.arange(10), positive), "mix", 5, among=np.array([3, 20, 30]))
     assert sorted(some.rows) == [20, 30]
     assert some.n_unseen == 2
+
+
+def test_a_run_is_gone_by_whatever_was_voted_and_who_it_does_not_know_comes_last() -> None:
+    _, cold, positive = planted(60, 6)
+    by = np.arange(60.0)
+    by[[50, 59]] = np.nan, np.inf
+    for looked in (np.empty(0, np.int64), np.array([58, 57])):
+        batch = order({}, cold, votes_of(looked, positive), "run", 10, 0.2, 3, by=by)
+        chosen = [row for row in batch.rows.tolist() if row not in batch.random]
+        left = [row for row in range(58, -1, -1) if row not in (50, *looked.tolist(), *batch.random.tolist())]
+        assert sorted(chosen, reverse=True) == left[:8]
+        assert batch.chosen is None and "the newest run with an acquisition would learn most" in batch.sentence
+    everybody = order({}, cold, votes_of(np.arange(45), positive), "run", 20, 0.0, by=by)
+    assert sorted(everybody.rows) == list(range(45, 60))
+    with pytest.raises(RankingError, match="no run with an acquisition to go by"):
+        order({}, cold, votes_of(np.empty(0, np.int64), positive), "run")
 
 
 def test_random_draws_are_uniform_over_all_unseen_and_are_not_told_by_their_place() -> None:
