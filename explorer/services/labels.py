@@ -368,9 +368,8 @@ def _of_campaign(survey: Survey, graded: Graded, campaign: Campaign, is_by_grade
         codes[rows] = is_found[rows].astype(np.int64)
     frame = survey.frame()
     inclusion, drawn, notes = drawn_of(campaign, frame)
-    mixed = np.zeros(survey.n, np.bool_)
-    mixed[campaign.known] = mixed[campaign.duds] = True
-    is_covered = bool(np.isfinite(inclusion[frame & ~mixed]).all())
+    reaches_all = campaign.n_outside == 0 or len(campaign.audit) > 0
+    is_covered = reaches_all and bool(np.isfinite(inclusion[campaign.rows]).all())
     inclusion = np.where(drawn & is_covered, inclusion, np.nan)
     told = [note for note in notes if is_covered]
     if missing := int((drawn & np.isnan(is_found)).sum()):

@@ -17,7 +17,7 @@ from models.artifacts import RUN_JSON, Run, write_scores
 from models.boundary import And, Gate
 from models.labels import LABELS, read_about
 from models.truth import Truth
-from tests.explorer.graded import opened
+from tests.explorer.graded import grade, keep, opened, plan
 from tests.explorer.labelled import LEARN, NEEDY, LearnConfig, N, lenses, write_labelled, write_totals
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +71,12 @@ def test_a_campaign_says_who_was_found_and_how_they_were_drawn(desk: Desk) -> No
 def test_without_an_audit_nobody_was_drawn_at_random(desk: Desk) -> None:
     desk.campaigns.close(lenses(desk, audit=0).id, "owner-1")
     assert np.isnan(frozen(desk).columns["inclusion_probability"]).all()
+    keep(desk, "everyone", np.arange(N))
+    made = desk.campaigns.of_selection(plan("Drawn"), "everyone", "owner-1", n=50)
+    grade(desk, made, "grader-1", {})
+    desk.campaigns.close(made.id, "owner-1")
+    pi = frozen(desk, expert="Drawn").columns["inclusion_probability"]
+    assert len(pi) == len(made.rows) and pi == pytest.approx(made.source["inclusion"])
 
 
 def test_grades_themselves_are_classes_by_rising_value(desk: Desk) -> None:
