@@ -14,6 +14,7 @@ import click
 
 from explorer.commands import (
     accounts,
+    acquiring,
     boundary,
     comparing,
     counting,
@@ -77,6 +78,7 @@ for command in (
     inviting.invite,
     vetting.group,
     sampling.sample,
+    acquiring.acquire,
     simulating.simulate,
     serving.serve,
     serving.demo,

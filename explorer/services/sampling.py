@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from explorer.ingest.join import rewrite
 from explorer.ledger import Ledger
 from explorer.services.explore import Explore
 from explorer.services.filters import columns_of, parse, reader
-from explorer.survey import SUBJECTS, SUBJECTS_SCHEMA, counted
+from explorer.survey import SUBJECTS, SUBJECTS_SCHEMA, Survey, counted
 from models.mixing import Mode
 
 INCLUSION = "inclusion_probability"
@@ -303,6 +304,23 @@ def _strata(values: Any, kind: str, name: str) -> tuple[np.ndarray, list[str]]:
     return np.where(codes < 0, len(labels), codes).astype(np.int64), [*labels, "missing"]
 
 
+def n_sampled(survey: Survey) -> int:
+    """Subjects that the survey's sample has; 0 where there is none."""
+    return int(np.isfinite(survey.column(INCLUSION)).sum())
+
+
+def write_inclusion(survey: Survey, drawn: Drawn, told: Mapping[str, Any]) -> None:
+    """Make a set the survey's sample: its probabilities are the column, its design the column's metadata.
+
+    Call it with the survey locked.
+    """
+    metadata = {"kind": "number", DESIGN: json.dumps({**told, "n_frame": drawn.n_frame})}
+    field = pa.field(INCLUSION, SUBJECTS_SCHEMA.field(INCLUSION).type, metadata=metadata)
+    values = pa.chunked_array([pa.array(drawn.probability, pa.float64(), from_pandas=True)])
+    rewrite(survey, {INCLUSION: (field, values)})
+    survey.refresh()
+
+
 def sample(explore: Explore, design: Design, name: str, ledger: Ledger, who: str, replace: bool = False) -> Drawn:
     """Draw a set, keep it as a selection, and write everybody's inclusion probability into ``subjects.parquet``.
 
@@ -320,21 +338,17 @@ def sample(explore: Explore, design: Design, name: str, ledger: Ledger, who: str
     with survey.lock():
         survey.refresh()
         drawn = drawn_by(explore, design, ledger)
-        there = np.isfinite(survey.column(INCLUSION)).sum()
+        there = n_sampled(survey)
         if there and not replace:
             raise UsageError(
-                f"{survey.path} has a sample already, of {counted(int(there), 'subject')}, and a survey has one, "
+                f"{survey.path} has a sample already, of {counted(there, 'subject')}, and a survey has one, "
                 "whatever its name; --replace draws another in its place (the ledger keeps the design of both)"
             )
         if name in ledger.selection_names() and not replace:
             raise UsageError(f'there is a selection "{name}" already; --name another, or --replace it')
         told = asdict(design)
         told["lambda"] = told.pop("lambda_")
-        metadata = {"kind": "number", DESIGN: json.dumps(told | {"n_frame": drawn.n_frame})}
-        field = pa.field(INCLUSION, SUBJECTS_SCHEMA.field(INCLUSION).type, metadata=metadata)
-        values = pa.chunked_array([pa.array(drawn.probability, pa.float64(), from_pandas=True)])
-        rewrite(survey, {INCLUSION: (field, values)})
-        survey.refresh()
+        write_inclusion(survey, drawn, told)
         payload = {
             "design": told,
             "selection": name,
