@@ -66,7 +66,7 @@ N_FOLDS = 10
 #: Labelled groups with which classes can be learned.
 LEAST_LABELS = 2 * N_FOLDS
 PATIENCE = 10  # epochs without a smaller loss of the labels held for that; as in the published code
-FEW = 5  # labels to a cluster that grids are simulated with
+FEW = clusters.GRID  # labels to a cluster that grids are simulated with
 PICTURES = 12  # clusters on a picture
 SHOWN = 8  # subjects of each
 
@@ -1106,9 +1106,11 @@ def tell(
     ]
     results: dict[str, Any] = {"n_clusters": len(listed), "n_fit": len(fit_rows)}
     if known.has.any():
+        least = config.least_labels
         findings.sentences.append(
-            f"{n_new} of {len(listed)} clusters have fewer than {config.least_labels} labels{simulated}: "
-            "the novel ones, which come first in the grids."
+            f"{n_new} of {len(listed)} clusters have fewer than {least} labels{simulated}: the novel ones come first."
+            if n_new
+            else f"Every cluster has {least} labels or more{simulated}: none is novel."
         )
     if stages:
         last = stages[-1]

@@ -24,6 +24,7 @@ from models.clustering import (
     bic,
     choose_number,
     divergence,
+    efforts,
     k_means,
     pixels,
     shuffled,
@@ -292,7 +293,18 @@ def test_findings_judge_every_stage_by_labels_that_were_held_out(made):
     assert 0.2 * n < held < 0.4 * n and f"by {held} labels" in stages["note"]
     assert "simulated" not in json.dumps(found)
     titles = [table["title"] for table in found["tables"]]
-    assert "Clusters, novel ones first" in titles and "Effort saved by labelling whole grids" in titles
+    assert "Clusters, novel ones first" in titles
+    assert not any("Effort" in title for title in titles)  # so few do not fill a grid of each cluster
+    assert any("fewer than 3 labels: the novel ones come first" in words for words in found["sentences"])
+
+
+def test_effort_is_told_beside_grids_of_anybody():
+    cluster = np.repeat([0, 1], 100)
+    told = efforts(cluster, cluster, 0, " (simulated labels)")
+    assert "simulated" in told.title
+    assert [row[0] for row in told.rows] == ["25, clusters", "25, at random", "36, clusters", "36, at random"]
+    assert told.rows[0][1:4] == [200, 8, "100%"] and told.rows[0][4] == "96.0% ± 0.0%"
+    assert told.rows[0][5] == "100.0% ± 0.0%"
 
 
 def test_pictures_show_who_is_nearest_to_each_center(made):
