@@ -53,8 +53,8 @@ class CzslConfig:
     folds: int | None = field(
         default=None,
         metadata={
-            "presets": {"modern": 5, "paper": 5},
-            "help": "parts of the experts' labels, each judged by what learned from the others (5)",
+            "presets": {"modern": 3, "paper": 5},
+            "help": "parts of the experts' labels, each judged by what learned from the others (modern 3, paper 5)",
             "low": 2,
             "high": 20,
         },
@@ -72,8 +72,8 @@ class CzslConfig:
     autoencoder_epochs: int | None = field(
         default=None,
         metadata={
-            "presets": {"modern": 12, "paper": 100},
-            "help": "passes of the autoencoder over its images (modern 12, paper 100)",
+            "presets": {"modern": 8, "paper": 100},
+            "help": "passes of the autoencoder over its images (modern 8, paper 100)",
             "low": 1,
             "high": 100_000,
         },
@@ -81,9 +81,9 @@ class CzslConfig:
     epochs: int | None = field(
         default=None,
         metadata={
-            "presets": {"modern": 40, "paper": 100},
+            "presets": {"modern": 15, "paper": 100},
             "is_everyday": True,
-            "help": "passes of the classifier over its images, in each of two stages (modern: at most 40, paper 100)",
+            "help": "passes of the classifier over its images, in each of two stages (modern: at most 15, paper 100)",
             "low": 1,
             "high": 100_000,
         },
@@ -91,8 +91,8 @@ class CzslConfig:
     batch: int | None = field(
         default=None,
         metadata={
-            "presets": {"modern": 32, "paper": 32},
-            "help": "images a step (32)",
+            "presets": {"modern": 16, "paper": 32},
+            "help": "images a step (modern 16, paper 32)",
             "unit": "images",
             "low": 2,
             "high": 65_536,
@@ -101,8 +101,8 @@ class CzslConfig:
     learning_rate: float | None = field(
         default=None,
         metadata={
-            "presets": {"modern": 0.001, "paper": 0.01},
-            "help": "the optimizer's step (modern 1e-3, paper 0.01)",
+            "presets": {"modern": 0.002, "paper": 0.01},
+            "help": "the optimizer's step (modern 2e-3, paper 0.01)",
             "low": 1e-7,
             "high": 1.0,
         },
