@@ -8,6 +8,7 @@ const LEVELS = [["ordinal", "an order"], ["interval", "equal steps"], ["nominal"
 const ORDERS = [
   ["seeded", "Shuffled", "An order of its own for each grader, always the same for the same one"],
   ["acquisition", "Most telling first", "Batches of 25, the order made anew from all votes so far; a fifth of each is drawn at random, so that what is left can be estimated"],
+  ["clusters", "In grids, by clusters", "A run’s clusters one after another, 25 alike at once, those far from what is labelled first: one key grades the whole grid but what is marked. The clusters stay as they are now. How many are left cannot be said of such grades"],
   ["stratified", "Interleaved", "Levels of a column take turns, so that the few on one level are not lost"],
 ];
 
@@ -122,16 +123,17 @@ export function planning({door, post, ask, known, made, left}) {
   const strata = choice("Column whose levels take turns", [], "", value => { plan.strata = value; change(true); });
   const order_note = make("small", "grow");
   const strategy = choice("Which are shown first", [], "mix", value => { plan.strategy = value; change(true); });
+  const clusters = choice("Run whose clusters", [], "", value => { plan.clusters = value; change(true); });
 
   const blind_label = put(make("label", "check"), blind, make("span", "", "Blind"), make("small", "", "no scores, no volunteers’ votes, no other grader’s grades before one’s own"));
-  const strata_field = field("by", strata), strategy_field = field("by", strategy);
+  const strata_field = field("by", strata), strategy_field = field("by", strategy), clusters_field = field("of", clusters);
   strategy_field.classList.add("wide");
   fields.append(
     part("What is graded", line(of.root, kept, boundary), line(field("How many, at random", some), said_of), field("Name", name)),
     part("Grades", line(presets.root, field("values are", level)), grades, wide(add, field("Looked for", positive), field("found where", rule))),
     part("Who grades", line(field("Graders of each subject", graders.root), field("Shown twice", repeats), field("Looks count up to", put(make("span", "unit"), idle, "s"))), blind_label),
     part("Mixed in, unmarked", line(field("Known objects", good), field("Duds", bad), field("Audit draws", audit.root)), audit_note),
-    part("Order", line(order.root, strata_field, strategy_field), order_note),
+    part("Order", line(order.root, strata_field, strategy_field, clusters_field), order_note),
   );
 
   // ------------------------------------------------------------------------------------------------------ beside
@@ -178,6 +180,13 @@ export function planning({door, post, ask, known, made, left}) {
     fill(strategy, strategies, () => Object.entries(strategies).map(([v, text]) => new Option(text, v)));
     strategy.value = plan.strategy;
     if (plan.order !== "stratified") plan.strata = "";
+    const runs = known().clusters ?? [], by_clusters = order.buttons.find(b => b.dataset.value === "clusters");
+    clusters_field.hidden = plan.order !== "clusters";
+    by_clusters.disabled = !runs.length;
+    by_clusters.title = runs.length ? "" : "No run has clusters yet: start one of the kind “cluster”";
+    fill(clusters, runs, () => runs.map(r => new Option(r.title, r.run)));
+    if (plan.order !== "clusters") plan.clusters = "";
+    else plan.clusters = clusters.value = plan.clusters || (runs[0]?.run ?? "");
     order_note.textContent = ORDERS.find(o => o[0] === plan.order)[2];
     audit_note.textContent = plan.audit
       ? `Drawn at random from everything else in the survey, and graded like the others: they say how much of what is looked for is not among these, with an interval. ${whole(plan.audit)} draws without a find would mean: less than ${(300 / plan.audit).toPrecision(2)} % of the rest.`
@@ -255,7 +264,7 @@ export function planning({door, post, ask, known, made, left}) {
       client_id = uuid();
       told = null;
       source = {of: door.n_selected ? "selection" : door.draft ? "draft" : names.length ? "kept" : boundaries.length ? "boundary" : "selection", kept: names[0]?.name ?? "", boundary: boundaries[0]?.name ?? "", n: ""};
-      plan = {name: "", named: false, preset: "abcx", scheme: structuredClone(schemes.abcx), graders: 3, known: "", duds: "", is_blind: true, order: "seeded", strata: "", audit: 0, repeats: 0.05, outcome: "mean", idle_s: 60, seed: 1234, strategy: "mix"};
+      plan = {name: "", named: false, preset: "abcx", scheme: structuredClone(schemes.abcx), graders: 3, known: "", duds: "", is_blind: true, order: "seeded", strata: "", audit: 0, repeats: 0.05, outcome: "mean", idle_s: 60, seed: 1234, strategy: "mix", clusters: ""};
       for (const [wanted, which] of [["training", "known"], ["duds", "duds"]]) if (names.some(k => k.name === wanted)) plan[which] = wanted;
       presets.root.replaceChildren();
       presets.buttons.length = 0;

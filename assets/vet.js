@@ -1,5 +1,6 @@
 // The page where experts grade. Two passes over one queue: the mosaic turns the mass down a page at a time, and what is
-// worth a second look is graded one by one. A grade is sent at once and the next picture, drawn beforehand, is shown at once;
+// worth a second look is graded one by one. In a campaign by clusters the first pass is one of grids, each of one cluster:
+// a grade's key gives it to the whole grid but for what was marked. A grade is sent at once and the next picture, drawn beforehand, is shown at once;
 // that a grade is saved is said only when the server has said that it is on the disk. Until then it is sent again and again,
 // with the same UUID, so that it counts once, and kept in this browser.
 //
@@ -170,14 +171,28 @@
   const items = new Map();        // key → what I said of it
   let at = 0, pass = "single", ended = false;
 
+  // of a campaign by clusters: how many of the queue are in each, where each begins, and how many of it nobody has judged
+  let spans = [], starts = [], unseen_in = [];
+  const cluster_of = i => { let c = starts.length - 1; while (c > 0 && (starts[c] > i || !spans[c])) c--; return c; };
+  const put_spans = told => {
+    spans = told;
+    let sum = 0;
+    starts = spans.map(count => (sum += count) - count);
+  };
+
   let total = {unseen: 0, kept: 0};
   const tally = () => {
     total = {unseen: 0, kept: 0};
-    for (const mark of marks) if (mark === UNSEEN) total.unseen++; else if (mark === KEPT) total.kept++;
+    unseen_in = spans.map(() => 0);
+    let c = 0;
+    marks.forEach((mark, i) => {
+      while (c < spans.length - 1 && i >= starts[c] + spans[c]) c++;
+      if (mark === UNSEEN) { total.unseen++; unseen_in[c]++; } else if (mark === KEPT) total.kept++;
+    });
   };
   const set_mark = (i, mark) => {  // a queue may be of a million
     if (i === undefined || !(i in marks)) return;
-    for (const [letter, by] of [[marks[i], -1], [mark, 1]]) if (letter === UNSEEN) total.unseen += by; else if (letter === KEPT) total.kept += by;
+    for (const [letter, by] of [[marks[i], -1], [mark, 1]]) if (letter === UNSEEN) { total.unseen += by; if (spans.length) unseen_in[cluster_of(i)] += by; } else if (letter === KEPT) total.kept += by;
     marks[i] = mark;
   };
   /** What I said and the server has not heard. */
@@ -193,6 +208,7 @@
     });
     if (told.about) { about = told.about; $(".ordered").textContent = [about.model, about.left, about.problem].filter(Boolean).join(" "); }
     if (told.given) given = told.given;
+    if (told.spans) put_spans(told.spans);
     if (told.marks !== undefined) { marks = [...told.marks]; tally(); mark_pending(); }
     if (!outbox.length) standing = told.standing;
   };
@@ -318,7 +334,7 @@
   document.addEventListener("visibilitychange", () => { const {what} = clock; if (what !== null) { stop_clock(); clock.what = what; if (!document.hidden) clock.since = performance.now(); } });
 
   // ----------------------------------------------------------------------------------------------------- progress
-  const paces = {single: [], mosaic: []};  // seconds a subject, of the last steps
+  const paces = {single: [], mosaic: [], grids: []};  // seconds a subject, of the last steps
   const pace = () => {
     const last = paces[pass];
     if (last.length >= 3) return last.reduce((a, b) => a + b, 0) / last.length;
@@ -334,7 +350,7 @@
     bar.setAttribute("aria-valuemax", n);
     bar.setAttribute("aria-valuenow", done);
     bar.setAttribute("aria-valuetext", `${whole(done)} of ${whole(n)} graded`);
-    const left = pass === "mosaic" ? total.unseen : total.unseen + total.kept;
+    const left = at_a_glance() ? total.unseen : total.unseen + total.kept;
     const line = $(".pace");
     line.replaceChildren(make("b", "", whole(done)), ` of ${whole(n)}`);
     if (total.kept) line.append(make("span", "", ` · ${whole(total.kept)} for a second look`));
@@ -344,7 +360,22 @@
     status.textContent = n_wait ? `${whole(n_wait)} not saved yet` : standing.n_done || standing.n_kept ? "all saved" : "";
     status.dataset.state = n_wait ? "waiting" : "saved";
     $(".undo").disabled = !n_wait && !standing.n_done && !standing.n_kept || Boolean(paused);
+    $(".effort").hidden = !is_grids() || !tell_effort();
+    $(".effort").replaceChildren(...tell_effort());
+    draw_rail();
     trail();
+  };
+  /** What hands did so far, and what it saved: "312 subjects in 41 key presses and 27 clicks: 78 % fewer than one by one". */
+  const tell_effort = () => {
+    if (!standing.effort) return "";
+    let {n: subjects, n_keys, n_clicks} = standing.effort;
+    for (const {effort: e} of outbox) if (e) { subjects += e.n; n_keys += e.n_keys; n_clicks += e.n_clicks; }
+    if (!subjects) return "";
+    const saves = 1 - (n_keys + n_clicks) / subjects, share = Math.round(100 * Math.abs(saves));
+    return [
+      `${counted(subjects, "subject")} in ${whole(n_keys)} key ${n_keys === 1 ? "press" : "presses"} and ${counted(n_clicks, "click")}: `,
+      make("b", "", share ? `${share} % ${saves > 0 ? "fewer" : "more"} than one by one` : "as many as one by one"),
+    ];
   };
   const trailed = [];  // {op, key, text, saved}
   const trail = () => {
@@ -493,11 +524,11 @@
   const place_in_address = where => { try { history.replaceState(null, "", where); } catch { /* some browsers take only so many a second */ } };
   /** What of me stands beside the picture. */
   const draw = () => {
-    const item = pass === "mosaic" ? item_of(cursor_key()) : current();
+    const item = at_a_glance() ? item_of(cursor_key()) : current();
     for (const [key, e] of grades) e.setAttribute("aria-pressed", String(item.grade === key));
-    $(".interesting").setAttribute("aria-pressed", String(pass === "mosaic" ? picked.get(item.key) === "star" || !picked.has(item.key) && item.interesting : choice ?? item.interesting));
+    $(".interesting").setAttribute("aria-pressed", String(at_a_glance() ? picked.get(item.key) === "star" || !picked.has(item.key) && item.interesting : choice ?? item.interesting));
     const is_single = pass === "single", span = $(".jump span"), number = $(".jump b");
-    number.textContent = is_single ? whole(at + 1) : `${whole(first + 1)} – ${whole(Math.min(n, first + size()))}`;
+    number.textContent = is_single ? whole(at + 1) : `${whole(first + 1)} – ${whole(page_end())}`;
     span.textContent = `of ${whole(n)}`;
     $(".unseen").textContent = is_single ? `Subject ${whole(at + 1)} of ${whole(n)}` : `Subjects ${number.textContent} of ${whole(n)}`;
     show_own(item);
@@ -632,16 +663,29 @@
 
   // ------------------------------------------------------------------------------------------------------- mosaic
   const mosaic = $(".mosaic"), sizer = $(".sizer input");
-  const GAP = 6;
+  const GAP = 6, ABOVE = 44;  // px; the latter for what a grid is of
   let first = 0, columns = Math.min(14, Math.max(4, Number(recall("voorwerp-mosaic")) || 8)), rows = 5, cell_px = 120, cursor = 0;
   let is_ready = false, latest = 0;
-  const picked = new Map();  // key → "look", "star", a grade, or "" for what was taken off again; of the page on the screen
+  // key → "look", "star", a grade, "wait" where there is no picture, or "" for what was taken off again; of the page on the screen
+  const picked = new Map();
   const tiles = new Map();   // key → promise of {src, arcsec, outline, image}
-  const size = () => columns * rows;
-  const page_keys = (from = first) => keys.slice(from, Math.min(n, from + size()));
+  const is_grids = () => pass === "grids", at_a_glance = () => pass !== "single";
+  const glance = () => about.clusters.length ? "grids" : "mosaic";
+  let side = Number(recall("voorwerp-grid")) === 6 ? 6 : 5;  // of a grid
+  const size = () => is_grids() ? side * side : columns * rows;
+  /** A page of the mosaic begins anywhere; a grid is cut of its cluster. */
+  const page_start = i => { const a = is_grids() ? starts[cluster_of(i)] ?? 0 : i; return a + Math.floor((i - a) / size()) * size(); };
+  const page_end = (from = first) => { const c = cluster_of(from); return Math.min(n, from + size(), is_grids() ? starts[c] + spans[c] : n); };
+  const page_keys = (from = first) => keys.slice(from, page_end(from));
   const cursor_key = () => keys[first + cursor];
   const measure = () => {
     const {clientWidth: w, clientHeight: h} = stage;
+    if (is_grids()) {
+      cell_px = Math.max(24, Math.floor((Math.min(w, h - ABOVE) - GAP * (side - 1)) / side));
+      mosaic.style.setProperty("--columns", side);
+      mosaic.style.setProperty("--cell", `${cell_px}px`);
+      return;
+    }
     cell_px = Math.floor((w - GAP * (columns - 1)) / columns);
     rows = Math.max(1, Math.floor((h + GAP) / (cell_px + GAP)));
     mosaic.style.setProperty("--columns", columns);
@@ -649,7 +693,14 @@
     sizer.value = columns;
     $(".sizer output").textContent = `${columns} × ${rows}`;
   };
-  const px = () => { const wanted = cell_px * window.devicePixelRatio; return wanted <= 180 ? 160 : wanted <= 400 ? 320 : 640; };
+  /** In a grid what the network saw fills most of a picture: clusters are of that. Left, top and side, shares of the whole picture. */
+  const CLOSE = 1.5;
+  const view_of = outline => {
+    if (!is_grids() || !outline) return [0, 0, 1];
+    const [left, top, extent] = outline, v = Math.min(1, CLOSE * extent), at_most = x => Math.max(0, Math.min(1 - v, x));
+    return [at_most(left + extent / 2 - v / 2), at_most(top + extent / 2 - v / 2), v];
+  };
+  const px = () => { const wanted = cell_px * window.devicePixelRatio * (is_grids() ? 2 : 1); return wanted <= 180 ? 160 : wanted <= 400 ? 320 : 640; };
   /** Pictures of subjects, fetched by the dozen and decoded. */
   const tile_of = wanted => {
     const missing = wanted.filter(key => !tiles.has(`${key} ${px()}`)), side = px();
@@ -680,23 +731,28 @@
     stop_clock();
     measure();
     ended = false;
-    first = Math.max(0, Math.min(from, Math.max(0, n - 1)));
+    first = page_start(Math.max(0, Math.min(from, Math.max(0, n - 1))));
     cursor = 0;
     is_ready = false;
     picked.clear();
     for (const [key, mark] of marked) picked.set(key, mark);
-    $(".judge .page").hidden = pass !== "mosaic";
-    await have(first, first + size());
-    if (mine !== latest) return;
+    $(".judge .page").hidden = !at_a_glance();
+    for (let had = null; had !== version;) {  // others may have finished some meanwhile
+      if (had !== null) first = page_start(Math.min(first, Math.max(0, n - 1)));
+      had = version;
+      await have(first, page_end());
+      if (mine !== latest) return;
+    }
+    if (is_grids()) place_in_address(location.pathname);
     const here = page_keys();
     draw_page();
     stage.setAttribute("aria-busy", "true");
     let found;
     const blank = setTimeout(() => { if (mine === latest) mosaic.replaceChildren(...here.map(() => make("div", "cell empty"))); }, 60);
     try { found = await tile_of(here); } catch (error) { if (mine === latest) say(sentence(error.message), true); return; } finally { clearTimeout(blank); }
-    if (mine !== latest || pass !== "mosaic") return;
+    if (mine !== latest || !at_a_glance()) return;
     mosaic.replaceChildren(...here.map((key, i) => cell(key, found[i], i)));
-    for (const [i, key] of here.entries()) if (!found[i].src && item_of(key).grade === null && !picked.has(key)) picked.set(key, "look");  // nobody turns down what was not seen
+    for (const [i, key] of here.entries()) if (!found[i].src && item_of(key).grade === null && !picked.has(key)) picked.set(key, is_grids() ? "wait" : "look");  // nobody turns down what was not seen
     [...mosaic.children].forEach(mark_cell);
     is_ready = true;
     stage.setAttribute("aria-busy", "false");
@@ -704,18 +760,21 @@
     move_to(Math.min(cursor_at, here.length - 1), document.activeElement === document.body || mosaic.contains(document.activeElement));
     start_clock("mosaic");
     draw_page();
-    await have(first + size(), first + 2 * size()).catch(() => {});
-    if (mine === latest) tile_of(page_keys(next_page())).catch(() => {});
+    const next = next_page();
+    await have(next, next + size()).catch(() => {});
+    if (mine === latest && next < n) tile_of(page_keys(next).filter(Boolean)).catch(() => {});
   };
   const cell = (key, tile, i) => {
     const e = make("button", "cell");
     e.type = "button";
     e.dataset.key = key;
     e.tabIndex = -1;
+    const [x, y, v] = view_of(tile.outline), percent = share => `${100 * share / v}%`;
     if (tile.src) e.append(tile.image); else e.append(make("span", "none", "no picture"));
+    Object.assign(tile.image.style, v < 1 ? {position: "absolute", left: percent(-x), top: percent(-y), width: percent(1), height: percent(1)} : {position: "", left: "", top: "", width: "", height: ""});
     if (tile.outline) {
-      const [left, top, side] = tile.outline, box = make("span", "outline");
-      Object.assign(box.style, {left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * side}%`, height: `${100 * side}%`});
+      const [left, top, extent] = tile.outline, box = make("span", "outline");
+      Object.assign(box.style, {left: percent(left - x), top: percent(top - y), width: percent(extent), height: percent(extent)});
       e.append(box);
     }
     e.append(make("span", "badge"));
@@ -727,11 +786,11 @@
   const mark_cell = e => {
     const key = e.dataset.key, state = state_of(key), i = [...mosaic.children].indexOf(e);
     const is_given = state.startsWith("given "), given = is_given ? state.slice(6) : state.length === 1 ? state : "";
-    e.dataset.state = is_given ? "given" : given ? "graded" : state;
-    e.querySelector(".badge").textContent = given || (state === "star" ? "★" : "");
-    const words = {look: "second look", star: "interesting, second look"}[state] ?? (given ? name_of(given) : "not marked");
+    e.dataset.state = is_given ? "given" : given ? "graded" : state === "wait" ? "look" : state;
+    e.querySelector(".badge").textContent = given || (state === "star" ? "★" : is_grids() && state ? "≠" : "");
+    const words = {look: is_grids() ? "an exception" : "second look", star: "interesting, second look", wait: "waits for one by one"}[state] ?? (given ? name_of(given) : "not marked");
     e.setAttribute("aria-label", `Subject ${whole(first + i + 1)}, ${words}`);
-    e.setAttribute("aria-pressed", String(state === "look" || state === "star"));
+    e.setAttribute("aria-pressed", String(["look", "star", "wait"].includes(state)));
   };
   const move_to = (i, focuses) => {
     const cells = mosaic.children;
@@ -767,7 +826,83 @@
     }
     return told;
   };
+  /** What a grade's key, or turning down, would say of a grid: all of it gets that grade but the marked ones. These get the other one of
+   *  two grades; of more they wait for one by one, and so does what is interesting or has no picture. */
+  const grid_decision = given => {
+    const told = {grades: {}, kept: [], interesting: []}, two = about.scheme.grades.length === 2 && given !== "Q";
+    const other = two ? about.scheme.grades.find(g => g.key !== given).key : null;
+    for (const key of page_keys()) {
+      const item = item_of(key), mark = picked.get(key);
+      if (mark === undefined && (item.grade !== null || item.kept)) continue;  // as it was
+      if (mark === "star") told.interesting.push(key);
+      if (mark === "look" && other) told.grades[key] = other;
+      else if (mark) told.kept.push(key);
+      else told.grades[key] = given;
+    }
+    return told;
+  };
+  const draw_grid = () => {
+    const c = cluster_of(first), {reject, grades: all} = about.scheme, told = grid_decision(reject), n_down = Object.values(told.grades).filter(g => g === reject).length;
+    const n_other = Object.keys(told.grades).length - n_down, line = $(".of-grid");
+    const is_decided = !n_down && !n_other && !told.kept.length, pages = Math.ceil(spans[c] / size());
+    $(".page .go span").textContent = is_decided ? "Next grid" : n_down ? `Turn down ${whole(n_down)} as ${reject}` : "Go on";
+    $(".besides").textContent = is_decided ? "This grid has its grades; mark what is to change." : [n_other ? `${whole(n_other)} marked: the other grade` : "", told.kept.length ? `${whole(told.kept.length)} for one by one` : ""].filter(Boolean).join(" · ");
+    const said = `Cluster ${whole(c + 1)} of ${whole(spans.length)} · ${about.clusters[c].words} · ${counted(spans[c], "subject")} · grid ${whole((first - starts[c]) / size() + 1)} of ${whole(pages)}`;
+    if (line.dataset.said !== said) {
+      const [head, ...rest] = said.split(" · ");
+      line.dataset.said = said;
+      line.replaceChildren(make("b", "", head), ...rest.map(text => make("span", "", text)));
+    }
+    $(".exception").textContent = all.length === 2 ? "an exception, gets the other grade: click or Space" : "an exception, waits for one by one: click or Space";
+    draw();
+    draw_rail();
+  };
+  const rail = $(".rail ol");
+  const draw_rail = () => {
+    if (!is_grids()) return;
+    const here = ended ? -1 : cluster_of(first), farthest = Math.max(1, ...about.clusters.map(c => c.novelty ?? 0));
+    if (rail.children.length !== about.clusters.length) rail.replaceChildren(...about.clusters.map((c, i) => {
+      const item = make("li"), b = make("button"), far = make("i", "far"), bar = make("i", "done");
+      b.type = "button";
+      b.tabIndex = -1;
+      far.append(make("i"));
+      far.firstChild.style.width = `${100 * (c.novelty ?? 0) / farthest}%`;
+      bar.append(make("i"));
+      b.append(make("b", "", whole(i + 1)), far, make("span"), bar);
+      b.addEventListener("click", () => to_cluster(i));
+      item.append(b);
+      return item;
+    }));
+    [...rail.children].forEach((item, i) => {
+      const b = item.firstChild, done = spans[i] - unseen_in[i];
+      b.disabled = !spans[i];
+      b.querySelector("span").textContent = done && unseen_in[i] ? `${whole(done)} of ${whole(spans[i])}` : whole(spans[i]);
+      b.querySelector(".done i").style.width = `${spans[i] ? 100 * done / spans[i] : 0}%`;
+      b.classList.toggle("all", !unseen_in[i]);
+      b.title = `${sentence(about.clusters[i].words)} ${whole(done)} of ${whole(spans[i])} judged.`;
+      b.setAttribute("aria-label", `Cluster ${whole(i + 1)}: ${b.title}`);
+      if ((i === here) === b.hasAttribute("aria-current")) return;
+      if (i === here) { b.setAttribute("aria-current", "true"); item.scrollIntoView({block: "nearest"}); } else b.removeAttribute("aria-current");
+    });
+  };
+  const to_cluster = c => {
+    const begin = starts[c], end = begin + spans[c];
+    let i = begin;
+    while (i < end && marks[i] !== UNSEEN) i++;
+    if (spans[c]) pass_to("grids", i < end ? i : begin);
+  };
+  const by_cluster = step => {
+    let c = cluster_of(first) + step;
+    while (c >= 0 && c < spans.length && !spans[c]) c += step;
+    if (c < 0 || c >= spans.length) say(step > 0 ? "This is the last cluster." : "This is the first cluster."); else to_cluster(c);
+  };
+  // what hands did since the last grid was sent: the server counts it with the next one
+  let hands = {n_keys: 0, n_clicks: 0};
+  document.addEventListener("click", event => {
+    if (about && is_grids() && !ended && event.detail > 0 && event.target.closest(".stage, .judge, .rail, .undo")) hands.n_clicks++;
+  }, true);
   const draw_page = () => {
+    if (is_grids()) { draw_grid(); return; }
     const told = decision(), n_down = Object.values(told.grades).filter(g => g === about.scheme.reject).length, button = $(".page .go span");
     const n_other = Object.keys(told.grades).length - n_down;
     button.textContent = n_down ? `Turn down ${whole(n_down)} as ${about.scheme.reject}` : told.kept.length || n_other ? "Go on" : "Next page";
@@ -775,32 +910,50 @@
     draw();
   };
   const next_page = () => {
-    const from = first + size();
-    for (let i = from; i < n; i++) if (marks[i] === UNSEEN) return i - from >= size() ? i : from;
-    for (let i = 0; i < n; i++) if (marks[i] === UNSEEN && (i < first || i >= from)) return i;
+    const from = page_end();
+    for (let i = from; i < n; i++) if (marks[i] === UNSEEN) return is_grids() ? page_start(i) : i - from >= size() ? i : from;
+    for (let i = 0; i < n; i++) if (marks[i] === UNSEEN && (i < first || i >= from)) return page_start(i);
     return from;
   };
   const go_on = () => {
     if (ended) { $(".pause button")?.click(); return; }
+    if (is_grids()) give_grid(about.scheme.reject, true); else decide(decision());
+  };
+  const give_grid = (given, leaves = false) => {
+    if (ended) return;
+    const told = grid_decision(given);
+    if (!leaves && !Object.keys(told.grades).length && !told.kept.length) { say("This grid has its grades: mark what is to change."); return; }
+    decide(told, given);
+  };
+  const decide = (told, given) => {
     if (stepping) { say("One moment: the last step is under way."); return; }
     if (!is_ready || paused) { say("One moment: not all pictures are there yet."); return; }
-    const told = decision(), touched = [...Object.keys(told.grades), ...told.kept];
+    const touched = [...Object.keys(told.grades), ...told.kept], is_grid = is_grids();
     const seconds = read_clock("mosaic"), from = first, here = cursor;
     if (touched.length) {
       const before = touched.map(key => ({...item_of(key)})), old = touched.map(key => marks[places.get(key)]), now = {};
-      for (const [key, given] of Object.entries(told.grades)) { items.set(key, {...item_of(key), grade: given, kept: false, interesting: false}); now[key] = TURNED; }
+      for (const [key, grade_of] of Object.entries(told.grades)) { items.set(key, {...item_of(key), grade: grade_of, kept: false, interesting: false}); now[key] = TURNED; }
       for (const key of told.kept) { items.set(key, {...item_of(key), grade: null, kept: true, interesting: told.interesting.includes(key)}); now[key] = KEPT; }
       for (const key of touched) set_mark(places.get(key), now[key]);
+      const did = hands, n_new = Object.keys(told.grades).filter(key => before[touched.indexOf(key)].grade === null).length;
       const op = {
-        path: "bulk", body: {id: uuid(), ...told, seconds}, touched, marks: now,
+        path: "bulk", body: {id: uuid(), ...told, seconds, ...is_grid ? {via: "grid", ...did} : {}}, touched, marks: now,
         page: {key: keys[from], cursor: here, picked: [...picked]},
+        ...is_grid ? {effort: {n: n_new, ...did}} : {},
         back: () => {
           touched.forEach((key, i) => { items.set(key, before[i]); set_mark(places.get(key), old[i]); });
           drop(op);
-          pass_to("mosaic", from, op.page);
+          if (is_grid) hands = {n_keys: hands.n_keys + did.n_keys, n_clicks: hands.n_clicks + did.n_clicks};
+          pass_to(glance(), from, op.page);
         },
       };
-      trailed.push({op, text: `${touched.length - told.kept.length}${told.kept.length ? `+${told.kept.length}` : ""}`, words: `${whole(from + 1)} – ${whole(Math.min(n, from + size()))}: ${touched.length - told.kept.length} turned down, ${told.kept.length} for a second look`, reject: true, saved: false, go: () => pass_to("mosaic", from)});
+      if (is_grid) {
+        hands = {n_keys: 0, n_clicks: 0};
+        const n_given = Object.values(told.grades).filter(g => g === given).length, n_others = Object.keys(told.grades).length - n_given;
+        const words = [n_given ? `${whole(n_given)} ${name_of(given)} (${given})` : "", n_others ? `${whole(n_others)} the other grade` : "", told.kept.length ? `${whole(told.kept.length)} for one by one` : ""].filter(Boolean).join(", ");
+        trailed.push({op, text: `${n_given || touched.length}${given}`, words: `${$(".of-grid").dataset.said}: ${words}`, reject: given === about.scheme.reject, saved: false, go: () => pass_to("grids", places.get(op.page.key) ?? from)});
+        say(sentence(words));
+      } else trailed.push({op, text: `${touched.length - told.kept.length}${told.kept.length ? `+${told.kept.length}` : ""}`, words: `${whole(from + 1)} – ${whole(Math.min(n, from + size()))}: ${touched.length - told.kept.length} turned down, ${told.kept.length} for a second look`, reject: true, saved: false, go: () => pass_to(glance(), from)});
       for (let i = 0; i < 3; i++) took(seconds / touched.length);
       push(op);
     }
@@ -812,13 +965,23 @@
   };
   const back_page = () => {
     if (first <= 0) { say("This is the first page."); return; }
-    turn_page(Math.max(0, first - size()));
+    turn_page(is_grids() ? first - 1 : Math.max(0, first - size()));
   };
   sizer.addEventListener("input", () => {
     columns = Number(sizer.value);
     remember("voorwerp-mosaic", columns);
     turn_page(first);
   });
+  for (const b of document.querySelectorAll("[data-side]")) b.addEventListener("click", () => set_side(Number(b.dataset.side)));
+  const show_side = () => { for (const b of document.querySelectorAll("[data-side]")) b.setAttribute("aria-pressed", String(Number(b.dataset.side) === side)); };
+  const set_side = to => {
+    if (to === side || to !== 5 && to !== 6) return;
+    side = to;
+    remember("voorwerp-grid", side);
+    show_side();
+    turn_page(first);
+  };
+  show_side();
   $(".page .go").addEventListener("click", go_on);
   /** One of the mosaic, large: the same keys mark it. */
   const closer = async on => {
@@ -842,27 +1005,28 @@
     $(".pause").replaceChildren();
     document.body.dataset.pass = pass;
     stage.classList.remove("closer");
-    mosaic.hidden = pass !== "mosaic";
+    mosaic.hidden = !at_a_glance();
     single.hidden = pass !== "single";
-    $(".judge .page").hidden = pass !== "mosaic";
+    $(".rail").hidden = $(".of-grid").hidden = !is_grids();
+    $(".judge .page").hidden = !at_a_glance();
     $(".judge .own").hidden = pass !== "single";
     $(".told").hidden = pass !== "single";
     for (const b of document.querySelectorAll("[data-pass][aria-pressed]")) b.setAttribute("aria-pressed", String(b.dataset.pass === pass));
     if (is_new) { stop_clock(); shown = null; forget_asked(); }
-    if (pass === "mosaic") turn_page(where ?? first, as_it_was?.cursor, as_it_was?.picked);
+    if (at_a_glance()) turn_page(where ?? first, as_it_was?.cursor, as_it_was?.picked);
     progress();
   };
   const turn_pass = async () => {
     if (pass === "single") {
       const i = marks.indexOf(UNSEEN);
-      pass_to("mosaic", i >= 0 ? i : 0);
+      pass_to(glance(), i >= 0 ? i : 0);
       return;
     }
     pass_to("single");
     const next = following(n - 1);
     if (next === undefined) finish(); else go(next);
   };
-  for (const b of document.querySelectorAll("button[data-pass]")) b.addEventListener("click", () => { if (b.dataset.pass !== pass || ended) { if (b.dataset.pass === pass) pass = pass === "single" ? "mosaic" : "single"; turn_pass(); } });
+  for (const b of document.querySelectorAll("button[data-pass]")) b.addEventListener("click", () => { if (b.dataset.pass !== pass || ended) { if (b.dataset.pass === pass) pass = pass === "single" ? glance() : "single"; turn_pass(); } });
 
   let given = null;  // how often each grade, once the server has them all
   const refresh_end = async () => {
@@ -883,12 +1047,13 @@
       return b;
     };
     latest++;  // of a page that is under way, nothing more
-    single.hidden = mosaic.hidden = $(".judge .page").hidden = true;
+    single.hidden = mosaic.hidden = $(".judge .page").hidden = $(".of-grid").hidden = true;
     stage.classList.remove("closer");
     stage.setAttribute("aria-busy", "false");
     delete stage.dataset.shown;
-    if (pass === "mosaic" && total.kept) {
-      parts.push(make("h2", "", "That was the mosaic"), make("p", "", `${counted(total.kept, "subject")} ${total.kept === 1 ? "waits" : "wait"} for a second look, one by one.`), act("Look at them", turn_pass, "Enter"));
+    const saved_so = tell_effort(), effort_line = () => { const p = make("p", "quiet"); p.append(...saved_so); return p; };
+    if (at_a_glance() && total.kept) {
+      parts.push(make("h2", "", is_grids() ? "That was the last grid" : "That was the mosaic"), make("p", "", `${counted(total.kept, "subject")} ${total.kept === 1 ? "waits" : "wait"} for a second look, one by one.`), act("Look at them", turn_pass, "Enter"));
     } else if (total.unseen + total.kept) {
       parts.push(make("h2", "", "So far, so good"), make("p", "", `${counted(total.unseen + total.kept, "subject")} ${total.unseen + total.kept === 1 ? "is" : "are"} left.`), act("Go on", () => { pass_to("single"); go(following(n - 1)); }, "Enter"));
     } else {
@@ -897,6 +1062,7 @@
       parts.push(make("h2", "", n ? "Thank you. That was all of them" : "There is nothing here for you to grade"));
       if (n) parts.push(make("p", "", `You have given ${counted(n, "grade")}${standing.seconds ? ` in ${lasting(standing.seconds)} of looking` : ""}.`));
       if (n && !given) refresh_end(); else if (n) parts.push(table);
+      if (n && saved_so) parts.push(effort_line());
       for (const text of [about.left, about.model, about.problem]) if (text) parts.push(make("p", "left", text));
       parts.push(make("p", "quiet", about.order === "acquisition" ? "The order is made anew from all grades; more may come, and this page looks for them by itself."
         : `What comes of them is ${about.graders > 1 ? `seen when ${about.graders} graders have given theirs` : "seen in the explorer"}. You can go back and change any grade as long as the campaign is open.`));
@@ -936,7 +1102,7 @@
     const where = Math.max(0, Number.isFinite(i) ? i : (await fetch_queue({key: told.keys[0], count: 1})).start);
     if (told.keys.length > 1 || one?.op?.page) {
       const of_page = one?.op?.page && told.keys.every(key => one.op.touched.includes(key)) ? one.op.page : undefined;
-      pass_to("mosaic", places.get(of_page?.key) ?? where, path === "undo" ? of_page : undefined);
+      pass_to(glance(), places.get(of_page?.key) ?? where, path === "undo" ? of_page : undefined);
       if (path === "redo") leave_page(of_page?.cursor);
     } else {
       pass_to("single");
@@ -948,14 +1114,14 @@
   $(".undo").addEventListener("click", () => step_back("undo"));
 
   // --------------------------------------------------------------------------------------------------------- keys
-  const give = key => { if (pass === "mosaic") pick(key); else grade(key); };
-  const flag = () => { if (pass === "mosaic") pick("star"); else star(); };
+  const give = key => { if (is_grids()) give_grid(key); else if (at_a_glance()) pick(key); else grade(key); };
+  const flag = () => { if (at_a_glance()) pick("star"); else star(); };
   const GROUPS = {Grade: [], Move: [], Look: [], Mosaic: [], Page: []};
   const key = (group, letters, shows, title, run, {when = () => true, shift, repeats = false, hidden = false, within} = {}) => {
-    for (const letter of [letters].flat()) commands.add({id: `vet-${group}-${letter}-${shift ?? ""}-${title}`, title, group, key: letter, shift, within, when: () => about !== null && when(), run: event => { if (!event.repeat || repeats) run(event); }});
+    for (const letter of [letters].flat()) commands.add({id: `vet-${group}-${letter}-${shift ?? ""}-${title}`, title, group, key: letter, shift, within, when: () => about !== null && when(), run: event => { if (event.repeat && !repeats) return; if (is_grids() && !ended && group !== "Page") hands.n_keys++; run(event); }});
     if (!hidden) GROUPS[group].push([shows, title]);
   };
-  const is_single = () => pass === "single", is_mosaic = () => pass === "mosaic";
+  const is_single = () => pass === "single";
   const register = () => {
     for (const g of about.scheme.grades) key("Grade", g.key.toLowerCase(), g.key, `${g.name[0].toUpperCase()}${g.name.slice(1)}`, () => give(g.key));
     key("Grade", "q", "Q", "Cannot judge", () => give("Q"));
@@ -967,7 +1133,8 @@
     key("Move", ["arrowleft", "j"], "← J", "The one before", () => step(-1), {when: is_single, repeats: true});
     key("Move", ["arrowright", "k"], "→ K", "The next one", () => step(1), {when: is_single, repeats: true});
     key("Move", "g", "G", "Go to a number", jump);
-    key("Move", "f", "F", "Mosaic, or one by one", turn_pass);
+    const by_grid = about.clusters.length > 0;
+    key("Move", "f", "F", by_grid ? "Grids, or one by one" : "Mosaic, or one by one", turn_pass);
     key("Move", "enter", "Enter", "Go on", () => $(".pause .go")?.click(), {when: () => ended, hidden: true});
     key("Look", "z", "Z", "Closer (the wheel, too; drag moves)", () => viewer.closer(), {when: is_single, repeats: true});
     key("Look", "s", "S", "Next stretch", () => { viewer.turn(); tell_look(); });
@@ -976,26 +1143,34 @@
     key("Look", "o", "O", "Outline what the network sees", () => { viewer.toggle("outline"); page.classList.toggle("bare"); });
     key("Look", "r", "R", "Compare with the reconstruction", compare, {when: () => is_single() && about.reconstructs});
     key("Look", "e", "E", "Place on the sky, links, look-alikes", context, {when: is_single});
-    for (const [name, by] of [["arrowleft", () => -1], ["arrowright", () => 1], ["arrowup", () => -columns], ["arrowdown", () => columns]]) key("Mosaic", name, "", "Move", () => walk(by()), {when: is_mosaic, repeats: true, hidden: true});
+    for (const [name, by] of [["arrowleft", () => -1], ["arrowright", () => 1], ["arrowup", () => is_grids() ? -side : -columns], ["arrowdown", () => is_grids() ? side : columns]]) key("Mosaic", name, "", "Move", () => walk(by()), {when: at_a_glance, repeats: true, hidden: true});
     GROUPS.Mosaic.push(["← ↑ ↓ →", "Move"]);
-    key("Mosaic", " ", "Space", "Worth a second look, or not", () => pick("look"), {when: is_mosaic});
-    key("Mosaic", "enter", "Enter", "Turn down the rest, and go on", go_on, {when: is_mosaic});
-    key("Mosaic", "z", "Z", "Closer", () => closer(!is_closer()), {when: is_mosaic});
+    const has_x = about.scheme.grades.some(g => g.key === "X"), rest = by_grid ? "Turn down the grid but the marked, and go on" : "Turn down the rest, and go on";
+    if (by_grid) GROUPS.Mosaic.push([about.scheme.grades.map(g => g.key).join(" "), "The grade of the whole grid but the marked"]);
+    key("Mosaic", " ", "Space", by_grid ? "An exception, or not" : "Worth a second look, or not", () => pick("look"), {when: at_a_glance});
+    key("Mosaic", "enter", by_grid && !has_x ? "Enter X" : "Enter", rest, go_on, {when: at_a_glance});
+    if (by_grid && !has_x) key("Mosaic", "x", "", rest, go_on, {when: () => is_grids() && !ended, hidden: true});
+    key("Mosaic", "z", "Z", "Closer", () => closer(!is_closer()), {when: at_a_glance});
     key("Mosaic", "escape", "Esc", "Back to the mosaic", () => closer(false), {when: is_closer, hidden: true});
-    key("Mosaic", ["pageup", "j"], "J", "The page before", back_page, {when: is_mosaic});
-    key("Mosaic", ["pagedown", "k"], "K", "The next page, as it is", () => { if (first + size() < n) turn_page(first + size()); }, {when: is_mosaic});
-    key("Mosaic", "-", "− +", "Smaller, larger pictures", () => resize(1), {when: is_mosaic});
-    key("Mosaic", ["+", "="], "", "Larger pictures", () => resize(-1), {when: is_mosaic, hidden: true});
+    key("Mosaic", ["pageup", "j"], "J", by_grid ? "The grid before" : "The page before", back_page, {when: at_a_glance});
+    key("Mosaic", ["pagedown", "k"], "K", by_grid ? "The next grid, this one as it is" : "The next page, as it is", next_as_is, {when: at_a_glance});
+    if (by_grid) {
+      key("Mosaic", "[", "[ ]", "The cluster before, the next one", () => by_cluster(-1), {when: is_grids});
+      key("Mosaic", "]", "", "The next cluster", () => by_cluster(1), {when: is_grids, hidden: true});
+    }
+    key("Mosaic", "-", "− +", by_grid ? "6 × 6, or 5 × 5" : "Smaller, larger pictures", () => resize(1), {when: at_a_glance});
+    key("Mosaic", ["+", "="], "", "Larger pictures", () => resize(-1), {when: at_a_glance, hidden: true});
     key("Page", "h", "H", "Light or dark", turn_theme);
     key("Page", "?", "?", "These keys", () => $("dialog.keys").showModal());
     $("dialog.keys .columns").replaceChildren(...Object.entries(GROUPS).map(([group, lines]) => {
       const box = make("section"), table = make("dl");
       for (const [shows, title] of lines) { const dt = make("dt"); dt.append(...shows.split(" ").map(k => make("kbd", "", k))); table.append(dt, make("dd", "", title)); }
-      box.append(make("h2", "", group), table);
+      box.append(make("h2", "", by_grid && group === "Mosaic" ? "Grids" : group), table);
       return box;
     }));
   };
-  const resize = by => { sizer.value = columns + by; sizer.dispatchEvent(new Event("input")); };
+  const next_as_is = () => { if (page_end() < n) turn_page(page_end()); else say("This is the last page."); };
+  const resize = by => { if (is_grids()) { set_side(side + by); return; } sizer.value = columns + by; sizer.dispatchEvent(new Event("input")); };
   const walk = by => {
     move_to(cursor + by >= 0 && cursor + by < mosaic.children.length ? cursor + by : cursor, !is_closer());
     if (is_closer()) closer(true);
@@ -1008,11 +1183,11 @@
   $(".jumper form").addEventListener("submit", () => {
     const number = Number($("#number").value.replace(/[^\d]/g, ""));
     if (!number || number > n) { say(`There are ${whole(n)}; ${number || "this"} is none of them.`); return; }
-    if (pass === "mosaic") turn_page(number - 1); else { pass_to("single"); go(number - 1); }
+    if (at_a_glance()) turn_page(number - 1); else { pass_to("single"); go(number - 1); }
   });
   $(".jump").addEventListener("click", jump);
-  $(".before").addEventListener("click", () => pass === "mosaic" ? back_page() : step(-1));
-  $(".after").addEventListener("click", () => pass === "mosaic" ? first + size() < n && turn_page(first + size()) : step(1));
+  $(".before").addEventListener("click", () => at_a_glance() ? back_page() : step(-1));
+  $(".after").addEventListener("click", () => at_a_glance() ? next_as_is() : step(1));
   $(".help").addEventListener("click", () => $("dialog.keys").showModal());
   for (const dialog of document.querySelectorAll("dialog")) {
     dialog.querySelector(".close")?.addEventListener("click", () => dialog.close());
@@ -1021,7 +1196,7 @@
   let settling = 0;
   new ResizeObserver(() => {
     clearTimeout(settling);
-    settling = setTimeout(() => { if (about && pass === "mosaic" && !ended && is_ready) { const had = size(); measure(); if (had !== size()) turn_page(first, cursor); } }, 150);
+    settling = setTimeout(() => { if (about && at_a_glance() && !ended && is_ready) { const had = size(); measure(); if (had !== size()) turn_page(first, cursor); } }, 150);
   }).observe(stage);
 
   // -------------------------------------------------------------------------------------------------------- begin
@@ -1044,20 +1219,23 @@
     $(".name b").textContent = about.name;
     $(".name span").textContent = [about.is_blind ? "blind" : "not blind", about.you.name === "local" ? "" : about.you.name].filter(Boolean).join(" · ");
     for (const selector of ["main.work", ".passes", ".where", ".strip"]) $(selector).hidden = false;
+    for (const b of document.querySelectorAll("button[data-pass]")) b.hidden = b.dataset.pass === (glance() === "grids" ? "mosaic" : "grids");
     $(".compare").disabled = !about.reconstructs;
     offer_leaving(about.you.name);
     offer_grades();
+    $(".of-grids .done").textContent = about.scheme.grades[0].key;
+    if (about.clusters.every(c => c.novelty === null)) $(".rail h2").textContent = "Clusters, the smallest first";
     register();
     if (!about.is_open) { paused = "closed"; halt(new Trouble("this campaign is closed", 409, "closed")); }
     const has_pages = marks.some(mark => mark === TURNED || mark === KEPT);
     const held = recall(`voorwerp-pass-${ID}`);
-    pass = held ?? (total.unseen && (has_pages || !standing.n_done && n > 200) ? "mosaic" : "single");
-    if (is_there) pass = "single";
+    const is_many = held ? held !== "single" : total.unseen && (about.clusters.length || has_pages || !standing.n_done && n > 200);
+    pass = is_there || !is_many ? "single" : glance();
     const start = is_there ? told.start : undefined, last = told.last;
     document.body.dataset.pass = pass;
     pump();
     if (!n) { finish(); return; }
-    if (pass === "mosaic" && total.unseen) pass_to("mosaic", marks.indexOf(UNSEEN));
+    if (at_a_glance() && total.unseen) pass_to(glance(), marks.indexOf(UNSEEN));
     else {
       pass_to("single");
       const next = start ?? following(last >= 0 ? last : n - 1);

@@ -283,8 +283,10 @@ class QueueRoute(_Vet):
 
         What its labels are is told only where nothing is blind.
         """
-        told = () if campaign.clusters is None else campaign.clusters.told
-        return [{"words": words(one, not campaign.plan.is_blind), "novelty": one.novelty} for one in told]
+        if (frozen := campaign.clusters) is None:
+            return []
+        is_told = not campaign.plan.is_blind
+        return [{"words": words(one, is_told, frozen.is_simulated), "novelty": one.novelty} for one in frozen.told]
 
     def acquired(self, campaign: Campaign) -> dict[str, Any]:
         """By what the last batch was chosen, and how many are left; {} where the order is another."""

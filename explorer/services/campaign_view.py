@@ -211,6 +211,7 @@ class CampaignView:
         order = ORDERS[plan.order].partition(",")[0]
         if campaign.clusters is not None:
             order = f"by the clusters of {campaign.clusters.run_id}, those far from what is labelled first"
+            order += " (simulated labels)" if campaign.clusters.is_simulated else ""
         words.append(order)
         if len(campaign.audit):
             words.append(f"{counted(len(campaign.audit), 'audit draw')} from {campaign.n_outside:,} others")

@@ -19,6 +19,7 @@ from explorer.ledger import Ledger
 from explorer.survey import Survey, counted
 from models.artifacts import ArtifactError, Run
 from models.clusters import CLUSTERS, Cluster, by_novelty, read_clusters
+from models.labels import about_labels
 
 #: The number of what the run has put in no cluster: no run's clusters have it.
 NONE = -1
@@ -36,11 +37,14 @@ class Frozen:
         As the run told them, novel ones first; last, where there are such, those in no cluster (`NONE`).
     of
         int32 (M,): where in `told` each of `Campaign.items` is.
+    is_simulated
+        Whether any of the labels that made them novel or not is.
     """
 
     run_id: str
     told: tuple[Cluster, ...]
     of: np.ndarray = field(repr=False)
+    is_simulated: bool = False
 
 
 def runs_with_clusters(survey: Survey) -> list[Run]:
@@ -49,7 +53,8 @@ def runs_with_clusters(survey: Survey) -> list[Run]:
 
 
 def freeze(survey: Survey, ledger: Ledger, run_id: str, items: np.ndarray) -> dict[str, Any]:
-    """The clusters of a run as a campaign's entry has them: ``run_id`` and ``clusters``, each with its ``members``.
+    """The clusters of a run as a campaign's entry has them: ``run_id``, ``is_simulated`` (whether its labels are) and
+    ``clusters``, each with its ``members``.
 
     Parameters
     ----------
@@ -86,6 +91,7 @@ def freeze(survey: Survey, ledger: Ledger, run_id: str, items: np.ndarray) -> di
     told.append(Cluster(NONE, int((of == NONE).sum()), None, "", 0, (0, 0)))
     return {
         "run_id": run_id,
+        "is_simulated": any(of.get("is_simulated") for of in about_labels(survey.run_folder(run_id)).values()),
         "clusters": [
             asdict(one) | {"members": ledger.written(items[own == one.cluster], survey.subject_ids)}
             for one in told
@@ -119,10 +125,10 @@ def thaw(survey: Survey, ledger: Ledger, told: Mapping[str, Any], items: np.ndar
             f"{counted(int((of < 0).sum()), 'subject')} of a campaign by clusters are in none of them; "
             "its entry in the ledger is damaged"
         )
-    return Frozen(str(told["run_id"]), tuple(clusters), of)
+    return Frozen(str(told["run_id"]), tuple(clusters), of, bool(told.get("is_simulated")))
 
 
-def words(one: Cluster, is_told: bool) -> str:
+def words(one: Cluster, is_told: bool, is_simulated: bool = False) -> str:
     """How far a cluster is from what is labelled; with `is_told`, also what its labels are.
 
     Which class most of it is would tell a grader what to say, so that a blind campaign keeps it back.
@@ -133,9 +139,11 @@ def words(one: Cluster, is_told: bool) -> str:
         return "nothing was labelled when it was made"
     if is_told and one.label:
         k, n = one.purity
-        return f"labelled “{one.label}”" + (f", {k:,} of {n:,} are" if n else "")
-    if one.novelty >= FAR:
-        return "far from everything labelled so far"
-    if one.novelty > NEAR:
-        return "at some distance from what is labelled"
-    return "near what is labelled" if one.novelty > 0 else "labelled ones are among them"
+        said = f"labelled “{one.label}”" + (f", {k:,} of {n:,} are" if n else "")
+    elif one.novelty >= FAR:
+        said = "far from everything labelled so far"
+    elif one.novelty > NEAR:
+        said = "at some distance from what is labelled"
+    else:
+        said = "near what is labelled" if one.novelty > 0 else "labelled ones are among them"
+    return said + (" (simulated labels)" if is_simulated else "")

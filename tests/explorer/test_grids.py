@@ -12,6 +12,7 @@ import pytest
 from explorer.errors import LedgerError, UsageError
 from explorer.people import Person
 from explorer.services.acquiring import left_of, outside_of, outside_words
+from explorer.services.boundaries import Context
 from explorer.services.campaign_view import CampaignView
 from explorer.services.campaigns import Campaign, Plan
 from explorer.services.candidates import Asked, candidates, provenance
@@ -21,6 +22,7 @@ from explorer.services.queues import GRID_APART
 from explorer.services.vetting import Item, effort_words
 from models.clusters import Cluster
 from models.grades import SCHEMES
+from models.labels import write_labels
 from tests.explorer.clustered import write_run
 from tests.explorer.vetted import vetting_of, write_graded
 
@@ -108,6 +110,16 @@ def test_a_campaign_of_a_million_keeps_its_clusters_as_bitmaps(desk: Desk, monke
         file.unlink()
     with pytest.raises(LedgerError):
         vetting_of(desk.explore.survey, desk.ledger).campaigns.get(one.id)
+
+
+def test_clusters_of_simulated_labels_say_so(desk: Desk):
+    folder = desk.explore.survey.run_folder("cluster-1")
+    columns = {"subject_id": desk.explore.survey.subject_ids[:2], "expert": ["spiral", "spiral"]}
+    write_labels(folder, columns, ["spiral"], {"expert": {"source": "x", "words": "x", "is_simulated": True, "n": 2}})
+    one = made(desk)
+    assert one.clusters is not None and one.clusters.is_simulated
+    about = CampaignView(desk).detail(one.id, Person("grader-0", "owner"))["about"]
+    assert any("first (simulated labels)" in line for line in about)
 
 
 def test_what_cannot_be_a_campaign_by_clusters_is_said(desk: Desk):
@@ -290,12 +302,21 @@ def test_how_new_a_cluster_is_in_words_and_its_class_only_where_nothing_is_blind
         return Cluster(3, 10, novelty, label, 4 if label else 0, (3, 4) if label else (0, 0))
 
     assert words(of(1.2), False) == words(of(1.2), True) == "far from everything labelled so far"
+    assert words(of(1.2), False, True) == "far from everything labelled so far (simulated labels)"
     assert words(of(0.5), False) == "at some distance from what is labelled"
     assert words(of(0.1), False) == "near what is labelled"
     assert words(of(0.0, "spiral"), False) == "labelled ones are among them"
     assert words(of(0.0, "spiral"), True) == "labelled “spiral”, 3 of 4 are"
     assert words(of(None), False) == "nothing was labelled when it was made"
     assert words(Cluster(NONE, 3, None, "", 0, (0, 0)), False) == "in no cluster"
+
+
+def test_the_form_offers_runs_with_clusters_and_makes_a_campaign_of_one(desk: Desk):
+    view, owner = CampaignView(desk), Person("grader-0", "owner")
+    assert view.overview(owner)["clusters"] == [{"run": "cluster-1", "title": "cluster-1, cluster"}]
+    plan = {"name": "By form", "scheme": "abcx", "order": "clusters", "clusters": "cluster-1"}
+    one = view.make({"plan": plan, "source": {"kept": "known"}}, Context("", "", 0.2, "raw"), owner)
+    assert one.clusters is not None and [c.cluster for c in one.clusters.told] == [1]
 
 
 # ------------------------------------------------------------------------------------------------ just made elsewhere

@@ -14,6 +14,7 @@ from explorer.cli import main
 from explorer.ledger import Ledger
 from explorer.survey import Survey
 from tests.conftest import FIRST_ID, made_once
+from tests.explorer.clustered import write_run
 from tests.explorer.graded import keep, opened, write_survey
 
 Run = Callable[..., str]
@@ -182,3 +183,26 @@ def test_a_packed_survey_names_no_grader(vet: Run, survey: Path, tmp_path: Path)
         assert sorted(told["grade"]) == ["A", "B"]
         assert re.fullmatch(r"person-[0-9a-f]{16}", told["who"][0])
         assert desk.explore.survey.column("grade_lenses")[:2].tolist() == ["A", "B"]
+
+
+def test_a_campaign_by_clusters_tells_what_its_grids_saved(vet: Run, survey: Path) -> None:
+    assert "no run of this survey has clusters" in vet(
+        "make", "Grids", "--selection", "best", "--order", "clusters", code=2
+    )
+    with opened(survey) as desk:
+        n = desk.explore.survey.n
+        write_run(desk.explore.survey, np.arange(n) % 2, [0.0, 2.0])
+    assert "has no clusters to grade by; there are cluster-1" in vet(
+        "make", "Grids", "--selection", "best", "--order", "clusters", "--clusters", "other", code=2
+    )
+    said = vet("make", "Grids", "--selection", "best", "--order", "clusters", "--scheme", "yes-no", "--repeats", 0)
+    assert "in grids, by 2 clusters of cluster-1, kept as they are now" in said
+    assert "by 2 clusters of cluster-1, in grids: nothing graded yet" in vet("show", "Grids")
+    with opened(survey) as desk:
+        one = desk.campaigns.get("Grids")
+        grades = {i.key: "N" for i in desk.vetting.queue(one.id, "grader-1").window(0, 5)}
+        desk.vetting.bulk(one.id, "grader-1", grades, seconds=5, via="grid", n_keys=1, n_clicks=1)
+    shown = vet("show", "Grids")
+    assert "5 subjects in 1 key press and 1 click: 60 % fewer than one by one" in shown
+    assert "5 of 5 grades were given to whole grids of a cluster" in shown
+    assert "whole grids are graded cluster by cluster, novel ones first, which is no random draw" in shown

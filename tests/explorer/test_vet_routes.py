@@ -22,6 +22,7 @@ from explorer.services.campaigns import Plan
 from explorer.services.looks import bare
 from explorer.survey import Survey
 from models.grades import SCHEMES
+from tests.explorer.clustered import write_run
 from tests.explorer.logging_in import Visitor, ask, log_in, with_accounts
 from tests.explorer.vetted import campaigns_of, vetting_of
 from tests.ui.serving import serve
@@ -331,3 +332,32 @@ def test_a_picture_keeps_its_pixels_and_loses_what_it_says(kind: str) -> None:
     assert np.array_equal(Image.open(io.BytesIO(found)), Image.open(io.BytesIO(content)))
     with pytest.raises(SurveyError, match="cut short"):
         bare(content[: len(found) // 2], told_by)
+
+
+def test_a_grid_is_kept_as_one_entry_and_its_page_is_told_of_clusters_and_no_class(place: Place) -> None:
+    survey = Survey.open(place.path)
+    write_run(survey, np.where(np.arange(survey.n) < 40, 0, 1), [0.0, 1.5], f"cluster-{uuid.uuid4().hex[:6]}")
+    with Ledger(place.path, survey.info.survey_id) as ledger:
+        plan = Plan(f"Grids {uuid.uuid4()}", SCHEMES["yes-no"], graders=2, repeats=0, order="clusters")
+        made = campaigns_of(survey, ledger).make(plan, np.arange(60), {"selection": "all of it"}, "owner-1")
+    survey.close()
+    here = replace(place, open=made.id)
+    asked = queue(here, "grader-1", whole=1, count=60)
+    assert asked["spans"] == [20, 40]
+    assert [one["words"] for one in asked["about"]["clusters"]] == [
+        "far from everything labelled so far",
+        "labelled ones are among them",
+    ]
+    assert "spiral" not in json.dumps(asked)  # which class it is would say what to grade
+    keys = [item["key"] for item in asked["items"][:20]]
+    grid = {"grades": dict.fromkeys(keys, "N"), "seconds": 8.0, "via": "grid", "n_keys": 1, "n_clicks": 0}
+    same = str(uuid.uuid4())
+    for _ in range(2):  # the answer to the first one is lost
+        answer = told(send(here, "grader-1", "bulk", **grid, id=same))
+    assert answer["standing"]["effort"] == {"n": 20, "n_grid": 20, "n_keys": 1, "n_clicks": 0, "saved": 0.95}
+    (entry,) = [e for e in place.entries() if e.payload["campaign"] == made.id]
+    assert (entry.payload["via"], entry.payload["cluster"]) == ("grid", 1)
+    over = [asked["items"][i]["key"] for i in (19, 20)]
+    refused = told(send(here, "grader-1", "bulk", **{**grid, "grades": dict.fromkeys(over, "N")}), 400)
+    assert "a grid is of one cluster" in refused["error"]
+    assert "whole numbers" in told(send(here, "grader-1", "bulk", **{**grid, "n_keys": "1"}), 400)["error"]

@@ -42,7 +42,7 @@ class Place:
         """A new campaign of `n` subjects, without repeats unless told."""
         survey = Survey.open(self.path)
         with Ledger(self.path, survey.info.survey_id) as ledger:
-            plan = Plan(name, SCHEMES["abcx"], **({"repeats": 0.0} | told))
+            plan = Plan(name, **({"scheme": SCHEMES["abcx"], "repeats": 0.0} | told))
             made = campaigns_of(survey, ledger).make(plan, np.arange(first, first + n), {"selection": None}, "owner-1")
         survey.close()
         return made.id
