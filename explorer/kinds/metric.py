@@ -95,21 +95,29 @@ class MetricConfig:
     softmax_scale: float | None = field(
         default=None,
         metadata={
-            "presets": {"modern": 12, "paper": 1},
-            "help": "s of Proxy-NCA, exp(-s d²) (modern 12, paper 1: the library's; above 20 it underflows)",
+            "presets": {"modern": 1, "paper": 1},
+            "help": "s of Proxy-NCA, exp(-s d²), the library's by default; a larger one gathers less (above 20 it "
+            "underflows)",
             "low": 0.01,
             "high": 20.0,
         },
     )
-    temperature: float = field(
-        default=0.05, metadata={"help": "T of normalized softmax, exp(cos / T)", "low": 0.001, "high": 10.0}
+    temperature: float | None = field(
+        default=None,
+        metadata={
+            "presets": {"modern": 0.5, "paper": 0.05},
+            "help": "T of normalized softmax, exp(cos / T) (modern 0.5; paper 0.05, the library's); the same as "
+            "Proxy-NCA where T is 1 / 2s",
+            "low": 0.001,
+            "high": 10.0,
+        },
     )
     epochs: int | None = field(
         default=None,
         metadata={
-            "presets": {"modern": "600 steps, 10 to 40", "paper": 60},
+            "presets": {"modern": "20,000 images, 8 to 30", "paper": 60},
             "is_everyday": True,
-            "help": "passes over the labels of each stage, at most (modern: of 600 steps, 10 to 40; paper 60)",
+            "help": "passes over the labels of each stage (modern: as many as show 20,000 images, 8 to 30; paper 60)",
             "low": 1,
             "high": 100_000,
         },
@@ -117,15 +125,15 @@ class MetricConfig:
     patience: int | None = field(
         default=None,
         metadata={
-            "presets": {"modern": 8, "paper": 0},
-            "help": "ends after so many epochs without a smaller loss in validation (modern 8); 0 makes all (paper)",
+            "presets": {"modern": 0, "paper": 0},
+            "help": "ends after so many epochs without a smaller loss in validation; 0 makes all",
             "unit": "epochs",
             "low": 0,
             "high": 100_000,
         },
     )
     batch: int = field(
-        default=64,
+        default=32,
         metadata={"help": "images a step, of all classes as many", "unit": "images", "low": 4, "high": 256},
     )
     learning_rate: float = field(
@@ -154,7 +162,7 @@ class MetricConfig:
         },
     )
     validation: float = field(
-        default=0.15,
+        default=0.1,
         metadata={"help": "share of the labels of each stage held out for validation", "low": 0.0, "high": 0.5},
     )
     neighbors: int = field(

@@ -104,6 +104,17 @@ def test_normalized_softmax_is_its_closed_form():
     assert made(torch.from_numpy(x), torch.from_numpy(y)).item() == pytest.approx(np.mean(terms), rel=1e-9)
 
 
+def test_proxy_nca_is_normalized_softmax_of_another_scale():
+    x, y = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    proxies, weights = (
+        metric.criterion_of("proxy_nca", 3, 4, 4.0, 1),
+        metric.criterion_of("normalized_softmax", 3, 4, 1, 1 / 8),
+    )
+    with torch.no_grad():
+        next(weights.parameters()).copy_(next(proxies.parameters()).T)
+    assert weights(x, y).item() == pytest.approx(proxies(x, y).item(), rel=1e-5)
+
+
 def test_pairs_and_triplets_by_hand():
     x = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
     y = torch.tensor([0, 0, 1])
@@ -331,6 +342,7 @@ def test_settings_that_do_not_go_together(tmp_path):
 def test_presets_are_what_is_told():
     assert metric.preset_of(MetricConfig(preset="paper")).softmax_scale == 1
     assert metric.preset_of(MetricConfig(preset="paper", softmax_scale=8.0)).softmax_scale == 8
+    assert metric.preset_of(MetricConfig(preset="paper")).temperature == 0.05
     assert metric.preset_of(MetricConfig()).compare == "cross_entropy"
     assert metric.share_names(["Spiral (cw)", "spiral_cw", "–"]) == [
         "share_spiral_cw",
