@@ -194,7 +194,10 @@ function table(told) {
   for (const cells of told.rows) {
     const row = make("tr");
     cells.forEach((value, j) => {
-      const cell = make(j || is_number[j] ? "td" : "th", is_number[j] ? "number" : "", written[j](value));
+      const cell = make(j || is_number[j] ? "td" : "th", is_number[j] ? "number" : ""), text = written[j](value);
+      const [, figure, interval] = /^([+−-]?[\d.,]+(?: ?%)?) ([[(±].*)$/.exec(text) ?? [null, text, ""];
+      cell.append(interval ? make("span", "figure", figure) : figure);
+      if (interval) cell.append(" ", make("small", "", interval));
       if (cell.tagName === "TH") cell.scope = "row";
       row.append(cell);
     });
@@ -207,6 +210,7 @@ function table(told) {
   box.setAttribute("role", "region");
   box.setAttribute("aria-label", told.title);
   root.append(box);
+  root.style.setProperty("--wants", `${94 * told.columns.length}px`);
   if (told.note) root.append(make("p", "note", told.note));
   return root;
 }
@@ -236,10 +240,7 @@ export function finding() {
       caveats.hidden = !found.caveats.length;
       caveats.replaceChildren(...found.caveats.map(text => make("li", "", text)));
       curves = found.curves.map(told => new Curve(told));
-      const figures = make("div", "figures"), tables = make("div", "lists");
-      figures.append(...curves.map(c => c.root));
-      tables.append(...found.matrices.map(matrix), ...found.tables.map(table));
-      body.replaceChildren(...[figures, tables].filter(part => part.children.length));
+      body.replaceChildren(...curves.map(c => c.root), ...found.matrices.map(matrix), ...found.tables.map(table));
       draw();
     },
   };

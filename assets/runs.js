@@ -348,7 +348,7 @@ export async function runs(home, {act: tell}) {
       for (const near of [at - 1, at + 1]) if (near in pictures) new Image().src = `grid?${new URLSearchParams({run: chosen, epoch: pictures[near]})}`;
     }
     const rows = own?.rows ?? ROWS[stage] ?? [], after = line ? `${STAGES[line.stage] ?? line.stage}, epoch ${line.epoch} of ${line.of}` : epoch ? `after ${epoch} epochs in all` : "before the first epoch";
-    put(labels, rows.join("\n"), () => rows.map(text => make("span", "", text)));
+    put(labels, rows.join("\n"), () => rows.map(text => Object.assign(make("span", "", text), {title: own ? text : ""})));
     pane.style.setProperty("--rows", Math.max(1, rows.length));
     pane.style.setProperty("--columns", own?.columns ?? 8);
     pane.classList.toggle("own", Boolean(own));

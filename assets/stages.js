@@ -106,7 +106,7 @@ export function staging({Chart, icon, point, choose, turn}) {
       for (const chart of wanted) chart.show(lines, now && now.stage === at.name ? now.epoch : null);
       others.hidden = !like.length;
       say(others.lastChild, /\bfold\b/.test(at.name) ? "the other folds" : /\bseed\b/.test(at.name) ? "the other seeds" : "others like it");
-      validation.previousElementSibling.hidden = validation.hidden = !lines.some(l => Object.values(l.validation ?? {}).some(v => v !== null));
+      validation.previousElementSibling.hidden = validation.hidden = ![at, ...like].flatMap(s => s.lines).some(l => Object.values(l.validation ?? {}).some(v => v !== null));
 
       list.hidden = stages.length < 2;
       const follows = list.scrollHeight - list.scrollTop - list.clientHeight < 24 && at === last;

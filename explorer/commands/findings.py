@@ -11,7 +11,7 @@ from explorer.errors import JobError
 if TYPE_CHECKING:
     from rich.table import Table
 
-WIDTH = 100  # characters, where a terminal does not say that it has more
+WIDTH, WIDE = 100, 240  # characters at least: on a terminal, and where there is none
 DECIMALS = 4  # at most
 
 
@@ -43,7 +43,7 @@ def print_findings(found: Mapping[str, Any]) -> None:
     from rich.console import Console
 
     console = Console()
-    console.width = max(console.width, WIDTH)
+    console.width = max(console.width, WIDTH if console.is_terminal else WIDE)
     for sentence in found["sentences"]:
         click.echo(f"  {plain(sentence)}")
     for caveat in found["caveats"]:
@@ -71,7 +71,7 @@ def table_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> "Table":
     table = Table()
     numbers = [[row[j] for row in rows if isinstance(row[j], int | float)] for j in range(len(columns))]
     for name, values in zip(columns, numbers, strict=True):
-        table.add_column(Text(plain(name)), justify="right" if values else "left")
+        table.add_column(Text(plain(name)), justify="right" if values else "left", overflow="fold")
     decimals = [max(map(decimals_of, values), default=0) for values in numbers]
     for row in rows:
         table.add_row(*(Text(spelled(value, n)) for value, n in zip(row, decimals, strict=True)))

@@ -44,6 +44,8 @@ SIMULATED = " (simulated)"
 
 #: Settings that are told of a run even where they are the kind's defaults, and how.
 TOLD = {"preset": "", "method": "", "on": "", "feature_weight": "λ ", "lambda_mode": "", "seed": "seed "}
+#: Settings that name where labels come from, and how their sources are told.
+LABELLED = {"expert": "experts: ", "amateur": "amateurs: ", "votes": "votes: "}
 #: The order of kinds in the form, group by group; others come after those of their group.
 ORDER = ("train", "score", "autoencoder", "features", "ranks", "czsl", "metric", "bayes", "cluster", "finetune", "map")
 #: How kinds are grouped (`Kind.group`), and what a person reads above each group.
@@ -429,6 +431,9 @@ class Runs:
         if training := known.get(run.inputs.get("train", "")):
             config["seed"] = training.seed
         words = [f"{word}{_spell(config[name])}" for name, word in TOLD.items() if config.get(name) is not None]
+        for name in [name for name in LABELLED if name in config]:
+            if source := str(config.pop(name)).removeprefix("campaign:").removeprefix("column:"):
+                words.append(LABELLED[name] + source)
         for name, value in config.items():
             if name not in TOLD and name in defaults and value not in (None, defaults[name]):
                 words.append(f"{name.replace('_', ' ')} {_spell(value)}")
