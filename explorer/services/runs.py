@@ -431,9 +431,8 @@ class Runs:
         if training := known.get(run.inputs.get("train", "")):
             config["seed"] = training.seed
         words = [f"{word}{_spell(config[name])}" for name, word in TOLD.items() if config.get(name) is not None]
-        for name in [name for name in LABELLED if name in config]:
-            if source := str(config.pop(name)).removeprefix("campaign:").removeprefix("column:"):
-                words.append(LABELLED[name] + source)
+        told = {name: config.pop(name) for name in LABELLED if name in config}
+        words += [LABELLED[name] + re.sub("^(campaign|column):", "", source) for name, source in told.items() if source]
         for name, value in config.items():
             if name not in TOLD and name in defaults and value not in (None, defaults[name]):
                 words.append(f"{name.replace('_', ' ')} {_spell(value)}")
