@@ -76,6 +76,7 @@ def consensus(
     import contextlib
 
     from explorer.ledger import Ledger
+    from explorer.services.at_random import of_survey
     from explorer.services.volunteers import Volunteers, sentences
     from explorer.survey import Survey
     from explorer.votes import volunteer_hash
@@ -94,6 +95,8 @@ def consensus(
             click.echo(sentence)
         if "title" in about:
             click.echo(how_chosen(volunteers))
+        if (by_random := of_survey(opened, ledger)) is not None:
+            click.echo(by_random.sentence())
         if volunteers.settings != before:
             click.echo("votes are counted this way from now on, on the screen too")
         opened.refresh()

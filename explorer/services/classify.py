@@ -22,7 +22,8 @@ end of them.
 from all that are open, as ever; what volunteers disagree about comes by level; of the other cells those that fewer than
 `Settings.least` volunteers have seen come first, at random, until there are none; then the run's order, one of each
 duplicate group. The entry says by which run, and which way each cell was drawn (`WAYS`); what is drawn comes of the
-grid's id, which it has, too. Only those drawn at random speak for the survey.
+grid's id, which it has, too. Only those drawn at random speak for the survey
+(`explorer.services.at_random`).
 """
 
 from __future__ import annotations
@@ -672,7 +673,7 @@ class Classify:
             "link": visitor.link,
             "open_link": visitor.link is not None,
             "level": grid.level,
-            **({"drawn": list(grid.drawn)} if grid.drawn else {}),
+            **({"drawn": list(grid.drawn), "retire_after": self.settings.retire_after} if grid.drawn else {}),
         }
         with self._lock:
             self._tally.read()
