@@ -304,9 +304,11 @@ def encoder_of(workspace: Workspace, config: Config) -> tuple[Encoder | None, st
     if config.begin == "fresh":
         return None, "fresh weights"
     folder: Path | None = workspace.parents.get("train")
-    if folder is None and (scored := workspace.parents.get("score")) is not None:
-        run = Run.read(scored / RUN_JSON)
-        folder = scored.parent / run.inputs["train"] if "train" in run.inputs else None
+    scored = workspace.parents.get("score")
+    while folder is None and scored is not None and (scored / RUN_JSON).exists():
+        inputs = Run.read(scored / RUN_JSON).inputs
+        folder = scored.parent / inputs["train"] if "train" in inputs else None
+        scored = scored.parent / inputs["score"] if "score" in inputs else None  # of an earlier fine-tuning
     if folder is None or not (folder / CHECKPOINT).exists():
         return None, "fresh weights, because the scores are of no training"
     return load_checkpoint(folder, workspace.preprocessing).encoder, f"the encoder of {folder.name}"
@@ -516,7 +518,8 @@ def findings_of(graded: Graded, judged: Judged, labels: Labels, old: Old | None,
     found.caveats += _caveats(graded, labels, old, begun)
     columns = ["", "fine-tuned", old.words if old is not None else "", "difference"][: 2 if old is None else 4]
     for title, one in (("For the survey's tune half", judged.of_survey), ("Of those graded", judged.of_graded)):
-        if one is None or not one.new:
+        is_same = one is judged.of_graded and graded.is_drawn and len(np.unique(graded.inclusion)) == 1
+        if one is None or not one.new or is_same:
             continue
         rows = [
             [

@@ -332,12 +332,14 @@ def drawn_of(campaign: Campaign, frame: np.ndarray) -> tuple[np.ndarray, np.ndar
     inclusion, drawn = np.full(len(frame), np.nan), np.zeros(len(frame), np.bool_)
     notes = []
     told = campaign.source
-    if len(campaign.audit):
+    chance = float(told.get("inclusion") or 1.0)
+    if campaign.n_outside == 0:
+        inclusion[frame] = chance  # a draw of everything
+    elif len(campaign.audit):
         inclusion[frame] = float(told.get("audit_inclusion") or len(campaign.audit) / campaign.n_outside)
         drawn[campaign.audit] = True
     else:
         notes.append("nothing outside of the campaign was drawn at random and graded, so recall is not estimable")
-    chance = float(told.get("inclusion") or 1.0)
     inclusion[campaign.rows] = chance
     if campaign.plan.order != "acquisition":
         drawn[campaign.rows] = True

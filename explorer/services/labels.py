@@ -368,11 +368,15 @@ def _of_campaign(survey: Survey, graded: Graded, campaign: Campaign, is_by_grade
         codes[rows] = is_found[rows].astype(np.int64)
     frame = survey.frame()
     inclusion, drawn, notes = drawn_of(campaign, frame)
-    reaches_all = campaign.n_outside == 0 or len(campaign.audit) > 0
-    is_covered = reaches_all and bool(np.isfinite(inclusion[campaign.rows]).all())
+    missing = int((drawn & np.isnan(is_found)).sum())
+    is_covered = (campaign.n_outside == 0 or len(campaign.audit) > 0) and bool(
+        np.isfinite(inclusion[campaign.rows]).all()
+    )
+    if campaign.plan.order == "clusters" and missing:
+        is_covered = False  # whoever comes first was no draw
     inclusion = np.where(drawn & is_covered, inclusion, np.nan)
-    told = [note for note in notes if is_covered]
-    if missing := int((drawn & np.isnan(is_found)).sum()):
+    told = list(notes) if is_covered else []
+    if missing:
         told.append(f"{missing:,} of {counted(int(drawn.sum()), 'subject')} drawn have no grade")
     if waiting := len(graded.vetting.waiting(campaign.id)):
         told.append(
