@@ -424,6 +424,8 @@ def task_of(config: Config, workspace: Workspace, labels: Labels) -> Task:
     else:
         targets, features = np.full((n, len(classes)), np.nan, np.float32), np.empty((n, 0), np.float32)
         caveats.append("There are no labels by amateurs: it learned from experts and, without labels, from all images.")
+    notes = (note for told in labels.about.values() for note in told.get("notes", ()))
+    caveats += [f"{note[:1].upper()}{note[1:]}." for note in notes]
     if labels.is_simulated:
         caveats.append("Labels are simulated: nothing here says anything about people.")
     if labels.n_strangers:
@@ -863,7 +865,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     mean = {f"out_of_fold_{name}": _mean(name, truth, ours) for name in ("accuracy", "g_mean", "auc")}
     return {
         "score_title": "Probability of found" if interest else "Mean distance to neighbors in the classifier's vector",
-        "color": (interest or names)[-1],
+        "color": interest[0] if interest else names[int(np.bincount(truth).argmin())],  # the rarest class's probability
         "classes": dict(zip(names, task.classes, strict=True)),
         "n_experts": len(experts),
         "n_amateurs": int(np.isfinite(task.targets[:, 0]).sum()),

@@ -23,10 +23,18 @@ class CzslConfig:
         metadata={"is_everyday": True, "help": "where labels by experts come from (default: the only source)"},
     )
     amateur: str = field(
-        default="", metadata={"is_everyday": True, "help": "where labels by amateurs come from (default: none)"}
+        default="", metadata={"is_everyday": True, "help": "where labels by amateurs come from (default: the votes)"}
     )
     votes: str = field(
-        default="", metadata={"is_everyday": True, "help": "where shares of votes come from (default: none)"}
+        default="", metadata={"is_everyday": True, "help": "votes whose shares labels are transferred from"}
+    )
+    classes: Literal["found", "grades"] = field(
+        default="found",
+        metadata={"help": "of a campaign: found or not, or each grade a class", "choices": ("found", "grades")},
+    )
+    means: str = field(
+        default="",
+        metadata={"help": "names that differ between sources: smooth=E, features=S; nothing after = leaves one out"},
     )
     targets: Literal["hard", "fractions"] = field(
         default="hard",
@@ -154,4 +162,5 @@ KIND = Kind(
     needs_images=True,
     provides="score",
     labels=("expert", "amateur", "votes"),
+    needs_labels=("expert",),
 )
