@@ -548,9 +548,8 @@ def _sentence(words: str, told: Compared, old: Old | None, digits: int, name: st
         return text
     gap = told.difference[name]
     verdict = "" if gap.low > 0 or gap.high < 0 else ", so the two are not told apart"
-    return (
-        f"{text}, {told.old[name].spell(digits, digits)} by the {old.words}: {gap.spell(digits, digits)} more{verdict}"
-    )
+    beside = f"{told.old[name].spell(digits, digits)} by the {old.words}"
+    return f"{text}, {beside}; difference {gap.spell(digits, digits)}{verdict}"
 
 
 def _spell(figure: Any, name: str) -> str:
