@@ -514,6 +514,7 @@ export function render({model, el}) {
     list.setAttribute("role", "menu");
     if (t.type === "region") list.append(entry("Edit on the map", () => act("show", {path: at})));
     list.append(entry("Duplicate", () => act("copy", {path: inner})), entry("Put in a group of its own", () => act("group", {path: inner})));
+    if (t.type === "learned" || (t.type === "gate" && !t.is_category)) list.append(entry("Move until nothing false is kept", () => act("pure", {path: at})));
     if (t.type === "and" || t.type === "or") list.append(entry("Dissolve the group", () => act("ungroup", {path: at})));
     list.addEventListener("keydown", e => {
       const all = [...list.children], k = all.indexOf(list.getRootNode().activeElement), next = {ArrowDown: k + 1, ArrowUp: k - 1}[e.key];

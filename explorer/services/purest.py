@@ -14,11 +14,15 @@ import numpy as np
 from explorer.errors import UsageError, no_such_column
 from explorer.services.explore import Explore
 from explorer.services.judging import truth
+from explorer.services.labels import groups as groups_of
+from explorer.services.truths import Known
 from explorer.survey import counted
+from models import boundary
 from models.artifacts import ArtifactError
+from models.boundary import Gate, Learned, Path, Term
 from models.findings import Findings, Table
 from models.labels import about_labels
-from models.purity import CONTROLS, Purity, apply, controls, pure, sentence, spell, table
+from models.purity import CONTROLS, Purity, apply, controls, limit_of, pure, sentence, spell, table
 from models.rates import share
 
 
@@ -60,8 +64,7 @@ def purest(explore: Explore, asked: Asked, has_test: bool = False) -> Findings:
         raise no_such_column(asked.score, f"the scores of {asked.run_id}", titles)
     scores = explore.values(f"scores.{asked.score}", asked.run_id).astype(np.float64) * (-1 if asked.is_low else 1)
     is_wanted = truth(explore, asked.column, asked.values)
-    groups, _ = survey.category("duplicate_group")
-    groups = np.where(groups < 0, survey.n + np.arange(survey.n), groups)
+    same = groups_of(survey)
     halves, names = survey.category("half")
     told = np.isfinite(is_wanted) & survey.frame()
     of = {name: (halves == names.index(name)) & told for name in ("tune", "test") if name in names}
@@ -72,9 +75,9 @@ def purest(explore: Explore, asked: Asked, has_test: bool = False) -> Findings:
     votes = explore.values(f"subjects.{asked.votes}")[tune] if asked.votes else None
     try:
         found: list[tuple[float | None, Purity]] = (
-            [(None, pure(scores[tune], positive[tune], groups[tune]))]
+            [(None, pure(scores[tune], positive[tune], same[tune]))]
             if votes is None
-            else controls(scores[tune], positive[tune], groups[tune], votes, CONTROLS)
+            else controls(scores[tune], positive[tune], same[tune], votes, CONTROLS)
         )
     except ArtifactError as error:
         raise UsageError(str(error)) from None
@@ -91,6 +94,65 @@ def purest(explore: Explore, asked: Asked, has_test: bool = False) -> Findings:
     if has_test:
         made.tables.append(on_test(scores, positive, of.get("test"), one.limit, wanted))
     return made
+
+
+def cut_pure(
+    keep: Term, path: Path, source: boundary.Source, known: Known, tune: np.ndarray, groups: np.ndarray
+) -> tuple[float, str]:
+    """The lowest lower limit of a term with which the whole keeps nothing false of the tune half, and its worth.
+
+    Parameters
+    ----------
+    known
+        The truth; only where it is known something can be false.
+    tune
+        bool (N,).
+    groups
+        int (N,), equal where two show the same sky.
+
+    Raises
+    ------
+    UsageError
+        The term has no lower limit, the truth knows no negative, or others keep false ones whatever this limit is.
+    """
+    leaf = boundary.at(keep, path)
+    if isinstance(leaf, Gate) and not leaf.labels:
+        values = source.column(leaf.column)
+        within = ~(values > leaf.high) if leaf.high is not None else np.ones(len(values), np.bool_)
+    elif isinstance(leaf, Learned):
+        values = source.balanced(leaf.model) if leaf.scale == "balanced" else source.probability(leaf.model)
+        within = np.ones(len(values), np.bool_)
+    else:
+        raise UsageError("only the lower limit of a gate or of a learned classifier moves until nothing false is kept")
+    if known.kind == "positives_only":
+        raise UsageError("this truth knows only what is right, so nothing can be false; choose a truth that knows both")
+    yes, no, unsure = boundary.alternatives(keep, path, source)
+    asked, has = tune & known.known, ~np.isnan(values)
+    false = asked & ~known.positive
+    if not false.any():
+        raise UsageError("nothing of the tune half is known to be false, so no limit is pure; choose another truth")
+    if (false & np.where(has, no, unsure)).any():
+        raise UsageError(
+            "other terms keep what is false whatever this limit is; narrow them, or put this one beside all"
+        )
+    rows = np.flatnonzero(asked & has & yes & within)
+    is_false = false[rows]
+    if not is_false.any():
+        raise UsageError("nothing false of the tune half is kept, with any limit of this one: it may be left out")
+    limit = limit_of(values[rows][is_false])
+    if isinstance(leaf, Learned) and limit >= 1:
+        raise UsageError("something false has the classifier's highest score, so no limit is pure")
+    number = values.dtype.type if values.dtype.kind == "f" else np.float64  # limits are compared in the column's own
+    low = float(np.nextafter(number(limit), number(np.inf)))
+    try:
+        said = sentence(pure(values[rows], known.positive[rows], groups[rows]))
+    except ArtifactError:  # too few for folds
+        n = int((~is_false).sum())
+        above = int((values[rows][~is_false] > limit).sum())
+        said = f"{above:,} of {n:,} right ones lie above {limit:.5g}, nothing false."
+    if isinstance(leaf, Learned):
+        said += " The classifier was taught on the same half."
+    return low, said
 
 
 def caveats(explore: Explore, asked: Asked) -> list[str]:

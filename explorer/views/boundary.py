@@ -20,6 +20,8 @@ from explorer.errors import UsageError, VoorwerpError
 from explorer.services.boundaries import Boundaries, Context, Saved, from_file
 from explorer.services.cost import cut_for
 from explorer.services.explore import Explore
+from explorer.services.labels import groups as groups_of
+from explorer.services.purest import cut_pure
 from explorer.services.truths import Truths
 from explorer.state import Draft, ExplorerState, Selection
 from explorer.views.components import CSS
@@ -627,6 +629,8 @@ class BoundaryView(Viewer):
                 self.fit(
                     _path(of) if isinstance(of, list) else None, kind, components, within=told.get("within") is True
                 )
+            case "pure", {"path": list(path)}:
+                pn.state.execute(partial(self.purify, _path(path)))
             case "cost", _:
                 self.price(told.get("seconds"), told.get("graders"))
             case "classes", {"column": str(column)}:
@@ -816,6 +820,38 @@ class BoundaryView(Viewer):
             self.move(path, {"low": low}, settled=settled, number=number)
             if not settled:  # its own slider does not move by itself
                 self._show_draft()
+
+        pn.state.execute(move, schedule=True)
+
+    async def purify(self, path: Path) -> None:
+        """Move one limit up until nothing false of the tune half is kept; one step of undo."""
+        draft, context = self.state.draft, self.context
+
+        def cut() -> tuple[float, str]:
+            if draft.truth is None:
+                raise UsageError("what is false is known by a truth: choose one first")
+            known = self.truths.of(draft.truth, context)
+            return cut_pure(
+                draft.keep,
+                path,
+                self.boundaries.source(context),
+                known,
+                self.truths.half("tune"),
+                groups_of(self.explore.survey),
+            )
+
+        try:
+            low, said = await asyncio.to_thread(cut)
+        except TROUBLES as error:
+            pn.state.execute(partial(self._say, str(error), wrong=True), schedule=True)
+            return
+
+        def move() -> None:
+            if self.state.draft != draft:
+                self._say("the boundary was edited meanwhile: no limit was moved", wrong=True)
+                return
+            self.move(path, {"low": low}, settled=True)
+            self._say(said)
 
         pn.state.execute(move, schedule=True)
 

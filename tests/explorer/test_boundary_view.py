@@ -382,3 +382,41 @@ def test_a_session_that_looks_at_subjects_counts_nothing(view: BoundaryView):
     view.judge = SimpleNamespace(numbers=lambda *_, **__: pytest.fail("counted"))  # type: ignore[assignment]
     edit(view, Draft(And((Gate(FEATURE, 20.0),))))
     assert not view.panel.shown
+
+
+def test_a_limit_moves_until_nothing_false_is_kept_and_undo_brings_it_back(view: BoundaryView):
+    gate = Gate(FEATURE, 0.5)
+    edit(view, Draft(And((gate, Gate(MAGNITUDE))), BRIGHT))
+    tell(view, {"act": "pure", "path": [0]})
+    values, known = view.boundaries.source(view.context).column(FEATURE), view.truths.of(BRIGHT, view.context)
+    false = view.truths.half("tune") & known.known & ~known.positive
+    low = view.state.draft.keep.terms[0].low
+    assert not view.panel.is_wrong and low == np.nextafter(values[false].max(), np.float32(np.inf))
+    yes = view.boundaries.kept(view.state.draft.keep, view.context).yes
+    assert not (yes & false).any()
+    assert "nothing false" in view.panel.said or "negatives" in view.panel.said
+    tell(view, {"act": "undo"})
+    assert view.state.draft.keep.terms[0] == gate
+
+
+@pytest.mark.parametrize(
+    ("keep", "truth", "path", "why"),
+    [
+        (And((Gate(FEATURE),)), None, [0], "choose one first"),
+        (Or((Gate(FEATURE), Gate(MAGNITUDE))), BRIGHT, [0], "other terms keep what is false whatever this limit is"),
+        (And((Not(Gate(FEATURE)),)), BRIGHT, [0, 0], "other terms keep what is false whatever this limit is"),
+        (And((Gate(FEATURE), Gate(MAGNITUDE, 20.0))), BRIGHT, [0], "nothing false of the tune half is kept"),
+        (And((Gate(FEATURE),)), BRIGHT, [], "only the lower limit of a gate"),
+        (
+            And((Gate(FEATURE),)),
+            Truth("column", MAGNITUDE, at_least=-1e9),
+            [0],
+            "nothing of the tune half is known to be",
+        ),
+    ],
+)
+def test_a_limit_that_cannot_be_pure_stays_and_says_why(view: BoundaryView, keep, truth, path, why):
+    edit(view, Draft(keep, truth))
+    tell(view, {"act": "pure", "path": path})
+    assert view.state.draft.keep == keep
+    assert view.panel.is_wrong and why in view.panel.said
