@@ -64,6 +64,7 @@ from models.train import MEMORY_SHARE, free_memory
 Balance = Literal["none", "under", "over", "weights"]
 
 HIDDEN, VECTOR = 256, 128  # units of the dense layers; the second's are the latent vector
+RARE = 0.15  # share of the labels below which accuracy says little of a class
 FEW = 100  # labels by experts below which it is said that they are few
 PIECE = 256  # images that are described at once
 #: A class called so differs from its mirror image.
@@ -824,7 +825,11 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     folds = folds_of(groups, truth, n_folds, config.seed)
     learner.total = plan.seeds * (plan.autoencoder_epochs + n_folds * learner.fits_of_fold() * plan.epochs)
     learner.total += (1 + task.has_amateurs) * plan.epochs
+    rarest = int(np.bincount(truth).min())
     caveats = [*task.caveats, *_caveats(config, plan, n_folds, is_mirrored)]
+    if rarest < RARE * len(truth):
+        said = "" if config.balance != "none" else "; --balance over gives them more weight"
+        caveats.insert(0, f"The rarest class has {rarest:,} of {len(truth):,} labels: look at G-mean and AUC{said}.")
     judged = Judged(truth, groups, folds, task.amateur[experts], {})
     ways, pictures, parts = learner.ways(), Pictures(workspace, standing, task), plan.seeds * n_folds
     findings_of(task, judged, ways, 0, parts, caveats).write(workspace.directory)
