@@ -333,14 +333,24 @@ class Step:
     ----------
     labels
         int64: rows whose votes it was fitted to, in the order they were taken.
-    rmse, log_loss
-        Of the evaluation votes: root mean squared error of the fraction, and mean -ln p(k) in nats.
+    errors, log_losses
+        float64 (E,), of the evaluation's subjects: predicted fraction - k / n, and -ln p(k) in nats.
     """
 
     number: int
     labels: np.ndarray
-    rmse: float
-    log_loss: float
+    errors: np.ndarray
+    log_losses: np.ndarray
+
+    @property
+    def rmse(self) -> float:
+        """Root mean squared error of the fraction."""
+        return float(np.sqrt((self.errors**2).mean()))
+
+    @property
+    def log_loss(self) -> float:
+        """Mean -ln p(k), in nats."""
+        return float(self.log_losses.mean())
 
 
 def simulate_loop(
@@ -405,8 +415,7 @@ def simulate_loop(
             pass
         rho = posterior(network, feed, evaluation, evaluation, settings.seed)
         wrong = rho.mean(1, dtype=np.float64) - k[evaluation] / n[evaluation]
-        loss = log_loss(rho, k[evaluation], n[evaluation])
-        yield Step(turn, labels, float(np.sqrt((wrong**2).mean())), float(loss.mean()))
+        yield Step(turn, labels, wrong, log_loss(rho, k[evaluation], n[evaluation]))
         if turn == turns:
             return
         left = np.setdiff1d(pool, labels)
