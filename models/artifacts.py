@@ -483,6 +483,10 @@ def check_run(directory: Path, subject_ids: np.ndarray | None = None) -> list[st
             problems.append(f"{checkpoint} is missing; run {run.kind} again")
         elif sha256_file(checkpoint) != run.checkpoint_sha256:
             problems.append(f"{checkpoint} is not the file that {RUN_JSON} describes (sha256 differs)")
+    if (labels := run.inputs.get("labels")) is not None:
+        path = directory / "labels.parquet"
+        if not path.exists() or sha256_file(path) != labels:
+            problems.append(f"{path} is not what {run.run_id} learned from (missing, or sha256 differs)")
     tables: Sequence[tuple[str, pa.Schema]] = (
         [(COORDINATES, COORDINATES_SCHEMA)] if is_map else [(SCORES, SCORES_SCHEMA)] if run.counts_as("score") else []
     )

@@ -13,6 +13,7 @@ from explorer.services.desk import Desk
 from explorer.services.jobs import JobService, check_labels
 from explorer.services.labels import Frozen, Source, by_itself, freeze, offered, sources
 from explorer.services.runs import Runs
+from explorer.survey import check
 from models.artifacts import RUN_JSON, Run, write_scores
 from models.boundary import And, Gate
 from models.labels import LABELS, read_about
@@ -252,6 +253,12 @@ def test_labels_that_have_changed_are_refused(desk: Desk, jobs: JobService) -> N
     run.write(folder / RUN_JSON)
     check_labels(run, folder)
     frozen(desk, expert="is_ring").write(folder)
+    run.state = "done"
+    run.write(folder / RUN_JSON)
+    told = check(desk.explore.survey.path)
+    assert any("labels.parquet is not what cut-short learned from" in problem for problem in told)
+    run.state = "interrupted"
+    run.write(folder / RUN_JSON)
     with pytest.raises(JobError, match=r"labels.parquet is not what cut-short was started with \(sha256 differs\)"):
         jobs.resume("cut-short", "owner-1")
     (folder / LABELS).unlink()
