@@ -605,6 +605,8 @@ class JobService:
             )
         if kind.needs_latents:
             finished = [run for run in finished if self._has_latents(run)]
+        if kind.provides == name:  # what it made itself only where it is told to: no clusters of clusters
+            finished = [run for run in finished if run.kind != kind.name] or finished
         if not finished:
             raise JobError(
                 f"no {name} run of {self.survey.path} has latent vectors, which {kind.name} is made from; "

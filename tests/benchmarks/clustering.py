@@ -69,7 +69,7 @@ def features(path: Path) -> np.ndarray:
     voorwerp("run", path, "features")
     with closing(Survey.open(path)) as opened:
         run = next(run for run in opened.runs() if run.kind == "features")
-        return np.load(opened.run_folder(run.run_id) / "latents.npy")
+        return np.asarray(np.load(opened.run_folder(run.run_id) / "latents.npy"))
 
 
 # ------------------------------------------------------------------------------------------------------ the clusters
@@ -94,7 +94,7 @@ def deep(x: np.ndarray, seed: int, classes: np.ndarray | None = None, known: np.
         found = np.full(len(x), -1)
         table, _ = read_clusters(run)
         found[table.column("subject_id").to_numpy()] = table.column("cluster").to_numpy()
-        return found
+        return np.asarray(found)
 
 
 def by_regression(x: np.ndarray, classes: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +119,7 @@ class Cost:
 
     def drawn(self, weights: np.ndarray) -> np.ndarray:
         """Saved, of subjects that each count `weights` (b, n) times: a grid's key is shared by those in it."""
-        return 1 - (weights @ self.clicks) / weights.sum(1) - self.grids / self.n
+        return np.asarray(1 - (weights @ self.clicks) / weights.sum(1) - self.grids / self.n)
 
     def to_json(self, weights: np.ndarray) -> dict[str, Any]:
         low, high = np.percentile(self.drawn(weights), [2.5, 97.5])

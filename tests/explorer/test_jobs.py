@@ -127,6 +127,17 @@ def test_a_run_builds_on_the_newest_finished_one_unless_told(service: JobService
         service.start("count", {}, {"train": first}, "ada")
 
 
+def test_clusters_are_not_made_of_clusters_unless_told(service: JobService) -> None:
+    for run_id, name in (("one-01", "features"), ("two-02", "cluster")):
+        folder = service.survey.run_folder(run_id)
+        folder.mkdir(parents=True)
+        np.save(folder / "latents.npy", np.zeros((5, 2), np.float32))
+        made = Run(run_id, name, "0", {}, state="done", created_at=f"2026-01-01T00:00:{run_id[-2:]}", provides="score")
+        made.write(folder / "run.json")
+    assert service._newest(kind("cluster"), "score") == "one-01"
+    assert service._newest(kind("map"), "score") == "two-02"
+
+
 def test_several_runs_are_told_one_by_one_and_are_numbered(service: JobService) -> None:
     first, second = write_run(service, "count-01", "done"), write_run(service, "count-02", "done")
     for told in ([], [second]):
