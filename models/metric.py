@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from models import features
 from models.artifacts import CHECKPOINT, ArtifactError, Workspace, write_bytes
 from models.autoencoder import POOLINGS, Autoencoder, taken
+from models.czsl import HANDED
 from models.describing import describe_all, write_described
 from models.findings import Findings, Matrix, Table
 from models.fitting import Draw, Epoch, Recipe, Standing, fit, network_of, outputs, turned
@@ -42,7 +43,7 @@ from models.labels import Labels, folds_of, read_labels
 from models.progress import Progress
 from models.ranking import NEIGHBORS
 from models.reading import is_constant
-from models.retrieval import METRICS, mean, mean_over_classes, retrieve, vote
+from models.retrieval import METRICS, chance, mean, mean_over_classes, retrieve, vote
 from models.scoring import load_checkpoint, pick_device, to_tensor
 from models.steps import Feed
 
@@ -146,6 +147,13 @@ class Config(Protocol):
     def seed(self) -> int: ...
     @property
     def device(self) -> str: ...
+
+
+def turn_of(config: Config, classes: Sequence[str]) -> str:
+    """Orientations in which images are shown; a mirror image of a class with a sense of rotation is none of it."""
+    if config.turn != "auto":
+        return config.turn
+    return "rotations" if any(HANDED.search(name.casefold()) for name in classes) else "all"
 
 
 def preset_of(config: Config) -> Preset:
@@ -528,7 +536,7 @@ class Bench:
         self, name: str, learner: Learner, who: Literal["amateur", "expert"], among: np.ndarray, seed: int
     ) -> Generator[Epoch, None, np.ndarray]:
         """Fit to those of bool (n,) `among` with a label by `who`; returns who was held out to validate, bool (n,)."""
-        labels, task, turns = self.task.labels[who], self.task, ORIENTATIONS[self.config.turn]
+        labels, task, turns = self.task.labels[who], self.task, ORIENTATIONS[turn_of(self.config, self.task.classes)]
         rows = np.flatnonzero(among & (labels >= 0))
         y = labels[rows]
         held = split_of(y, task.groups[rows], self.config.validation, seed)
@@ -600,6 +608,7 @@ class Bench:
         for where, one in (("held_out", among), ("training", trained)):
             found |= {f"{where}.{name}": values for name, values in one.values.items()}
             found |= {f"{where}.predicted": one.predicted, f"{where}.n_relevant": one.n_relevant}
+            found[f"{where}.chance"] = chance(one.n_relevant, one.n_references)
         found["shares"] = trained.shares
         found["nearest"] = np.where(among.nearest >= 0, queries[among.nearest], -1)
         return found
@@ -631,11 +640,13 @@ def findings_of(
     right, named = int(np.nansum(score["precision_at_1"])), column(folds, "training.accuracy")
     known = np.isfinite(named)
     so_far = "" if len(folds) == n_folds else f" So far, {len(folds)} of {n_folds} folds."
+    taught = f"{_title(LOSSES[config.loss])}, taught by {REGIMES[task.regimes[0]]}"
+    found = f"MAP {value.spell(3, 3)} over {n:,} held-out subjects, out of fold"
     told.sentences.append(
-        f"{simulated}{_title(LOSSES[config.loss])}, taught by {REGIMES[task.regimes[0]]}: MAP {value.spell(3, 3)} over "
-        f"{n:,} held-out subjects, out of fold. The nearest other one is of the same class for {right:,} of {n:,}, "
-        f"{nearest.spell(3, 3)}; the {config.neighbors} nearest that it learned from name the class of "
-        f"{int(named[known].sum()):,} of {int(known.sum()):,}, {mean(named, groups).spell(3, 3)}.{so_far}"
+        f"{simulated}{taught}: {found}; by chance it would be {_chance(folds, 'held_out')}. The nearest other one is "
+        f"of its class for {right:,} of {n:,}, {nearest.spell(3, 3)}; the {config.neighbors} nearest that it learned "
+        f"from name the class of {int(named[known].sum()):,} of {int(known.sum()):,}, "
+        f"{mean(named, groups).spell(3, 3)}.{so_far}"
     )
     paired: list[list[Any]] = []
     for loss in LOSSES:
@@ -650,7 +661,10 @@ def findings_of(
         ("training", "held-out subjects among those that it learned from"),
     ):
         rows = [_row(task, cells[key], key, where) for key in sorted(cells, key=lambda key: _place(key, first))]
-        note = f"accuracy: most of the {config.neighbors} nearest; 95 % intervals draw duplicate groups of queries"
+        note = (
+            f"accuracy: most of the {config.neighbors} nearest; 95 % intervals draw duplicate groups of queries; "
+            f"by chance MAP would be {_chance(folds, where)}"
+        )
         columns = ["loss", "taught by", "queries", "lone", *METRICS.values(), "MAP, mean over classes"]
         told.tables.append(Table(f"{title}Retrieval: {caption}", columns, rows, note))
     if paired:
@@ -682,6 +696,10 @@ def findings_of(
         )
     )
     return told
+
+
+def _chance(folds: Sequence[Mapping[str, np.ndarray]], where: str) -> str:
+    return f"{_finite_mean(column(folds, f'{where}.chance')):.3f}"
 
 
 def _place(key: tuple[LossName, Regime], first: tuple[LossName, Regime]) -> tuple[int, int]:

@@ -42,6 +42,8 @@ class Retrieval:
         By the names of `METRICS`: float64 (Q,), NaN of lone ones.
     n_relevant
         int64 (Q,): references of its class; 0: lone.
+    n_references
+        int64 (Q,): of whatever class.
     shares
         float32 (Q, C): each class's share of the k nearest; NaN without any reference.
     predicted
@@ -52,6 +54,7 @@ class Retrieval:
 
     values: dict[str, np.ndarray]
     n_relevant: np.ndarray
+    n_references: np.ndarray
     shares: np.ndarray
     predicted: np.ndarray
     nearest: np.ndarray
@@ -101,7 +104,7 @@ def retrieve(
     x, theirs, their_groups = unit(references)[order], np.asarray(reference_labels)[order], reference_groups[order]
     n, m = len(queries), len(order)
     values = {name: np.full(n, np.nan) for name in METRICS}
-    n_relevant = np.zeros(n, np.int64)
+    n_relevant, n_references = np.zeros(n, np.int64), np.zeros(n, np.int64)
     shares = np.full((n, n_classes), np.nan, np.float32)
     predicted, nearest = np.full(n, -1, np.int64), np.full((n, NEAREST), -1, np.int64)
     places = np.arange(1, m + 1)
@@ -128,13 +131,25 @@ def retrieve(
             ("precision_at_1", hit[:, 0].astype(float)),
         ):
             values[name][part] = np.where(has, value, np.nan)
-        n_relevant[part] = total
+        n_relevant[part], n_references[part] = total, n_in
         share, best = _voted(found[:, :k], is_there[:, :k], n_classes)
         shares[part], predicted[part] = share, best
         values["accuracy"][part] = np.where(has, best == np.asarray(labels)[part], np.nan)
         shown = min(NEAREST, m)
         nearest[part, :shown] = np.where(is_there[:, :shown], order[ranks[:, :shown]], -1)
-    return Retrieval(values, n_relevant, shares, predicted, nearest)
+    return Retrieval(values, n_relevant, n_references, shares, predicted, nearest)
+
+
+def chance(n_relevant: np.ndarray, n_references: np.ndarray) -> np.ndarray:
+    """Average precision that a random order has in the mean, float64 (Q,); NaN of lone queries.
+
+    Of N places in a random order, place k holds one of R with probability R / N, and is preceded by (k - 1) (R - 1) /
+    (N - 1) others of them: (H + (R - 1) (N - H) / (N - 1)) / N, where H is the sum of 1 / k up to N.
+    """
+    r, n = np.asarray(n_relevant, np.float64), np.asarray(n_references, np.float64)
+    harmonic = np.cumsum(1 / np.arange(1, int(n.max(initial=1)) + 1))[np.maximum(n, 1).astype(np.int64) - 1]
+    others = (r - 1) / np.maximum(n - 1, 1)
+    return np.where(r > 0, (harmonic + others * (n - harmonic)) / np.maximum(n, 1), np.nan)
 
 
 def vote(x: np.ndarray, references: np.ndarray, labels: np.ndarray, n_classes: int, k: int = 10) -> np.ndarray:

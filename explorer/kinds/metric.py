@@ -144,12 +144,12 @@ class MetricConfig:
             "high": 1.0,
         },
     )
-    turn: Literal["all", "rotations", "none"] = field(
-        default="all",
+    turn: Literal["auto", "all", "rotations", "none"] = field(
+        default="auto",
         metadata={
-            "help": "orientations in which images are shown: all eight of a square; four, where the sense of a spiral "
-            "is a class; or one",
-            "choices": ("all", "rotations", "none"),
+            "help": "orientations in which images are shown: all eight of a square, the four rotations, or none other; "
+            "auto: all, but rotations where a class is called clockwise or the like",
+            "choices": ("auto", "all", "rotations", "none"),
         },
     )
     folds: int | None = field(

@@ -201,6 +201,7 @@ def test_findings_tell_every_loss_and_whose_labels(done):
     assert all("simulated" in table["title"].lower() for table in told["tables"] + told["matrices"])
     assert all(sentence.startswith("Simulated labels. ") for sentence in told["sentences"])
     assert f"MAP {results['map']:.3f}" in told["sentences"][0] and "of 50" in told["sentences"][0]
+    assert "by chance it would be 0.5" in told["sentences"][0]
     assert "That of cross-entropy" in told["sentences"][1] or "that of cross-entropy" in told["sentences"][1]
     assert any("10 labelled subjects of the test half are left alone" in line for line in told["caveats"])
     assert sum(sum(row) for row in told["matrices"][0]["counts"]) == 50
@@ -344,6 +345,9 @@ def test_presets_are_what_is_told():
     assert metric.preset_of(MetricConfig(preset="paper", softmax_scale=8.0)).softmax_scale == 8
     assert metric.preset_of(MetricConfig(preset="paper")).temperature == 0.05
     assert metric.preset_of(MetricConfig()).compare == "cross_entropy"
+    assert metric.turn_of(MetricConfig(), ["edge", "Clockwise"]) == "rotations"
+    assert metric.turn_of(MetricConfig(), ["edge"]) == "all"
+    assert metric.turn_of(MetricConfig(turn="none"), ["edge"]) == "none"
     assert metric.share_names(["Spiral (cw)", "spiral_cw", "–"]) == [
         "share_spiral_cw",
         "share_spiral_cw_",

@@ -11,7 +11,7 @@ from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 
-from models.retrieval import METRICS, mean, mean_over_classes, retrieve, unit, vote
+from models.retrieval import METRICS, chance, mean, mean_over_classes, retrieve, unit, vote
 
 
 def around(degrees: list[float]) -> np.ndarray:
@@ -155,6 +155,19 @@ def test_a_collapsed_embedding_is_as_good_as_chance():
     found = retrieve(np.ones((200, 3)), labels, np.arange(200), 2)
     chance = (50 * 49 / 199 + 150 * 149 / 199) / 200
     assert mean(found.values["r_precision"], np.arange(200)).value == pytest.approx(chance, abs=0.08)
+
+
+def test_chance_is_what_random_orders_give():
+    random, drawn = np.random.default_rng(8), []
+    for _ in range(4000):
+        hit = random.permutation([True] * 3 + [False] * 6)
+        drawn.append((np.cumsum(hit) / np.arange(1, 10))[hit].mean())
+    found = chance(np.array([3, 0, 1, 9]), np.array([9, 5, 1, 9]))
+    assert found[0] == pytest.approx(np.mean(drawn), abs=0.012)
+    assert np.isnan(found[1])
+    np.testing.assert_allclose(found[2:], 1)
+    among = retrieve(random.normal(size=(12, 3)), np.repeat([0, 1], 6), np.arange(12), 2)
+    np.testing.assert_array_equal(among.n_references, [11] * 12)
 
 
 def test_shares_of_the_nearest():
