@@ -694,7 +694,7 @@
     $(".sizer output").textContent = `${columns} × ${rows}`;
   };
   /** In a grid what the network saw fills most of a picture: clusters are of that. Left, top and side, shares of the whole picture. */
-  const CLOSE = 1.5;
+  const CLOSE = 1.25;
   const view_of = outline => {
     if (!is_grids() || !outline) return [0, 0, 1];
     const [left, top, extent] = outline, v = Math.min(1, CLOSE * extent), at_most = x => Math.max(0, Math.min(1 - v, x));

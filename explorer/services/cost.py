@@ -146,9 +146,11 @@ def cut_for(keep: Term, path: Path, source: boundary.Source, n: int) -> float:
 
 def _looks(payload: dict[str, Any]) -> tuple[int, float]:
     """How many looks a vote is of, many where it is of a mosaic, and their seconds in all; 0 where the time is not
-    known, or was a pause.
+    known, or was a pause, or where a whole grid was judged, which is no time of a look.
     """
     seconds = payload.get("seconds")
+    if payload.get("via") == "grid":
+        return 0, 0.0
     n = sum(len(payload.get(name, ())) for name in OF_MOSAIC) if "grades" in payload else 1
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= PAUSE * n:
         return 0, 0.0

@@ -37,6 +37,7 @@ def test_a_mosaic_is_as_many_looks_as_it_had(tmp_path: Path):
         ledger.append("vote", {"seconds": 18.0}, who="grader-1")
         assert Costs(ledger).of() == Cost(1.0, 1, True, 35)
         ledger.append("vote", {**mosaic, "seconds": 34 * 301.0}, who="grader-1")  # a pause
+        ledger.append("vote", {**mosaic, "via": "grid", "seconds": 3.4}, who="grader-1")  # a whole grid: no looks
         assert Costs(ledger).of().n == 35
 
 
