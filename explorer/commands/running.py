@@ -81,8 +81,8 @@ def command_of(kind: "Kind") -> click.Command:
         choices = f.metadata.get("choices")
         words = [str(f.metadata.get("help", ""))]
         words += [f"[{f.metadata['unit']}]"] if "unit" in f.metadata else []
-        words += ["; campaign:NAME, column:NAME, votes or none: see `voorwerp labels`"] if f.name in kind.labels else []
-        words += [f"[default: {f.default}]"] if f.default is not None and f.default is not MISSING else []
+        words += ["[campaign:NAME, column:NAME, votes or none: see `voorwerp labels`]"] if f.name in kind.labels else []
+        words += [f"[default: {f.default}]"] if f.default not in (None, "", MISSING) else []
         options.append(
             click.Option(
                 [flag_of(f.name), f.name],

@@ -32,7 +32,7 @@ from explorer.services.campaigns import Campaign
 from explorer.services.explore import Explore
 from explorer.services.graded import BLIND, Graded, drawn_of, experts, graded_of, settled
 from explorer.services.notes import Notes
-from explorer.survey import PLANTED, SUBJECTS, Survey, counted
+from explorer.survey import PLANTED, SUBJECTS, SUBJECTS_SCHEMA, Survey, counted
 from models.artifacts import sha256_file
 from models.grades import CANNOT_JUDGE
 from models.labels import FRACTION, LABELS, write_labels
@@ -46,7 +46,7 @@ FOUND = ("not found", "found")
 #: A column with more values holds no classes; of whole numbers, with more of them.
 MOST_CLASSES, MOST_NUMBERS = 50, 20
 #: Columns of ours that are no classes of the sky.
-NO_CLASSES = ("half", "is_withdrawn", PLANTED, "injected_unit", "injected_host")
+NO_CLASSES = ({*SUBJECTS_SCHEMA.names} - {"is_known"}) | {PLANTED, "injected_unit", "injected_host"}
 #: Values of a column that say that a subject is what is looked for, unless the kind's setting ``look_for`` does.
 YES = ("true", "yes", "found", "1")
 #: Settings of kinds, and what stands in sentences for them.

@@ -173,7 +173,7 @@ def test_chosen_of_a_grid_is_found(desk: Desk) -> None:
         ({"expert": "Zwicky"}, r"called \"Zwicky\"; there are column:kind \(198\), .*column:is_ring \(198\)"),
         ({"expert": "column:magnitude"}, '"magnitude" holds numbers, which are no classes; take another'),
         ({"expert": "column:n_stars"}, "has more than 20 different numbers"),
-        ({"expert": "column:source_id"}, "holds ids, which are no classes"),
+        ({"expert": "column:source_id"}, "is ours, and no class of the sky"),
         ({"expert": "column:half"}, "is ours, and no class of the sky"),
         ({"expert": "column:shape"}, "has one value at most"),
         ({"expert": "votes"}, "nobody has voted on any subject"),
