@@ -420,6 +420,13 @@ def task_of(config: Config, workspace: Workspace, labels: Labels) -> Task:
             targets[usable] = shares[usable]
         else:
             targets[amateur >= 0] = np.eye(len(classes), dtype=np.float32)[amateur[amateur >= 0]]
+        only = np.flatnonzero(np.isfinite(targets[:, 0]) & ~is_expert)
+        if len(only) > config.train_on:
+            left_aside = np.random.default_rng([config.seed, 4]).permutation(only)[config.train_on :]
+            targets[left_aside] = np.nan
+            caveats.append(
+                f"Of {len(only):,} subjects that only amateurs have labelled {config.train_on:,} at random were taken."
+            )
         features, told = features_of(labels, amateur, len(classes))
         caveats += [told] if told else []
     else:

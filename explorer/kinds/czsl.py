@@ -141,7 +141,7 @@ class CzslConfig:
     train_on: int = field(
         default=20_000,
         metadata={
-            "help": "the autoencoder learns from a random subset of at most this many",
+            "help": "of all images, and of those that amateurs alone have labelled, at most this many at random",
             "unit": "images",
             "low": 2,
             "high": 1_000_000,

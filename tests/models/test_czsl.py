@@ -350,6 +350,17 @@ def test_a_rare_class_is_told(tmp_path: Path) -> None:
     assert told == "The rarest class has 2 of 14 labels: look at G-mean and AUC; --balance over gives them more weight."
 
 
+def test_of_very_many_a_random_part_is_learned_from(tmp_path: Path) -> None:
+    work = labelled(tmp_path)
+    task = czsl.task_of(replace(TINY, train_on=20), work, read_labels(work))
+    assert task.is_pictured.sum() == 20
+    assert (np.isfinite(task.targets[:, 0]) & (task.expert < 0)).sum() == 20
+    assert np.isfinite(task.targets[task.expert >= 0]).all()
+    assert "Of 28 subjects that only amateurs have labelled 20 at random were taken." in task.caveats
+    assert len(task.rows) < N
+    np.testing.assert_array_equal(task.images, work.images[task.rows])
+
+
 def test_strangers_other_classes_and_few_of_one_are_told(tmp_path: Path) -> None:
     i = np.arange(N)
     _, middle = galaxies()
