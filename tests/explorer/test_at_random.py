@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from explorer.ledger import Ledger
-from explorer.services.at_random import interval, of_survey
+from explorer.services.at_random import mean_of_strata, of_survey
 from explorer.services.classify import Classify, Settings, Visitor
 from explorer.survey import Survey
 from models.rates import wilson
@@ -52,10 +52,24 @@ def test_what_a_run_asks_for_is_chosen_more_and_the_estimate_is_of_the_survey(su
     assert f"{found.n_chosen:,} of {found.n:,} cells drawn at random for 20 volunteers, and" in found.sentence()
 
 
-def test_the_interval_is_wilsons_where_volunteers_are_alike_and_wider_where_they_are_not() -> None:
-    alike = interval(np.array([5, 5, 5, 5]), np.array([10, 10, 10, 10]))
-    assert alike == pytest.approx([float(bound) for bound in wilson(20, 40)])
-    apart = interval(np.array([10, 10, 0, 0]), np.array([10, 10, 10, 10]))
-    # Σ (k − n/2)² = 100, times 4/3, over 40²: 13.3 times the variance of single votes
-    assert apart == pytest.approx([float(bound) for bound in wilson(1.5, 3.0)])
-    assert interval(np.array([0]), np.array([10])) == pytest.approx([float(bound) for bound in wilson(0, 10)])
+def test_open_ones_count_by_random_votes_and_retired_ones_by_their_own() -> None:
+    who, chose = np.array([0, 0, 1, 1, 2, 2]), np.array([1.0, 0, 0, 0, 1, 0])
+    known_by, rows, known = np.array([0, 1, 0, 1, 2]), np.array([5, 5, 9, 9, 9]), np.array([1.0, 1, 1, 0, 0])
+    mean, low, high = mean_of_strata(who, chose, 8, known_by, rows, known)
+    assert mean == pytest.approx((8 * 2 / 6 + 2 / 2 + 1 / 3) / 10)
+    slow = []
+    for one in range(3):  # without each volunteer
+        a, b = who != one, known_by != one
+        told = [known[b & (rows == row)].mean() for row in (5, 9)]
+        slow.append((8 * chose[a].mean() + sum(told)) / 10)
+    error = np.sqrt(2 / 3 * ((np.array(slow) - np.mean(slow)) ** 2).sum())
+    half = 4.302652729911275 * error / (mean * (1 - mean))  # Student's t of 2
+    odds = np.log(mean / (1 - mean))
+    assert [low, high] == pytest.approx([1 / (1 + np.exp(half - odds)), 1 / (1 + np.exp(-half - odds))])
+
+
+def test_nobody_chose_and_one_volunteer() -> None:
+    none = np.empty(0, np.int64)
+    low, high = (float(bound) for bound in wilson(0, 4))
+    assert mean_of_strata(np.array([0, 0, 1, 1]), np.zeros(4), 9, none, none, none.astype(float)) == (0, low, high)
+    assert mean_of_strata(np.zeros(2, int), np.array([1.0, 0]), 9, none, none, none.astype(float)) == (0.5, 0, 1)
