@@ -319,10 +319,12 @@ def test_labels_that_do_not_do_are_a_sentence(tmp_path, told, sentence):
 
 def test_labels_of_others_are_a_caveat(tmp_path):
     ids = np.where(np.arange(40) < 3, np.arange(40) + 5000, np.arange(40) + 100)
-    finish(metric.run(replace(CONFIG, epochs=1, compare="none"), made(tmp_path, 40, subject_id=ids)))
+    config = replace(CONFIG, preset="paper", epochs=1, compare="none")
+    finish(metric.run(config, made(tmp_path, 40, subject_id=ids)))
     told = read_findings(tmp_path)
     assert told is not None
     assert "3 labels are of subjects that the run is not of; they are left out." in told["caveats"]
+    assert metric.UNKNOWN in told["caveats"]
 
 
 def test_whose_labels_are_not_there(tmp_path):
