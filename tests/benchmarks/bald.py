@@ -1,14 +1,15 @@
 """Votes by what they teach, beside votes at random: the loop of Walmsley et al. 2020 on `gz1_images`, votes simulated.
 
-The galaxies are real; their votes are not. Each is of a class by the crowd's majority, each class has a probability of
-being chosen, a galaxy departs from it by a logit of its own, N(0, .5), and 40 simulated volunteers vote (science.md,
-rule 15). Two questions: "is it featured?", where ellipticals are told from the rest, and "is it a merger?", where 61
-of 3,966 have most of what there is to learn.
+The galaxies are real; their votes are not (science.md, rule 15). Each is of a class by the crowd's majority, each class
+has a probability of being chosen, a galaxy departs from it by a logit of its own, N(0, .5), and 40 simulated volunteers
+vote. "Is it featured?" tells ellipticals from the rest; then "is it edge-on?" and "is it a merger?", where 61 of 3,966
+have most of what there is to learn. Classes by majority are noisy, and that noise cannot be learned: so there is "is it
+thin?", too, whose probability rises with the ellipticity that is measured on the galaxy's pixels.
 
 A fixed quarter of the galaxies is for evaluation: none of them is ever asked for. The rest is the pool. Both ways begin
-with the same labels and weights, and go on until the pool's last fit; the seed is that of weights, first labels, order
-and samples. Compared is how many labels BALD needs for what random reaches with all of its own, in the evaluation's
-log loss, on curves that are the mean over seeds. The interval is a bootstrap of evaluation galaxies and seeds at once.
+with the same labels and weights; the seed is that of weights, first labels, order and samples. Compared is how many
+labels each needs for the error (RMSE of the fraction) that both reach, on curves that are the mean over seeds, made
+falling. The interval is a bootstrap of evaluation galaxies and seeds at once.
 
 What could be chosen (layers, steps, rate) was chosen on a part of the pool, with other votes, never on the evaluation.
 """
@@ -28,6 +29,7 @@ from PIL import Image
 from models.bayesian import Settings, Step, simulate_loop
 from models.fitting import Recipe
 from models.images import area_average
+from models.morphology import shapes
 from models.steps import Feed
 from tests.benchmarks.row import Row
 
@@ -62,6 +64,8 @@ QUESTIONS = {
         "dont_know": 0.15,
     },
 }
+THIN = "thin"
+THIN_AT, THIN_WITHIN = 0.6, 0.06  # ellipticity at which half say so, and the width of the logistic rise
 RESAMPLED = 1000
 
 
@@ -80,7 +84,7 @@ class Size:
 
 SIDE = 32
 SHORT = Size(width=8, epochs=12, initial=32, acquired=32, turns=4, seeds=5, questions=("featured",))
-WHOLE = Size(width=8, epochs=12, initial=32, acquired=32, turns=8, seeds=8, questions=("featured", "edge", "merger"))
+WHOLE = Size(width=8, epochs=12, initial=32, acquired=32, turns=8, seeds=8, questions=(*QUESTIONS, THIN))
 
 
 def galaxies(side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
@@ -98,10 +102,17 @@ def galaxies(side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
     return crops, np.array([line["label"] for line in listed])
 
 
-def simulated_votes(classes: np.ndarray, question: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """k and n of simulated volunteers: from the class, and nothing else that is known of a galaxy."""
+def probabilities(question: str, classes: np.ndarray, crops: np.ndarray) -> np.ndarray:
+    """How probably a volunteer chooses each galaxy, before its own noise: by its class, or its shape on the pixels."""
+    if question != THIN:
+        return np.array([QUESTIONS[question][name] for name in classes])
+    flat = np.nan_to_num(shapes(crops.astype(np.float32).mean(axis=-1)).ellipticity)
+    return np.clip(1 / (1 + np.exp(-(flat - THIN_AT) / THIN_WITHIN)), 0.02, 0.98)
+
+
+def simulated_votes(p: np.ndarray, question: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """k and n of simulated volunteers: from `probabilities`, and nothing else that is known of a galaxy."""
     random = np.random.default_rng([seed, zlib.crc32(question.encode())])
-    p = np.array([QUESTIONS[question][name] for name in classes])
     p = 1 / (1 + np.exp(-(np.log(p / (1 - p)) + random.normal(0, NOISE, len(p)))))
     return random.binomial(VOTES, p), np.full(len(p), VOTES)
 
@@ -220,7 +231,7 @@ def measure(size: Size) -> list[Row]:
     pool, evaluation = apart(len(crops))
     rows = []
     for question in size.questions:
-        votes = simulated_votes(classes, question, 0)
+        votes = simulated_votes(probabilities(question, classes, crops), question, 0)
         with tempfile.TemporaryDirectory(prefix="voorwerp-bench-bald-") as name:
             made = loops(crops, votes, pool, evaluation, size, Path(name))
         known = votes[0] / VOTES

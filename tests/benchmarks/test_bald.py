@@ -5,7 +5,17 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 
 from models.bayesian import Step
-from tests.benchmarks.bald import QUESTIONS, VOTES, apart, compare, falling, needed, simulated_votes
+from tests.benchmarks.bald import (
+    QUESTIONS,
+    THIN,
+    VOTES,
+    apart,
+    compare,
+    falling,
+    needed,
+    probabilities,
+    simulated_votes,
+)
 
 
 def test_a_falling_curve_is_the_nearest_that_never_rises():
@@ -23,14 +33,20 @@ def test_labels_for_the_error_that_both_reach():
     assert needed(np.array([4.0, 5, 6, 7]), np.array([4.0, 5, 6, 7]), labels) == (10, 10)
 
 
-def test_votes_are_of_the_class_and_nothing_else():
-    classes = np.repeat(list(QUESTIONS["featured"]), 400)
-    k, n = simulated_votes(classes, "featured", 0)
+def test_votes_are_of_the_class_or_of_the_shape_and_nothing_else():
+    classes, noise = np.repeat(list(QUESTIONS["featured"]), 400), np.random.default_rng(0)
+    crops = noise.integers(0, 255, (len(classes), 16, 16, 3), np.uint8)
+    p = probabilities("featured", classes, crops)
+    k, n = simulated_votes(p, "featured", 0)
     assert (n == VOTES).all() and ((k >= 0) & (k <= n)).all()
-    for name, p in QUESTIONS["featured"].items():
-        assert (k / n)[classes == name].mean() == pytest.approx(p, abs=0.05)
-    np.testing.assert_array_equal(simulated_votes(classes.copy(), "featured", 0)[0], k)
-    assert (simulated_votes(classes, "featured", 1)[0] != k).any()
+    for name, asked in QUESTIONS["featured"].items():
+        assert (k / n)[classes == name].mean() == pytest.approx(asked, abs=0.05)
+    np.testing.assert_array_equal(simulated_votes(probabilities("featured", classes, crops[::-1]), "featured", 0)[0], k)
+    assert (simulated_votes(p, "featured", 1)[0] != k).any()
+    x, y = np.meshgrid(np.arange(32) - 16, np.arange(32) - 16)
+    drawn = [200 * np.exp(-(x**2 + (y / flat) ** 2) / 40) for flat in (1.0, 0.5, 0.3)]
+    thin = probabilities(THIN, classes[:3], np.repeat(np.array(drawn)[..., None], 3, -1).astype(np.uint8))
+    assert thin[0] < thin[1] < 0.4 and thin[2] > 0.5
 
 
 def test_nobody_is_asked_who_is_judged():
