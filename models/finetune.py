@@ -71,7 +71,7 @@ SLOWER = 0.1  # step of an encoder that is gone on with, beside the head's
 DROPOUT = 0.5
 LEAST = 128  # images that an epoch takes at least, of fewer again and again
 VALIDATION = 5  # one in so many groups holds the loss by which a fit ends
-FEWEST_TO_VALIDATE = 2 * VALIDATION  # groups of either class; with fewer, all epochs are made
+FEWEST_TO_VALIDATE = 10 * VALIDATION  # groups of either class: ten of them say when to end; with fewer, all epochs
 PIECE = 256  # images that are described at once
 BINS = 8  # of the reliability curve
 FEW = 100  # graded subjects below which it is said that they are few
@@ -296,7 +296,8 @@ def old_of(workspace: Workspace) -> Old | None:
     words = (
         "earlier probability of interest" if name == COLUMN else str(run.results.get("score_title", "anomaly score"))
     )
-    return Old(aligned, f"{words[:1].lower()}{words[1:]} of {run.run_id}", name != COLUMN and "labels" in run.inputs)
+    lower = words[:1].lower() + words[1:] if words[1:2].islower() else words  # PCA-32 stays
+    return Old(aligned, f"{lower} of {run.run_id}", name != COLUMN and "labels" in run.inputs)
 
 
 def encoder_of(workspace: Workspace, config: Config) -> tuple[Encoder | None, str]:
@@ -490,13 +491,19 @@ def judged_of(graded: Graded, odds: np.ndarray, old: Old | None, seed: int) -> J
 def findings_of(graded: Graded, judged: Judged, labels: Labels, old: Old | None, begun: str) -> Findings:
     """What was found, the old score beside it."""
     found = Findings()
-    grades = "simulated grades" if labels.is_simulated else "grades"
+    grades = labels.words("expert") or "grades"
+    grades = f"simulated {grades}" if labels.is_simulated and "simulated" not in grades.lower() else grades
     told, n_through = judged.best, int(np.isfinite(judged.odds).sum())
     if n_through < graded.n:
         found.sentences.append(f"{n_through:,} of {graded.n:,} graded subjects of the tune half are judged so far.")
     whom = f"{told.n:,} graded subjects ({told.n_positive:,} of interest by {grades}), each by what it had not taught"
     if judged.of_survey is not None:
-        whom += f"; drawn at random, they stand for {told.of:,.0f} of the tune half"
+        is_all = told.of == told.n
+        whom += (
+            "; they are all of the tune half"
+            if is_all
+            else (f"; drawn at random, they stand for {told.of:,.0f} of the tune half")
+        )
     for name in ("average precision", "AUC"):
         if name in told.new:
             found.sentences.append(_sentence(name, told, old, 3) + (f": of {whom}." if name[:1] == "a" else "."))

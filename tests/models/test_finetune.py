@@ -103,11 +103,14 @@ def test_it_tells_interesting_from_not_and_says_by_how_much_beside_the_old_score
     said = read_findings(space.directory)
     assert said is not None
     text = " ".join(said["sentences"])
-    assert "96 graded subjects (32 of interest by grades)" in text and "they stand for 192 of the tune half" in text
+    assert (
+        "96 graded subjects (32 of interest by grades of “Dots”)" in text
+        and "they stand for 192 of the tune half" in text
+    )
     assert "by the anomaly score of old" in text and "so the two are not told apart" not in text.split(".")[0]
     assert "24 graded subjects are of the survey's test half" in " ".join(said["caveats"])
     assert "2 of 62 subjects drawn have no grade." in said["caveats"]
-    assert [t["title"] for t in said["tables"]] == ["For the survey's tune half, out of fold (grades)"]
+    assert [t["title"] for t in said["tables"]] == ["For the survey's tune half, out of fold (grades of “Dots”)"]
     assert [row[0] for row in said["tables"][0]["rows"]] == ["AUC", "average precision", "found in the first 100"]
     curve = said["curves"][0]
     assert curve["has_diagonal"] and len(curve["lines"][0]["x"]) == len(curve["lines"][0]["low"]) > 2
@@ -163,7 +166,7 @@ def test_thirty_grades_are_enough_and_said_to_be_few(tmp_path: Path) -> None:
     assert said is not None
     assert "Few are graded: 24, 8 of them of interest." in said["caveats"]
     assert any("for the whole survey is not estimable" in sentence for sentence in said["sentences"])
-    assert [t["title"] for t in said["tables"]] == ["Of those graded, out of fold (grades)"]
+    assert [t["title"] for t in said["tables"]] == ["Of those graded, out of fold (grades of “Dots”)"]
     assert "that of those graded, which may be more or fewer than in the survey" in " ".join(said["sentences"])
 
 
@@ -172,7 +175,7 @@ def test_simulated_grades_are_called_so_everywhere(tmp_path: Path) -> None:
     results = finish(finetune.run(CONFIG, space))[1]
     said = read_findings(space.directory)
     assert said is not None and results["score_title"] == "Probability of interest (simulated grades)"
-    assert "of interest by simulated grades" in said["sentences"][0]
+    assert "of interest by simulated grades of “Dots”" in said["sentences"][0]
     assert all("simulated" in one["title"] for one in [*said["tables"], *said["curves"]])
     assert said["caveats"][0].startswith("The grades are simulated (grades of “Dots”)")
 
@@ -215,7 +218,12 @@ def test_the_last_finetune_run_is_what_the_next_is_judged_beside(tmp_path: Path)
     aligned = finetune.old_of(replace(space, parents={"score": other}))
     assert aligned is not None
     np.testing.assert_array_equal(aligned.values[2:], np.arange(70.0)[::-1])
-    assert np.isnan(aligned.values[:2]).all()
+    assert np.isnan(aligned.values[:2]).all() and aligned.words == "anomaly score of other"
+    run = Run.read(other / RUN_JSON)
+    run.results = {"score_title": "PCA-32 reconstruction error"}
+    run.write(other / RUN_JSON)
+    named = finetune.old_of(replace(space, parents={"score": other}))
+    assert named is not None and named.words == "PCA-32 reconstruction error of other"
 
 
 @pytest.mark.parametrize(
@@ -352,3 +360,16 @@ def test_a_correction_by_hand() -> None:
     """Balanced log odds 0 with a share of 1 in 10: the probability is the share."""
     assert float(finetune.corrected(np.array([0.0]), 0.1)[0]) == pytest.approx(0.1)
     assert float(finetune.corrected(np.array([logit(0.8)]), 0.5)[0]) == pytest.approx(0.8)
+
+
+def test_held_out_groups_say_when_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetune, "FEWEST_TO_VALIDATE", 5)
+    space = made(tmp_path)
+    finish(finetune.run(replace(CONFIG, folds=2, epochs=3, patience=2), space))
+    split = np.array(read_columns(space.directory / SCORES, SCORES_SCHEMA).column("split").to_pylist())
+    labels = read_labels(space)
+    held = split == "validation"
+    assert 0 < held.sum() < (split == "train").sum() and not labels.is_test[held].any()
+    assert set(labels.is_found[held]) == {0.0, 1.0}
+    lines = [json.loads(line) for line in (space.directory / "history.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(line["validation"]["loss"]) for line in lines)
