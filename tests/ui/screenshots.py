@@ -1,8 +1,8 @@
 """``python -m tests.ui.screenshots [FOLDER]``: pictures of the demo at 1440 × 900 and at 1024 × 768.
 
 Without FOLDER those of the README, into ``assets/screenshots``: the map as it opens with a subject beside it, the pages
-of a training and of volunteers, the one for them, a boundary, and the page where experts grade. With FOLDER every
-state of the page, to be looked at.
+of a training, of what a run found and of volunteers, the one for them, a boundary, and the page where experts grade.
+With FOLDER every state of the page, to be looked at.
 """
 
 import subprocess
@@ -38,6 +38,13 @@ def training(page: Page) -> None:
     page.keyboard.press("r")
     page.locator("dialog.runs .run", has_text="Train the anomaly model").first.click()
     page.locator("dialog.runs .pane img").evaluate("image => image.decode()")
+
+
+def learned(page: Page) -> None:
+    """The dialog of runs, at one that learned from the demo's simulated votes."""
+    page.keyboard.press("r")
+    page.locator("dialog.runs .run", has_text="Predict votes, and what would teach most").first.click()
+    page.locator("dialog.runs .findings canvas").first.wait_for()
 
 
 def volunteers(tab: str) -> Callable[[Page], None]:
@@ -147,6 +154,7 @@ def selection(*keys: str) -> Callable[[Page], None]:
 #: What the README shows, and with it every other state: name → what is done to a page that was just opened.
 SHOWN: dict[str, Callable[[Page], None]] = {"map": subject, "training": training}
 SHOWN |= {
+    "learning": learned,
     "volunteers": volunteers("Machine and crowd"),
     "classify": classify,
     "boundary": boundary,
@@ -196,9 +204,11 @@ def main() -> None:
             url = wait_for_address(process, log, timeout=600)
             make = ["vet", "make", Path(folder) / "demo", "Odd shapes", "--top", ".2", "--graders", "3"]
             subprocess.run([VOORWERP, *make], check=True, stdout=subprocess.DEVNULL)
+            learn = ["run", Path(folder) / "demo", "bayes", "--device", "cpu"]
+            subprocess.run([VOORWERP, *learn], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             for width, height in SIZES:
                 for name, act in states.items():
-                    if target == README and name in ("volunteers", "classify", "boundary", "vet") and width < 1440:
+                    if target == README and name not in ("map", "training") and width < 1440:
                         continue  # README has them once
                     take(browser.new_page(viewport={"width": width, "height": height}), url, act, target / name)
         browser.close()
