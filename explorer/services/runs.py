@@ -45,7 +45,7 @@ SIMULATED = " (simulated)"
 #: Settings that are told of a run even where they are the kind's defaults, and how.
 TOLD = {"preset": "", "method": "", "on": "", "feature_weight": "λ ", "lambda_mode": "", "seed": "seed "}
 #: Settings that name where labels come from, and how their sources are told.
-LABELLED = {"expert": "experts: ", "amateur": "amateurs: ", "votes": "votes: "}
+LABELLED = {"expert": "experts: ", "amateur": "amateurs: ", "votes": ""}
 #: The order of kinds in the form, group by group; others come after those of their group.
 ORDER = ("train", "score", "autoencoder", "features", "ranks", "czsl", "metric", "bayes", "cluster", "finetune", "map")
 #: How kinds are grouped (`Kind.group`), and what a person reads above each group.
