@@ -655,6 +655,7 @@ def findings_of(
     for regime in task.regimes[1:]:
         if (config.loss, regime) in cells:
             _pair(told, paired, cells, task, first, (config.loss, regime), REGIMES[regime], simulated)
+    told.sentences.append(_sources(task, labels))
     told.caveats = caveats(config, task, labels, folds, words, is_done=is_done)
     for where, caption in (
         ("held_out", "held-out subjects among each other, each left out in turn"),
@@ -698,6 +699,15 @@ def findings_of(
     return told
 
 
+def _sources(task: Task, labels: Labels) -> str:
+    said = [
+        f"{REGIMES[name]} are {labels.words(name) or 'not named'}, {int((task.labels[name] >= 0).sum()):,} labels"
+        for name in REGIMES
+        if name in task.labels and (task.labels[name] >= 0).any()
+    ]
+    return f"{_title('; '.join(said))} in the tune half; {REGIMES[task.truth]} judge."
+
+
 def _chance(folds: Sequence[Mapping[str, np.ndarray]], where: str) -> str:
     return f"{_finite_mean(column(folds, f'{where}.chance')):.3f}"
 
@@ -738,6 +748,8 @@ def _pair(
     simulated: str,
 ) -> None:
     figure, n = difference(cells, task, ours, theirs)
+    if not n:
+        return
     spelled = f"{figure.value:+.3f} [{figure.low:+.3f}, {figure.high:+.3f}]"
     rows.append([LOSSES[theirs[0]], REGIMES[theirs[1]], n, spelled])
     other = f"that of {name}" if ours[0] != theirs[0] else f"that of the same loss taught by {name}"
@@ -855,14 +867,17 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     results = yield from embed_all(bench, labels, folds)
     told = findings_of(config, task, labels, cells, n_folds, start.words, is_done=True)
     told.write(workspace.directory)
-    score = mean(column(folds, "held_out.map"), task.groups[whole["queries"]])
+    score = mean(whole["held_out.map"], task.groups[whole["queries"]])
+    n = int(np.isfinite(whole["held_out.map"]).sum())
     return {
         "score_title": f"Mean distance to {NEIGHBORS} neighbors in the embedding",
         **results,
-        "map": round(score.value, 4),
-        "map_low": round(score.low, 4),
-        "map_high": round(score.high, 4),
-        "n_queries": int(np.isfinite(column(folds, "held_out.map")).sum()),
+        **(
+            {"map": round(score.value, 4), "map_low": round(score.low, 4), "map_high": round(score.high, 4)}
+            if n
+            else {}
+        ),
+        "n_queries": n,
         "is_simulated": labels.is_simulated,
         "device": bench.feed.device.type,
     }

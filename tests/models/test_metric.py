@@ -199,7 +199,11 @@ def test_findings_tell_every_loss_and_whose_labels(done):
         ("normalized softmax", "amateurs"),
     ]
     assert all("simulated" in table["title"].lower() for table in told["tables"] + told["matrices"])
-    assert all(sentence.startswith("Simulated labels. ") for sentence in told["sentences"])
+    assert all(sentence.startswith("Simulated labels. ") for sentence in told["sentences"][:-1])
+    assert told["sentences"][-1] == (
+        "Experts are column kind, 50 labels; amateurs are votes: ring? (simulated), 50 labels in the tune half; "
+        "experts judge."
+    )
     assert f"MAP {results['map']:.3f}" in told["sentences"][0] and "of 50" in told["sentences"][0]
     assert "by chance it would be 0.5" in told["sentences"][0]
     assert "That of cross-entropy" in told["sentences"][1] or "that of cross-entropy" in told["sentences"][1]
@@ -315,6 +319,15 @@ def test_it_goes_on_from_photographs(tmp_path):
 def test_labels_that_do_not_do_are_a_sentence(tmp_path, told, sentence):
     with pytest.raises(ArtifactError, match=sentence):
         finish(metric.run(replace(CONFIG, folds=3), made(tmp_path, 20, **told)))
+
+
+def test_where_everybody_is_lone_no_figure_is_made_up(tmp_path):
+    _, results = finish(metric.run(replace(CONFIG, epochs=1), made(tmp_path, 4)))
+    told = read_findings(tmp_path)
+    assert told is not None
+    assert "map" not in results and results["n_queries"] == 0
+    assert "MAP – over 0 held-out subjects" in told["sentences"][0] and len(told["sentences"]) == 2
+    assert any(line.startswith("4 held-out subjects are the only ones of their class") for line in told["caveats"])
 
 
 def test_labels_of_others_are_a_caveat(tmp_path):
