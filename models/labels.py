@@ -111,18 +111,8 @@ def write_labels(directory: Path, columns: Mapping[str, Any], classes: list[str]
     write_table(directory / LABELS, table)
 
 
-def read_about(directory: Path) -> dict[str, dict[str, Any]]:
-    """`Labels.about` of a run's folder alone; {} where it learns from no labels."""
-    try:
-        told = json.loads((pq.read_schema(directory / LABELS).metadata or {}).get(b"voorwerp", b"{}"))
-    except (FileNotFoundError, pa.ArrowException, ValueError):
-        return {}
-    about: dict[str, dict[str, Any]] = told.get("about", {})
-    return about
-
-
 def about_labels(directory: Path) -> dict[str, dict[str, Any]]:
-    """What `Labels.about` says, without the labels; {} for a run that has none, or none that can be read."""
+    """`Labels.about` of a run's folder alone; {} for a run that has no labels, or none that can be read."""
     try:
         told = json.loads((pq.read_schema(directory / LABELS).metadata or {}).get(b"voorwerp", b"{}"))
         return {str(setting): dict(about) for setting, about in dict(told.get("about", {})).items()}

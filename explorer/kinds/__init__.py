@@ -135,6 +135,11 @@ def kinds() -> dict[str, Kind]:
     return found
 
 
+def learning() -> frozenset[str]:
+    """Names of the kinds that learn from labels."""
+    return frozenset(name for name, kind in kinds().items() if kind.labels)
+
+
 def kind(name: str) -> Kind:
     """The kind called `name`, or a `UsageError` that lists them."""
     known = kinds()

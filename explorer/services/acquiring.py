@@ -1,11 +1,12 @@
 """Campaigns by acquisition: the next batch is chosen from all votes so far, in a thread of its own.
 
 A batch is due when somebody who grades has no more than half of one left, so that nobody waits for it. What is learned
-on are the subjects' scores of all score runs, latent vectors and image features, chosen by cross-validation
-(`models.ranking`); the strategy "run" goes by another model instead, that of the newest run with an acquisition
-(`explorer.services.next_up`), and takes up a newer one with its next batch. Each batch stands in the ledger: its
-subjects, which of them were drawn at random and out of how many, and by what the others were chosen, in a sentence. All
-that a batch depends on is there, so a server that starts anew goes on from where the last one stopped.
+on are the subjects' scores of all score runs, latent vectors and image features, but for those of runs that learned
+from the campaign's own grades, chosen by cross-validation (`models.ranking`); the strategy "run" goes by another model
+instead, that of the newest run with an acquisition (`explorer.services.next_up`), and takes up a newer one with its
+next batch. Each batch stands in the ledger: its subjects, which of them were drawn at random and out of how many, and
+by what the others were chosen, in a sentence. All that a batch depends on is there, so a server that starts anew goes
+on from where the last one stopped.
 """
 
 from __future__ import annotations
@@ -222,7 +223,8 @@ class Acquiring:
         )
 
     def _known_of(self, campaign: Campaign) -> _Known:
-        runs = tuple(self.explore.runs())
+        own = f"grade:{campaign.id}"  # what learned from these very grades would only say them again
+        runs = tuple(run_id for run_id in self.explore.runs() if own not in self.explore.learned_from(run_id))
         key = (campaign.id, self.survey.generation, runs)
         found: _Known = self._known.get(key, lambda: self._read(campaign, runs))
         return found

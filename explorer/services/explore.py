@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from explorer.errors import UsageError, VoorwerpError, no_such_column
-from explorer.kinds import kinds
+from explorer.kinds import kinds, learning
 from explorer.raster import Aggregate, Cache, CellIndex, Cloud, Frame, Norm, Paint, View, bounds, commonest, render
 from explorer.services.links import hms, links
 from explorer.services.orders import argsort
@@ -155,9 +155,12 @@ class Plane:
 def newest(runs: Mapping[str, Run]) -> str:
     """What the app opens with of finished runs or maps, newest first: the first that is of the whole survey.
 
-    Where all are of selections, it is the first; "" where there is none.
+    What learned from labels comes after what did not: an acquisition or a probability is no anomaly score. Where all
+    are of selections, it is the first; "" where there is none.
     """
-    return next((run_id for run_id, run in runs.items() if run.selection is None), next(iter(runs), ""))
+    apart = learning()
+    ordered = sorted(runs, key=lambda run_id: (runs[run_id].kind in apart, runs[run_id].selection is not None))
+    return next(iter(ordered), "")
 
 
 class Explore:
@@ -178,8 +181,20 @@ class Explore:
         self._living: weakref.WeakValueDictionary[str, Selection] = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[float, dict[str, Run]]] = {}
+        self._learned: dict[str, frozenset[str]] = {}  # what is frozen does not change
 
     # ----------------------------------------------------------------------------------------- runs and maps
+    def learned_from(self, run_id: str) -> frozenset[str]:
+        """What the labels of a run or map, and of all that it builds on, are made of: atoms (see `Truths.atoms`)."""
+        if run_id not in self._learned:
+            run = self.runs().get(run_id) or self.maps().get(run_id)
+            if run is None:
+                return frozenset()
+            folder = self.survey.run_folder(run_id) if run_id in self.runs() else self.survey.map_folder(run_id)
+            found = {atom for told in about_labels(folder).values() for atom in told.get("atoms", ())}
+            self._learned[run_id] = frozenset(found).union(*map(self.learned_from, run.inputs.values()))
+        return self._learned[run_id]
+
     def runs(self) -> dict[str, Run]:
         """Finished score runs by id, newest first."""
         return self._read("runs", lambda: self.survey.runs("score"))

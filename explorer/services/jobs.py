@@ -42,7 +42,7 @@ import numpy as np
 
 from explorer import code_version
 from explorer.errors import JobError, UsageError
-from explorer.kinds import Kind, kind_at, kinds
+from explorer.kinds import Kind, kind_at, kinds, learning
 from explorer.services import selected
 from explorer.survey import Survey
 from models.artifacts import LATENTS, MAP_JSON, PROGRESS, RUN_JSON, Run, State, fsync_directory, now, sha256_file
@@ -605,13 +605,13 @@ class JobService:
             )
         if kind.needs_latents:
             finished = [run for run in finished if self._has_latents(run)]
-        if kind.provides == name:  # what it made itself only where it is told to: no clusters of clusters
-            finished = [run for run in finished if run.kind != kind.name] or finished
         if not finished:
             raise JobError(
                 f"no {name} run of {self.survey.path} has latent vectors, which {kind.name} is made from; "
                 "`voorwerp import-run --latents` brings some"
             )
+        if name == "score":  # what learned from labels, only where it is told to or there is nothing else
+            finished = [run for run in finished if run.kind not in learning()] or finished
         return finished[0].run_id
 
     def _has_latents(self, run: Run) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.errors import JobError, UsageError
+from explorer.kinds import learning
 from explorer.survey import Survey
 from models.artifacts import MAP_JSON, RUN_JSON, SUBJECTS, ArtifactError, Run, read_subjects, write_array
 
@@ -98,7 +99,7 @@ def keep_top(survey: Survey, ledger: Ledger, share: float, run_id: str | None, w
     runs = {run.run_id: run for run in survey.runs("score")}
     if not runs:
         raise UsageError(f"{survey.path} has no scores to take the top of; `voorwerp run {survey.path} score` first")
-    run_id = run_id or next(iter(runs))
+    run_id = run_id or next((name for name, run in runs.items() if run.kind not in learning()), next(iter(runs)))
     if run_id not in runs:
         near = difflib.get_close_matches(run_id, runs, n=1)
         hint = f'did you mean "{near[0]}"?' if near else f"there are: {', '.join(runs)}"

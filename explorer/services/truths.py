@@ -27,7 +27,6 @@ from explorer.survey import counted
 from explorer.votes import CLASSIFICATIONS
 from models.boundary import Term, classifiers, columns
 from models.consensus import Votes
-from models.labels import read_about
 from models.limits import between
 from models.rates import Kind
 from models.truth import Truth, TruthError
@@ -47,7 +46,6 @@ MOST_LABELS, MOST_GROUPS = 200, 300
 SIGMA, PERCENTILE = 0.5, 99.0
 
 #: Among a run's inputs, hashes and no runs.
-NO_RUNS = ("subject_ids", "labels")
 
 #: What is said of first votes where nobody knows which were first.
 UNTIMED = "; when they were cast is not known, so the first are those that stand first in the file"
@@ -214,7 +212,6 @@ class Truths:
         self.experts: Experts | None = None
         self._bases, self._known, self._offers = Cache(8), Cache(12), Cache(4)
         self._limited = Cache(4)
-        self._learned: dict[str, set[str]] = {}  # what is frozen does not change
 
     # ------------------------------------------------------------------------------------------------ what is offered
     def offered(self, context: Context) -> list[dict[str, Any]]:
@@ -636,7 +633,7 @@ class Truths:
         for reference in references:
             table, _, name = reference.partition(".")
             if table in ("scores", "maps"):
-                found |= self.learned_from(run_id if table == "scores" else map_id)
+                found |= self.explore.learned_from(run_id if table == "scores" else map_id)
             is_rank = table == "scores" and run is not None and run.kind == "ranks"
             if is_rank or (reference == "scores.anomaly_score" and self.explore.mixes(run_id)):
                 found |= {f"scores.{score}" for score in SCORES}
@@ -647,19 +644,6 @@ class Truths:
             else:
                 found.add(reference)
         return found
-
-    def learned_from(self, run_id: str) -> set[str]:
-        """What the labels of a run or map, and of all that it builds on, are made of: atoms."""
-        if run_id not in self._learned:
-            run = self.explore.runs().get(run_id) or self.explore.maps().get(run_id)
-            if run is None:
-                return set()
-            folder = self.survey.run_folder(run_id) if run_id in self.explore.runs() else self.survey.map_folder(run_id)
-            found = {atom for told in read_about(folder).values() for atom in told.get("atoms", ())}
-            for name, value in run.inputs.items():
-                found |= self.learned_from(value) if name not in NO_RUNS else set()
-            self._learned[run_id] = found
-        return self._learned[run_id]
 
     def made_of(self, truth: Truth, run_id: str, map_id: str = "") -> set[str]:
         """What a truth is made of; see `atoms`."""
@@ -692,7 +676,7 @@ class Truths:
             target = taught(learning, sha)
             if target is not None and self.made_of(target, context.run_id, context.map_id) & mine:
                 found.append(f"{self._name(target, context)} (what the classifier was taught)")
-            elif self.learned_from(looks_at(learning, sha)) & mine:
+            elif self.explore.learned_from(looks_at(learning, sha)) & mine:
                 found.append("what the latent vectors that the classifier looks at learned from")
         return found
 

@@ -10,13 +10,14 @@ from explorer.cli import main
 from explorer.errors import JobError, UsageError
 from explorer.services.boundaries import Context
 from explorer.services.desk import Desk
+from explorer.services.explore import newest
 from explorer.services.jobs import JobService, check_labels
 from explorer.services.labels import Frozen, Source, by_itself, freeze, offered, sources
 from explorer.services.runs import Runs
 from explorer.survey import check
 from models.artifacts import RUN_JSON, Run, write_scores
 from models.boundary import And, Gate
-from models.labels import LABELS, read_about
+from models.labels import LABELS, about_labels
 from models.truth import Truth
 from tests.explorer.graded import grade, keep, opened, plan
 from tests.explorer.labelled import LEARN, NEEDY, LearnConfig, N, lenses, write_labelled, write_totals
@@ -316,4 +317,20 @@ def test_what_learned_from_a_truth_is_circular_with_it(desk: Desk) -> None:
 
     assert circular(grades, "learned") and not circular(grades, "other")
     assert circular(kind, "other") and not circular(kind, "learned")
-    assert read_about(survey.run_folder("learned"))["expert"]["atoms"] == [f"grade:{made.id}"]
+    assert about_labels(survey.run_folder("learned"))["expert"]["atoms"] == [f"grade:{made.id}"]
+    known = desk.acquiring._known_of(made)  # a campaign learns nothing from what its own grades taught
+    assert list(known.spaces) == ["the scores of 1 run"]
+
+
+def test_what_learned_from_labels_is_no_default_score() -> None:
+    runs = {
+        "20260103-000000-bayes": Run("20260103-000000-bayes", "bayes", "1", {}),
+        "20260102-000000-score": Run("20260102-000000-score", "score", "1", {}, selection="top"),
+        "20260101-000000-score": Run("20260101-000000-score", "score", "1", {}),
+    }
+    assert newest(runs) == "20260101-000000-score"
+    del runs["20260101-000000-score"]
+    assert newest(runs) == "20260102-000000-score"
+    del runs["20260102-000000-score"]
+    assert newest(runs) == "20260103-000000-bayes"
+    assert newest({}) == ""
