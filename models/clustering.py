@@ -50,7 +50,7 @@ from models.describing import describe_all
 from models.findings import Findings, Table
 from models.fitting import Recipe, Standing, fit, network_of, outputs
 from models.grids import write_rows
-from models.labels import LABELS, Labels, folds_of, read_labels
+from models.labels import LABELS, Labels, about_labels, about_taught, folds_of, read_labels
 from models.progress import Progress
 from models.ranking import isolation
 from models.rates import Rate, f1
@@ -688,6 +688,19 @@ def known_of(config: Config, workspace: Workspace) -> Known:
     return Known(labels.classes, label, is_learned, is_stopping, is_judged, caveats, may_learn, labels.is_simulated)
 
 
+def taught_by(workspace: Workspace) -> str:
+    """That the vectors learned from what the clusters are judged by, as a caveat; "" where they did not."""
+    scored = workspace.parents["score"]
+    theirs = {atom for told in about_taught(scored) for atom in told.get("atoms", ())}
+    own = {atom for told in about_labels(workspace.directory).values() for atom in told.get("atoms", ())}
+    if not theirs & own:
+        return ""
+    return (
+        f"circular: the vectors of {scored.name} learned from these very labels, those held out here too, so that "
+        "figures by them are better than they would be of others; cluster vectors that learned from none"
+    )
+
+
 def _sources(labels: Labels) -> str:
     words = [words for setting in ("expert", "amateur") if (words := labels.words(setting))]
     return " and ".join(words) or "any source"
@@ -836,6 +849,8 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     device, preset = pick_device(config.device), PRESETS[config.preset]
     precision: Any = "bfloat16" if device.type == "cuda" else "float32"
     known, source = known_of(config, workspace), Source(config, workspace)
+    if config.on == "latents" and known.may_learn and (told := taught_by(workspace)):
+        known.caveats.append(told)
     yield Progress(0, 1, "reading the vectors")
     rows, x = sample(config, workspace, source, known)
     k_told = preset.clusters if config.clusters is None else config.clusters

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.artifacts import ArtifactError, Workspace, read_columns, write_table
+from models.artifacts import RUN_JSON, ArtifactError, Run, Workspace, read_columns, write_table
 
 LABELS = "labels.parquet"
 #: What every file has; columns called ``fraction_…`` (float32) come beside: shares of the votes, one for each answer.
@@ -118,6 +118,19 @@ def about_labels(directory: Path) -> dict[str, dict[str, Any]]:
         return {str(setting): dict(about) for setting, about in dict(told.get("about", {})).items()}
     except (OSError, pa.ArrowException, AttributeError, TypeError, ValueError):
         return {}
+
+
+def about_taught(folder: Path) -> list[dict[str, Any]]:
+    """What `Labels.about` says of each setting of a run, and of all runs that it builds on."""
+    found = list(about_labels(folder).values())
+    try:
+        inputs = Run.read(folder / RUN_JSON).inputs
+    except (OSError, ArtifactError):
+        return found
+    for value in inputs.values():
+        if (folder.parent / value / RUN_JSON).exists():  # others are hashes
+            found += about_taught(folder.parent / value)
+    return found
 
 
 def read_labels(workspace: Workspace) -> Labels:

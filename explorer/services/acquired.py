@@ -110,9 +110,9 @@ class Acquired:
 
 def n_votes(survey: Survey) -> np.ndarray:
     """How many votes each subject has by the question that is counted, float64 (N,); 0 where there is none."""
-    if "n_votes" not in survey.columns_of_crowd():
-        return np.zeros(survey.n)
-    return np.nan_to_num(np.asarray(survey.column("n_votes"), np.float64))
+    there = survey.columns_of_crowd()  # a survey may have had a column of that name
+    name = next((one for one in ("volunteers_n_votes", "n_votes") if one in there), None)
+    return np.zeros(survey.n) if name is None else np.nan_to_num(np.asarray(survey.column(name), np.float64))
 
 
 def acquire(explore: Explore, asked: Asked, name: str, ledger: Ledger, who: str, replace: bool = False) -> Acquired:

@@ -27,7 +27,7 @@ from explorer.state import COMPONENTS, Selection
 from explorer.survey import SUBJECTS_SCHEMA, Survey
 from models.artifacts import LATENTS, ArtifactError, Run
 from models.embedding import nearest
-from models.labels import about_labels
+from models.labels import about_labels, about_taught
 from models.mixing import Mode, mix, standardise
 
 #: The scores of the paper's model, and what a person reads; which of them a run has: `Explore.score_titles`.
@@ -303,7 +303,7 @@ class Explore:
                     ours["anomaly_score"] += f" ({sign}{column.replace('_', ' ')})"
             own = RANKS if run is not None and run.kind == "ranks" else {}
             ours |= {name: own.get(name, name.replace("_", " ")) for name in has if name not in SCORES}
-            learned = about_labels(self.survey.run_folder(run_id)).values()
+            learned = about_taught(self.survey.run_folder(run_id))
             said = " (simulated labels)" if any(of.get("is_simulated") for of in learned) else ""
             return {name: title if "simulated" in title else title + said for name, title in ours.items()}
 

@@ -21,7 +21,7 @@ from models import boundary
 from models.artifacts import ArtifactError
 from models.boundary import Gate, Learned, Path, Term
 from models.findings import Findings, Table
-from models.labels import about_labels
+from models.labels import about_taught
 from models.purity import CONTROLS, Purity, apply, controls, limit_of, pure, sentence, spell, table
 from models.rates import share
 
@@ -157,9 +157,13 @@ def cut_pure(
 
 def caveats(explore: Explore, asked: Asked) -> list[str]:
     """What to know before believing it: a score that learned from the truth, or saw these subjects."""
-    found = []
-    labels = about_labels(explore.survey.run_folder(asked.run_id)).values()
-    if any(f"subjects.{asked.column}" in told.get("atoms", ()) for told in labels):
+    found, survey = [], explore.survey
+    labels = about_taught(survey.run_folder(asked.run_id))
+    atom = survey.about_grades().get("columns", {}).get(asked.column, f"subjects.{asked.column}")
+    is_of_votes = asked.column.removeprefix("volunteers_") == "majority_answer"
+    if is_of_votes and asked.column in survey.columns_of_crowd():
+        atom = "votes"
+    if any(atom in told.get("atoms", ()) for told in labels):
         found.append(
             f"circular: {asked.run_id} learned from {asked.column}, so that even out of fold its scores have seen the "
             "truth; look at the test half (--test), which no run learns from"

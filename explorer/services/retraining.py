@@ -203,9 +203,14 @@ class Retraining:
 
     def _watch(self) -> None:
         """Say of the run that was begun last that it came to nothing, once."""
-        if self._watched is None or not (job := self.jobs.job(self._watched)).is_over:
+        if self._watched is None:
+            return
+        job = next((job for job in self._ours() if job.run_id == self._watched), None)
+        if job is not None and not job.is_over:
             return
         self._watched = None
+        if job is None:  # somebody has deleted it
+            return
         if job.state in ("failed", "interrupted"):
             reason = job.error or "it was interrupted"
             self._say(f"{job.run_id} was to train {self.kind.name} again: {reason}; it is tried again {self._next()}")

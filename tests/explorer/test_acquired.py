@@ -12,7 +12,7 @@ import pytest
 from explorer import cli
 from explorer.errors import UsageError
 from explorer.ledger import Ledger
-from explorer.services.acquired import KIND, Acquired, Asked, acquire
+from explorer.services.acquired import KIND, Acquired, Asked, acquire, n_votes
 from explorer.services.explore import Explore
 from explorer.services.sampling import INCLUSION
 from explorer.survey import Survey
@@ -121,6 +121,17 @@ def test_who_has_votes_enough_or_is_on_zooniverse_is_left_out(
     votes[:] = 10
     with pytest.raises(UsageError, match="nobody is left to ask for"):
         acquired("Other", retire_after=10)
+
+
+def test_votes_are_those_that_are_counted_here_where_the_survey_has_a_column_of_that_name(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey = Survey.open(path)
+    monkeypatch.setattr(survey, "column", {"n_votes": np.full(N, 3.0), "volunteers_n_votes": np.full(N, 7.0)}.get)
+    for there, worth in (((), 0), (("volunteers_n_votes",), 7)):
+        monkeypatch.setattr(survey, "columns_of_crowd", lambda there=there: there)
+        assert n_votes(survey).tolist() == [worth] * N
+    survey.close()
 
 
 def test_a_set_is_not_replaced_unless_told_and_a_later_one_leaves_the_sample(

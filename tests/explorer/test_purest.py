@@ -74,6 +74,25 @@ def test_a_score_that_learned_from_the_truth_is_circular(survey: Path) -> None:
     assert found.caveats[0].startswith("circular: a learned from kind")
 
 
+def test_a_score_that_builds_on_one_that_learned_from_the_truth_is_circular(
+    survey: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = survey / "runs" / "first"
+    folder.mkdir()
+    Run("first", "czsl", "test", {}, state="done", n_rows=N).write(folder / RUN_JSON)
+    about = {"expert": {"source": "campaign:X", "words": "", "is_simulated": True, "atoms": ["grade:7"]}}
+    write_labels(folder, {"subject_id": [1], "is_test": [False], "duplicate_group": [-1]}, [], about)
+    Run("a", "finetune", "test", {}, state="done", n_rows=N, inputs={"score": "first"}).write(
+        survey / "runs" / "a" / RUN_JSON
+    )
+    asked = Asked("anomaly_score", "a", "kind", ["merger"])
+    explore = Explore(Survey.open(survey))
+    assert explore.score_titles("a")["badness"] == "badness (simulated labels)"
+    assert purest(explore, asked).caveats == ["the score learned from simulated labels"]
+    monkeypatch.setattr(explore.survey, "about_grades", lambda: {"columns": {"kind": "grade:7"}})
+    assert purest(explore, asked).caveats[0].startswith("circular: a learned from kind")
+
+
 def test_the_command_prints_and_counts_looks_at_the_test_half(survey: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["purity", str(survey), "--truth", "kind=merger"]) == 0
     told = capsys.readouterr().out

@@ -222,6 +222,18 @@ def test_a_failure_is_said_and_tried_again_only_when_it_is_due(
 
 
 @pytest.mark.usefixtures("at_once")
+def test_who_deletes_the_run_that_was_begun_does_not_stop_it(jobs: JobService) -> None:
+    again = retraining(jobs)
+    vote(jobs, 5)
+    first = again.look()
+    assert first is not None
+    jobs.delete(first, "ann")
+    assert again.look() is None
+    vote(jobs, 5)
+    assert again.look() is not None
+
+
+@pytest.mark.usefixtures("at_once")
 def test_what_cannot_be_started_is_said_and_kept(jobs: JobService, caplog: pytest.LogCaptureFixture) -> None:
     jobs._kinds["guess"] = Kind("guess", "Guess", GUESS.config, GUESS.run, needs=("train",))
     again = retraining(jobs)

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from explorer.kinds.cluster import KIND, ClusterConfig
 from models import clustering
-from models.artifacts import ArtifactError, Workspace, write_scores
+from models.artifacts import RUN_JSON, ArtifactError, Run, Workspace, write_scores
 from models.clustering import (
     DEC,
     PRESETS,
@@ -34,7 +35,7 @@ from models.clustering import (
     weights_at,
 )
 from models.clusters import read_clusters
-from models.labels import write_labels
+from models.labels import LABELS, write_labels
 from tests.models.networks import PREPROCESSING, blobs, finish
 
 N, GROUPS = 160, 4
@@ -505,3 +506,24 @@ def test_a_code_of_one_point_is_said():
 def test_on_images_it_builds_on_no_run():
     assert KIND.set_to(ClusterConfig(on="images")).builds_on == ()
     assert KIND.set_to(ClusterConfig()).needs == ("score",)
+
+
+def test_vectors_that_learned_from_the_labels_held_out_are_said_to(tmp_path):
+    x, which = vectors()
+    workspace = space(tmp_path, x)
+    names = [f"class {one}" for one in which]
+    labelled(workspace.directory, workspace.subject_ids, names)
+    table = pq.read_table(workspace.directory / LABELS)
+    about = {"expert": {"source": "column:kind", "words": "column kind", "atoms": ["subjects.kind"]}}
+    for folder in (workspace.directory, tmp_path / "far"):
+        folder.mkdir(exist_ok=True)
+        told = {b"voorwerp": json.dumps({"classes": sorted(set(names)), "about": about}).encode()}
+        pq.write_table(table.replace_schema_metadata(told), folder / LABELS)
+    assert clustering.taught_by(workspace) == ""
+    Run("far", "czsl", "1", {}, state="done").write(tmp_path / "far" / RUN_JSON)
+    Run("score", "score", "1", {}, state="done", inputs={"score": "far"}).write(tmp_path / "score" / RUN_JSON)
+    run(workspace)
+    assert any(
+        told.startswith("circular: the vectors of score learned from these very labels")
+        for told in findings(workspace)["caveats"]
+    )
