@@ -372,7 +372,7 @@ def _of_campaign(survey: Survey, graded: Graded, campaign: Campaign, is_by_grade
     is_covered = (campaign.n_outside == 0 or len(campaign.audit) > 0) and bool(
         np.isfinite(inclusion[campaign.rows]).all()
     )
-    if campaign.plan.order == "clusters" and missing:
+    if campaign.plan.order in ("clusters", "stratified") and missing:
         is_covered = False  # whoever comes first was no draw
     inclusion = np.where(drawn & is_covered, inclusion, np.nan)
     told = list(notes) if is_covered else []

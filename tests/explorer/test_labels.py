@@ -81,6 +81,16 @@ def test_without_an_audit_nobody_was_drawn_at_random(desk: Desk) -> None:
     assert len(pi) == len(made.rows) and pi == pytest.approx(made.source["inclusion"])
 
 
+def test_levels_in_turn_that_were_not_all_graded_are_no_draw(desk: Desk) -> None:
+    keep(desk, "everyone", np.arange(N))
+    made = desk.campaigns.of_selection(plan("Levels", order="stratified", strata="kind"), "everyone", "owner-1", n=50)
+    grade(desk, made, "grader-1", {int(made.rows[0]): "Q"})
+    desk.campaigns.close(made.id, "owner-1")
+    found = frozen(desk, expert="Levels")
+    assert len(found.columns["inclusion_probability"]) == len(made.rows) - 1
+    assert np.isnan(found.columns["inclusion_probability"]).all()
+
+
 def test_grades_themselves_are_classes_by_rising_value(desk: Desk) -> None:
     desk.campaigns.close(lenses(desk).id, "owner-1")
     found = frozen(desk, classes="grades")
