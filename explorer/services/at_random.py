@@ -1,9 +1,9 @@
 """What our own volunteers would choose of the whole survey, where they are shown what a run asks for.
 
 Votes on what was asked for say nothing of the rest. The cells that were drawn at random do: uniformly from all that
-were open, so uniformly from those that are open still, but for what a volunteer had seen before (of 60 simulated
-campaigns the mean was .006 too low by that, intervals of .15 covered the truth in all). Subjects that are retired count
-with the votes that they have.
+were open and that the volunteer had not seen before. What they said of those that they had seen is known, so a random
+vote speaks for the others alone (`of_all_open`); without that, the mean of 100 simulated campaigns of few volunteers
+was .076 where .111 was true, with it .111. Subjects that are retired count with the votes that they have.
 """
 
 from __future__ import annotations
@@ -73,9 +73,11 @@ def of_survey(survey: Survey, ledger: Ledger) -> ByRandom | None:
         return None
     n_open, n_retired = int(is_open.sum()), int(is_retired.sum())
     who = np.unique(votes["who"], return_inverse=True)[1]
+    on_open, spoken = is_open[votes["row"]], votes["chose"].copy()
+    spoken[on_open] = of_all_open(who[on_open], votes["entry"][on_open], votes["chose"][on_open], n_open)
     fraction, low, high = mean_of_strata(
         who[is_random],
-        votes["chose"][is_random],
+        spoken[is_random],
         n_open,
         who[is_known],
         votes["row"][is_known],
@@ -86,19 +88,42 @@ def of_survey(survey: Survey, ledger: Ledger) -> ByRandom | None:
 
 
 def _votes(tally: Tally) -> dict[str, np.ndarray]:
-    """Each volunteer's vote on each row, training left out: ``who``, ``row``, ``chose``, ``is_random``."""
-    who, row, chose, is_random = [], [], [], []
+    """Each volunteer's vote on each row, training left out: ``who``, ``entry``, ``row``, ``chose``, ``is_random``."""
+    who, entry, row, chose, is_random = [], [], [], [], []
     for entry_id in sorted(tally.standing.values()):
         answer = tally.answers[entry_id]
         for cell, one in enumerate(answer.rows.tolist()):
             if one < 0 or cell in answer.training or tally.people[answer.who].seen[one][0] != entry_id:
                 continue
             who.append(answer.who)
+            entry.append(entry_id)
             row.append(one)
             chose.append(cell in answer.chosen)
             is_random.append(bool(answer.drawn) and answer.drawn[cell] == "random")
-    arrays = np.array(who), np.array(row, np.int64), np.array(chose, np.float64), np.array(is_random, bool)
-    return dict(zip(("who", "row", "chose", "is_random"), arrays, strict=True))
+    whole = np.array(entry, np.int64), np.array(row, np.int64)
+    arrays = np.array(who), *whole, np.array(chose, np.float64), np.array(is_random, bool)
+    return dict(zip(("who", "entry", "row", "chose", "is_random"), arrays, strict=True))
+
+
+def of_all_open(who: np.ndarray, entry: np.ndarray, chose: np.ndarray, n_open: int) -> np.ndarray:
+    """What each vote, had it been drawn at random, says of the mean of all open subjects: float64 (n,).
+
+    Of those that the volunteer had seen in earlier grids it is what they said; the vote stands for the others.
+
+    Parameters
+    ----------
+    who, entry, chose
+        int (n,), int (n,), float (n,): all votes on open subjects, whichever way they were drawn, and of which grid.
+    """
+    order = np.lexsort((entry, who))
+    w, e, y = who[order], entry[order], chose[order]
+    is_first = np.append(True, (w[1:] != w[:-1]) | (e[1:] != e[:-1]))[: len(w)]
+    grid = np.maximum.accumulate(np.where(is_first, np.arange(len(w)), 0))  # where each one's grid begins
+    volunteer = np.searchsorted(w, w)
+    total = np.append(0.0, np.cumsum(y))
+    found = np.empty(len(y))
+    found[order] = (total[grid] - total[volunteer] + (n_open - (grid - volunteer)) * y) / n_open
+    return found
 
 
 def mean_of_strata(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from explorer.ledger import Ledger
-from explorer.services.at_random import mean_of_strata, of_survey
+from explorer.services.at_random import mean_of_strata, of_all_open, of_survey
 from explorer.services.classify import Classify, Settings, Visitor
 from explorer.survey import Survey
 from models.rates import wilson
@@ -50,6 +50,36 @@ def test_what_a_run_asks_for_is_chosen_more_and_the_estimate_is_of_the_survey(su
     assert naive > 0.58 > found.high > 0.5 > found.low > 0.42
     assert found.sentence().startswith("of all subjects our volunteers would choose ")
     assert f"{found.n_chosen:,} of {found.n:,} cells drawn at random for 20 volunteers, and" in found.sentence()
+
+
+def test_what_a_few_volunteers_have_seen_already_is_not_left_out(tmp_path: Path) -> None:
+    """They see the upper half by the run, so that what is drawn at random for them later is of the lower one."""
+    path = write_survey(tmp_path / "few", 150, size=8)
+    write_run(path, NEW, np.arange(150.0))
+    rng, survey = np.random.default_rng(3), Survey.open(path)
+    with Ledger(path, survey.info.survey_id) as ledger:
+        classify = Classify(survey, ledger, Settings(20, next_by="newest", least=0, random_share=0.3), seed=2)
+        for k in range(8):
+            visitor = Visitor(f"{k:016x}")
+            for _ in range(8):
+                grid = classify.grid(visitor)
+                assert grid is not None
+                chosen = np.flatnonzero(rng.random(len(grid.rows)) < grid.rows / 150).tolist()
+                told = {"grid": classify.seal(grid), "id": str(uuid.uuid4()), "chosen": chosen, "seconds": 1.0}
+                classify.answer(visitor, told)
+        found = of_survey(survey, ledger)
+        classify.close()
+    survey.close()
+    assert found is not None and found.n_retired == 0
+    assert found.n_chosen / found.n < found.low < 0.5 < found.high
+    assert found.fraction == pytest.approx(0.5, abs=0.04)
+
+
+def test_a_random_vote_stands_for_those_that_its_volunteer_had_not_seen() -> None:
+    who, entry = np.array([1, 0, 0, 0, 1]), np.array([2, 3, 3, 9, 8])
+    chose = np.array([1.0, 1, 0, 1, 0])
+    # the last of 0 had said 1 and 0 of two, and now 1 for the other 8; that of 1 had said 1 of one, 0 for the other 9
+    assert of_all_open(who, entry, chose, 10) == pytest.approx([1, 1, 0, (1 + 8) / 10, (1 + 0) / 10])
 
 
 def test_open_ones_count_by_random_votes_and_retired_ones_by_their_own() -> None:
