@@ -50,7 +50,7 @@ def judge(
     from explorer.errors import UsageError
     from explorer.ledger import Ledger
     from explorer.services.explore import Explore
-    from explorer.services.judging import is_reference, verdicts
+    from explorer.services.judging import is_circular, is_reference, verdicts
     from explorer.survey import Survey, counted
     from models.mixing import Mode
 
@@ -78,6 +78,11 @@ def judge(
             times = sum(entry.payload["truth"] == truth for entry in ledger.entries("reveal"))
         click.echo(f"the test half was looked at {counted(times, 'time')} for {truth}; the ledger keeps count")
     for run_id in chosen:
+        if is_circular(explore, run_id, column):
+            click.echo(
+                f"circular: {run_id} learned from what {column} says; where it is in split train or validation its "
+                "figures say nothing, and it is no evidence beside others"
+            )
         if (of := known[run_id].selection) is not None:
             click.echo(f"{run_id} is of “{of}”: it is judged among these alone, and whom that left out it cannot find")
     if not any(is_reference(known[run_id]) for run_id in chosen):

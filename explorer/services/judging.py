@@ -55,6 +55,15 @@ def truth(explore: Explore, column: str, wanted: Sequence[str]) -> np.ndarray:
     return np.where(codes < 0, np.nan, is_wanted.astype(float))
 
 
+def is_circular(explore: Explore, run_id: str, column: str) -> bool:
+    """Whether a run, or one that it builds on, learned from what a column of categories is made of (rule 4)."""
+    survey = explore.survey
+    atom = survey.about_grades().get("columns", {}).get(column, f"subjects.{column}")
+    if column in survey.columns_of_crowd() and column.removeprefix("volunteers_") == "majority_answer":
+        atom = "votes"
+    return atom in explore.learned_from(run_id)
+
+
 def verdicts(
     explore: Explore,
     column: str,

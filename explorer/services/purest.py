@@ -13,7 +13,7 @@ import numpy as np
 
 from explorer.errors import UsageError, no_such_column
 from explorer.services.explore import Explore
-from explorer.services.judging import truth
+from explorer.services.judging import is_circular, truth
 from explorer.services.labels import groups as groups_of
 from explorer.services.truths import Known
 from explorer.survey import counted
@@ -157,13 +157,9 @@ def cut_pure(
 
 def caveats(explore: Explore, asked: Asked) -> list[str]:
     """What to know before believing it: a score that learned from the truth, or saw these subjects."""
-    found, survey = [], explore.survey
-    labels = about_taught(survey.run_folder(asked.run_id))
-    atom = survey.about_grades().get("columns", {}).get(asked.column, f"subjects.{asked.column}")
-    is_of_votes = asked.column.removeprefix("volunteers_") == "majority_answer"
-    if is_of_votes and asked.column in survey.columns_of_crowd():
-        atom = "votes"
-    if any(atom in told.get("atoms", ()) for told in labels):
+    found = []
+    labels = about_taught(explore.survey.run_folder(asked.run_id))
+    if is_circular(explore, asked.run_id, asked.column):
         found.append(
             f"circular: {asked.run_id} learned from {asked.column}, so that even out of fold its scores have seen the "
             "truth; look at the test half (--test), which no run learns from"

@@ -13,6 +13,7 @@ from explorer.services.explore import Explore
 from explorer.services.judging import verdicts
 from explorer.survey import Survey
 from models.artifacts import RUN_JSON, Run, write_scores
+from models.labels import write_labels
 from tests.explorer.small_survey import write_survey
 
 N = 40
@@ -96,3 +97,16 @@ def test_the_command_prints_the_table_and_asks_for_the_reference(
     assert "none of empty has a score to judge" in capsys.readouterr().err
     cli.main(["judge", str(survey), "kind", "merger", "--half", "test"])
     assert "the test half was looked at 2 times for kind = merger" in capsys.readouterr().out
+
+
+def test_a_run_that_learned_from_the_truth_is_said_to_be_circular(
+    survey: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_run(survey, "plain", {}, image_score=FALLING, anomaly_score=FALLING)
+    add_run(survey, "taught", {}, image_score=FALLING, anomaly_score=FALLING)
+    about = {"expert": {"source": "column:kind", "words": "column kind", "atoms": ["subjects.kind"]}}
+    columns = {"subject_id": [1], "is_test": [False], "duplicate_group": [-1]}
+    write_labels(survey / "runs" / "taught", columns, ["merger", "plain"], about)
+    assert cli.main(["judge", str(survey), "kind", "merger", "--half", "tune"]) == 0
+    said = capsys.readouterr().out
+    assert "circular: taught learned from what kind says" in said and "circular: plain" not in said

@@ -79,10 +79,10 @@ def test_a_score_that_builds_on_one_that_learned_from_the_truth_is_circular(
 ) -> None:
     folder = survey / "runs" / "first"
     folder.mkdir()
-    Run("first", "czsl", "test", {}, state="done", n_rows=N).write(folder / RUN_JSON)
+    Run("first", "czsl", "test", {}, provides="score", state="done", n_rows=N).write(folder / RUN_JSON)
     about = {"expert": {"source": "campaign:X", "words": "", "is_simulated": True, "atoms": ["grade:7"]}}
     write_labels(folder, {"subject_id": [1], "is_test": [False], "duplicate_group": [-1]}, [], about)
-    Run("a", "finetune", "test", {}, state="done", n_rows=N, inputs={"score": "first"}).write(
+    Run("a", "finetune", "test", {}, provides="score", state="done", n_rows=N, inputs={"score": "first"}).write(
         survey / "runs" / "a" / RUN_JSON
     )
     asked = Asked("anomaly_score", "a", "kind", ["merger"])
