@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 
 from explorer.errors import UsageError, no_such_column
 from explorer.kinds import Kind
+from explorer.services.agreed import GRID
 from explorer.services.boundaries import Boundaries
 from explorer.services.campaigns import Campaign
 from explorer.services.explore import Explore
@@ -382,6 +383,14 @@ def _of_campaign(survey: Survey, graded: Graded, campaign: Campaign, is_by_grade
         told.append(
             f"{counted(waiting, 'subject')} left for a second look {'has' if waiting == 1 else 'have'} no label"
         )
+    if campaign.clusters is not None:
+        votes = graded.vetting.votes(campaign.id)
+        votes = votes[votes["role"].isin(("subject", "audit"))]
+        if n_grid := int((votes["via"] == GRID).sum()):
+            told.append(
+                f"{n_grid:,} of {counted(len(votes), 'grade')} were given to whole grids of a cluster: they say less "
+                "of each subject, and more of its like"
+            )
     words = _titled(f"grades of “{campaign.plan.name}”", campaign.is_simulated)
     return _Said(classes, codes, words, campaign.is_simulated, [f"grade:{campaign.id}"], is_found, inclusion, told)
 

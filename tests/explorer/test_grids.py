@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from explorer.errors import LedgerError, UsageError
+from explorer.kinds.finetune import KIND, FinetuneConfig
 from explorer.people import Person
 from explorer.services.acquiring import left_of, outside_of, outside_words
 from explorer.services.boundaries import Context
@@ -18,6 +19,7 @@ from explorer.services.campaigns import Campaign, Plan
 from explorer.services.candidates import Asked, candidates, provenance
 from explorer.services.clusters import NONE, words
 from explorer.services.desk import Desk
+from explorer.services.labels import freeze
 from explorer.services.queues import GRID_APART
 from explorer.services.vetting import Item, effort_words
 from models.clusters import Cluster
@@ -287,6 +289,16 @@ def test_files_tell_which_votes_were_given_to_grids(desk: Desk):
     assert by_row[ids[second[0].row]] == "single" and "grid" in {by_row[ids[i.row]] for i in first}
     assert set(by_row.values()) <= {"grid", "single", "grid;single"}
     assert provenance(desk, one, Asked())["n_grid_votes"] == 25
+
+
+def test_labels_say_how_many_of_them_were_given_to_grids(desk: Desk):
+    one = made(desk, 200)
+    give(desk, one, "grader-1", grids(desk, one, "grader-1")[0])
+    desk.campaigns.close(one.id, "grader-0")
+    config = FinetuneConfig(expert="campaign:Odd ones")
+    found = freeze(desk.explore.survey, desk.ledger, KIND, config, desk.explore.survey.subject_ids, desk.graded)
+    assert any(note.startswith("25 of 25 grades were given to whole grids") for note in found.about["expert"]["notes"])
+    assert np.isnan(found.columns["inclusion_probability"]).all()
 
 
 def test_a_truth_of_a_campaign_that_was_cut_short_says_so(desk: Desk):
