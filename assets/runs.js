@@ -230,7 +230,7 @@ export async function runs(home, {act: tell}) {
   close.setAttribute("aria-label", "Close");
   const side_head = make("header");
   side_head.append(make("h2", "", "Runs"), fresh);
-  const again = make("p", "about again"); // what is trained again, and when
+  const again = make("p", "again"); // what is trained again, and when
   side.append(side_head, again, list);
   dialog.append(side, detail, close);
   home.append(style, dialog);
