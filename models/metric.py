@@ -43,7 +43,7 @@ from models.labels import Labels, folds_of, read_labels
 from models.progress import Progress
 from models.ranking import NEIGHBORS
 from models.reading import is_constant
-from models.retrieval import METRICS, chance, mean, mean_over_classes, retrieve, vote
+from models.retrieval import METRICS, chance, mean, mean_of_classes, mean_over_classes, retrieve, vote
 from models.scoring import load_checkpoint, pick_device, to_tensor
 from models.steps import Feed
 
@@ -628,33 +628,32 @@ def findings_of(
     config: Config, task: Task, labels: Labels, cells: Cells, n_folds: int, words: str, *, is_done: bool
 ) -> Findings:
     """What is to be said of what was judged so far."""
-    told, simulated = Findings(), "Simulated labels. " if labels.is_simulated else ""
+    told = Findings()
     first = (config.loss, task.regimes[0])
     if not (folds := cells.get(first)):
         return told
     title = "simulated labels: " if labels.is_simulated else ""
-    groups = task.groups[column(folds, "queries")]
+    queries = column(folds, "queries")
+    groups, y = task.groups[queries], task.judged[queries]
     score = {name: column(folds, f"held_out.{name}") for name in METRICS}
-    n = int(np.isfinite(score["map"]).sum())
-    value, nearest = mean(score["map"], groups), mean(score["precision_at_1"], groups)
-    right, named = int(np.nansum(score["precision_at_1"])), column(folds, "training.accuracy")
-    known = np.isfinite(named)
     so_far = "" if len(folds) == n_folds else f" So far, {len(folds)} of {n_folds} folds."
-    taught = f"{_title(LOSSES[config.loss])}, taught by {REGIMES[task.regimes[0]]}"
-    found = f"MAP {value.spell(3, 3)} over {n:,} held-out subjects, out of fold"
-    told.sentences.append(
-        f"{simulated}{taught}: {found}; by chance it would be {_chance(folds, 'held_out')}. The nearest other one is "
-        f"of its class for {right:,} of {n:,}, {nearest.spell(3, 3)}; the {config.neighbors} nearest that it learned "
-        f"from name the class of {int(named[known].sum()):,} of {int(known.sum()):,}, "
-        f"{mean(named, groups).spell(3, 3)}.{so_far}"
-    )
+    told.sentences += [
+        _named(config, task, labels, folds) + so_far,
+        _retrieved(score, column(folds, "held_out.chance"), y, groups),
+    ]
     paired: list[list[Any]] = []
+    better: list[str] = []
     for loss in LOSSES:
-        if loss != config.loss and (loss, first[1]) in cells:
-            _pair(told, paired, cells, task, first, (loss, first[1]), LOSSES[loss], simulated)
+        there = loss != config.loss and (loss, first[1]) in cells
+        if there and _pair(told, paired, cells, task, first, (loss, first[1]), LOSSES[loss]):
+            better.append(f"Loss: {loss} (--loss {loss})")
     for regime in task.regimes[1:]:
-        if (config.loss, regime) in cells:
-            _pair(told, paired, cells, task, first, (config.loss, regime), REGIMES[regime], simulated)
+        key: tuple[LossName, Regime] = (config.loss, regime)
+        if key in cells and _pair(told, paired, cells, task, first, key, REGIMES[regime]):
+            asked = "all" if regime == "both" else regime
+            better.append(f"Learn from: {asked} (--learn-from {asked})")
+    if better:
+        told.sentences.append(f"By MAP it would be better otherwise. To try: {', or '.join(better)}.")
     told.sentences.append(_sources(task, labels))
     told.caveats = caveats(config, task, labels, folds, words, is_done=is_done)
     for where, caption in (
@@ -672,12 +671,11 @@ def findings_of(
         told.tables.append(
             Table(
                 f"{title}MAP of {LOSSES[first[0]]}, taught by {REGIMES[first[1]]}, minus that of another",
-                ["other loss", "taught by", "queries", "difference"],
+                ["other loss", "taught by", "queries", "difference", "mean over classes"],
                 paired,
                 "paired over the same held-out queries, 95 % intervals over duplicate groups",
             )
         )
-    y = task.judged[column(folds, "queries")]
     by_class = []
     for code in np.unique(y):
         own = y == code
@@ -697,6 +695,51 @@ def findings_of(
         )
     )
     return told
+
+
+def _named(config: Config, task: Task, labels: Labels, folds: Sequence[Mapping[str, np.ndarray]]) -> str:
+    """How often the nearest name the class, beside the most frequent class for everybody."""
+    queries, named = column(folds, "queries"), column(folds, "training.accuracy")
+    known = np.isfinite(named)
+    named, y, groups = named[known], task.judged[queries][known], task.groups[queries][known]
+    taught = f"{_title(LOSSES[config.loss])}, taught by {REGIMES[task.regimes[0]]}"
+    simulated = "simulated " if labels.is_simulated else ""
+    said = (
+        f"{taught}: out of fold, the {config.neighbors} nearest that it learned from name the {simulated}class of "
+        f"{int(named.sum()):,} of {counted_of(len(named))}"
+    )
+    if not len(named):
+        return said + "."
+    by_it = (y == np.bincount(y).argmax()).astype(np.float64)
+    told = mean(named - by_it, groups)
+    verdict = "above" if told.low > 0 else "below" if told.high < 0 else "not told apart from"
+    over = mean_of_classes(named, y, groups).spell(3, 3)
+    return (
+        f"{said}, {mean(named, groups).spell(3, 3)}, mean over classes {over}; by accuracy {verdict} always naming the "
+        f"most frequent class, {int(by_it.sum()):,} of {len(y):,}, {by_it.mean():.3f}, mean over classes "
+        f"{mean_over_classes(by_it, y):.3f}."
+    )
+
+
+def counted_of(n: int) -> str:
+    """How many were held out, in words."""
+    return f"{n:,} held-out subject{'' if n == 1 else 's'}"
+
+
+def _retrieved(score: Mapping[str, np.ndarray], by_chance: np.ndarray, y: np.ndarray, groups: np.ndarray) -> str:
+    """How well held-out subjects find their like among each other."""
+    value, nearest = score["map"], score["precision_at_1"]
+    n = int(np.isfinite(value).sum())
+    found = f"MAP {mean(value, groups).spell(3, 3)} over {counted_of(n)} among each other"
+    if not n:
+        return found + "."
+    over = mean_of_classes(value, y, groups).spell(3, 3)
+    first = mean(nearest, groups).spell(3, 3)
+    return (
+        f"{found} (by chance {_finite_mean(by_chance):.3f}), mean over classes {over} (by chance "
+        f"{mean_over_classes(by_chance, y):.3f}). The nearest other one is of its class for "
+        f"{int(np.nansum(nearest)):,} of {n:,}, {first}."
+    )
 
 
 def _sources(task: Task, labels: Labels) -> str:
@@ -729,12 +772,14 @@ def _row(task: Task, folds: Sequence[Mapping[str, np.ndarray]], key: tuple[LossN
 
 def difference(
     cells: Cells, task: Task, ours: tuple[LossName, Regime], theirs: tuple[LossName, Regime], name: str = "map"
-) -> tuple[Figure, int]:
-    """Mean difference of a figure over the queries that both were judged by, held out, and how many these are."""
+) -> tuple[Figure, Figure, int]:
+    """Mean difference of a figure over the queries that both were judged by, held out; over classes; and how many."""
     n = min(len(cells[ours]), len(cells[theirs]))
     a, b = (column(cells[key][:n], f"held_out.{name}") for key in (ours, theirs))
-    groups = task.groups[column(cells[ours][:n], "queries")]
-    return mean(a - b, groups), int(np.isfinite(a - b).sum())
+    queries = column(cells[ours][:n], "queries")
+    groups = task.groups[queries]
+    over = mean_of_classes(a - b, task.judged[queries], groups)
+    return mean(a - b, groups), over, int(np.isfinite(a - b).sum())
 
 
 def _pair(
@@ -745,16 +790,22 @@ def _pair(
     ours: tuple[LossName, Regime],
     theirs: tuple[LossName, Regime],
     name: str,
-    simulated: str,
-) -> None:
-    figure, n = difference(cells, task, ours, theirs)
+) -> bool:
+    """Tell of the difference; whether the other one is better beyond the interval, and no worse over classes."""
+    figure, over, n = difference(cells, task, ours, theirs)
     if not n:
-        return
-    spelled = f"{figure.value:+.3f} [{figure.low:+.3f}, {figure.high:+.3f}]"
-    rows.append([LOSSES[theirs[0]], REGIMES[theirs[1]], n, spelled])
+        return False
+    rows.append([LOSSES[theirs[0]], REGIMES[theirs[1]], n, _signed(figure), _signed(over)])
     other = f"that of {name}" if ours[0] != theirs[0] else f"that of the same loss taught by {name}"
     verb = "above" if figure.low > 0 else "below" if figure.high < 0 else "not told apart from"
-    told.sentences.append(f"{simulated}Its MAP is {verb} {other}: {spelled}, paired over {n:,} held-out subjects.")
+    told.sentences.append(
+        f"Its MAP is {verb} {other}: {_signed(figure)}, mean over classes {_signed(over)}, paired over {counted_of(n)}."
+    )
+    return figure.high < 0 and not over.low > 0
+
+
+def _signed(figure: Figure) -> str:
+    return f"{figure.value:+.3f} [{figure.low:+.3f}, {figure.high:+.3f}]"
 
 
 def _title(text: str) -> str:

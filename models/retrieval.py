@@ -214,6 +214,26 @@ def mean_over_classes(values: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(own)) if own else float("nan")
 
 
+def mean_of_classes(
+    values: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int = 0, replicates: int = REPLICATES
+) -> Figure:
+    """`mean_over_classes` with its 95 % interval, drawn as that of `mean`; classes that were not drawn are in none."""
+    is_there = np.isfinite(values)
+    if not is_there.any():
+        return Figure(float("nan"), float("nan"), float("nan"))
+    ids, of = np.unique(np.asarray(groups)[is_there], return_inverse=True)
+    codes, code = np.unique(labels[is_there], return_inverse=True)
+    sums, counts = np.zeros((2, len(ids), len(codes)))
+    np.add.at(sums, (of, code), values[is_there])
+    np.add.at(counts, (of, code), 1)
+    drawn = []
+    for w in resampled(np.arange(len(ids)), replicates, np.random.default_rng([seed, 13])):
+        n = w @ counts
+        drawn.append((np.divide(w @ sums, n, out=np.zeros_like(n, np.float64), where=n > 0)).sum(-1) / (n > 0).sum(-1))
+    low, high = np.percentile(np.concatenate([np.atleast_1d(one) for one in drawn]), [2.5, 97.5])
+    return Figure(mean_over_classes(values, labels), float(low), float(high))
+
+
 def average(runs: Sequence[np.ndarray]) -> np.ndarray:
     """Values of the same queries over several seeds, (Q,): their mean."""
     return np.asarray(np.mean(np.stack(runs), axis=0))

@@ -199,16 +199,51 @@ def test_findings_tell_every_loss_and_whose_labels(done):
         ("normalized softmax", "amateurs"),
     ]
     assert all("simulated" in table["title"].lower() for table in told["tables"] + told["matrices"])
-    assert all(sentence.startswith("Simulated labels. ") for sentence in told["sentences"][:-1])
+    assert not any(sentence.startswith("Simulated") for sentence in told["sentences"])
+    assert any("are simulated" in caveat for caveat in told["caveats"])
     assert told["sentences"][-1] == (
         "Experts are column kind, 50 labels; amateurs are votes: ring? (simulated), 50 labels in the tune half; "
         "experts judge."
     )
-    assert f"MAP {results['map']:.3f}" in told["sentences"][0] and "of 50" in told["sentences"][0]
-    assert "by chance it would be 0.5" in told["sentences"][0]
-    assert "That of cross-entropy" in told["sentences"][1] or "that of cross-entropy" in told["sentences"][1]
+    first, second, third = told["sentences"][:3]
+    assert "name the simulated class of" in first and "of 50 held-out subjects" in first
+    assert "always naming the most frequent class, 25 of 50, 0.500, mean over classes 0.500" in first
+    assert f"MAP {results['map']:.3f}" in second and "(by chance 0.5" in second
+    assert "that of cross-entropy" in third and "mean over classes" in third
     assert any("10 labelled subjects of the test half are left alone" in line for line in told["caveats"])
     assert sum(sum(row) for row in told["matrices"][0]["counts"]) == 50
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "advice"),
+    [
+        (("normalized_softmax", "both"), ("normalized_softmax", "expert"), "Learn from: expert (--learn-from expert)"),
+        (("normalized_softmax", "both"), ("cross_entropy", "both"), "Loss: cross_entropy (--loss cross_entropy)"),
+    ],
+)
+def test_what_is_better_names_its_setting_and_accuracy_its_baseline(tmp_path, ours, theirs, advice):
+    space = made(tmp_path, 40, 0.1, expert=["disk"] * 34 + ["ring"] * 6)
+    task = metric.task_of(CONFIG, space, read_labels(space))
+    judged = np.flatnonzero(task.judged >= 0)
+
+    def cell(value: float, right: np.ndarray) -> list[dict[str, np.ndarray]]:
+        found = {"queries": judged, "training.accuracy": right, "training.predicted": task.judged[judged]}
+        for where in ("held_out", "training"):
+            found |= {f"{where}.{name}": np.full(40, value) + 0.001 * np.arange(40) for name in metric.METRICS}
+            found |= {f"{where}.n_relevant": np.full(40, 5), f"{where}.chance": np.full(40, 0.5)}
+        return [found | {"training.accuracy": right}]
+
+    is_common = (task.judged[judged] == 0).astype(float)
+    cells: Any = {ours: cell(0.5, is_common), theirs: cell(0.6, is_common)}
+    told = metric.findings_of(CONFIG, task, read_labels(space), cells, 1, "a network", is_done=True)
+    assert (
+        "of 34 of 40 held-out subjects, 0.850 [" in told.sentences[0] and "mean over classes 0.500" in told.sentences[0]
+    )
+    assert "not told apart from always naming the most frequent class, 34 of 40, 0.850" in told.sentences[0]
+    assert any(sentence.endswith(f"To try: {advice}.") for sentence in told.sentences)
+    cells[theirs] = cell(0.4, is_common)
+    told = metric.findings_of(CONFIG, task, read_labels(space), cells, 1, "a network", is_done=True)
+    assert not any("To try" in sentence for sentence in told.sentences)
 
 
 def test_stages_and_pictures_are_told_while_at_work(done):
@@ -326,7 +361,7 @@ def test_where_everybody_is_lone_no_figure_is_made_up(tmp_path):
     told = read_findings(tmp_path)
     assert told is not None
     assert "map" not in results and results["n_queries"] == 0
-    assert "MAP – over 0 held-out subjects" in told["sentences"][0] and len(told["sentences"]) == 2
+    assert "MAP – over 0 held-out subjects" in told["sentences"][1] and len(told["sentences"]) == 3
     assert any(line.startswith("4 held-out subjects are the only ones of their class") for line in told["caveats"])
 
 

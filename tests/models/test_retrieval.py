@@ -11,7 +11,7 @@ from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 
-from models.retrieval import METRICS, chance, mean, mean_over_classes, retrieve, unit, vote
+from models.retrieval import METRICS, chance, mean, mean_of_classes, mean_over_classes, retrieve, unit, vote
 
 
 def around(degrees: list[float]) -> np.ndarray:
@@ -76,6 +76,17 @@ def test_nobody_to_compare_with():
     found = retrieve(around([0]), np.array([0]), np.array([1]), 1)
     assert found.n_lone == 1 and found.predicted[0] == -1 and np.isnan(found.shares).all()
     assert np.isnan(mean(found.values["map"], np.array([1])).value)
+
+
+def test_the_mean_over_classes_has_an_interval_of_groups():
+    y = np.repeat([0, 1], [40, 4])
+    right = np.r_[np.ones(40), [1.0, 0.0, 0.0, np.nan]]
+    told = mean_of_classes(right, y, np.arange(44))
+    assert told.value == pytest.approx((1 + 1 / 3) / 2)
+    assert told.low == pytest.approx(0.5) and told.high >= 0.8  # of the rare class none to most may be right
+    again = mean_of_classes(np.tile(right, 2), np.tile(y, 2), np.tile(np.arange(44), 2))
+    assert again == told  # seen twice is no more
+    assert np.isnan(mean_of_classes(np.full(3, np.nan), np.zeros(3), np.arange(3)).value)
 
 
 def slow(queries, labels, groups, k):
