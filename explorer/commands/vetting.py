@@ -38,6 +38,7 @@ SUFFIXES = {
     ".json": "json",
 }
 MOST_SHOWN = 12  # lines that are set aside
+ALL = "all"  # of a campaign by clusters: the whole survey, where no selection has that name
 
 
 @click.group("vet")
@@ -119,7 +120,9 @@ PLAN = options(
 @group.command()
 @click.argument("survey", type=SURVEY)
 @click.argument("name")
-@click.option("--selection", metavar="NAME", help="Grade the subjects of this selection …")
+@click.option(
+    "--selection", metavar="NAME", help="Grade the subjects of this selection (by clusters: all, as without it) …"
+)
 @click.option("--boundary", metavar="NAME", help="… or those that this boundary keeps …")
 @click.option("--version", type=click.IntRange(1), metavar="N", help="[default: the newest]")
 @click.option("--top", type=float, metavar="SHARE", help="… or the top share by anomaly score: .01")
@@ -152,7 +155,8 @@ def make(
     seed: int,
 ) -> None:
     """Make the campaign NAME of subjects of SURVEY; graders find it at /vet of a running server."""
-    if sum(told is not None for told in (selection, boundary, top)) != 1:
+    n_told = sum(told is not None for told in (selection, boundary, top))
+    if n_told > 1 or (n_told == 0 and order != "clusters"):
         raise UsageError("say what is graded, by one of --selection, --boundary and --top")
     if version is not None and boundary is None:
         raise UsageError("--version is a boundary's; give --boundary, too")
@@ -184,8 +188,11 @@ def make(
         else:
             if top is not None:
                 selection = keep_top(desk.explore.survey, desk.ledger, top, run_id, who())
-            assert selection is not None
-            made = desk.campaigns.of_selection(plan, selection, who(), n=draw, context=_context(desk, run_id))
+            context, kept = _context(desk, run_id), desk.ledger.selection_names()
+            if selection is None or (selection == ALL and order == "clusters" and ALL not in kept):
+                made = desk.campaigns.of_all(plan, who(), n=draw, context=context)
+            else:
+                made = desk.campaigns.of_selection(plan, selection, who(), n=draw, context=context)
         mixed = [f"{counted(len(rows), what)}" for rows, what in _mixed(made) if len(rows)]
         click.echo(
             f"“{made.plan.name}” ({made.id}): {counted(len(made.rows), 'subject')} of {made.source['region']}, "
@@ -194,7 +201,7 @@ def make(
         if made.clusters is not None:
             n = len(made.clusters.told)
             click.echo(f"in grids, by {counted(n, 'cluster')} of {made.clusters.run_id}, kept as they are now")
-        if not len(made.audit):
+        if not len(made.audit) and made.source["n_source"] < desk.explore.survey.frame().sum():
             click.echo("without --audit nobody will know what was missed: recall is not estimable")
         click.echo(f"a server of {survey} shows it at /vet/{made.id}")
 

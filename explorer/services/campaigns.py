@@ -493,6 +493,19 @@ class Campaigns:
         source = {"selection": name, "region": region, **_seen(context)}
         return self._drawn(plan, rows, source, who, n, client_id)
 
+    def of_all(
+        self, plan: Plan, who: str, n: int | None = None, context: Context | None = None, client_id: str | None = None
+    ) -> Campaign:
+        """A campaign of the whole survey; see `of_selection`.
+
+        Raises
+        ------
+        UsageError
+            As `make`.
+        """
+        source = {"selection": None, "region": "the whole survey", **_seen(context)}
+        return self._drawn(plan, np.arange(self.survey.n), source, who, n, client_id)
+
     def of_boundary(
         self,
         plan: Plan,

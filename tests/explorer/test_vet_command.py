@@ -198,6 +198,10 @@ def test_a_campaign_by_clusters_tells_what_its_grids_saved(vet: Run, survey: Pat
     said = vet("make", "Grids", "--selection", "best", "--order", "clusters", "--scheme", "yes-no", "--repeats", 0)
     assert "in grids, by 2 clusters of cluster-1, kept as they are now" in said
     assert "by 2 clusters of cluster-1, in grids: nothing graded yet" in vet("show", "Grids")
+    for name, told in (("Whole", []), ("All", ["--selection", "all"])):
+        said = vet("make", name, *told, "--order", "clusters")
+        assert f"{n} subjects of the whole survey" in said
+        assert "recall is not estimable" not in said  # nobody is missed
     with opened(survey) as desk:
         one = desk.campaigns.get("Grids")
         grades = {i.key: "N" for i in desk.vetting.queue(one.id, "grader-1").window(0, 5)}
