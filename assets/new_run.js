@@ -71,7 +71,9 @@ export function starting({post, tell, started, left}) {
   // ---------------------------------------------------------------------------------------------------------- kinds
   const draw_cards = () => {
     const make_card = k => {
-      const card = make("label", "card"), box = make("input"), name = make("b", "", k.title);
+      const card = make("label", "card"), box = make("input"), name = make("span"), word = make("code", "", k.name);
+      word.ariaHidden = "true"; // the command line's word; a reader is told the title
+      name.append(make("b", "", k.title), " ", word);
       Object.assign(box, {type: "radio", name: "kind", value: k.name, checked: k === kind, disabled: Boolean(k.lacks)});
       box.addEventListener("change", () => turn(k));
       card.title = k.lacks ? `${upper(k.lacks)}.` : k.about;

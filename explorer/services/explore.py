@@ -6,6 +6,7 @@ One `Explore` per server. Results that are slow to make are kept by a key of all
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 import weakref
@@ -304,8 +305,10 @@ class Explore:
             own = RANKS if run is not None and run.kind == "ranks" else {}
             ours |= {name: own.get(name, name.replace("_", " ")) for name in has if name not in SCORES}
             learned = about_taught(self.survey.run_folder(run_id))
-            said = " (simulated labels)" if any(of.get("is_simulated") for of in learned) else ""
-            return {name: title if "simulated" in title else title + said for name, title in ours.items()}
+            if any(of.get("is_simulated") for of in learned):  # first: the end of a title is what a narrow list cuts
+                plain = {name: re.sub(r" \(simulated \w+\)$", "", title) for name, title in ours.items()}
+                ours = {name: t if "simulated" in t else f"simulated: {t}" for name, t in plain.items()}
+            return ours
 
         if not run_id:
             return {}

@@ -432,6 +432,8 @@ class Runs:
             config["seed"] = training.seed
         words = [f"{word}{_spell(config[name])}" for name, word in TOLD.items() if config.get(name) is not None]
         told = {name: config.pop(name) for name in LABELLED if name in config}
+        if told.get("votes") and told.get("votes") == told.get("amateur"):
+            del told["votes"]  # said once
         words += [LABELLED[name] + re.sub("^(campaign|column):", "", source) for name, source in told.items() if source]
         for name, value in config.items():
             if name not in TOLD and name in defaults and value not in (None, defaults[name]):

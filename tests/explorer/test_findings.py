@@ -60,8 +60,8 @@ def test_a_map_is_colored_by_what_the_run_or_its_kind_says(runs: Runs, monkeypat
     explore = Explore(runs.survey)
     assert explore.default_color(FOUND) == "scores.predicted"
     assert explore.score_titles(FOUND) == {
-        "anomaly_score": "Odd (simulated labels)",
-        "predicted": "predicted (simulated labels)",
+        "anomaly_score": "simulated: Odd",
+        "predicted": "simulated: predicted",
     }
     path = runs.survey.run_folder(FOUND) / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"results": {}}))

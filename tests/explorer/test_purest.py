@@ -87,7 +87,7 @@ def test_a_score_that_builds_on_one_that_learned_from_the_truth_is_circular(
     )
     asked = Asked("anomaly_score", "a", "kind", ["merger"])
     explore = Explore(Survey.open(survey))
-    assert explore.score_titles("a")["badness"] == "badness (simulated labels)"
+    assert explore.score_titles("a")["badness"] == "simulated: badness"
     assert purest(explore, asked).caveats == ["the score learned from simulated labels"]
     monkeypatch.setattr(explore.survey, "about_grades", lambda: {"columns": {"kind": "grade:7"}})
     assert purest(explore, asked).caveats[0].startswith("circular: a learned from kind")

@@ -114,6 +114,6 @@ def test_a_kind_is_started_seen_at_work_read_and_put_on_the_map(
     expect(dialog).to_be_hidden()
     color = page.get_by_label("Color by", exact=True).first
     expect(color).to_have_value(f"scores.{learner.color}")
-    expect(color.locator("option:checked")).to_contain_text("(simulated labels)")
+    expect(color.locator("option:checked")).to_contain_text("simulated: ")
     run_id = max((survey / "runs").glob(f"*-{kind}")).name
     eventually(lambda: query(page), lambda now: now.get("run") == run_id)
