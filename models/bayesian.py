@@ -702,8 +702,8 @@ def findings_of(
         f"{rmse[2]:.3f}] (root mean squared error, {told.levels[0].n:,} subjects): {verdict} a constant rate, "
         f"{learned['constant_rmse'][0]:.3f} (difference {_spell(difference)}).",
         f"90 % intervals hold the counted {simulated} of {ninety.k:,} of {ninety.n:,} subjects, "
-        f"{_percent(ninety.k / ninety.n)} [{_percent(ninety.low)}, {_percent(ninety.high)}]; by the model it would be "
-        f"{_percent(ninety.expected)}. {_trust(ninety)}",
+        f"{_percent(ninety.k / ninety.n)} [{_percent(ninety.low)}, {_percent(ninety.high)}]. Counts are whole "
+        f"numbers, so a 90 % interval holds at least 90 %, by the model {_percent(ninety.expected)}: {_trust(ninety)}.",
     ]
     of_counts = learned["log_loss_difference"]
     if of_counts[1] > 0:
@@ -768,7 +768,7 @@ def findings_of(
                     [one.high for one in told.levels],
                 )
             ],
-            "Below the diagonal, it is surer than it may be.",
+            "Below the diagonal, it is surer than it should be.",
             has_diagonal=True,
         )
     )
@@ -810,8 +810,8 @@ def _verdict(difference: tuple[float, float, float]) -> str:
 
 def _trust(one: Any) -> str:
     if one.low <= one.expected <= one.high:
-        return "That agrees."
-    return "It is surer than it may be." if one.high < one.expected else "It is less sure than it could be."
+        return "that agrees"
+    return "it is surer than it should be" if one.high < one.expected else "it is less sure than it could be"
 
 
 def _spell(figure: tuple[float, float, float]) -> str:

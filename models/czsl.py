@@ -716,8 +716,24 @@ class Judged:
                     if np.isfinite(probabilities[at]).all():
                         each.append(figures(self.truth[at], probabilities[at]))
             if each:
-                rows.append([way, *(spread([one[name] for one in each]) for name in FIGURES)])
+                cells = [spread([one[name] for one in each]) for name in FIGURES]
+                rows.append([way, *_beside_g_mean(cells, self.found_of_rarest(way))])
         return rows
+
+    @property
+    def rarest(self) -> int:
+        """The class that fewest of the experts' labels are of."""
+        counts = np.bincount(self.truth)
+        return int(np.where(counts > 0, counts, len(self.truth) + 1).argmin())
+
+    def found_of_rarest(self, way: str) -> str:
+        """How many of the rarest class a way found of those that it has come to, mean over seeds."""
+        own = [one[self.truth == self.rarest] for one in self.said[way]]
+        own = [one[np.isfinite(one).all(1)] for one in own]
+        own = [one for one in own if len(one)]
+        n = max(map(len, own), default=0)
+        k = float(np.mean([(one.argmax(1) == self.rarest).mean() * n for one in own])) if own else 0.0
+        return percent(k, n) if n else "–"
 
     def whole_transfer(self) -> np.ndarray | None:
         """float64 (seeds, n, n_classes): of label transfer, once every fold of every seed is through."""
@@ -756,18 +772,20 @@ def findings_of(
             told = differences(judged.truth, said, theirs.argmax(2), judged.groups)
             verdict = "" if told["accuracy"].is_told else "; by accuracy the two are not told apart"
             found.sentences.append(
-                f"{CZSL} less {way}, the same subjects: accuracy {points(told['accuracy'])}, "
+                f"{CZSL} minus {way}, the same subjects: accuracy {points(told['accuracy'])}, "
                 f"G-mean {points(told['g_mean'])}{verdict}."
             )
+    found.sentences += lowered(judged, by)
     rows = judged.table([way for way in ways if way in judged.said])
     if rows:
         found.tables.append(
             Table(
                 f"Judged by {by}, out of fold",
-                ["way", *FIGURES.values()],
+                ["way", *_beside_g_mean(list(FIGURES.values()), f"found of {task.classes[judged.rarest]}")],
                 rows,
                 "Mean ± standard deviation over folds and seeds. G-mean: geometric mean of the recalls of all classes. "
-                "AUC of hard labels is what the paper gives; each class against all others.",
+                f"Found of {task.classes[judged.rarest]}: of the rarest class, as far as folds are through; of several "
+                "seeds the mean. AUC of hard labels is what the paper gives; each class against all others.",
             )
         )
     found.tables += transfer_table(task, judged, by)
@@ -775,33 +793,75 @@ def findings_of(
         counts = np.zeros((len(task.classes),) * 2)
         for one in ours.argmax(2):
             np.add.at(counts, (judged.truth, one), 1 / len(ours))
-        title = f"What {simulated}experts said (rows), and what {CZSL} said out of fold"
+        title = f"What {simulated}experts said (rows), and what {CZSL} predicted, out of fold"
         found.matrices.append(Matrix(title, task.classes, task.classes, np.round(counts, 1).tolist()))
     found.caveats += caveats
     return found
 
 
-def transfer_table(task: Task, judged: Judged, by: str) -> list[Table]:
-    """Amateurs and label transfer beside experts, on the subjects where all three have spoken."""
+def _beside_g_mean(cells: Sequence[str], text: str) -> list[str]:
+    """A row of figures with a text behind that of G-mean."""
+    at = list(FIGURES).index("g_mean") + 1
+    return [*cells[:at], text, *cells[at:]]
+
+
+def transferred_of(judged: Judged) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+    """Truth (n,), amateurs (1, n) and label transfer (seeds, n), where all three have spoken; and groups (n,)."""
     said = judged.whole_transfer()
     if said is None:
-        return []
+        return None
     has = (judged.amateur >= 0) & np.isfinite(said).all((0, 2))
     if not has.any():
+        return None
+    return judged.truth[has], judged.amateur[has][None], said[:, has].argmax(2), judged.groups[has]
+
+
+def lowered(judged: Judged, by: str) -> list[str]:
+    """A sentence where label transfer agrees less with experts than amateurs do by themselves."""
+    if (there := transferred_of(judged)) is None:
         return []
-    truth, n = judged.truth[has], int(has.sum())
-    amateur, made = judged.amateur[has][None], said[:, has].argmax(2)
+    truth, amateur, made, groups = there
+    told = differences(truth, made, np.repeat(amateur, len(made), 0), groups)["accuracy"]
+    k, after = int((amateur[0] == truth).sum()), float((made == truth).sum(1).mean())
+    if after >= k:
+        return []
+    verdict = "beyond its interval" if told.is_told else "within its interval: it may be chance"
+    return [
+        f"Label transfer lowers the agreement of amateurs with the {by}, from {percent(k, len(truth))} to "
+        f"{percent(after, len(truth))}: {points(told)}, {verdict}."
+    ]
+
+
+def transfer_table(task: Task, judged: Judged, by: str) -> list[Table]:
+    """Amateurs and label transfer beside experts, on the subjects where all three have spoken."""
+    if (there := transferred_of(judged)) is None:
+        return []
+    truth, amateur, made, groups = there
+    n = len(truth)
+    is_rare = truth == judged.rarest
+    n_rare = int(is_rare.sum())
+
+    def of_rarest(k: float) -> str:
+        return percent(k, n_rare) if n_rare else "–"
+
     rows = [
-        ["amateurs", percent(float((amateur[0] == truth).sum()), n), f"{g_mean(truth, amateur[0]):.3f}"],
+        [
+            "amateurs",
+            percent(float((amateur[0] == truth).sum()), n),
+            f"{g_mean(truth, amateur[0]):.3f}",
+            of_rarest(float((amateur[0] == truth)[is_rare].sum())),
+        ],
         [
             "after label transfer",
             percent(float((made == truth).sum(1).mean()), n),
             f"{np.mean([g_mean(truth, one) for one in made]):.3f}",
+            of_rarest(float((made == truth)[:, is_rare].sum(1).mean())),
         ],
     ]
-    told = differences(truth, made, np.repeat(amateur, len(made), 0), judged.groups[has])
-    note = f"Transfer less amateurs: accuracy {points(told['accuracy'])}, G-mean {points(told['g_mean'])}."
-    return [Table(f"Label transfer: agreement with {by}, out of fold", ["labels", "agree", "G-mean"], rows, note)]
+    told = differences(truth, made, np.repeat(amateur, len(made), 0), groups)
+    note = f"Transfer minus amateurs: accuracy {points(told['accuracy'])}, G-mean {points(told['g_mean'])}."
+    columns = ["labels", "agree", "G-mean", f"found of {task.classes[judged.rarest]}"]
+    return [Table(f"Label transfer: agreement with {by}, out of fold", columns, rows, note)]
 
 
 # --------------------------------------------------------------------------------------------------------- the kind
@@ -835,7 +895,7 @@ def run(config: Config, workspace: Workspace) -> Generator[Progress, None, dict[
     rarest = int(np.bincount(truth).min())
     caveats = [*task.caveats, *_caveats(config, plan, n_folds, is_mirrored)]
     if rarest < RARE * len(truth):
-        said = "" if config.balance != "none" else "; --balance over gives them more weight"
+        said = "" if config.balance != "none" else "; to give them more weight: Balance: over (--balance over)"
         caveats.insert(0, f"The rarest class has {rarest:,} of {len(truth):,} labels: look at G-mean and AUC{said}.")
     judged = Judged(truth, groups, folds, task.amateur[experts], {})
     ways, pictures, parts = learner.ways(), Pictures(workspace, standing, task), plan.seeds * n_folds

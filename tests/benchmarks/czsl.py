@@ -163,7 +163,7 @@ def compare(name: str, names: dict[str, str], config: CzslConfig, n_folds: int) 
         ratio=(1 - theirs) / (1 - ours),
         unit=unit,
         alternative="experts only, the same network",
-        note=f"CzSL less experts only {points(difference)}: {verdict}; less amateurs only "
+        note=f"CzSL minus experts only {points(difference)}: {verdict}; minus amateurs only "
         f"{points(told[AMATEURS][figure])}; AUC {aucs}; "
         f"{own:,} of {len(table):,} images have votes of their own; {apart(table, tested, said, classes)}",
         extra={

@@ -96,7 +96,7 @@ def row(name: str, table: pd.DataFrame, features: list[str], truth: np.ndarray, 
         unit=unit,
         alternative="what the amateurs said",
         note=f"another shuffle would lie in [{center - half:.4f}, {center + half:.4f}] (95 %{deaths}); published "
-        f"{wanted}: {'within' if within else 'outside'}; first shuffle less amateurs {points(told)}; contiguous folds "
+        f"{wanted}: {'within' if within else 'outside'}; first shuffle minus amateurs {points(told)}; contiguous folds "
         f"{of_contiguous}, mean {np.mean(each):.4f}; published amateurs {PUBLISHED[name][0]}",
         extra={
             "folds": found.tolist(),

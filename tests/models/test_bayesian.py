@@ -155,6 +155,7 @@ def test_what_a_run_leaves(tmp_path):
     told = read_findings(tmp_path)
     assert "better than a constant rate" in told["sentences"][0]
     assert "of 48 subjects" in told["sentences"][1]
+    assert "whole numbers, so a 90 % interval holds at least 90 %, by the model" in told["sentences"][1]
     assert "48 subjects with votes of the tune half (question T0); 12 of the test half" in " ".join(told["caveats"])
     assert "simulated" not in json.dumps(told)
     assert [curve["has_diagonal"] for curve in told["curves"]] == [True, True]

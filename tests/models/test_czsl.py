@@ -1,6 +1,7 @@
 """CzSL: its layers and losses, label transfer, sampling, what it finds, and that a stop changes nothing."""
 
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -255,15 +256,19 @@ def test_it_learns_and_says_what_it_found(tmp_path: Path) -> None:
     told = found(tmp_path)
     assert told["sentences"][0].startswith("CzSL agrees with the simulated labels by experts of")
     assert [sentence.split(",")[0] for sentence in told["sentences"][1:]] == [
-        "CzSL less experts only",
-        "CzSL less amateurs only",
-        "CzSL less no autoencoder",
+        "CzSL minus experts only",
+        "CzSL minus amateurs only",
+        "CzSL minus no autoencoder",
     ]
     judged, transferred = told["tables"]
     assert [row[0] for row in judged["rows"]] == ["CzSL", "experts only", "amateurs only", "no autoencoder"]
+    assert judged["columns"][2:4] == ["G-mean", "found of around"]
+    assert all(re.match(r"\d+ of 12 \(", row[3]) for row in judged["rows"]), judged["rows"]
     assert transferred["rows"][0][1].startswith("20 of 24")  # each sixth is wrong
     assert transferred["title"] == "Label transfer: agreement with simulated labels by experts, out of fold"
+    assert transferred["rows"][0][3].startswith("8 of 12") and transferred["note"].startswith("Transfer minus")
     assert np.sum(told["matrices"][0]["counts"]) == 24
+    assert told["matrices"][0]["title"].endswith("predicted, out of fold")
     text = " ".join(told["caveats"])
     assert "Labels are simulated" in text
     assert "8 labelled subjects of the survey's test half were neither learned from nor counted" in text
@@ -273,6 +278,20 @@ def test_it_learns_and_says_what_it_found(tmp_path: Path) -> None:
     assert json.loads(pictures[-1].read_text())["rows"][:3] == ["surest of around", "surest of middle", "most unsure"]
     with Image.open(pictures[-1].with_suffix(".png")) as picture:
         assert picture.size[0] == 8 * 16
+
+
+@pytest.mark.parametrize(("n_wrong", "verdict"), [(1, "within its interval"), (12, "beyond its interval"), (0, "")])
+def test_label_transfer_that_lowers_agreement_is_said(n_wrong: int, verdict: str) -> None:
+    truth, folds = np.arange(40) % 2, np.arange(40) // 20
+    made = np.eye(2)[np.where(np.arange(40) < n_wrong, 1 - truth, truth)][None]
+    judged = czsl.Judged(truth, np.arange(40), folds, truth.copy(), {czsl.CZSL: made, "transfer": made})
+    told = czsl.lowered(judged, "labels by experts")
+    assert len(told) == (n_wrong > 0)
+    for sentence in told:
+        assert sentence.startswith(
+            "Label transfer lowers the agreement of amateurs with the labels by experts, from 40 of"
+        )
+        assert f"to {40 - n_wrong} of 40" in sentence and verdict in sentence
 
 
 def test_whoever_is_judged_is_learned_from_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
