@@ -225,11 +225,26 @@ def spell(rate: Rate) -> str:
     return f"{rate.value:.1%} [{100 * rate.low:.1f}, {100 * rate.high:.1f}] ({rate.k:,g} of {rate.n:,g})"
 
 
-def sentence(one: Purity) -> str:
-    """What the limit is worth, in two sentences for a person."""
+def sentence(one: Purity, simulated: str = "") -> str:
+    """What the limit is worth, in two sentences for a person; first of all, if so, that nothing pure is left.
+
+    Parameters
+    ----------
+    simulated
+        What stands before "positives" and "negatives" where the truth is: "simulated ".
+    """
     held = one.held_false
+    others = f"{simulated}negatives"
+    out = (
+        f"Out of fold {held.k:,g} of {held.n:,g} {others} lie above their limits, and {spell(one.held_recall)} of the "
+        f"{simulated}positives."
+    )
+    if not one.pure.k:
+        return (
+            f"No pure sample: none of {one.pure.n:,g} {simulated}positives lies above {one.limit:.5g}, the highest of "
+            f"{one.n_negative:,} {others}. {out}"
+        )
     return (
-        f"Above {one.limit:.5g} lie {spell(one.pure)} of the positives and none of {one.n_negative:,} negatives, by "
-        f"choice: up to {one.at_most:.2%} of others may lie there all the same. Out of fold {held.k:,g} of {held.n:,g} "
-        f"negatives do, and {spell(one.held_recall)} of the positives."
+        f"Above {one.limit:.5g} lie {spell(one.pure)} of the {simulated}positives and none of {one.n_negative:,} "
+        f"{others}, by choice: up to {one.at_most:.2%} of others may lie there all the same. {out}"
     )

@@ -16,7 +16,7 @@ from explorer.services.explore import Explore
 from explorer.services.judging import is_circular, truth
 from explorer.services.labels import groups as groups_of
 from explorer.services.truths import Known
-from explorer.survey import counted
+from explorer.survey import Survey, counted
 from models import boundary
 from models.artifacts import ArtifactError
 from models.boundary import Gate, Learned, Path, Term
@@ -85,14 +85,18 @@ def purest(explore: Explore, asked: Asked, has_test: bool = False) -> Findings:
     wanted = f"{asked.column} = {' or '.join(asked.values)}"
     sign = " (low is positive: shown with its sign changed)" if asked.is_low else ""
     title = titles[asked.score] + sign
+    simulated = "simulated " if is_simulated(survey, asked.column) else ""
     above = int((scores[survey.frame()] > one.limit).sum())
     made = Findings(
-        sentences=[sentence(one), f"Of all {counted(int(survey.frame().sum()), 'subject')} {above:,} lie above."],
+        sentences=[
+            sentence(one, simulated),
+            f"Of all {counted(int(survey.frame().sum()), 'subject')} {above:,} lie above.",
+        ],
         caveats=caveats(explore, asked),
-        tables=[table(found, f"{title}: {wanted}; tune half")],
+        tables=[table(found, f"{title}: {simulated}{wanted}; tune half")],
     )
     if has_test:
-        made.tables.append(on_test(scores, positive, of.get("test"), one.limit, wanted))
+        made.tables.append(on_test(scores, positive, of.get("test"), one.limit, simulated + wanted))
     return made
 
 
@@ -155,6 +159,13 @@ def cut_pure(
     return low, said
 
 
+def is_simulated(survey: Survey, column: str) -> bool:
+    """Whether a column of categories is made of simulated votes or grades; columns of a campaign carry its name."""
+    if column in survey.columns_of_crowd():
+        return bool(survey.about_crowd().get("is_simulated"))
+    return column in survey.columns_of_grades() and "simulated" in column
+
+
 def caveats(explore: Explore, asked: Asked) -> list[str]:
     """What to know before believing it: a score that learned from the truth, or saw these subjects."""
     found = []
@@ -164,6 +175,8 @@ def caveats(explore: Explore, asked: Asked) -> list[str]:
             f"circular: {asked.run_id} learned from {asked.column}, so that even out of fold its scores have seen the "
             "truth; look at the test half (--test), which no run learns from"
         )
+    if is_simulated(explore.survey, asked.column):
+        found.append(f"{asked.column} is simulated: figures say how it would go, not what is there")
     if any(told.get("is_simulated") for told in labels):
         found.append("the score learned from simulated labels")
     return found

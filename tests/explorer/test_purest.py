@@ -60,6 +60,19 @@ def test_low_scores_may_be_the_positive_ones(survey: Path) -> None:
     assert low.sentences == high.sentences and "sign changed" in low.tables[0].title
 
 
+def test_a_simulated_truth_is_called_so(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explore = Explore(Survey.open(survey))
+    monkeypatch.setattr(explore.survey, "columns_of_crowd", lambda: ["kind"])
+    asked = Asked("anomaly_score", "a", "kind", ["merger"])
+    monkeypatch.setattr(explore.survey, "about_crowd", lambda: {"is_simulated": False})
+    assert "simulated" not in purest(explore, asked).sentences[0]
+    monkeypatch.setattr(explore.survey, "about_crowd", lambda: {"is_simulated": True})
+    found = purest(explore, asked, has_test=True)
+    assert "(9 of 10) of the simulated positives and none of 30 simulated negatives" in found.sentences[0]
+    assert found.caveats == ["kind is simulated: figures say how it would go, not what is there"]
+    assert all("simulated kind = merger" in table.title for table in found.tables)
+
+
 def test_votes_are_a_control(survey: Path) -> None:
     found = purest(Explore(Survey.open(survey)), Asked("anomaly_score", "a", "kind", ["merger"], "votes"))
     (rows,) = (table.rows for table in found.tables)

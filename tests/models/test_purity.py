@@ -98,6 +98,10 @@ def test_words():
     made = pure(scores, positive, groups)
     words = sentence(made)
     assert "none of 360 negatives, by choice" in words and f"up to {made.at_most:.2%}" in words
+    assert "lie above their limits" in words
+    none = sentence(pure(-scores, positive, groups), "simulated ")
+    assert none.startswith("No pure sample: none of 40 simulated positives lies above")
+    assert "the highest of 360 simulated negatives. Out of fold" in none
     shown = table(controls(scores, positive, groups, np.zeros(400), (0.2,)), "score")
     assert [row[0] for row in shown.rows] == ["360", "360, votes ≤ 20%"]
     assert len({len(row) for row in shown.rows} | {len(shown.columns)}) == 1
