@@ -55,7 +55,7 @@ from models.describing import describe_all, write_described
 from models.findings import Findings, Matrix, Table
 from models.fitting import Recipe, Standing, fit, network_of, outputs
 from models.grids import COLUMNS, write_rows
-from models.labels import Labels, folds_of, read_labels
+from models.labels import LISTED, Labels, folds_of, read_labels
 from models.progress import Progress
 from models.scoring import pick_device, to_tensor
 from models.steps import Feed
@@ -392,7 +392,7 @@ def task_of(config: Config, workspace: Workspace, labels: Labels) -> Task:
     if not is_expert.any():
         raise ArtifactError(
             f"none of the {int(usable.sum()):,} subjects that may be learned from has a label by experts "
-            "(the test half is left alone); grade some first"
+            f"(the test half is left alone); grade some first; {LISTED}"
         )
     counts = np.bincount(labels.expert[is_expert], minlength=len(labels.classes))
     used = np.flatnonzero(counts)

@@ -56,7 +56,7 @@ from models.estimates import Compared, compare
 from models.findings import Curve, Findings, Line, Table
 from models.fitting import Recipe, Standing, fit, network_of, outputs
 from models.grids import COLUMNS, write_rows
-from models.labels import Labels, folds_of, read_labels
+from models.labels import LISTED, Labels, folds_of, read_labels
 from models.progress import Progress
 from models.rates import Rate, wilson
 from models.scoring import load_checkpoint, pick_device, to_tensor
@@ -233,14 +233,14 @@ def graded_of(labels: Labels, workspace: Workspace, n_folds: int, seed: int) -> 
     """
     known = np.isfinite(labels.is_found)
     if not known.any():
-        names = f"; tell by --look-for which of {', '.join(labels.classes)} are of interest" if labels.classes else ""
-        raise ArtifactError(f"no subject has a grade that says whether it is of interest{names}")
+        names = f"tell by --look-for which of {', '.join(labels.classes)} are of interest" if labels.classes else LISTED
+        raise ArtifactError(f"no subject has a grade that says whether it is of interest; {names}")
     left_out = workspace.left_out if workspace.left_out is not None else np.zeros(len(known), bool)
     rows = np.flatnonzero(known & ~labels.is_test & ~left_out)
     if not len(rows):
         raise ArtifactError(
             f"all {int(known.sum()):,} graded subjects are of the survey's test half, which nothing learns from; "
-            "grade others"
+            f"grade others; {LISTED}"
         )
     found, groups = labels.is_found[rows] > 0, labels.groups[rows]
     n_groups = [len(np.unique(groups[found == one])) for one in (True, False)]

@@ -35,6 +35,8 @@ LABELS_SCHEMA = pa.schema(
     ]
 )
 FRACTION = "fraction_"
+#: Ends a sentence that misses labels.
+LISTED = "`voorwerp labels SURVEY` lists what there is"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

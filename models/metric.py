@@ -39,7 +39,7 @@ from models.findings import Findings, Matrix, Table
 from models.fitting import Draw, Epoch, Recipe, Standing, fit, network_of, outputs, turned
 from models.grids import write_rows
 from models.judging import Figure
-from models.labels import Labels, folds_of, read_labels
+from models.labels import LISTED, Labels, folds_of, read_labels
 from models.progress import Progress
 from models.ranking import NEIGHBORS
 from models.reading import is_constant
@@ -411,7 +411,9 @@ def task_of(config: Config, workspace: Workspace, labels: Labels) -> Task:
     if not there:
         n = int(((labels.expert >= 0) | (labels.amateur >= 0)).sum())
         rest = f": all {n:,} labels are of the test half" if n else ""
-        raise ArtifactError(f"metric learns from labels, and there are none{rest}; name --expert or --amateur")
+        raise ArtifactError(
+            f"metric learns from labels, and there are none{rest}; name --expert or --amateur; {LISTED}"
+        )
     if config.learn_from != "all" and config.learn_from not in there:
         raise ArtifactError(
             f"there are no labels by {REGIMES[config.learn_from]} to learn from; name them by --{config.learn_from}"  # type: ignore[index]

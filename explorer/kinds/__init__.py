@@ -10,7 +10,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from explorer.errors import UsageError
 
@@ -65,6 +65,9 @@ class Kind:
         are frozen into the run's folder when it is started, and read by `models.labels.read_labels`.
     needs_labels
         Those of `labels` without which there is nothing to do: left empty, they are the only source there is.
+    learns
+        What labels of the tune half it can do nothing without: "classes", two with two members each, by experts, or by
+        amateurs where no expert says anything; or "is_found", as many of interest and turned down.
     color
         Column of its scores that the map is colored by where nobody chose one; "" is its anomaly score. A run for which
         that depends on its labels names it among its results, as ``color``.
@@ -92,6 +95,7 @@ class Kind:
     about: str = ""
     labels: tuple[str, ...] = ()
     needs_labels: tuple[str, ...] = ()
+    learns: Literal["", "classes", "is_found"] = ""
     color: str = ""
 
     @property

@@ -163,4 +163,5 @@ KIND = Kind(
     provides="score",
     labels=("expert", "amateur", "votes"),
     needs_labels=("expert",),
+    learns="classes",
 )

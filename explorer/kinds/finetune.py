@@ -109,5 +109,6 @@ KIND = Kind(
     provides="score",
     labels=("expert",),
     needs_labels=("expert",),
+    learns="is_found",
     color="probability_of_interest",
 )

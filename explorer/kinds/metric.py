@@ -199,5 +199,6 @@ KIND = Kind(
     provides="score",
     optional=("autoencoder", "train"),
     labels=("expert", "amateur"),
+    learns="classes",
     check=_check,
 )

@@ -36,7 +36,7 @@ from explorer.services.notes import Notes
 from explorer.survey import PLANTED, SUBJECTS, SUBJECTS_SCHEMA, Survey, counted
 from models.artifacts import sha256_file
 from models.grades import CANNOT_JUDGE
-from models.labels import FRACTION, LABELS, write_labels
+from models.labels import FRACTION, LABELS, LISTED, write_labels
 
 if TYPE_CHECKING:
     from explorer.ledger import Ledger
@@ -204,7 +204,7 @@ def freeze(
     ------
     UsageError
         No such source (the message lists them, or offers the near miss), one that may not be seen yet, classes that do
-        not go together, or nobody among `subject_ids` is labelled.
+        not go together, nobody among `subject_ids` is labelled, or not what `Kind.learns` asks for.
     """
     graded = graded or graded_by(survey, ledger)
     there = sources(survey, ledger, graded)
@@ -214,7 +214,9 @@ def freeze(
         text = by_itself(there, setting) if not asked else _named(survey, graded, there, kind.name, setting, asked)
         chosen[setting] = text
         if text == NONE and not asked and setting in kind.needs_labels:
-            raise UsageError(_which(kind.name, setting, there))
+            raise UsageError(
+                f"{_which(kind.name, setting, there)}; `voorwerp labels {survey.path}` lists what there is"
+            )
         if setting == "votes" and text not in (VOTES, NONE):
             raise UsageError(f'{kind.name} counts votes, and "{text}" has none; take votes, or none')
     if chosen.get("expert", NONE) != NONE and chosen["expert"] == chosen.get("amateur"):
@@ -265,6 +267,8 @@ def freeze(
             f"{kind.name}: {words}: none of {counted(len(rows), 'labelled subject')} is among the "
             f"{len(subject_ids):,} that the run is of; take another source, or more subjects"
         )
+    if kind.learns:
+        _check_learns(survey, kind, about, arrays, is_found, classes, subject_ids)
     columns: dict[str, Any] = {"subject_id": survey.subject_ids[rows]}
     columns |= {name: _texts(classes, codes[rows]) for name, codes in arrays.items()}
     columns["is_found"] = [None if np.isnan(value) else bool(value) for value in is_found[rows]]
@@ -274,6 +278,56 @@ def freeze(
     columns["duplicate_group"] = groups(survey)[rows]
     taken = {setting: "" if text == NONE else text for setting, text in chosen.items()}
     return Frozen(taken, columns, classes, about)
+
+
+def _check_learns(
+    survey: Survey,
+    kind: Kind,
+    about: Mapping[str, Mapping[str, Any]],
+    arrays: Mapping[str, np.ndarray],
+    is_found: np.ndarray,
+    classes: list[str],
+    subject_ids: np.ndarray,
+) -> None:
+    """Refuse labels of which the run's subjects have too few in the tune half: see `Kind.learns`."""
+    listed = _listed(survey)
+    may = np.isin(survey.subject_ids, subject_ids) & ~is_test(survey)
+    if kind.learns == "is_found":
+        who, names = "expert", ["turned down", "of interest"]
+        codes = np.where(np.isfinite(is_found), is_found, -1).astype(np.int64)
+        if (codes < 0).all():
+            tell = f"tell by --look-for which of {', '.join(classes)} are of interest" if classes else listed
+            raise UsageError(f"{kind.name}: no label says whether a subject is of interest; {tell}")
+    else:
+        given = [setting for setting in ("expert", "amateur") if setting in arrays]
+        if not given:
+            raise UsageError(
+                f"{kind.name} learns from labels, and none suggest themselves: name them by --expert or --amateur; "
+                f"{listed}"
+            )
+        who = next((setting for setting in given if (arrays[setting][may] >= 0).any()), given[0])
+        names, codes = classes, arrays[who]
+    words = f"{kind.name}: {about[who]['words']}"
+    own = may & (codes >= 0)
+    if not own.any():
+        raise UsageError(
+            f"{words}: all {int((codes >= 0).sum()):,} are of the test half, which nothing learns from, or of subjects "
+            f"that the run is not of; take another source ({listed}), or label others"
+        )
+    there = np.unique(codes[own])
+    if len(there) < 2:
+        raise UsageError(
+            f"{words}: all {int(own.sum()):,} labels of the tune half are {names[there[0]]}, and two classes are the "
+            f"least that can be told apart; label others, or take another source ({listed})"
+        )
+    alike = groups(survey)
+    for code in there:
+        if len(np.unique(alike[own & (codes == code)])) < 2:
+            leave = "" if kind.learns == "is_found" else f", leave it out by --means {names[code]}="
+            raise UsageError(
+                f"{words}: one label of the tune half only is {names[code]} (duplicates count once), which cannot be "
+                f"both learned and judged; label more of it{leave}, or take another source ({listed})"
+            )
 
 
 def _texts(classes: list[str], codes: np.ndarray) -> list[str | None]:
@@ -322,6 +376,10 @@ def _named(survey: Survey, graded: Graded, there: list[Source], kind: str, setti
     ]
     hint = f'did you mean "{near[0]}"?' if near else _list(there)
     raise UsageError(f'{kind}: there are no {WHO[setting]} called "{asked}"; {hint}')
+
+
+def _listed(survey: Survey) -> str:
+    return LISTED.replace("SURVEY", str(survey.path))
 
 
 def _list(there: list[Source]) -> str:

@@ -1,6 +1,8 @@
 """What runs learn from: every source, brought to the same classes, frozen, checked; and what is circular with it."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from explorer.cli import main
 from explorer.errors import JobError, UsageError
+from explorer.kinds import Kind, czsl, finetune, metric
 from explorer.services.boundaries import Context
 from explorer.services.desk import Desk
 from explorer.services.explore import newest
@@ -226,6 +229,42 @@ def test_nobody_of_the_run_is_labelled(desk: Desk) -> None:
     desk.campaigns.close(lenses(desk, audit=0).id, "owner-1")
     with pytest.raises(UsageError, match=r"none of 57 labelled subjects is among the 50 that the run is of"):
         freeze(desk.explore.survey, desk.ledger, LEARN, LearnConfig(), _ids(desk)[150:], desk.graded)
+
+
+def learnt(desk: Desk, kind: Kind, subject_ids: np.ndarray, **settings: str) -> Frozen:
+    return freeze(desk.explore.survey, desk.ledger, kind, LearnConfig(**settings), subject_ids, desk.graded)
+
+
+CLASSES, IS_FOUND = replace(LEARN, learns="classes"), replace(NEEDY, learns="is_found")
+
+
+def test_labels_that_cannot_teach_are_refused_before_there_is_a_run(still: Desk) -> None:
+    """Kinds: elliptical, odd, spiral by turns; rings are every fifth; the test half is every fourth."""
+    survey = still.explore.survey
+    row = np.arange(N)
+    rows = lambda mask: survey.subject_ids[mask]  # noqa: E731
+    listed = rf"`voorwerp labels {re.escape(str(survey.path))}` lists what there is"
+    with pytest.raises(UsageError, match=rf"learn learns from labels, and none suggest themselves.*; {listed}"):
+        learnt(still, CLASSES, survey.subject_ids)
+    half = np.array(survey.category("half")[0]) == survey.category("half")[1].index("test")
+    for kind, settings in ((CLASSES, {"expert": "is_ring"}), (IS_FOUND, {"expert": "is_ring"})):
+        with pytest.raises(UsageError, match=rf"column is_ring: all \d+ are of the test half.*{listed}"):
+            learnt(still, kind, rows(half), **settings)
+        with pytest.raises(UsageError, match=r"all \d+ labels of the tune half are (false|turned down), and two"):
+            learnt(still, kind, rows(~half & (row % 5 != 0)), **settings)
+        one = np.flatnonzero(~half & (row % 5 == 0) & (row > 130))[:1]
+        with pytest.raises(UsageError, match=r"one label of the tune half only is (true|of interest)"):
+            learnt(still, kind, rows(~half & ((row % 5 != 0) | np.isin(row, one))), **settings)
+        assert learnt(still, kind, survey.subject_ids, **settings).settings["expert"] == "column:is_ring"
+    with pytest.raises(UsageError, match="tell by --look-for which of elliptical, odd, spiral are of interest"):
+        learnt(still, IS_FOUND, survey.subject_ids, expert="kind")
+    with pytest.raises(UsageError, match=rf"needy learns from labels by experts, of which.*{listed}"):
+        learnt(still, IS_FOUND, survey.subject_ids)
+
+
+def test_kinds_that_need_classes_say_so() -> None:
+    told = {kind.name: kind.learns for kind in (czsl.KIND, metric.KIND, finetune.KIND)}
+    assert told == {"czsl": "classes", "metric": "classes", "finetune": "is_found"}
 
 
 # ---------------------------------------------------------------------------------------------------------- as runs
