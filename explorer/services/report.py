@@ -545,7 +545,7 @@ class _Report:
         six = self.figures.learned
         titles = {} if isinstance(six, str) else {c.name: c.title for c in six.curves}
         rows = "".join(
-            f"<tr><th>{_t(titles.get(one, one))} less {_t(titles.get(other, other))}</th>"
+            f"<tr><th>{_t(titles.get(one, one))} minus {_t(titles.get(other, other))}</th>"
             + "".join(
                 f'<td class="n">{_points(d.value)}</td><td class="n">{_points(d.low)} … {_points(d.high)}</td>'
                 for d in (both["precision"], both["recall"])
