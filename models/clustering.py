@@ -1130,7 +1130,8 @@ def tell(
     if stages:
         last = stages[-1]
         findings.sentences.append(
-            f"Of the labels that were held out, {spell(last.purity)} are what their cluster is called{simulated}."
+            f"Of the labels that were held out, {spell(last.purity)} are what their cluster is called{simulated}; "
+            f"{_beside(known, last, assigned)}."
         )
         results |= {"purity": last.purity.value, "homogeneity": _digits(last.homogeneity), "nmi": _digits(last.nmi)}
         heads = [one for one in stages if not math.isnan(one.f1_head)]
@@ -1158,6 +1159,14 @@ def tell(
     findings.tables.append(Table(f"Clusters, novel ones first{simulated}", columns, rows, note))
     findings.write(workspace.directory)
     return {key: value for key, value in results.items() if value is not None}
+
+
+def _beside(known: Known, last: Standings, assigned: np.ndarray) -> str:
+    """What naming the most frequent class always would give, and which classes the clusters miss altogether."""
+    counts = np.bincount(known.label[known.is_judged & (assigned >= 0)], minlength=len(known.classes))
+    words = f"to say “{known.classes[int(counts.argmax())]}” always, {int(counts.max()):,} of {int(counts.sum()):,}"
+    missed = [name for name, rate, _ in last.by_class if rate.value == 0]
+    return words + (f"; “{'” and “'.join(missed)}” they miss altogether" if missed else "")
 
 
 def efforts(assigned: np.ndarray, label: np.ndarray, seed: int, simulated: str) -> Table:

@@ -496,7 +496,8 @@ def findings_of(graded: Graded, judged: Judged, labels: Labels, old: Old | None,
     told, n_through = judged.best, int(np.isfinite(judged.odds).sum())
     if n_through < graded.n:
         found.sentences.append(f"{n_through:,} of {graded.n:,} graded subjects of the tune half are judged so far.")
-    whom = f"{told.n:,} graded subjects ({told.n_positive:,} of interest by {grades}), each by what it had not taught"
+    whom = f"Judged by {told.n:,} graded subjects ({told.n_positive:,} of interest by {grades}), "
+    whom += "each by what it had not taught"
     if judged.of_survey is not None:
         is_all = told.of == told.n
         whom += (
@@ -506,10 +507,12 @@ def findings_of(graded: Graded, judged: Judged, labels: Labels, old: Old | None,
         )
     for name in ("average precision", "AUC"):
         if name in told.new:
-            found.sentences.append(_sentence(name, told, old, 3) + (f": of {whom}." if name[:1] == "a" else "."))
+            by = " (simulated grades)" if labels.is_simulated else ""
+            found.sentences.append(_sentence(name, told, old, 3) + by + ".")
     for name in [name for name in told.new if name.startswith("found")][:1]:
         where = "survey's tune half" if judged.of_survey is not None else "graded"
         found.sentences.append(_sentence(f"{name.capitalize()} of the {where}", told, old, 1, name) + ".")
+    found.sentences.append(whom + ".")
     if judged.of_survey is None:
         found.sentences.append(
             "How good it is for the whole survey is not estimable: subjects were chosen to be graded, not drawn with "
@@ -555,8 +558,8 @@ def _sentence(words: str, told: Compared, old: Old | None, digits: int, name: st
         return text
     gap = told.difference[name]
     verdict = "" if gap.low > 0 or gap.high < 0 else ", so the two are not told apart"
-    beside = f"{told.old[name].spell(digits, digits)} by the {old.words}"
-    return f"{text}, {beside}; difference {gap.spell(digits, digits)}{verdict}"
+    beside = f"{told.old[name].spell(digits, digits)} by the {old.words.rpartition(' of ')[0]}"
+    return f"{text}, beside {beside}; difference {gap.spell(digits, digits)}{verdict}"
 
 
 def _spell(figure: Any, name: str) -> str:

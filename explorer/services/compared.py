@@ -367,10 +367,9 @@ class Changes:
         one, other = (self._scores_of(run_id) for run_id in (pair.a, pair.b))
         return {name: SCORES.get(name, name.replace("_", " ")) for name in one if name in other}
 
-    @staticmethod
-    def _title(run: Run, score: str) -> str:
+    def _title(self, run: Run, score: str) -> str:
         title: str = SCORES.get(score, score.replace("_", " "))
-        return str(run.results.get("score_title", title)) if score == "anomaly_score" else title
+        return self.explore.score_titles(run.run_id).get(score, title)
 
     # ------------------------------------------------------------------------------------------------ who moved
     def _movers(self, ranked: Ranked) -> dict[str, list[dict[str, Any]]]:

@@ -183,6 +183,7 @@ class Explore:
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[float, dict[str, Run]]] = {}
         self._learned: dict[str, frozenset[str]] = {}  # what is frozen does not change
+        self._simulated: dict[str, bool] = {}
 
     # ----------------------------------------------------------------------------------------- runs and maps
     def learned_from(self, run_id: str) -> frozenset[str]:
@@ -304,8 +305,7 @@ class Explore:
                     ours["anomaly_score"] += f" ({sign}{column.replace('_', ' ')})"
             own = RANKS if run is not None and run.kind == "ranks" else {}
             ours |= {name: own.get(name, name.replace("_", " ")) for name in has if name not in SCORES}
-            learned = about_taught(self.survey.run_folder(run_id))
-            if any(of.get("is_simulated") for of in learned):  # first: the end of a title is what a narrow list cuts
+            if self.is_simulated(run_id):  # first: the end of a title is what a narrow list cuts
                 plain = {name: re.sub(r" \(simulated \w+\)$", "", title) for name, title in ours.items()}
                 ours = {name: t if "simulated" in t else f"simulated: {t}" for name, t in plain.items()}
             return ours
@@ -316,6 +316,13 @@ class Explore:
             return self._titles.get(run_id, make)
         except VoorwerpError:  # damaged: its values say how, when they are asked for
             return dict(SCORES)
+
+    def is_simulated(self, run_id: str) -> bool:
+        """Whether a run of scores learned from simulated labels, or builds on one that did."""
+        if run_id not in self._simulated:
+            learned = about_taught(self.survey.run_folder(run_id))
+            self._simulated[run_id] = any(of.get("is_simulated") for of in learned)
+        return self._simulated[run_id]
 
     def mixes(self, run_id: str) -> bool:
         """Whether λ means something: the run has both an image score and a feature score."""

@@ -30,9 +30,11 @@ def line(job: Job) -> str:
     return " · ".join(word for word in words if word)
 
 
-def title(run: Run) -> str:
+def title(run: Run, is_simulated: bool = False) -> str:
     """A run as a person tells it from others: when, what (``score-2``, an imported run's name), and by which score."""
     words = [run.results["score_title"]] if "score_title" in run.results else []
+    if is_simulated and not any("simulated" in word for word in words):
+        words = ["simulated", *words]
     if run.kind == "score" and not words and "feature_weight" in run.config:
         weight, mode = mixed_with(run.config)
         told = {name: run.config.get(name) for name in ("latent_axes", "center", "feature_stage")}
@@ -190,7 +192,7 @@ class ShellView(Viewer):
             text += f" · {len(going) - 1} more waiting"
         new = {
             "line": text,
-            "runs": [[run_id, title(run)] for run_id, run in runs.items()],
+            "runs": [[run_id, title(run, self.explore.is_simulated(run_id))] for run_id, run in runs.items()],
             "maps": [[run_id, title(run)] for run_id, run in maps.items()],
             "run_id": state.run_id,
             "map_id": state.map_id,
