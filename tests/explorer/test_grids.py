@@ -293,11 +293,13 @@ def test_files_tell_which_votes_were_given_to_grids(desk: Desk):
 
 def test_labels_say_how_many_of_them_were_given_to_grids(desk: Desk):
     one = made(desk, 200)
-    give(desk, one, "grader-1", grids(desk, one, "grader-1")[0])
+    first, second, *_ = grids(desk, one, "grader-1")
+    give(desk, one, "grader-1", first, "Y")
+    give(desk, one, "grader-1", second)
     desk.campaigns.close(one.id, "grader-0")
     config = FinetuneConfig(expert="campaign:Odd ones")
     found = freeze(desk.explore.survey, desk.ledger, KIND, config, desk.explore.survey.subject_ids, desk.graded)
-    assert any(note.startswith("25 of 25 grades were given to whole grids") for note in found.about["expert"]["notes"])
+    assert any(note.startswith("50 of 50 grades were given to whole grids") for note in found.about["expert"]["notes"])
     assert np.isnan(found.columns["inclusion_probability"]).all()
 
 
