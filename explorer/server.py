@@ -60,9 +60,10 @@ import orjson
 from bokeh.palettes import Inferno256
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
+from explorer.cells import View
+from explorer.contours import contours, mean_lines
 from explorer.errors import AccessError, UsageError, VoorwerpError
 from explorer.people import LOCAL, Person, Role
-from explorer.raster import View, contours, mean_lines
 from explorer.services.accounts import LOGIN_DAYS, Accounts
 from explorer.services.apart import correlations, sets_apart
 from explorer.services.boundaries import Context

@@ -23,9 +23,9 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from explorer.caches import Cache
 from explorer.errors import VoorwerpError
 from explorer.people import SERVER
-from explorer.raster import Cache
 from explorer.services.campaigns import Campaign, Campaigns, groups_of
 from explorer.services.explore import Explore
 from explorer.services.next_up import acquisition, run_of

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from explorer.caches import Cache
 from explorer.errors import UsageError
-from explorer.raster import Cache
 from explorer.services.acquiring import left_of, left_words, outside_of, outside_words
 from explorer.services.campaigns import Campaign, Campaigns, groups_of
 from explorer.services.explore import Explore

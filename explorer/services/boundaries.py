@@ -37,9 +37,9 @@ import numpy as np
 import orjson
 
 from explorer import code_version
+from explorer.caches import Cache
 from explorer.errors import LedgerError, UsageError, VoorwerpError, no_such_column
 from explorer.ledger import Entry, Ledger
-from explorer.raster import Cache
 from explorer.services.explore import OF_CROWD, Explore, Plane
 from explorer.services.filters import reader
 from explorer.state import Draft

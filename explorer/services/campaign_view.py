@@ -17,9 +17,9 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 
+from explorer.caches import Cache
 from explorer.errors import AccessError, UsageError
 from explorer.people import Person
-from explorer.raster import Cache
 from explorer.services import candidates
 from explorer.services.boundaries import Context
 from explorer.services.campaigns import ORDERS, Campaign, Plan

@@ -44,9 +44,9 @@ from typing import Any
 
 import numpy as np
 
+from explorer.caches import Cache
 from explorer.errors import AccessError, UsageError, VoorwerpError
 from explorer.ledger import Entry, Ledger
-from explorer.raster import Cache
 from explorer.secret import secret_of
 from explorer.services.next_up import NextUp, Order
 from explorer.services.notes import tag_of

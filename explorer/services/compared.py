@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from explorer.caches import Cache
 from explorer.errors import SurveyError, UsageError, no_such_column
-from explorer.raster import Cache
 from explorer.services.apart import LEVEL, correlation_of_ranks
 from explorer.services.explore import SCORES, Explore
 from explorer.services.jobs import JobService

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from explorer.caches import Cache
 from explorer.errors import UsageError
-from explorer.raster import Cache
 from explorer.services.explore import Explore
 from explorer.state import Selection
 from explorer.votes import CLASSIFICATIONS, OWN_WORKFLOW

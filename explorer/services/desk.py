@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from explorer.caches import Cache
 from explorer.ledger import Ledger
-from explorer.raster import Cache
 from explorer.services.acquiring import Acquiring
 from explorer.services.address import Remembered
 from explorer.services.agreed import Agreed

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from explorer.caches import Cache
 from explorer.errors import UsageError, VoorwerpError
 from explorer.ingest.calibration import how_made
 from explorer.ingest.decoder import Decoders
 from explorer.ingest.single import Single, cut_single
-from explorer.raster import Cache
 from explorer.services.explore import AXES, SCORES, Explore
 from explorer.services.inference import Inference, Judgement
 from explorer.services.pictures import reconstructs
@@ -78,7 +78,7 @@ class _Ground:
     own: np.ndarray | None
 
     def in_cube(self, at: np.ndarray) -> np.ndarray:
-        """A place (3,) in the cube -1 … 1 that the 3-D view turns; see `explorer.raster.Cloud`."""
+        """A place (3,) in the cube -1 … 1 that the 3-D view turns; see `explorer.cells.Cloud`."""
         placed = self.coordinates[np.isfinite(self.coordinates).all(1)].astype(np.float64)
         low, high = placed.min(0), placed.max(0)
         half = (high - low) / 2

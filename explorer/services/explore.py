@@ -18,9 +18,11 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow.compute as pc
 
+from explorer.caches import Cache
+from explorer.cells import CellIndex, Cloud, View, bounds
 from explorer.errors import UsageError, VoorwerpError, no_such_column
 from explorer.kinds import kinds, learning
-from explorer.raster import Aggregate, Cache, CellIndex, Cloud, Frame, Norm, Paint, View, bounds, commonest, render
+from explorer.raster import Aggregate, Frame, Norm, Paint, commonest, render
 from explorer.services.links import hms, links
 from explorer.services.orders import argsort
 from explorer.services.talk import Talk

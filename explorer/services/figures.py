@@ -33,8 +33,10 @@ from matplotlib.ticker import NullFormatter
 from PIL import Image
 
 from explorer import __version__
+from explorer.cells import View
+from explorer.contours import contours
 from explorer.errors import UsageError
-from explorer.raster import MISSING, MISSING_DIM, Overlay, View, contours
+from explorer.raster import MISSING, MISSING_DIM, Overlay
 from explorer.services.colors import CATEGORIES, GREY, blend, palette, ramp
 from explorer.services.explore import AXES, Color, Explore, Plane
 from explorer.services.histograms import Counts, Histogram, Histograms, Scale, Source

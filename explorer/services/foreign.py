@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
+from explorer.cells import CellIndex
 from explorer.errors import UsageError
-from explorer.raster import CellIndex
 from models.boundary import Gate, Region, Term, classifiers, leaves
 
 

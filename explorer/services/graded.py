@@ -22,9 +22,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from explorer.caches import Cache
 from explorer.errors import UsageError
 from explorer.ledger import Ledger
-from explorer.raster import Cache
 from explorer.services.agreed import Agreed
 from explorer.services.campaigns import Campaign, Campaigns
 from explorer.services.explore import Explore

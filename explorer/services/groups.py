@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from explorer.caches import Cache
 from explorer.errors import UsageError, no_such_column
-from explorer.raster import Cache
 from explorer.services.explore import Explore
 from models.artifacts import LATENTS
 from models.mixing import Mode

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from explorer.caches import Cache
+from explorer.cells import View
 from explorer.errors import UsageError
-from explorer.raster import Cache, View
 from explorer.services.explore import Explore, Plane
 from explorer.state import Selection
 from models.mixing import Mode

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from explorer.caches import Cache
 from explorer.errors import UsageError, VoorwerpError
-from explorer.raster import Cache
 from explorer.services import apart
 from explorer.services.cost import Cost, Costs
 from explorer.services.explore import Explore

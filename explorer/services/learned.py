@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
+from explorer.caches import Cache
 from explorer.errors import UsageError, VoorwerpError
 from explorer.ledger import CLASSIFIERS
-from explorer.raster import Cache
 from explorer.services.boundaries import Context, SurveySource
 from explorer.services.explore import Explore
 from explorer.state import Draft

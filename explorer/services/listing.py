@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from explorer.caches import Cache
 from explorer.errors import UsageError
 from explorer.ledger import Ledger
-from explorer.raster import Cache
 from explorer.services.explore import PLACING, Explore
 from explorer.services.filters import Filter, columns_of, complete, parse, reader
 from explorer.state import Selection

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from explorer.caches import Cache
 from explorer.errors import UsageError, no_such_column
-from explorer.raster import Cache
 from explorer.services.explore import Explore
 from models.rates import wilson
 

@@ -29,9 +29,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from explorer.caches import Cache
 from explorer.errors import UsageError, VoorwerpError, no_such_column
 from explorer.ledger import SELECTIONS, Entry, Ledger, saved_names
-from explorer.raster import Cache, Overlay, overlay, overlays
+from explorer.raster import Overlay, overlay, overlays
 from explorer.services import talk
 from explorer.services.explore import SCORES, Explore, Plane
 from explorer.state import Selection

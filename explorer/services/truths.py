@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow.parquet as pq
 
+from explorer.caches import Cache
 from explorer.errors import UsageError, VoorwerpError, no_such_column
-from explorer.raster import Cache
 from explorer.services.counting import binary
 from explorer.services.explore import SCORES, Explore
 from explorer.services.notes import Notes

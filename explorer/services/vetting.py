@@ -33,10 +33,10 @@ from typing import Any, Literal, get_args, overload
 import numpy as np
 import pandas as pd
 
+from explorer.caches import Cache
 from explorer.errors import AccessError, UsageError
 from explorer.ledger import Entry, Ledger
 from explorer.people import Person
-from explorer.raster import Cache
 from explorer.secret import secret_of
 from explorer.services.campaigns import Campaign, Campaigns, Reader, uuid_of
 from explorer.services.explore import Explore, newest

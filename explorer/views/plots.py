@@ -8,7 +8,7 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 
-from explorer.raster import View
+from explorer.cells import View
 from explorer.services.colors import GROUNDS, palette
 
 #: Of labels, and of lines: the page's --quiet and --line, for the figure is painted without style sheets.

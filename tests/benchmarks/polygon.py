@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.path import Path as Outline
 
-from explorer.raster import CellIndex, warm
+from explorer.cells import CellIndex
+from explorer.raster import warm
 from tests.benchmarks.row import Row
 from tests.benchmarks.synthetic import cloud
 

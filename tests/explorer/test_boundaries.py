@@ -17,9 +17,9 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from explorer.cells import CellIndex
 from explorer.errors import LedgerError, UsageError, VoorwerpError
 from explorer.ledger import CLASSIFIERS, Ledger, check
-from explorer.raster import CellIndex
 from explorer.services.boundaries import (
     MAX_BYTES,
     QUANTILES,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from explorer.contours import mean_lines
 from explorer.errors import UsageError
-from explorer.raster import mean_lines
 from explorer.services.boundaries import Context
 from explorer.services.desk import Desk
 from explorer.services.explore import LEARNED, Color, Plane

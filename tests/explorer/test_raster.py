@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from explorer.caches import Cache
+from explorer.cells import CellIndex, Cloud
+from explorer.contours import contours, mean_lines
 from explorer.raster import (
     DIM,
     EMPTY,
@@ -15,14 +18,9 @@ from explorer.raster import (
     MISSING,
     MISSING_DIM,
     NO_VALUE,
-    Cache,
-    CellIndex,
-    Cloud,
     Paint,
     Scale,
     commonest,
-    contours,
-    mean_lines,
     overlay,
     overlays,
     render,
