@@ -1,6 +1,11 @@
-"""A survey of synthetic subjects: a cloud on the map, a score, thumbnails if asked. Its name says what it is."""
+"""A survey of synthetic subjects: a cloud on the map, a score, thumbnails if asked. Its name says what it is.
 
+Made chunk by chunk, so that 100 million fit in the memory of a laptop.
+"""
+
+import contextlib
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +25,38 @@ from explorer.survey import (
     THUMBNAILS,
     SurveyInfo,
 )
-from models.artifacts import MAP_JSON, RUN_JSON, Run, now, write_coordinates, write_scores, write_table
+from models.artifacts import (
+    COORDINATES,
+    COORDINATES_SCHEMA,
+    MAP_JSON,
+    RUN_JSON,
+    SCORES,
+    SCORES_SCHEMA,
+    Run,
+    now,
+    write_table,
+)
 from models.images import thumbnail
 from tests.galaxies import galaxy
 
 N_BLOBS = 60
 SIDE = 32  # of the network's crop, px
+#: Subjects made at once: a multiple of `ROW_GROUP`. What is smaller has the same random numbers at any size of it.
+CHUNK = 1 << 21
+
+
+def clouds(n: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`cloud` in chunks of `CHUNK` subjects, the last one shorter."""
+    rng = np.random.default_rng(seed)
+    center, width = rng.uniform(-10, 10, (N_BLOBS, 2)), rng.gamma(2.0, 0.25, N_BLOBS) + 0.05
+    weight: np.ndarray | None = None
+    for start in range(0, n, CHUNK):
+        m = min(CHUNK, n - start)
+        weight = rng.dirichlet(np.full(N_BLOBS, 1.5)) if weight is None else weight
+        blob = rng.choice(N_BLOBS, m, p=weight)
+        xy = center[blob] + rng.standard_normal((m, 2)) * width[blob, None]
+        score = 1 / (1 + np.exp(-(xy[:, 0] * 0.2 + xy[:, 1] * 0.1 + rng.standard_normal(m) * 0.7)))
+        yield np.column_stack([xy, rng.standard_normal(m)]).astype(np.float32), score.astype(np.float32)
 
 
 def cloud(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -38,12 +69,11 @@ def cloud(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     score
         float32 (n,), in (0, 1), higher to the upper right.
     """
-    rng = np.random.default_rng(seed)
-    center, width = rng.uniform(-10, 10, (N_BLOBS, 2)), rng.gamma(2.0, 0.25, N_BLOBS) + 0.05
-    blob = rng.choice(N_BLOBS, n, p=rng.dirichlet(np.full(N_BLOBS, 1.5)))
-    xy = center[blob] + rng.standard_normal((n, 2)) * width[blob, None]
-    score = 1 / (1 + np.exp(-(xy[:, 0] * 0.2 + xy[:, 1] * 0.1 + rng.standard_normal(n) * 0.7)))
-    return np.column_stack([xy, rng.standard_normal(n)]).astype(np.float32), score.astype(np.float32)
+    xyz, score = np.empty((n, 3), np.float32), np.empty(n, np.float32)
+    for i, (places, values) in enumerate(clouds(n, seed)):
+        part = slice(i * CHUNK, i * CHUNK + len(values))
+        xyz[part], score[part] = places, values
+    return xyz, score
 
 
 def write_thumbnails(path: Path, n: int, *, shard: int = 4096) -> None:
@@ -59,7 +89,10 @@ def write_thumbnails(path: Path, n: int, *, shard: int = 4096) -> None:
     (folder / "00000.pack").write_bytes(b"".join(chosen))
     offsets = np.concatenate([[0], np.cumsum([len(c) for c in chosen])]).astype(np.int64)
     for number in range(-(-n // shard)):
-        np.save(folder / f"{number:05d}.npy", offsets[: min(shard, n - number * shard) + 1])
+        if number and n - number * shard >= shard:
+            (folder / f"{number:05d}.npy").hardlink_to(folder / "00000.npy")
+        else:
+            np.save(folder / f"{number:05d}.npy", offsets[: min(shard, n - number * shard) + 1])
         if number:
             (folder / f"{number:05d}.pack").hardlink_to(folder / "00000.pack")
     shape = (n, SIDE, SIDE, 3)
@@ -72,34 +105,44 @@ def write_survey(path: Path, n: int, *, pictures: bool = False) -> None:
     Written straight by the folder's contract: neither 1.5 million images nor a network are needed to time a map.
     Without `pictures` there is nothing to look at; with them every subject has a thumbnail (`write_thumbnails`).
     """
-    xyz, score = cloud(n)
-    ids = np.arange(n)
-    rng = np.random.default_rng(1)
-    feature = np.clip(score + rng.normal(0, 0.1, n), 0, 1).astype(np.float32)
-    columns = {field.name: pa.nulls(n, field.type) for field in SUBJECTS_SCHEMA}
-    columns |= {"subject_id": pa.array(ids), "source_id": pa.array(ids).cast(pa.string())}
-    columns["half"] = pa.array(np.where(rng.random(n) < 0.5, "tune", "test"))
-    path.mkdir(parents=True)
-    pq.write_table(pa.table(columns, schema=SUBJECTS_SCHEMA), path / SUBJECTS, row_group_size=ROW_GROUP)
-
     folders = {"runs": "20260101-000000-score", "maps": "20260101-000001-map"}
     for parent, name in folders.items():
         (path / parent / name).mkdir(parents=True)
-    quality = pa.repeat(pa.scalar("ok"), n)
-    scores = {
-        "subject_id": ids,
-        "split": pa.repeat(pa.scalar("unseen"), n),
-        "image_score": score,
-        "feature_score": feature,
-        "anomaly_score": 0.8 * score + 0.2 * feature,
-        "quality": quality,
-    }
-    write_scores(path / "runs" / folders["runs"], None, scores)
-    write_coordinates(path / "maps" / folders["maps"], ids, xyz)
+    run, placed = path / "runs" / folders["runs"], path / "maps" / folders["maps"]
+    rng = np.random.default_rng(1)
+    with contextlib.ExitStack() as stack:
+
+        def writer(file: Path, schema: pa.Schema, **options: object) -> pq.ParquetWriter:
+            return stack.enter_context(pq.ParquetWriter(file, schema, **options))
+
+        subjects = writer(path / SUBJECTS, SUBJECTS_SCHEMA)
+        scores = writer(run / SCORES, SCORES_SCHEMA, compression="zstd", use_dictionary=["split", "quality"])
+        coordinates = writer(placed / COORDINATES, COORDINATES_SCHEMA, compression="zstd", use_dictionary=False)
+        start = 0
+        for xyz, score in clouds(n):
+            m = len(score)
+            ids = np.arange(start, start + m)
+            start += m
+            feature = np.clip(score + rng.normal(0, 0.1, m), 0, 1).astype(np.float32)
+            columns = {field.name: pa.nulls(m, field.type) for field in SUBJECTS_SCHEMA}
+            columns |= {"subject_id": pa.array(ids), "source_id": pa.array(ids).cast(pa.string())}
+            columns["half"] = pa.array(["tune", "test"]).take(pa.array((rng.random(m) >= 0.5).astype(np.int8)))
+            subjects.write_table(pa.table(columns, schema=SUBJECTS_SCHEMA), row_group_size=ROW_GROUP)
+            told = {
+                "subject_id": ids,
+                "split": pa.repeat(pa.scalar("unseen"), m),
+                "image_score": score,
+                "feature_score": feature,
+                "anomaly_score": 0.8 * score + 0.2 * feature,
+                "quality": pa.repeat(pa.scalar("ok"), m),
+            }
+            scores.write_table(pa.table(told, schema=SCORES_SCHEMA))
+            axes = dict(zip(COORDINATES_SCHEMA.names[1:], xyz.T, strict=True))
+            coordinates.write_table(pa.table({"subject_id": ids, **axes}, schema=COORDINATES_SCHEMA))
     made = {"code_version": "synthetic", "config": {"feature_weight": 0.2}, "state": "done", "n_rows": n}
-    Run(folders["runs"], "score", **made).write(path / "runs" / folders["runs"] / RUN_JSON)
+    Run(folders["runs"], "score", **made).write(run / RUN_JSON)
     inputs = {"score": folders["runs"]}
-    Run(folders["maps"], "map", inputs=inputs, **made).write(path / "maps" / folders["maps"] / MAP_JSON)
+    Run(folders["maps"], "map", inputs=inputs, **made).write(placed / MAP_JSON)
     write_table(path / QUARANTINE, QUARANTINE_SCHEMA.empty_table())
     SurveyInfo(
         survey_id=str(uuid.uuid4()),
