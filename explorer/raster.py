@@ -400,6 +400,8 @@ class Frame:
         What must be said beside the bar; empty for nothing.
     is_sample
         Whether an even sample of a cloud was drawn: then `n_in_view` is of the sample.
+    is_coarse
+        Whether cells stand for their points, as `coarse` allows; then `n_in_view` is near the number, not it.
     """
 
     pixels: np.ndarray
@@ -408,6 +410,7 @@ class Frame:
     ticks: list[tuple[float, float]]
     note: str = ""
     is_sample: bool = False
+    is_coarse: bool = False
 
 
 def _radius(n: int, pixels: int) -> int:
@@ -434,6 +437,7 @@ def render(
     paint: Paint,
     selection: Selection | None = None,
     density: float = 1.0,
+    coarse: bool = False,
 ) -> Frame:
     """Render one view.
 
@@ -447,6 +451,8 @@ def render(
         Dims the rest; None or empty draws everything in full.
     density
         Device pixels to one pixel of the page: discs grow with it.
+    coarse
+        Where more points are in view than are drawn at once, cells may stand for them: for frames of a map that moves.
     """
     x0, x1, y0, y1 = view
     sx, sy = width / (x1 - x0), height / (y1 - y0)

@@ -578,11 +578,12 @@ class Explore:
         density: float = 1.0,
         map_id: str = "",
         moving: bool = False,
+        coarse: bool = False,
     ) -> tuple[Frame, Paint]:
-        """One view of a plane, rendered, and the paint it was rendered with."""
+        """One view of a plane, rendered, and the paint it was rendered with; `coarse` as in `render`."""
         paint = self.paint(plane, color, map_id)
         selection = self.selection(selection_id)
-        return render(self.index(plane, moving), view, width, height, paint, selection, density), paint
+        return render(self.index(plane, moving), view, width, height, paint, selection, density, coarse), paint
 
     # ---------------------------------------------------------------------------------------------- orders
     def order(
