@@ -1,7 +1,7 @@
 """`Row`: one line of the benchmarks' table."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,15 @@ class Row:
     note
         Anything a reader must know to judge the figure.
     extra
-        Further numbers, kept in the JSON.
+        Further numbers, kept in the JSON. ``ours_ms``, ``ours_s`` (``theirs_…``) are taken for `each` where that is
+        empty.
+    limit
+        The figure, in `unit`, that ours is held to beside the ratio, or None.
+    better
+        Whether a "lower" or a "higher" figure is better: what `limit` bounds.
+    each, theirs_each
+        The single measurements of which the figures are the medians, in `unit`: their spread is the noise that
+        ``make bench-compare`` allows for.
     """
 
     name: str
@@ -38,3 +46,18 @@ class Row:
     target: float | None = None
     note: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
+    limit: float | None = None
+    better: Literal["lower", "higher"] = "lower"
+    each: list[float] = field(default_factory=list)
+    theirs_each: list[float] = field(default_factory=list)
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether ours keeps to the ratio and to the limit; None where there is neither."""
+        if self.target is None and self.limit is None:
+            return None
+        keeps_ratio = self.target is None or self.ratio >= self.target
+        keeps_limit = self.limit is None or (
+            self.ours <= self.limit if self.better == "lower" else self.ours >= self.limit
+        )
+        return keeps_ratio and keeps_limit
