@@ -2,59 +2,241 @@
 
 The only file that knows cell order. Points are sorted once by the cell of a G × G grid; a view, a pick or an outline
 then touches only the cells it covers, so that its cost follows what is on screen and not the size of the survey. Every
-kernel is compiled without the GIL: the server runs them on threads.
+kernel is compiled without the GIL: the server runs them on threads, and what takes long is shared among the cores.
+
+An index on disk is a folder, opened without being read:
+
+==================  ================================================================================================
+index.json          version, n, n_rows, grid, bounds, and ``source``: what it was made of, so that it can be told stale
+x.npy, y.npy        float32 (n,), cell order
+rows.npy            uint32 (n,): the survey row of each
+start.npy           int64 (G·G + 1,): the points of cell ``cy * G + cx`` are ``start[cell]`` to ``start[cell + 1]``
+columns/NAME.npy    further columns in cell order, (n,)
+==================  ================================================================================================
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numba import njit
 
+from explorer.errors import VoorwerpError
 from explorer.state import Selection
+from models.artifacts import replacing, replacing_folder, write_json
 
 #: x0, x1, y0, y1 in data coordinates
 View = tuple[float, float, float, float]
+
+#: Told how much of a long piece of work is done, 0–1.
+Progress = Callable[[float], None]
+
+VERSION = 1
+INDEX_JSON = "index.json"
+COLUMNS = "columns"
+ARRAYS = {"x": np.float32, "y": np.float32, "rows": np.uint32, "start": np.int64}
+
+#: Points that are sorted together: a band of cell rows that fits the caches.
+BANDS = 256
+#: Points that a thread reads at once.
+CHUNK = 1 << 18
 
 _jit = njit(cache=True, nogil=True)
 _fast = njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz"})
 
 
+class NoIndexError(VoorwerpError):
+    """There is no index in a folder, or it is damaged, or it was made of something else."""
+
+
+def grid_of(n: int) -> int:
+    """Cells to a side for n points: some tens of points a cell where they are dense, and half a pixel beyond 20 M."""
+    return 64 if n < 50_000 else 256 if n <= 2_000_000 else 2048 if n <= 20_000_000 else 4096
+
+
+# ----------------------------------------------------------------------------------------------- work on all cores
+def n_threads() -> int:
+    """Cores that this process may use, 8 at most."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def in_parallel(work: Callable[[Any], Any], pieces: Iterable[Any], threads: int | None = None) -> None:
+    """Call ``work(piece)`` for every piece, on this thread and as many more as there are cores; raise what it raised.
+
+    Threads and not numba's own: its layers bear one caller at a time, and a server has many.
+    """
+    pieces = list(pieces)
+    waiting, lock = iter(pieces), threading.Lock()
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        while not failed:
+            with lock:
+                piece = next(waiting, waiting)
+            if piece is waiting:
+                return
+            try:
+                work(piece)
+            except BaseException as error:
+                failed.append(error)
+
+    others = [threading.Thread(target=run, daemon=True) for _ in range(min(threads or n_threads(), len(pieces)) - 1)]
+    for other in others:
+        other.start()
+    run()
+    for other in others:
+        other.join()
+    if failed:
+        raise failed[0]
+
+
+def spans(n: int, size: int = CHUNK) -> list[tuple[int, int]]:
+    """0 … n in pieces of `size`: (from, to)."""
+    return [(low, min(n, low + size)) for low in range(0, n, size)]
+
+
+# ------------------------------------------------------------------------------------------------- counting sort
 @_jit
-def _cells_of(x, y, x0, y0, per_x, per_y, grid):
-    cells = np.empty(x.size, np.int64)
+def _cell(x, y, x0, y0, per_x, per_y, grid):
+    return (
+        min(grid - 1, max(0, int((x - x0) * per_x))),
+        min(grid - 1, max(0, int((y - y0) * per_y))),
+    )
+
+
+@_jit
+def _extent(x, y, out):
+    # out: x0, x1, y0, y1 of the points that have both
+    n = 0
     for i in range(x.size):
-        cx = min(grid - 1, max(0, int((x[i] - x0) * per_x)))
-        cy = min(grid - 1, max(0, int((y[i] - y0) * per_y)))
-        cells[i] = cy * grid + cx
-    return cells
+        if np.isfinite(x[i]) and np.isfinite(y[i]):
+            out[0], out[1] = min(out[0], x[i]), max(out[1], x[i])
+            out[2], out[3] = min(out[2], y[i]), max(out[3], y[i])
+            n += 1
+    return n
 
 
 @_jit
-def _counting_sort(cells, n_cells):
-    start = np.zeros(n_cells + 1, np.int64)
-    for c in cells:
-        start[c + 1] += 1
-    for c in range(n_cells):
+def _tally(x, y, frame, grid, tall, counts):
+    # how many points each band of `tall` rows of cells has
+    x0, y0, per_x, per_y = frame
+    for i in range(x.size):
+        if np.isfinite(x[i]) and np.isfinite(y[i]):
+            counts[_cell(x[i], y[i], x0, y0, per_x, per_y, grid)[1] // tall] += 1
+
+
+@_jit
+def _deal(x, y, first, frame, grid, tall, place, px, py, rows):
+    # each point to its band, in the order of rows
+    x0, y0, per_x, per_y = frame
+    for i in range(x.size):
+        if np.isfinite(x[i]) and np.isfinite(y[i]):
+            band = _cell(x[i], y[i], x0, y0, per_x, per_y, grid)[1] // tall
+            at = place[band]
+            px[at], py[at], rows[at] = x[i], y[i], first + i
+            place[band] = at + 1
+
+
+@_jit
+def _sort_band(px, py, rows, low, high, frame, grid, first_cell, start, sx, sy, sr):
+    # the points low … high, all of the cells from first_cell on: `start` (cells + 1,) of these is filled, too
+    x0, y0, per_x, per_y = frame
+    start[:] = 0
+    for i in range(low, high):
+        cx, cy = _cell(px[i], py[i], x0, y0, per_x, per_y, grid)
+        start[cy * grid + cx - first_cell + 1] += 1
+        sx[i - low], sy[i - low], sr[i - low] = px[i], py[i], rows[i]
+    start[0] = low
+    for c in range(start.size - 1):
         start[c + 1] += start[c]
     place = start[:-1].copy()
-    order = np.empty(cells.size, np.int64)
-    for i in range(cells.size):
-        order[place[cells[i]]] = i
-        place[cells[i]] += 1
-    return start, order
+    for i in range(high - low):
+        cx, cy = _cell(sx[i], sy[i], x0, y0, per_x, per_y, grid)
+        at = place[cy * grid + cx - first_cell]
+        px[at], py[at], rows[at] = sx[i], sy[i], sr[i]
+        place[cy * grid + cx - first_cell] = at + 1
+
+
+def sort_band(
+    px: np.ndarray,
+    py: np.ndarray,
+    rows: np.ndarray,
+    span: tuple[int, int],
+    frame: np.ndarray,
+    grid: int,
+    cy: int,
+    tall: int,
+) -> np.ndarray:
+    """Put the points of a band of cells into cell order, in place; those of a cell keep their order.
+
+    Parameters
+    ----------
+    px, py, rows
+        float32, float32, uint32: the points, those of the band in ``span``.
+    frame
+        float64 (4,): x0, y0, and cells per unit of x and of y.
+    cy, tall
+        The band's first row of cells, and how many it has.
+
+    Returns
+    -------
+    np.ndarray
+        int64 (tall · grid + 1,): where the points of each cell start.
+    """
+    n = span[1] - span[0]
+    start = np.empty(tall * grid + 1, np.int64)
+    spare = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.uint32)
+    _sort_band(px, py, rows, *span, frame, grid, cy * grid, start, *spare)
+    return start
+
+
+@_fast
+def _gather(values, rows, out):
+    for i in range(rows.size):
+        out[i] = values[rows[i]]
+
+
+@_jit
+def _n_unsound(rows, n_rows, start):
+    # what would lead a kernel out of its arrays
+    n = 0
+    for i in range(rows.size):
+        n += rows[i] >= n_rows
+    for c in range(start.size - 1):
+        n += start[c] > start[c + 1]
+    return n
+
+
+def _singles(values: np.ndarray) -> np.ndarray:
+    """A chunk as float32 of its own, whatever it was; what float32 cannot hold is infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(values, np.float32)
 
 
 class CellIndex:
-    """The placed subjects of one map (or any two columns) in cell order.
+    """The placed subjects of one map (or any two columns) in cell order; within a cell in the order of rows.
+
+    It takes 12 bytes a point and 8 a cell, and while it is made 12 more for each point of the two or so fullest bands:
+    beside x and y 1.6 GB at 100 M.
 
     Parameters
     ----------
     x, y
         float (N,), row order; a subject with a NaN is not placed.
+    progress
+        Told how much is done.
 
     Attributes
     ----------
@@ -62,29 +244,203 @@ class CellIndex:
         float32 (n,), cell order.
     rows
         uint32 (n,): the survey row of each.
+    start
+        int64 (G · G + 1,): the points of cell ``cy * G + cx`` are ``start[cell]`` to ``start[cell + 1]``.
+    grid
+        G.
     n_rows
         N.
     bounds
-        x0, x1, y0, y1 of all points, never empty.
+        x0, x1, y0, y1 of all points, never empty; the grid covers them.
+    per_x, per_y
+        Cells to a unit of x and of y.
+    folder
+        Where it lies on disk, memory-mapped; None for one in memory.
     """
 
-    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+    folder: Path | None = None
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, progress: Progress | None = None) -> None:
         self.n_rows = len(x)
-        placed = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
-        x, y = np.asarray(x, np.float32)[placed], np.asarray(y, np.float32)[placed]
-        self.grid = 64 if placed.size < 50_000 else 256 if placed.size <= 2_000_000 else 512
-        self.bounds: View = bounds(x, y)
-        x0, x1, y0, y1 = self.bounds
+        chunks = spans(len(x))
+        ends = np.tile(np.array([np.inf, -np.inf, np.inf, -np.inf], np.float32), (len(chunks), 1))
+        known = np.zeros(len(chunks), np.int64)
+
+        def look(piece: int) -> None:
+            low, high = chunks[piece]
+            known[piece] = _extent(_singles(x[low:high]), _singles(y[low:high]), ends[piece])
+
+        in_parallel(look, range(len(chunks)))
+        n = int(known.sum())
+        found = ends[known > 0]
+        self._lay_out(n, bounds(found[:, :2].ravel(), found[:, 2:].ravel()))
+        bands = max(1, min(BANDS, self.grid, 1 << (n // 2048).bit_length()))
+        tall = self.grid // bands
+        # stretches of rows, one a thread: each has a place of its own in every band, so that rows keep their order
+        stretches = np.array_split(np.arange(len(chunks)), min(n_threads(), max(1, len(chunks))))
+        counts = np.zeros((len(stretches), bands), np.int64)
+
+        def tally(stretch: int) -> None:
+            for piece in stretches[stretch]:
+                low, high = chunks[piece]
+                of_frame = self._frame, self.grid, tall
+                _tally(_singles(x[low:high]), _singles(y[low:high]), *of_frame, counts[stretch])
+
+        in_parallel(tally, range(len(stretches)))
+        edges = np.concatenate([[0], np.cumsum(counts.sum(axis=0))])
+        place = edges[:-1] + np.cumsum(counts, axis=0) - counts
+        self.x, self.y, self.rows = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.uint32)
+        done = iter(range(1, len(chunks) + 1))
+
+        def deal(stretch: int) -> None:
+            for piece in stretches[stretch]:
+                low, high = chunks[piece]
+                told = low, self._frame, self.grid, tall, place[stretch]
+                _deal(_singles(x[low:high]), _singles(y[low:high]), *told, self.x, self.y, self.rows)
+                if progress:
+                    progress(0.5 * next(done) / len(chunks))
+
+        in_parallel(deal, range(len(stretches)))
+        self.start = np.empty(self.grid * self.grid + 1, np.int64)
+        sorted_bands = iter(range(1, bands + 1))
+
+        def sort(band: int) -> None:
+            span = int(edges[band]), int(edges[band + 1])
+            start = sort_band(self.x, self.y, self.rows, span, self._frame, self.grid, band * tall, tall)
+            self.start[band * tall * self.grid : (band + 1) * tall * self.grid] = start[:-1]
+            if progress:
+                progress(0.5 + 0.5 * next(sorted_bands) / bands)
+
+        in_parallel(sort, range(bands))
+        self.start[-1] = n
+
+    def _lay_out(self, n: int, bounds: View) -> None:
+        """The grid over the bounds of n points."""
+        self.grid, self.bounds = grid_of(n), bounds
+        x0, x1, y0, y1 = bounds
         self.per_x, self.per_y = self.grid / (x1 - x0), self.grid / (y1 - y0)
-        cells = _cells_of(x, y, x0, y0, self.per_x, self.per_y, self.grid)
-        self.start, order = _counting_sort(cells, self.grid * self.grid)
-        self.x, self.y = x[order], y[order]
-        self.rows = placed[order].astype(np.uint32)
+
+    @property
+    def _frame(self) -> np.ndarray:
+        return np.array([self.bounds[0], self.bounds[2], self.per_x, self.per_y])
 
     def __len__(self) -> int:
         return int(self.rows.size)
 
-    def _box(self, view: View) -> tuple[int, int, int, int]:
+    def sorted(self, values: np.ndarray) -> np.ndarray:
+        """A column in cell order: (N,) in row order → (n,) of the same type."""
+        if len(values) != self.n_rows:
+            raise ValueError(f"{len(values):,} values are not those of {self.n_rows:,} rows")
+        values = np.asarray(values)
+        out = np.empty(len(self), values.dtype)
+        is_compiled = values.dtype in (np.float32, np.float64, np.uint8) and values.flags.c_contiguous
+
+        def gather(span: tuple[int, int]) -> None:
+            low, high = span
+            if is_compiled:
+                _gather(values, self.rows[low:high], out[low:high])
+            else:
+                np.take(values, self.rows[low:high], out=out[low:high], mode="clip")
+
+        in_parallel(gather, spans(len(self)), None if len(self) > CHUNK else 1)
+        return out
+
+    # ------------------------------------------------------------------------------------------------- on disk
+    def write(self, folder: Path, source: Mapping[str, Any] | None = None) -> None:
+        """Write the index as a folder (see above), whole or not at all; one that is there is replaced.
+
+        Who has the old one open keeps it until they let go of it.
+
+        Raises
+        ------
+        OSError
+            It cannot be written there.
+        """
+        with writing_index(folder) as made:
+            for name, dtype in ARRAYS.items():
+                _write_plain(made / f"{name}.npy", np.asarray(getattr(self, name), dtype))
+            write_about(made, len(self), self.n_rows, self.grid, self.bounds, source)
+
+    @classmethod
+    def open(cls, folder: Path, source: Mapping[str, Any] | None = None, n_rows: int | None = None) -> CellIndex:
+        """The index in a folder, memory-mapped: nobody's memory grows by it but the system's cache of files.
+
+        Parameters
+        ----------
+        source
+            What it must have been made of; None for whatever it was.
+        n_rows
+            Rows of the survey by now, where some may have been added at the end since.
+
+        Raises
+        ------
+        NoIndexError
+            There is none, it is damaged, or it was made of something else.
+        """
+        index = cls.__new__(cls)
+        try:
+            about = json.loads((folder / INDEX_JSON).read_text())
+            version, n, n_then, grid = (int(about[name]) for name in ("version", "n", "n_rows", "grid"))
+            x0, x1, y0, y1 = (float(v) for v in about["bounds"])
+            made_of = about["source"]
+            arrays = {name: mapped(folder / f"{name}.npy", dtype) for name, dtype in ARRAYS.items()}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise NoIndexError(f"there is no index that can be read in {folder}: {error}") from None
+        if version != VERSION:
+            raise NoIndexError(f"the index in {folder} is of version {version}, not {VERSION}")
+        if source is not None and made_of != json.loads(json.dumps(source)):
+            raise NoIndexError(f"the index in {folder} was made of something else")
+        index.n_rows = n_then if n_rows is None else n_rows
+        if index.n_rows < n_then:
+            raise NoIndexError(f"the index in {folder} is of {n_then:,} rows, and there are {index.n_rows:,}")
+        index.__dict__ |= arrays
+        sizes = {"x": n, "y": n, "rows": n, "start": grid * grid + 1}
+        if any(arrays[name].shape != (size,) for name, size in sizes.items()) or not (grid > 0 and x0 < x1 and y0 < y1):
+            raise NoIndexError(f"the index in {folder} is damaged: its parts do not fit together")
+        index.grid, index.bounds, index.folder = grid, (x0, x1, y0, y1), folder
+        index.per_x, index.per_y = grid / (x1 - x0), grid / (y1 - y0)
+        index._check(n)
+        return index
+
+    def _check(self, n: int) -> None:
+        """Raise NoIndexError where the arrays would lead a kernel astray."""
+        pieces = spans(max(n, self.start.size), 1 << 22)
+        unsound = np.zeros(len(pieces), np.int64)
+
+        def look(piece: int) -> None:
+            low, high = pieces[piece]
+            unsound[piece] = _n_unsound(self.rows[low:high], self.n_rows, self.start[low : high + 1])
+
+        in_parallel(look, range(len(pieces)))
+        if unsound.any() or self.start[0] != 0 or self.start[-1] != n:
+            raise NoIndexError(f"the index in {self.folder} is damaged: it names rows or points that there are not")
+
+    def read_column(self, name: str, dtype: Any = np.float32) -> np.ndarray | None:
+        """A column that lies beside the index, (n,) in cell order and memory-mapped; None where there is none."""
+        if self.folder is None:
+            return None
+        try:
+            found = mapped(self.folder / COLUMNS / f"{name}.npy", dtype)
+        except (OSError, ValueError):
+            return None
+        return found if found.shape == (len(self),) else None
+
+    def write_column(self, name: str, values: np.ndarray) -> None:
+        """Put a column (n,), in cell order, beside the index; whole or not at all.
+
+        Raises
+        ------
+        OSError
+            It cannot be written.
+        """
+        assert self.folder is not None and len(values) == len(self)
+        folder = self.folder / COLUMNS
+        folder.mkdir(exist_ok=True)
+        with replacing(folder / f"{name}.npy") as file:
+            np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
+
+    # --------------------------------------------------------------------------------------------------- views
+    def box(self, view: View) -> tuple[int, int, int, int]:
         """First and last cell of a view in x and in y; last < first where the view misses every point."""
         x0, x1, y0, y1 = view
         bx0, bx1, by0, by1 = self.bounds
@@ -99,6 +455,9 @@ class CellIndex:
             max(0, min(last, math.floor((y1 - by0) * self.per_y) + 1)),
         )
 
+    #: Until the renderer calls it by its name.
+    _box = box
+
     def nearest(self, x: float, y: float, reach_x: float, reach_y: float) -> int | None:
         """Survey row of the point nearest to (x, y) within the ellipse of half-axes `reach_x`, `reach_y`; None if none.
 
@@ -106,7 +465,7 @@ class CellIndex:
         """
         if not (reach_x > 0 and reach_y > 0):
             return None
-        cx0, cx1, cy0, cy1 = self._box((x - reach_x, x + reach_x, y - reach_y, y + reach_y))
+        cx0, cx1, cy0, cy1 = self.box((x - reach_x, x + reach_x, y - reach_y, y + reach_y))
         found = _nearest(self.x, self.y, self.start, self.grid, cx0, cx1, cy0, cy1, x, y, reach_x, reach_y)
         return int(self.rows[found]) if found >= 0 else None
 
@@ -140,7 +499,7 @@ class CellIndex:
             for (ax, ay), (bx, by) in pairwise(ends):
                 near = (min(ax, bx) - reach_x, max(ax, bx) + reach_x, min(ay, by) - reach_y, max(ay, by) + reach_y)
                 stroke = (ax, ay, bx, by, reach_x, reach_y)
-                _near(self.x, self.y, self.rows, self.start, self.grid, *self._box(near), *stroke, words)
+                _near(self.x, self.y, self.rows, self.start, self.grid, *self.box(near), *stroke, words)
         return Selection(words, self.n_rows)
 
     @cached_property
@@ -154,6 +513,49 @@ class CellIndex:
         placed = place < len(self)
         found[placed, 0], found[placed, 1] = self.x[place[placed]], self.y[place[placed]]
         return found
+
+
+# ------------------------------------------------------------------------------------------------------ on disk
+@contextlib.contextmanager
+def writing_index(folder: Path) -> Iterator[Path]:
+    """A temporary folder for an index; on a clean exit it takes the place of whatever is at `folder`."""
+    with replacing_folder(folder) as made:
+        yield made
+        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".old"))
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(old / "index")
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_about(
+    folder: Path, n: int, n_rows: int, grid: int, bounds: View, source: Mapping[str, Any] | None = None
+) -> None:
+    """Write ``index.json``, the last file of an index."""
+    about = {"version": VERSION, "n": n, "n_rows": n_rows, "grid": grid, "bounds": bounds, "source": source or {}}
+    write_json(folder / INDEX_JSON, about)
+
+
+def _write_plain(path: Path, values: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, values, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def mapped(path: Path, dtype: Any) -> np.ndarray:
+    """A one-dimensional array on disk, memory-mapped.
+
+    It is mapped as a copy of one's own that nobody writes to: a kernel takes it for the type that it was compiled for.
+
+    Raises
+    ------
+    OSError, ValueError
+        There is none, or it is no such array.
+    """
+    found = np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    if found.dtype != dtype or found.ndim != 1:
+        raise ValueError(f"{path.name} is {found.dtype} {found.shape}, not {np.dtype(dtype)} (n,)")
+    return found
 
 
 class Cloud:
@@ -394,6 +796,9 @@ def _inside(px, py, rows, start, grid, x0, y0, per_x, per_y, polygon, words):
 def warm() -> None:
     """Compile every kernel into numba's cache on disk, so that nobody's first map waits for it."""
     index = CellIndex(np.arange(4.0), np.arange(4.0))
+    for dtype in (np.float32, np.float64, np.uint8):
+        index.sorted(np.zeros(4, dtype))
+    index._check(4)
     index.inside(np.array([[0.0, 0.0], [2.5, 0.0], [2.5, 2.5], [0.0, 2.5]]))
     index.nearest(1.0, 1.0, 0.5, 0.5)
     index.near_path(np.zeros((2, 2)), 1.0, 1.0)
