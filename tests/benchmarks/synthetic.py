@@ -1,11 +1,13 @@
 """A survey of synthetic subjects: a cloud on the map, a score, thumbnails if asked. Its name says what it is.
 
-Made chunk by chunk, so that 100 million fit in the memory of a laptop.
+Made chunk by chunk, so that 100 million fit in the memory of a laptop; `lend_survey` keeps them between runs.
 """
 
 import contextlib
+import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,9 @@ from models.images import thumbnail
 from tests.galaxies import galaxy
 
 N_BLOBS = 60
+#: Of the generator: surveys that another version made are not lent again.
+VERSION = 1
+KEPT = Path(os.environ.get("VOORWERP_BENCH_SURVEYS", Path(__file__).parents[2] / ".bench" / "surveys"))
 SIDE = 32  # of the network's crop, px
 #: Subjects made at once: a multiple of `ROW_GROUP`. What is smaller has the same random numbers at any size of it.
 CHUNK = 1 << 21
@@ -159,3 +164,38 @@ def write_survey(path: Path, n: int, *, pictures: bool = False) -> None:
     ).write(path / SURVEY_TOML)
     if pictures:
         write_thumbnails(path, n)
+
+
+def lend_survey(path: Path, n: int, *, pictures: bool = False) -> None:
+    """`write_survey`, but made once and kept in `KEPT`: `path` gets hard links to its tables.
+
+    A row that counts votes, trains or builds an index in `path` leaves the kept one as it was: whatever changes a file
+    of a survey puts another one in its place. Where `path` is on another disk, it gets copies. The pictures, which
+    are tens of thousands of links already, are one symbolic link.
+    """
+    kept = KEPT / f"v{VERSION}-{n}{'-pictures' if pictures else ''}"
+    if not kept.exists():
+        KEPT.mkdir(parents=True, exist_ok=True)
+        part = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}.part")
+        write_survey(part, n, pictures=pictures)
+        try:
+            part.rename(kept)
+        except OSError:  # another row was faster
+            shutil.rmtree(part)
+    path.mkdir(parents=True)
+    linked = (THUMBNAILS, IMAGES)
+    for name in linked:
+        if (kept / name).exists():
+            (path / name).symlink_to(kept / name)
+    shutil.copytree(kept, path, dirs_exist_ok=True, ignore=_all_of(kept, linked), copy_function=_link)
+
+
+def _all_of(folder: Path, names: tuple[str, ...]) -> Callable[[str, list[str]], list[str]]:
+    return lambda at, _: [*names] if Path(at) == folder else []
+
+
+def _link(source: str, to: str) -> None:
+    try:
+        os.link(source, to)
+    except OSError:
+        shutil.copy2(source, to)

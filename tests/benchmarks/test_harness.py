@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from explorer.survey import Survey, check
+from explorer.survey import SUBJECTS, Survey, check
+from models.artifacts import write_table
+from tests.benchmarks import synthetic
 from tests.benchmarks.__main__ import ROOT, chosen, figure, groups, machine
-from tests.benchmarks.synthetic import cloud, write_survey
+from tests.benchmarks.synthetic import cloud, lend_survey, write_survey
 
 
 @pytest.mark.parametrize(("value", "text"), [(1234.5, "1,234"), (98.76, "98.8"), (4.0, "4.00"), (0.01234, "0.0123")])
@@ -78,3 +82,40 @@ def test_a_synthetic_survey_with_pictures_has_one_a_subject(tmp_path: Path) -> N
     first, last = survey.thumbnails([0, 4999])
     assert first.startswith(b"\xff\xd8")
     assert last == survey.thumbnails([4999 - 4096])[0]
+
+
+def test_a_large_cloud_is_made_of_chunks_and_any_smaller_one_is_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = cloud(500)[0]
+    monkeypatch.setattr(synthetic, "CHUNK", 200)
+    chunked, score = cloud(500)
+    assert (chunked[:200] == cloud(200)[0]).all()
+    assert len(np.unique(chunked[:, 0])) == 500
+    assert ((score > 0) & (score < 1)).all()
+    spread = np.abs(chunked.mean(axis=0) - whole.mean(axis=0)) / (whole.std(axis=0) / np.sqrt(250))
+    assert (spread < 5).all()  # the same blobs, as heavy
+
+
+def test_a_survey_in_chunks_is_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "CHUNK", 200)
+    write_survey(tmp_path / "synthetic", 500)
+    assert check(tmp_path / "synthetic") == []
+    survey = Survey.open(tmp_path / "synthetic")
+    assert (survey.coordinates(survey.maps()[0].run_id) == cloud(500)[0]).all()
+    assert (survey.scores(survey.runs()[0].run_id)["image_score"] == cloud(500)[1]).all()
+    survey.close()
+
+
+def test_a_lent_survey_is_made_once_and_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "KEPT", tmp_path / "kept")
+    for name in ("a", "b"):
+        lend_survey(tmp_path / name, 300, pictures=True)
+        survey = Survey.open(tmp_path / name)
+        assert (survey.n, survey.has_images) == (300, True)
+        assert survey.thumbnails([299])[0].startswith(b"\xff\xd8")
+        survey.close()
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert (tmp_path / "a" / SUBJECTS).samefile(tmp_path / "b" / SUBJECTS)
+    (tmp_path / "a" / "maps" / "index").mkdir()
+    write_table(tmp_path / "a" / SUBJECTS, pq.read_table(tmp_path / "a" / SUBJECTS).slice(0, 10))
+    assert pq.read_metadata(kept / SUBJECTS).num_rows == 300
+    assert not (kept / "maps" / "index").exists()
