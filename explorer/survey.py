@@ -23,6 +23,7 @@ import fcntl
 import itertools
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -298,18 +299,21 @@ class Column:
 class Pack:
     """Byte strings in row order, in files of many: ``NNNNN.pack`` with offsets in ``NNNNN.npy``.
 
-    Reads are positional and open the file anew, so that any number of threads may read.
+    Reads are positional and open the file anew, so that any number of threads may read. Nothing is mapped: of 100
+    million rows there are 25,000 files.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._offsets: dict[int, np.ndarray] = {}
-        counts = []
-        for i, path in enumerate(sorted(folder.glob("*.npy"))):
-            if path.stem != f"{i:05d}":
+        counts, begins = [], []
+        for i, name in enumerate(sorted(path.name for path in folder.glob("*.npy"))):
+            if name != f"{i:05d}.npy":
                 raise SurveyError(f"{folder / f'{i:05d}.npy'} is missing; the survey is incomplete")
-            counts.append(len(self.offsets(path)) - 1)
+            n, begin = self._header(folder / name)
+            counts.append(n - 1)
+            begins.append(begin)
         self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+        self._begins = begins  # bytes before the first offset of each table
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -325,34 +329,78 @@ class Pack:
             raise SurveyError(f"{path} holds {offsets.dtype} {offsets.shape}; int64 offsets (n + 1,) are expected")
         return offsets
 
+    @classmethod
+    def _header(cls, path: Path) -> tuple[int, int]:
+        """How many offsets a table has and where they begin; as numpy writes it, in a thirtieth of the time."""
+        with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
+            head = file.read(128)
+            found = _OFFSETS.match(head)
+            if found is not None and os.fstat(file.fileno()).st_size == 128 + 8 * int(found[1]):
+                return int(found[1]), 128
+        offsets = cls.offsets(path)  # another writer's, or it says what is wrong
+        return len(offsets), path.stat().st_size - offsets.nbytes
+
     def read(self, row: int) -> bytes:
-        """The bytes of `row`.
+        """The bytes of `row`; see `read_many`."""
+        return self.read_many([row])[0]
+
+    def read_many(self, rows: Iterable[int] | np.ndarray) -> list[bytes]:
+        """The bytes of each of `rows`, in their order; every file is opened once.
 
         Raises
         ------
         SurveyError
-            The pack is missing or shorter than its offsets say.
+            A row is beyond the pack, or a file is missing or shorter than its offsets say.
         """
-        if not 0 <= row < len(self):
-            raise SurveyError(f"row {row} is not in {self.folder}, which has {len(self):,} rows")
-        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
-        offsets = self._offsets.get(shard)
-        if offsets is None:
-            offsets = self._offsets[shard] = self.offsets(self.folder / f"{shard:05d}.npy")
-        first = row - int(self._starts[shard])
-        start, stop = int(offsets[first]), int(offsets[first + 1])
-        path = self.folder / f"{shard:05d}.pack"
+        wanted = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows), np.int64)
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
+            beyond = wanted[(wanted < 0) | (wanted >= len(self))][0]
+            raise SurveyError(f"row {beyond} is not in {self.folder}, which has {len(self):,} rows")
+        shards = (np.searchsorted(self._starts, wanted, side="right") - 1).tolist()
+        found = [b""] * len(wanted)
+        within: dict[int, list[tuple[int, int]]] = {}
+        for place, (shard, row) in enumerate(zip(shards, wanted.tolist(), strict=True)):
+            within.setdefault(shard, []).append((row, place))
+        for shard, some in within.items():
+            self._read_shard(shard, some, found)
+        return found
+
+    def _read_shard(self, shard: int, some: list[tuple[int, int]], found: list[bytes]) -> None:
+        """Put the bytes of rows of one file into `found`, each (row, place)."""
+        path, before = f"{self.folder}/{shard:05d}", int(self._starts[shard])
+        first, last = min(some)[0], max(some)[0] + 1
+        table = _opened(f"{path}.npy")
         try:
-            handle = os.open(path, os.O_RDONLY)
-        except OSError as error:
-            raise SurveyError(f"{path} cannot be read ({error.strerror})") from None
+            content = os.pread(table, 8 * (last - first + 1), self._begins[shard] + 8 * (first - before))
+        finally:
+            os.close(table)
+        if len(content) != 8 * (last - first + 1):
+            raise SurveyError(f"{path}.npy ends before row {last - 1}")
+        offsets = memoryview(content).cast("q")
+        ends = [(offsets[row - first], offsets[row - first + 1]) for row, _ in some]
+        handle = _opened(f"{path}.pack")
         try:
-            content = os.pread(handle, stop - start, start)
+            whole, base = b"", 0
+            if len(some) > 1 and offsets[-1] - offsets[0] <= 2 * sum(stop - start for start, stop in ends):  # neighbors
+                whole, base = os.pread(handle, offsets[-1] - offsets[0], offsets[0]), offsets[0]
+            for (row, place), (start, stop) in zip(some, ends, strict=True):
+                piece = whole[start - base : stop - base] if whole else os.pread(handle, stop - start, start)
+                if len(piece) != stop - start:
+                    raise SurveyError(f"{path}.pack ends before row {row}: {stop:,} bytes are expected")
+                found[place] = piece
         finally:
             os.close(handle)
-        if len(content) != stop - start:
-            raise SurveyError(f"{path} ends before row {row}: {stop:,} bytes are expected")
-        return content
+
+
+#: The head of an array of int64 (n,) as numpy writes it.
+_OFFSETS = re.compile(rb"\x93NUMPY\x01\x00v\x00\{'descr': '<i8', 'fortran_order': False, 'shape': \((\d+),\), \} +\n")
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise SurveyError(f"{path} cannot be read ({error.strerror})") from None
 
 
 class _First:
@@ -833,7 +881,7 @@ class Survey:
 
     def thumbnails(self, rows: Any) -> list[bytes]:
         """JPEG bytes of each row's whole original, longest side at most 128 px."""
-        return [self._thumbnails.read(int(row)) for row in rows]
+        return self._thumbnails.read_many(rows)
 
     @property
     def preprocessing(self) -> dict[str, Any]:

@@ -395,6 +395,11 @@ def test_packs(tmp_path: Path) -> None:
     pack = Pack(tmp_path)
     assert len(pack) == 5
     assert [pack.read(i) for i in range(5)] == pieces
+    for rows in ([4, 0, 3, 3, 2], [1], [0, 1, 2, 3, 4], []):
+        assert pack.read_many(rows) == pack.read_many(np.array(rows, np.uint32)) == [pieces[i] for i in rows]
+    for beyond in (-1, 5):
+        with pytest.raises(SurveyError, match=f"row {beyond} is not in"):
+            pack.read_many([0, beyond])
     (tmp_path / "00001.pack").write_bytes(b"d")
     with pytest.raises(SurveyError, match=r"00001.pack ends before row 3"):
         pack.read(3)
@@ -409,6 +414,27 @@ def test_packs(tmp_path: Path) -> None:
         Pack(tmp_path)
     (tmp_path / "00001.npy").rename(tmp_path / "00002.npy")
     with pytest.raises(SurveyError, match=r"00001.npy is missing"):
+        Pack(tmp_path)
+
+
+def test_scattered_and_neighboring_rows_of_a_pack_are_read_alike(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pieces = [rng.bytes(int(n)) for n in rng.integers(0, 300, 2000)]
+    for shard, first in enumerate(range(0, 2000, 512)):
+        some = pieces[first : first + 512]
+        (tmp_path / f"{shard:05d}.pack").write_bytes(b"".join(some))
+        table = np.cumsum([0, *map(len, some)])
+        with (tmp_path / f"{shard:05d}.npy").open("wb") as file:  # a later version of the format is longer in front
+            np.lib.format.write_array(file, table, version=(2, 0) if shard == 1 else (1, 0))
+    pack = Pack(tmp_path)
+    assert len(pack) == 2000
+    for rows in (rng.permutation(2000), np.arange(500, 530), rng.integers(0, 2000, 40), np.array([511, 512])):
+        assert pack.read_many(rows) == [pieces[i] for i in rows]
+    cut = tmp_path / "00002.npy"
+    cut.write_bytes(cut.read_bytes()[:-8])
+    with pytest.raises(SurveyError, match=r"00002\.npy ends before row 1535"):
+        pack.read_many(np.array([0, 1535]))
+    with pytest.raises(SurveyError, match=r"00002\.npy is not a readable table of offsets"):
         Pack(tmp_path)
 
 
