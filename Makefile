@@ -1,17 +1,17 @@
 # Every target does its own set-up: only Python 3.11 (or newer) with pip, and make, need to be there.
-#   make bench ONLY=map        one row group of the benchmarks
+#   make bench ONLY=map,hover  row groups, or rows, of the benchmarks
 #   make test ARGS='-k ledger' options of pytest
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help install browser demo test check bench bench-long assets
+.PHONY: help install browser demo test check bench bench-long bench-compare assets
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 WARMED := .venv/.warmed
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(INSTALLED) $(WARMED)  ## .venv with the exact versions of constraints.txt; instant when nothing changed
 
@@ -39,11 +39,14 @@ check: $(INSTALLED)  ## style, types and the arrows between the modules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install browser  ## one table of ratios to named alternatives (at most 20 minutes); ONLY=row for one group
+bench: install browser  ## one table of ratios to named alternatives (at most 20 minutes); ONLY=rows for some
 	$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
 
 bench-long: install browser  ## the rows that need training, many kills or more than 10 minutes
 	$(BIN)/python -m tests.benchmarks --long $(if $(ONLY),--only $(ONLY))
+
+bench-compare: install  ## what changed since the rows were last kept in .bench/, or since RUN=20261124-101500
+	$(BIN)/python -m tests.benchmarks --compare $(RUN)
 
 assets: install browser  ## make the demo's checkpoint, the screenshots and the tour again
 	$(BIN)/python assets/make_demo.py

@@ -1,4 +1,6 @@
-"""``python -m tests.benchmarks [--only NAME] [--long]``: one table, one JSON file under ``.bench/``.
+"""``python -m tests.benchmarks [--only NAMES] [--long]``: the dashboard, and one JSON file under ``.bench/``.
+
+``python -m tests.benchmarks --compare [RUN]``: what changed between the last kept run and those before, or `RUN`.
 
 Every module of this package that has ``ROWS`` (name → function that returns a `Row` or a list of them) is a row group;
 ``LONG_ROWS`` are those that need training, many kills or more than ten minutes. Each function runs in a process of its
@@ -23,12 +25,21 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from tests import benchmarks
+from tests.benchmarks.dashboard import (
+    cells,
+    compare_table,
+    earlier,
+    figure,
+    records,
+    scale_table,
+    table,
+)
 from tests.benchmarks.row import Row
 
 ROOT = Path(__file__).parents[2]
+KEPT = ROOT / ".bench"
 LEARNING = ("torch", "scikit-learn", "umap-learn")
 SCREEN = ("datashader", "holoviews", "bokeh", "panel")
 PACKAGES = ("voorwerp", "numpy", "pandas", "pyarrow", "zarr", "pillow", "numba", *LEARNING, *SCREEN)
@@ -49,13 +60,16 @@ def groups(*, long: bool) -> dict[str, dict[str, Callable[[], Row | list[Row]]]]
 
 
 def chosen(only: str | None, *, long: bool) -> list[tuple[str, str]]:
-    """(group, name) of the rows to run: all, those of the group `only`, or the row `only`."""
+    """(group, name) of the rows to run: all, or the groups and rows that `only` names, with commas between."""
     known = groups(long=long)
-    rows = [(group, name) for group in known for name in known[group] if only in (None, group, name)]
-    if not rows:
-        names = sorted({*known, *(name for group in known.values() for name in group)})
-        raise click.UsageError(f'there is no benchmark row "{only}"; there are {", ".join(names)}')
-    return rows
+    names = sorted({*known, *(name for group in known.values() for name in group)})
+    asked = only.split(",") if only else None
+    for name in asked or ():
+        if name not in names:
+            raise click.UsageError(f'there is no benchmark row "{name}"; there are {", ".join(names)}')
+    return [
+        (group, name) for group in known for name in known[group] if asked is None or group in asked or name in asked
+    ]
 
 
 def machine() -> dict[str, Any]:
@@ -100,27 +114,6 @@ def run(group: str, name: str, *, long: bool, folder: Path) -> tuple[list[Row], 
     return [Row(**row) for row in json.loads(answer.read_text())], None
 
 
-def figure(value: float) -> str:
-    """Three digits that count: 0.0123, 4.56, 1,230."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
-
-
-def table(rows: list[Row], failures: dict[str, str]) -> Table:
-    """The table that a person reads."""
-    view = Table(title="ratio > 1: ours is better", title_justify="left")
-    for column in ("row", "what", "ours", "alternative", "", "ratio", "held to"):
-        view.add_column(column, justify="right" if column in ("ours", "ratio", "held to") else "left", overflow="fold")
-    for row in rows:
-        held = "" if row.target is None else f"≥ {row.target:g}" + ("" if row.ratio >= row.target else " missed")
-        what = f"{row.what}; {row.note}" if row.note else row.what
-        theirs = f"{figure(row.theirs)} {row.unit}"
-        ours = f"{figure(row.ours)} {row.unit}"
-        view.add_row(row.name, what, ours, theirs, row.alternative, f"{figure(row.ratio)}×", held)
-    for name, reason in failures.items():
-        view.add_row(name, f"[red]failed: {reason}[/red]", "", "", "", "", "")
-    return view
-
-
 def answer_one(group: str, name: str, answer: Path, *, long: bool) -> None:
     """In the row's own process: run its function and leave the rows in `answer`."""
     rows = groups(long=long)[group][name]()
@@ -128,15 +121,63 @@ def answer_one(group: str, name: str, answer: Path, *, long: bool) -> None:
     answer.write_text(json.dumps([asdict(row) for row in rows]))
 
 
+def compare(run: str) -> None:
+    """Print what changed: between the last kept run ("last") and those before it, or between `run` and the last.
+
+    Raises
+    ------
+    click.UsageError
+        There is no such run, or nothing to compare.
+    """
+    kept = records(KEPT)
+    if not kept:
+        raise click.UsageError(f"no run is kept in {KEPT}")
+    newest = kept[-1]
+    if run != "last":
+        kept = [record for record in kept if record["name"] == Path(run).stem]
+        if not kept:
+            raise click.UsageError(f'there is no run "{run}" in {KEPT}')
+    changes = earlier(newest, kept)
+    if not changes:
+        raise click.UsageError(f"{newest['name']} has no row that was kept before")
+    console().print(compare_table(newest, changes))
+
+
+def console() -> Console:
+    """As wide as the terminal, or 160 columns where there is none."""
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def expected(todo: list[tuple[str, str]]) -> float:
+    """Seconds that the rows took when they were last run; those that never were are not counted."""
+    seconds: dict[str, float] = {}
+    for record in records(KEPT):
+        seconds |= record.get("seconds_by_row", {})
+    return sum(seconds.get(name, 0.0) for _, name in todo)
+
+
 @click.command()
-@click.option("--only", metavar="NAME", help="One row group, or one row.")
+@click.option("--only", metavar="NAMES", help="Row groups or rows, with commas between.")
 @click.option("--long", is_flag=True, help="The long rows instead.")
+@click.option(
+    "--compare",
+    "run_to_compare",
+    metavar="[RUN]",
+    is_flag=False,
+    flag_value="last",
+    help="Print the change since the kept runs before, or since RUN.",
+)
 @click.option("--row", nargs=2, hidden=True)
 @click.option("--answer", type=click.Path(path_type=Path), hidden=True)
-def main(only: str | None, long: bool, row: tuple[str, str] | None, answer: Path | None) -> None:
+def main(
+    only: str | None, long: bool, run_to_compare: str | None, row: tuple[str, str] | None, answer: Path | None
+) -> None:
     """Measure ours beside named alternatives."""
     if row and answer:
         answer_one(*row, answer, long=long)
+        return
+    if run_to_compare:
+        compare(run_to_compare)
         return
     todo = chosen(only, long=long)
     began, started = datetime.now(UTC), time.monotonic()
@@ -146,26 +187,45 @@ def main(only: str | None, long: bool, row: tuple[str, str] | None, answer: Path
         "machine": machine(),
         "versions": {name: version(name) for name in PACKAGES},
     }
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    screen = console()
+    if known := expected(todo):
+        screen.print(f"{len(todo)} row functions, {known / 60:.0f} min when last run", style="dim")
     rows: list[Row] = []
     failures: dict[str, str] = {}
+    seconds: dict[str, float] = {}
+    path = KEPT / f"{began:%Y%m%d-%H%M%S}.json"
+    path.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="voorwerp-bench-") as folder:
         for group, name in todo:
-            console.print(f"{group}: {name} …", style="dim")
+            screen.print(f"{group}: {name} …", style="dim")
+            row_began = time.monotonic()
             measured, reason = run(group, name, long=long, folder=Path(folder))
+            seconds[name] = round(time.monotonic() - row_began, 1)
             rows += measured
             if reason:
                 failures[name] = reason
-    console.print(table(rows, failures))
+            told = {"rows": [asdict(r) for r in rows], "failures": failures, "scale": cells(rows)}
+            spent = {"seconds": round(time.monotonic() - started, 1), "seconds_by_row": seconds}
+            path.write_text(json.dumps(record | spent | told, indent=2) + "\n")  # a run that is stopped is kept, too
+    screen.print(table(rows, failures))
+    if at_any_scale := scale_table(rows):
+        screen.print(at_any_scale)
+    kept = records(KEPT)
+    this = next(found for found in kept if found["name"] == path.stem)
+    if changed := [c for c in earlier(this, kept) if c[1].verdict != "within noise"]:
+        screen.print(compare_table(this, changed))
+    missed = [row.name for row in rows if row.is_met is False]
+    screen.print(f"{len(rows)} rows, {len(missed)} missed{': ' if missed else ''}{', '.join(missed)}")
+    slowest = sorted(seconds, key=seconds.__getitem__, reverse=True)[:5]
+    screen.print(
+        f"{sum(seconds.values()) / 60:.1f} min; the longest: "
+        + ", ".join(f"{name} {figure(seconds[name])} s" for name in slowest)
+    )
     seen = record["machine"]
-    console.print(
+    screen.print(
         f"{seen['cpu']}, {seen['cores']} cores, {seen['memory_gib']} GiB, {seen['os']}; commit {record['commit']}"
     )
-    record |= {"seconds": round(time.monotonic() - started, 1), "rows": [asdict(r) for r in rows], "failures": failures}
-    path = ROOT / ".bench" / f"{began:%Y%m%d-%H%M%S}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n")
-    console.print(f"{path.relative_to(ROOT)} written")
+    screen.print(f"{path.relative_to(ROOT)} written")
     sys.exit(1 if failures else 0)
 
 
