@@ -2,19 +2,68 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import TypeVar
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+
+import numpy as np
 
 T = TypeVar("T")
 
+#: Containers of more members are not looked into by `size_of`: they hold small things.
+_LOOKED_INTO = 64
+
+
+def is_mapped(array: np.ndarray) -> bool:
+    """Whether an array lies in a file and is mapped: the system takes its memory back when it needs it."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            return True
+        base = base.base
+    return isinstance(base, mmap.mmap)
+
+
+def size_of(value: Any, depth: int = 4) -> int:
+    """Bytes of memory that the arrays of a value take; what is mapped from a file takes none.
+
+    Looks into tuples, lists, mappings, dataclasses and plain objects; something else may say its ``nbytes``.
+    """
+    if isinstance(value, np.ndarray):
+        return 0 if is_mapped(value) else value.nbytes
+    if isinstance(value, bytes | bytearray):
+        return len(value)
+    if depth == 0 or value is None or isinstance(value, str | int | float | type):
+        return 0
+    if isinstance(nbytes := getattr(value, "nbytes", None), int):
+        return nbytes
+    if isinstance(value, tuple | list):
+        members = list(value) if len(value) <= _LOOKED_INTO else []
+    elif isinstance(value, dict):
+        members = list(value.values()) if len(value) <= _LOOKED_INTO else []
+    elif is_dataclass(value):
+        members = [getattr(value, field.name) for field in fields(value)]
+    else:
+        members = list(getattr(value, "__dict__", {}).values())
+    return sum(size_of(member, depth - 1) for member in members)
+
 
 class Cache:
-    """The last few of what is slow to make, by a key of all that went into it. Thread-safe; each is made once."""
+    """The last few of what is slow to make, by a key of all that went into it. Thread-safe; each is made once.
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    Parameters
+    ----------
+    size
+        How many are kept at most.
+    nbytes
+        Bytes that all of them may take (`size_of`); None: any. What was made last is kept, however large.
+    """
+
+    def __init__(self, size: int, nbytes: int | None = None) -> None:
+        self._size, self._nbytes = size, nbytes
         self._kept: OrderedDict[Hashable, object] = OrderedDict()
         self._lock = threading.Lock()
         self._making: dict[Hashable, threading.Lock] = {}
@@ -32,11 +81,41 @@ class Cache:
                     return self._kept[key]  # type: ignore[return-value]
             try:
                 value = make()
-                with self._lock:
-                    self._kept[key] = value
-                    while len(self._kept) > self._size:
-                        self._kept.popitem(last=False)
+                self.put(key, value)
                 return value
             finally:
                 with self._lock:
                     self._making.pop(key, None)
+
+    def kept(self, key: Hashable) -> Any:
+        """The kept value of `key`; None where there is none, and nothing is made."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: Hashable, value: object) -> None:
+        """Keep a value that was made elsewhere."""
+        with self._lock:
+            self._kept[key] = value
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._size:
+                self._kept.popitem(last=False)
+            if self._nbytes is None:
+                return
+            # measured anew each time: some values grow while they are kept
+            sizes = [(kept, size_of(value)) for kept, value in self._kept.items()]
+            total = sum(size for _, size in sizes)
+            for kept, size in sizes[:-1]:
+                if total <= self._nbytes:
+                    break
+                if size:
+                    del self._kept[kept]
+                    total -= size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the kept values take."""
+        with self._lock:
+            values = list(self._kept.values())
+        return sum(map(size_of, values))

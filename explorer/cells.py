@@ -11,6 +11,7 @@ index.json          version, n, n_rows, grid, bounds, and ``source``: what it wa
 x.npy, y.npy        float32 (n,), cell order
 rows.npy            uint32 (n,): the survey row of each
 start.npy           int64 (G·G + 1,): the points of cell ``cy * G + cx`` are ``start[cell]`` to ``start[cell + 1]``
+places.npy          uint32 (n_rows,), made when it is asked for: where each row of the survey is; 2³² - 1: nowhere
 columns/NAME.npy    further columns in cell order, (n,)
 ==================  ================================================================================================
 """
@@ -28,6 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,7 @@ Progress = Callable[[float], None]
 VERSION = 1
 INDEX_JSON = "index.json"
 COLUMNS = "columns"
+PLACES = "places"
 ARRAYS = {"x": np.float32, "y": np.float32, "rows": np.uint32, "start": np.int64}
 
 #: Points that are sorted together: a band of cell rows that fits the caches.
@@ -256,9 +259,12 @@ class CellIndex:
         Cells to a unit of x and of y.
     folder
         Where it lies on disk, memory-mapped; None for one in memory.
+    source
+        What it was made of, as `write` was told.
     """
 
     folder: Path | None = None
+    source: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, x: np.ndarray, y: np.ndarray, progress: Progress | None = None) -> None:
         self.n_rows = len(x)
@@ -368,7 +374,7 @@ class CellIndex:
         Parameters
         ----------
         source
-            What it must have been made of; None for whatever it was.
+            What it must, among other things, have been made of; None for whatever it was.
         n_rows
             Rows of the survey by now, where some may have been added at the end since.
 
@@ -382,13 +388,13 @@ class CellIndex:
             about = json.loads((folder / INDEX_JSON).read_text())
             version, n, n_then, grid = (int(about[name]) for name in ("version", "n", "n_rows", "grid"))
             x0, x1, y0, y1 = (float(v) for v in about["bounds"])
-            made_of = about["source"]
+            made_of = dict(about["source"])
             arrays = {name: mapped(folder / f"{name}.npy", dtype) for name, dtype in ARRAYS.items()}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise NoIndexError(f"there is no index that can be read in {folder}: {error}") from None
         if version != VERSION:
             raise NoIndexError(f"the index in {folder} is of version {version}, not {VERSION}")
-        if source is not None and made_of != json.loads(json.dumps(source)):
+        if any(made_of.get(name) != value for name, value in (source or {}).items()):
             raise NoIndexError(f"the index in {folder} was made of something else")
         index.n_rows = n_then if n_rows is None else n_rows
         if index.n_rows < n_then:
@@ -397,7 +403,7 @@ class CellIndex:
         sizes = {"x": n, "y": n, "rows": n, "start": grid * grid + 1}
         if any(arrays[name].shape != (size,) for name, size in sizes.items()) or not (grid > 0 and x0 < x1 and y0 < y1):
             raise NoIndexError(f"the index in {folder} is damaged: its parts do not fit together")
-        index.grid, index.bounds, index.folder = grid, (x0, x1, y0, y1), folder
+        index.grid, index.bounds, index.folder, index.source = grid, (x0, x1, y0, y1), folder, made_of
         index.per_x, index.per_y = grid / (x1 - x0), grid / (y1 - y0)
         index._check(n)
         return index
@@ -504,7 +510,22 @@ class CellIndex:
 
     @cached_property
     def _place(self) -> np.ndarray:
-        return _places(self.rows, self.n_rows)
+        """Where each row of the survey is in cell order; beside an index on disk once it was asked for."""
+        if self.folder is None:
+            return _places(self.rows, self.n_rows)
+        file = self.folder / f"{PLACES}.npy"
+        for _ in range(2):
+            with contextlib.suppress(OSError, ValueError):
+                found = mapped(file, np.uint32)
+                if found.size == self.n_rows:
+                    return found
+            made = _places(self.rows, self.n_rows)
+            try:
+                with replacing(file) as handle:
+                    np.lib.format.write_array(handle, made, allow_pickle=False)
+            except OSError:
+                return made
+        return made
 
     def at(self, rows: np.ndarray) -> np.ndarray:
         """Where rows of the survey stand: float32 (m, 2), NaN for those that are not placed."""
@@ -552,7 +573,10 @@ def mapped(path: Path, dtype: Any) -> np.ndarray:
     OSError, ValueError
         There is none, or it is no such array.
     """
-    found = np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    try:
+        found = np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    except EOFError as error:
+        raise ValueError(f"{path.name} is cut off") from error
     if found.dtype != dtype or found.ndim != 1:
         raise ValueError(f"{path.name} is {found.dtype} {found.shape}, not {np.dtype(dtype)} (n,)")
     return found

@@ -10,6 +10,7 @@
     ├── LedgerError         a decision could not be kept
     ├── JobError            a run cannot start, or failed
     ├── SampError           no other application on the desktop can be reached
+    ├── NotReadyError       what was asked for is being made; ask again in a second
     ├── ZooniverseError     Zooniverse cannot be reached, or refused
     └── AccessError         not allowed: another address, host or token
 """
@@ -52,6 +53,10 @@ class JobError(VoorwerpError):
 
 class SampError(VoorwerpError):
     """No other application on the desktop can be reached."""
+
+
+class NotReadyError(VoorwerpError):
+    """What was asked for is being made; ask again in a second."""
 
 
 class ZooniverseError(VoorwerpError):

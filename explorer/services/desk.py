@@ -44,6 +44,9 @@ from explorer.survey import Survey
 if TYPE_CHECKING:
     from explorer.services.cluster import Scheduler  # it brings what only a cluster needs
 
+#: Seconds that a frame waits for the index of a large map; then the page says how far it is.
+PATIENCE_S = 2.0
+
 
 @dataclass(frozen=True)
 class Desk:
@@ -112,6 +115,7 @@ class Desk:
         try:
             with Ledger(survey.path, survey.info.survey_id) as ledger:
                 explore, jobs = Explore(survey), JobService(survey, ledger, scheduler=scheduler, workers=workers)
+                explore.indices.patience = PATIENCE_S
                 volunteers, notes = Volunteers(survey, ledger, explore.talk), Notes(ledger, explore)
                 truths = Truths(explore, notes, volunteers)
                 learning = Learning(explore, truths)

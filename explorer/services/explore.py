@@ -23,6 +23,7 @@ from explorer.cells import CellIndex, Cloud, View, bounds
 from explorer.errors import UsageError, VoorwerpError, no_such_column
 from explorer.kinds import kinds, learning
 from explorer.raster import Aggregate, Frame, Norm, Paint, commonest, render
+from explorer.services.indices import Indices
 from explorer.services.links import hms, links
 from explorer.services.orders import argsort
 from explorer.services.talk import Talk
@@ -150,6 +151,11 @@ class Plane:
             self._set(lambda_=0.2, mode="raw")
         self._set(lambda_=round(self.lambda_, 4))
 
+    @property
+    def is_map(self) -> bool:
+        """Whether it is a map as it lies, in its first two components."""
+        return bool(self.map_id) and self.turn is None and (self.x, self.y) == COMPONENTS[:2]
+
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -173,7 +179,8 @@ class Explore:
         self.survey = survey
         self.talk = Talk(survey)
         self.classifiers: Classifiers | None = None
-        self._indices = Cache(8)
+        self.indices = Indices(survey)
+        self._indices = Cache(8, 3 << 30)
         self._turned = Cache(2)  # apart: each is another, and none is slow to make
         self._extents = Cache(64)
         self._values = Cache(16)
@@ -433,7 +440,9 @@ class Explore:
         found = {}
         if map_id:
             with contextlib.suppress(VoorwerpError, ArtifactError):  # the frame says why a map cannot be read
-                known = np.isfinite(self.survey.coordinates(map_id)).any(axis=0)
+                known = self.indices.components(map_id)
+                if known is None:
+                    known = np.isfinite(self.survey.coordinates(map_id)).any(axis=0).tolist()
                 found = {f"maps.{name}": title for (name, title), has in zip(AXES.items(), known, strict=True) if has}
         colors = self.colors(run_id, map_id)
         return found | {r: t for r, t in colors.items() if "." in r and not self.is_category(r)}
@@ -458,7 +467,11 @@ class Explore:
         ------
         UsageError
             An axis is no numeric column.
+        NotReadyError
+            The map is large, its index is being made, and `Indices.patience` is over.
         """
+        if plane.is_map and (found := self.indices.of_map(plane.map_id)) is not None:
+            return found
 
         def make() -> CellIndex:
             if plane.turn is not None:
@@ -484,6 +497,9 @@ class Explore:
             cloud = self._cloud(plane.map_id)
             return (-cloud.reach, cloud.reach, -cloud.reach, cloud.reach), len(cloud)
 
+        if plane.is_map and (found := self.indices.extent(plane.map_id)) is not None:
+            return found
+
         def make() -> tuple[View, int]:
             x, y = self._axes_of(plane)
             placed = np.isfinite(x) & np.isfinite(y)
@@ -495,6 +511,8 @@ class Explore:
         """Where rows stand in a plane, float32 (m, 2); of a 3-D view before it is turned, (m, 3). NaN: nowhere."""
         if plane.turn is not None:
             return self._cloud(plane.map_id).at(rows)
+        if plane.is_map and (index := self.indices.of_map(plane.map_id)) is not None:
+            return index.at(rows)
         at = self._axes_of(plane, np.asarray(rows, np.int64)).T
         at[~np.isfinite(at).all(axis=1)] = np.nan
         return at

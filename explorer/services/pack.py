@@ -45,7 +45,7 @@ _FOLDERS = (layout.IMAGES, layout.ORIGINALS, layout.THUMBNAILS, ledger.SELECTION
 _VOTES = (*votes.FILES, *votes.CACHES, votes.GRADES)
 _FILES = (layout.DIGESTS, layout.CONTACT_SHEET, *_VOTES)
 #: Of a run: what its worker leaves behind.
-_NOT_OF_RUNS = {"lock", "log.txt", "cancel", "parts", "reserve", "tensorboard"}
+_NOT_OF_RUNS = {"index", "lock", "log.txt", "cancel", "parts", "reserve", "tensorboard"}
 #: Written otherwise than by copying, or not for others.
 _KNOWN = {
     *(*_FOLDERS, *_FILES, layout.RUNS, layout.MAPS, layout.SURVEY_TOML, layout.SUBJECTS, layout.QUARANTINE),
