@@ -62,7 +62,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from explorer.cells import View
 from explorer.contours import contours, mean_lines
-from explorer.errors import AccessError, UsageError, VoorwerpError
+from explorer.errors import AccessError, NotReadyError, UsageError, VoorwerpError
 from explorer.people import LOCAL, Person, Role
 from explorer.services.accounts import LOGIN_DAYS, Accounts
 from explorer.services.apart import correlations, sets_apart
@@ -282,6 +282,11 @@ class Route(RequestHandler):
     async def get(self, *path: str) -> None:
         try:
             body, kind = await self.answer(*path)
+        except NotReadyError as error:  # the page says it, and asks again
+            self.set_status(503)
+            self.set_header("Retry-After", "1")
+            self.finish({"error": str(error)})
+            return
         except VoorwerpError as error:
             self.set_status(400)
             self.finish({"error": str(error)})
