@@ -81,11 +81,16 @@ class Selection:
 
     def mask(self) -> np.ndarray:
         """bool (n,)."""
-        return np.unpackbits(self.words.view(np.uint8), count=self.n, bitorder="little").astype(np.bool_)
+        return np.unpackbits(self.words.view(np.uint8), count=self.n, bitorder="little").view(np.bool_)
 
     def rows(self) -> np.ndarray:
         """int64, ascending."""
         return np.flatnonzero(self.mask())
+
+    def rank(self, row: int) -> int:
+        """How many selected rows are below a row."""
+        beyond = int(self.words[row >> 6]) & ((1 << (row & 63)) - 1) if row < self.n else 0
+        return int(np.bitwise_count(self.words[: row >> 6]).sum()) + beyond.bit_count()
 
     def __contains__(self, row: int) -> bool:
         return bool((int(self.words[row >> 6]) >> (row & 63)) & 1)

@@ -13,6 +13,7 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,7 +26,7 @@ from explorer.kinds import kinds, learning
 from explorer.raster import Aggregate, Frame, Norm, Paint, commonest, render
 from explorer.services.indices import Indices
 from explorer.services.links import hms, links
-from explorer.services.orders import argsort
+from explorer.services.orders import Orders, place, rows_at
 from explorer.services.talk import Talk
 from explorer.state import COMPONENTS, Selection
 from explorer.survey import SUBJECTS_SCHEMA, Survey
@@ -185,7 +186,7 @@ class Explore:
         self._extents = Cache(64)
         self._values = Cache(16)
         self._paints = Cache(16)
-        self._orders = Cache(12)
+        self._orders = Orders(survey.n)
         self._titles = Cache(64)
         self._selections: OrderedDict[str, Selection] = OrderedDict()
         self._living: weakref.WeakValueDictionary[str, Selection] = weakref.WeakValueDictionary()
@@ -608,32 +609,7 @@ class Explore:
         self, reference: str, run_id: str, lambda_: float, descending: bool, mode: Mode = "raw", map_id: str = ""
     ) -> np.ndarray:
         """All rows by a column: uint32 (N,), missing last, ties by row; categories and texts by name."""
-
-        def make() -> np.ndarray:
-            if not reference:
-                return np.arange(self.survey.n, dtype=np.uint32)
-            if self.is_category(reference):
-                codes, _ = self.survey.category(reference.partition(".")[2])  # its labels are sorted
-                keys = np.where(codes < 0, np.nan, codes)
-            elif self._is_text(reference):
-                texts = self.survey.arrow(reference.partition(".")[2])
-                way = "descending" if descending else "ascending"
-                return np.asarray(pc.array_sort_indices(texts, order=way), np.uint32)
-            else:
-                keys = self.values(reference, run_id, lambda_, mode, map_id)
-            return argsort(keys, descending=descending)
-
-        return self._orders.get((*self._sorting(reference, run_id, lambda_, mode, map_id), descending), make)
-
-    def _is_text(self, reference: str) -> bool:
-        table, _, name = reference.partition(".")
-        return table == "subjects" and any(c.name == name and c.dtype in ("text", "id") for c in self.survey.columns())
-
-    def _sorting(self, reference: str, run_id: str, lambda_: float, mode: Mode, map_id: str) -> tuple[object, ...]:
-        """What an order depends on: the map matters to a map's columns only, λ to the mixed score."""
-        mixed = (round(lambda_, 4), mode) if reference == "scores.anomaly_score" else ()
-        of_run, of_map = reference.startswith(("scores.", LEARNED)), reference.startswith("maps.")
-        return self.survey.generation, reference, of_run and run_id, of_map and map_id, mixed
+        return self._sorted(None, reference, run_id, lambda_, descending, mode, map_id)
 
     def ordered(
         self,
@@ -645,15 +621,111 @@ class Explore:
         mode: Mode = "raw",
         map_id: str = "",
     ) -> np.ndarray:
-        """The rows of a selection (all rows for the empty id) by a column: uint32."""
+        """The rows of a selection (all rows for the empty id) by a column: uint32. See `page` for a part of them."""
+        return self._sorted(self.selection(selection_id), reference, run_id, lambda_, descending, mode, map_id)
 
-        def make() -> np.ndarray:
-            order = self.order(reference, run_id, lambda_, descending, mode, map_id)
-            selection = self.selection(selection_id)
-            return order if selection is None else order[selection.mask()[order]]
+    def page(
+        self,
+        selection_id: str,
+        reference: str,
+        run_id: str,
+        lambda_: float,
+        descending: bool,
+        mode: Mode = "raw",
+        map_id: str = "",
+        start: int = 0,
+        count: int = 200,
+    ) -> np.ndarray:
+        """Places `start` … `start + count` - 1 of `ordered`, uint32, fewer at the end; nobody waits for a whole order.
 
-        key = *self._sorting(reference, run_id, lambda_, mode, map_id), descending, selection_id
-        return self._orders.get(key, make)
+        Raises
+        ------
+        UsageError
+            As `values` and `selection`.
+        """
+        within = self.selection(selection_id)
+        return self.page_of(within, reference, run_id, lambda_, descending, mode, map_id, start, count)
+
+    def page_of(
+        self,
+        within: Selection | None,
+        reference: str,
+        run_id: str,
+        lambda_: float,
+        descending: bool,
+        mode: Mode = "raw",
+        map_id: str = "",
+        start: int = 0,
+        count: int = 200,
+    ) -> np.ndarray:
+        """As `page`, of a selection that need not be kept."""
+        if not reference:
+            everyone = self.survey.n if within is None else within.count
+            stop = max(start, min(start + count, everyone))
+            return np.arange(start, stop, dtype=np.uint32) if within is None else rows_at(within, start, stop - start)
+        key = self._sorting(reference, run_id, lambda_, mode, map_id)
+        if self._is_text(reference):
+            return self._sorted(within, reference, run_id, lambda_, descending, mode, map_id)[start : start + count]
+        read = partial(self._keys, reference, run_id, lambda_, mode, map_id)
+        return self._orders.page(key, read, descending, within, start, count)
+
+    def place_in(
+        self,
+        within: Selection | None,
+        row: int,
+        reference: str,
+        run_id: str,
+        lambda_: float,
+        descending: bool,
+        mode: Mode = "raw",
+        map_id: str = "",
+    ) -> int | None:
+        """The place of a row in `ordered`; None where it is not in the selection."""
+        if not 0 <= row < self.survey.n or (within is not None and row not in within):
+            return None
+        if not reference:
+            return row if within is None else within.rank(row)
+        if self._is_text(reference):
+            rows = self._sorted(within, reference, run_id, lambda_, descending, mode, map_id)
+            return int(np.flatnonzero(rows == row)[0])
+        return place(self._keys(reference, run_id, lambda_, mode, map_id), row, descending=descending, within=within)
+
+    def _sorted(
+        self,
+        within: Selection | None,
+        reference: str,
+        run_id: str,
+        lambda_: float,
+        descending: bool,
+        mode: Mode,
+        map_id: str,
+    ) -> np.ndarray:
+        if not reference:
+            return self.page_of(within, "", run_id, lambda_, descending, mode, map_id, 0, self.survey.n)
+        key = self._sorting(reference, run_id, lambda_, mode, map_id)
+        if self._is_text(reference) and not self._orders.is_whole(key, descending):
+            texts = self.survey.arrow(reference.partition(".")[2])
+            way = "descending" if descending else "ascending"
+            self._orders.put(key, descending, np.asarray(pc.array_sort_indices(texts, order=way), np.uint32))
+        read = partial(self._keys, reference, run_id, lambda_, mode, map_id)
+        return self._orders.of(key, read, descending, within)
+
+    def _keys(self, reference: str, run_id: str, lambda_: float, mode: Mode, map_id: str) -> np.ndarray:
+        """What a column is sorted by: float (N,), NaN where missing; categories by their place among the labels."""
+        if not self.is_category(reference):
+            return self.values(reference, run_id, lambda_, mode, map_id)
+        codes, _ = self.survey.category(reference.partition(".")[2])  # its labels are sorted
+        return np.where(codes < 0, np.float32(np.nan), codes.astype(np.float32))
+
+    def _is_text(self, reference: str) -> bool:
+        table, _, name = reference.partition(".")
+        return table == "subjects" and any(c.name == name and c.dtype in ("text", "id") for c in self.survey.columns())
+
+    def _sorting(self, reference: str, run_id: str, lambda_: float, mode: Mode, map_id: str) -> tuple[object, ...]:
+        """What an order depends on: the map matters to a map's columns only, λ to the mixed score."""
+        mixed = (round(lambda_, 4), mode) if reference == "scores.anomaly_score" else ()
+        of_run, of_map = reference.startswith(("scores.", LEARNED)), reference.startswith("maps.")
+        return self.survey.generation, reference, of_run and run_id, of_map and map_id, mixed
 
     # ------------------------------------------------------------------------------------------- one subject
     def neighbours(self, row: int, run_id: str, k: int = 12) -> list[tuple[int, float]]:

@@ -103,6 +103,27 @@ def test_an_order_is_sorted_with_the_missing_last_and_a_selection_keeps_it(
     assert kept.tolist() == [row for row in order.tolist() if row in (7, 3, 11)]
 
 
+@pytest.mark.parametrize(
+    "reference",
+    ["", "subjects.magnitude", "subjects.shape", "subjects.source_id", "scores.anomaly_score", "maps.umap_1"],
+)
+@pytest.mark.parametrize("descending", [True, False])
+def test_a_page_and_a_place_are_those_of_the_whole_order(
+    explore: Explore, run_id: str, reference: str, descending: bool
+):
+    told = reference, run_id, 0.35, descending, "raw", next(iter(explore.maps()))
+    some = Selection.of_rows(np.arange(0, 200, 3), 200)
+    for within, selection_id in ((None, ""), (some, explore.keep(some))):
+        rows = explore.ordered(selection_id, *told).tolist()
+        assert sorted(rows) == (list(range(200)) if within is None else some.rows().tolist())
+        for start, count in ((0, 5), (40, 10), (60, 200), (200, 1)):
+            assert explore.page(selection_id, *told, start, count).tolist() == rows[start : start + count]
+        for row in (0, 3, 99, 198):
+            assert explore.place_in(within, row, *told) == rows.index(row)
+    assert explore.place_in(some, 1, *told) is None
+    assert explore.place_in(None, 200, *told) is None
+
+
 def test_categories_are_ordered_by_their_names(explore: Explore, run_id: str):
     order = explore.order("subjects.shape", run_id, 0.2, False)
     codes, labels = explore.survey.category("shape")
