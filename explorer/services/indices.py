@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from explorer.caches import Cache
-from explorer.cells import COLUMNS, CellIndex, NoIndexError, Progress, View, bounds
+from explorer.cells import COLUMNS, CellIndex, NoIndexError, Progress, View, bounds, write_about
 from explorer.errors import NotReadyError, SurveyError
 from explorer.survey import Survey
 from models.artifacts import COORDINATES
@@ -34,6 +34,9 @@ LARGE = 2_000_000
 INDEX = "index"
 #: Bytes of columns in cell order, of a map: on disk, and in memory where there is no index on disk.
 ON_DISK, IN_MEMORY = 12 << 30, 1 << 30
+
+#: Makes an index in a folder, of a source (`Indices.source`): see `explorer.services.shards`.
+Maker = Callable[[Path, dict[str, int], Progress], CellIndex]
 
 _SAMPLE = 1024
 _READ = 1 << 20  # rows of a map's file at once
@@ -152,8 +155,13 @@ class Indices:
             raise NoIndexError(f"the index in {folder} is of other rows of the survey")
         return index
 
-    def make(self, map_id: str, progress: Progress | None = None) -> CellIndex:
+    def make(self, map_id: str, progress: Progress | None = None, maker: Maker | None = None) -> CellIndex:
         """Make a map's index and put it beside the map; where that cannot be, it is in memory.
+
+        Parameters
+        ----------
+        maker
+            Makes it in its folder, anew whatever is there, and tells how far it is; None makes it in memory first.
 
         Raises
         ------
@@ -163,9 +171,14 @@ class Indices:
         told = progress or (lambda _: None)
         folder = self.survey.map_folder(map_id) / INDEX
         with _alone(folder):
+            source = self.source(map_id)
+            if maker is not None:
+                index = maker(folder, source, told)
+                place = index.grid, index.bounds, source | {"subjects": _of_rows(self.survey, index)}
+                write_about(folder, len(index), index.n_rows, *place)
+                return self.open(map_id)
             with contextlib.suppress(NoIndexError):  # another process made it while this one waited
                 return self.open(map_id)
-            source = self.source(map_id)
             x, y = self._coordinates(map_id, lambda share: told(0.4 * share))
             index = CellIndex(x, y, lambda share: told(0.4 + 0.4 * share))
             del x, y
@@ -231,7 +244,7 @@ class Indices:
             kept = self._columns.setdefault(index, Cache(64, IN_MEMORY))
 
         def make() -> np.ndarray:
-            name = _file_name(key)
+            name = file_name(key)
             if (found := index.read_column(name, dtype)) is not None:
                 with contextlib.suppress(OSError):
                     os.utime(index.folder / COLUMNS / f"{name}.npy")  # type: ignore[operator]  # it was read from there
@@ -312,7 +325,7 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _file_name(key: Hashable) -> str:
+def file_name(key: Hashable) -> str:
     """Name of a column's file: what a person reads, and a digest of all of the key."""
     words = re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(p for p in key if isinstance(p, str)))  # type: ignore[attr-defined]
     return f"{words.strip('._')[:80]}~{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"

@@ -37,6 +37,7 @@ from explorer.cells import ARRAYS, COLUMNS, CellIndex, Progress, View, bounds, g
 from explorer.cells import writing_index as replacing_index
 from explorer.errors import SurveyError, UsageError, VoorwerpError
 from explorer.kinds import Kind
+from explorer.services.indices import Indices, file_name
 from explorer.survey import Survey
 from models.artifacts import COORDINATES, COORDINATES_SCHEMA, SCORES, Pool, Workspace, write_json
 
@@ -497,11 +498,8 @@ def _put(path: Path, first: int, values: np.ndarray) -> None:
 
 
 def _lay(path: Path, dtype: Any, n: int) -> None:
-    """Make room for an array on disk: a full disk is an OSError here, and not halfway."""
+    """An array on disk to be filled by `_put`. It takes space only then, while that of strips becomes free."""
     np.lib.format.open_memmap(path, "w+", dtype, (n,)).flush()
-    with path.open("r+b") as file:
-        if n and hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 # ------------------------------------------------------------------------------------------------------- the build
@@ -656,6 +654,39 @@ def merge(
             work.sort(plan, counts, 0.0)
             write_about(made, int(counts.sum()), n_rows, like.grid, like.bounds, made_of)
     return CellIndex.open(folder)
+
+
+def of_map(
+    indices: Indices,
+    map_id: str,
+    columns: Sequence[tuple[str, str]] = (),
+    pool: Pool | None = None,
+    *,
+    memory: int = MEMORY,
+    progress: Progress | None = None,
+) -> CellIndex:
+    """Make the index of a map where the app looks for it, with columns of score runs in the same order.
+
+    Parameters
+    ----------
+    columns
+        Runs, and names of columns of their scores.
+
+    Raises
+    ------
+    SurveyError
+        Map or scores cannot be read.
+    OSError
+        Nothing can be written beside the map.
+    """
+    named = {file_name(indices.lasting(f"scores.{column}", run_id)): (run_id, column) for run_id, column in columns}
+
+    def make(folder: Path, source: dict[str, int], told: Progress) -> CellIndex:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=PREFIX, suffix=".tmp") as scratch:
+            of_what = Source.of_map(indices.survey, map_id, Path(scratch), named, source)
+            return build(folder, of_what, pool, memory=memory, progress=told)
+
+    return indices.make(map_id, progress, make)
 
 
 class Work:

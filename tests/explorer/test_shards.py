@@ -1,7 +1,6 @@
 """Indexes made shard by shard are those made at once, whoever did the parts and however small they were."""
 
 import fcntl
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from explorer.cells import ARRAYS, CellIndex, NoIndexError
 from explorer.errors import SurveyError, UsageError
 from explorer.services import shards
 from explorer.services.cluster import DaskPool, LocalWorkers
+from explorer.services.indices import Indices
 from explorer.services.shards import KEPT, KIND_PATH, PREFIX, Source, Threads, build, merge
 from explorer.survey import Survey
 from models.artifacts import write_coordinates, write_scores
@@ -195,23 +195,30 @@ def first_of(survey: Survey) -> tuple[str, str]:
     return survey.maps()[0].run_id, survey.runs("score")[0].run_id
 
 
-def test_workers_of_this_machine_make_the_index_of_a_map(made: Path, tmp_path: Path) -> None:
-    survey = Survey.open(made)
+def test_workers_of_this_machine_make_the_index_that_the_app_opens(made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "survey"
+    shutil.copytree(made, path)
+    survey = Survey.open(path)
     map_id, run_id = first_of(survey)
-    folder = survey.map_folder(map_id)
-    columns = {"score": (run_id, "anomaly_score")}
-    source = Source.of_map(survey, map_id, tmp_path, columns, {"size": 1})
-    assert source.rows is None and not list(tmp_path.iterdir())  # nothing had to be put in order
+    folder, indices = survey.map_folder(map_id), Indices(survey)
     workers = LocalWorkers(2)
     try:
-        got = build(folder / "index", source, DaskPool(workers, folder, 1, KIND_PATH), memory=4_000_000)
+        pool = DaskPool(workers, folder, 1, KIND_PATH)
+        got = shards.of_map(indices, map_id, [(run_id, "anomaly_score")], pool, memory=4_000_000)
     finally:
         workers.close()
-    place = survey.coordinates(map_id)
+    place, scores = survey.coordinates(map_id), survey.scores(run_id)
     wanted = CellIndex(place[:, 0], place[:, 1])
     assert_same(got, wanted)
-    np.testing.assert_array_equal(got.read_column("score"), wanted.sorted(survey.scores(run_id)["anomaly_score"]))
-    assert json.loads((folder / "index" / "index.json").read_text())["source"] == {"size": 1}
+    assert {p.name for p in folder.iterdir()} == {"coordinates.parquet", "map.json", "index", ".index.lock"}
+    # the app finds both, and makes neither
+    opened = Indices(survey).open(map_id)
+    key = indices.lasting("scores.anomaly_score", run_id)
+
+    def nobody() -> np.ndarray:
+        raise AssertionError("it is there")
+
+    np.testing.assert_array_equal(indices.column(opened, key, nobody), wanted.sorted(scores["anomaly_score"]))
     survey.close()
 
 
