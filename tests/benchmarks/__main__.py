@@ -3,7 +3,7 @@
 ``python -m tests.benchmarks --compare [RUN]``: what changed between the last kept run and those before, or `RUN`.
 
 Every module of this package that has ``ROWS`` (name → function that returns a `Row` or a list of them) is a row group;
-``LONG_ROWS`` are those that need training, many kills or more than ten minutes. Each function runs in a process of its
+``LONG_ROWS`` are those that need training, real images, many kills, 100 million subjects or simply time. Each function runs in a process of its
 own, so that one row's memory and threads are not the next one's. The exit code is 1 when a row failed.
 """
 

@@ -278,5 +278,4 @@ def asked(made: dict[str, list[list[Step]]], classes: np.ndarray, size: Size) ->
     return found
 
 
-ROWS = {"bald": lambda: measure(SHORT)}
-LONG_ROWS = {"bald-whole": lambda: measure(WHOLE)}
+LONG_ROWS = {"bald": lambda: measure(SHORT), "bald-whole": lambda: measure(WHOLE)}

@@ -265,5 +265,8 @@ def plumbing() -> list[Row]:
     ]
 
 
-ROWS: dict[str, Any] = {"clustering-short": short}
-LONG_ROWS: dict[str, Any] = {"clustering-whole": whole, "clustering-galaxy10": plumbing}
+LONG_ROWS: dict[str, Any] = {
+    "clustering-short": short,
+    "clustering-whole": whole,
+    "clustering-galaxy10": plumbing,
+}

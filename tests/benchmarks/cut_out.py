@@ -129,5 +129,4 @@ def memory() -> Row:
     )
 
 
-ROWS = {"cut-out": speed}
-LONG_ROWS = {"cut-out-memory": memory}
+LONG_ROWS = {"cut-out": speed, "cut-out-memory": memory}

@@ -213,5 +213,4 @@ def whole() -> list[Row]:
     ]
 
 
-ROWS = {"czsl": short}
-LONG_ROWS = {"czsl-whole": whole}
+LONG_ROWS = {"czsl": short, "czsl-whole": whole}

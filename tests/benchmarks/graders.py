@@ -148,4 +148,4 @@ def graders_postgres() -> Row:
     )
 
 
-ROWS = {"graders": graders, "graders-postgres": graders_postgres}
+LONG_ROWS = {"graders": graders, "graders-postgres": graders_postgres}

@@ -165,4 +165,5 @@ def votes() -> Row:
     )
 
 
-ROWS = {"ingest": export, "ingest-votes": votes}
+ROWS = {"ingest-votes": votes}
+LONG_ROWS = {"ingest": export}

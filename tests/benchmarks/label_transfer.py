@@ -133,5 +133,4 @@ def many() -> list[Row]:
     return rows(20)
 
 
-ROWS = {"transfer": few}
-LONG_ROWS = {"transfer-many": many}
+LONG_ROWS = {"transfer": few, "transfer-many": many}

@@ -188,4 +188,4 @@ def row(target: str, made: list[dict[tuple[str, str], list[int]]], there: list[i
     )
 
 
-ROWS = {"yield": label_yield}
+LONG_ROWS = {"yield": label_yield}

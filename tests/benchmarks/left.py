@@ -87,4 +87,4 @@ def left_row() -> Row:
     )
 
 
-ROWS = {"left": left_row}
+LONG_ROWS = {"left": left_row}

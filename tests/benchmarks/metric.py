@@ -242,5 +242,11 @@ def experts_long() -> list[Row]:
     return crowd_then_experts(5, SEEDS, with_control=True)
 
 
-ROWS = {"metric-gz1": galaxies, "metric-mirabest": radio, "metric-expert": crowd_then_experts}
-LONG_ROWS = {"metric-gz1": galaxies_long, "metric-mirabest": radio_long, "metric-expert": experts_long}
+LONG_ROWS = {
+    "metric-gz1": galaxies,
+    "metric-mirabest": radio,
+    "metric-expert": crowd_then_experts,
+    "metric-gz1-seeds": galaxies_long,
+    "metric-mirabest-seeds": radio_long,
+    "metric-expert-folds": experts_long,
+}

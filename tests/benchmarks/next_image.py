@@ -137,4 +137,4 @@ def row() -> Row:
     )
 
 
-ROWS = {"next_image": row}
+LONG_ROWS = {"next_image": row}

@@ -138,4 +138,4 @@ def rows() -> list[Row]:
     ]
 
 
-ROWS = {"shards": rows}
+LONG_ROWS = {"shards": rows}
