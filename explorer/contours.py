@@ -10,7 +10,8 @@ from contourpy import contour_generator
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from explorer.cells import CellIndex, View
-from explorer.raster import _count, _sums
+from explorer.pyramid import Column
+from explorer.raster import BUDGET, counted, in_order, points_within, summed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,13 @@ def contours(index: CellIndex, view: View, shares: tuple[float, ...] = (0.5, 0.8
     cells, pad = 240, 64
     dx, dy = (x1 - x0) / cells, (y1 - y0) / cells
     wide = (x0 - pad * dx, x1 + pad * dx, y0 - pad * dy, y1 + pad * dy)
-    counts = np.zeros((2, cells + 2 * pad, cells + 2 * pad), np.uint32)
-    place = (index.x, index.y, index.rows, np.zeros(1, np.uint64), index.start, index.grid, *index._box(wide))
-    _count(*place, wide[0], wide[2], 1 / dx, 1 / dy, counts, False)
+    counts, _ = counted(index, wide, cells + 2 * pad, cells + 2 * pad, coarse=True)
     inner = slice(pad, pad + cells)
-    density = gaussian_filter(counts[1].astype(np.float32), np.clip(0.14 * cells * n ** (-1 / 6), 1.5, pad / 4))
-    away = distance_transform_edt(counts[1] == 0) - max(2.0, cells / math.sqrt(n))  # a mean spacing is near
+    density = gaussian_filter(counts.astype(np.float32), np.clip(0.14 * cells * n ** (-1 / 6), 1.5, pad / 4))
+    away = distance_transform_edt(counts == 0) - max(2.0, cells / math.sqrt(n))  # a mean spacing is near
     density *= np.exp(-(np.maximum(0, away) ** 2) / 4)
     order = np.argsort(-density[inner, inner], axis=None, kind="stable")
-    held = np.cumsum(counts[1, inner, inner].ravel()[order])
+    held = np.cumsum(counts[inner, inner].ravel()[order])
     edge = slice(pad - 1, pad + cells + 1)  # lines run up to the frame
     at = np.arange(-0.5, cells + 1)
     lines = contour_generator(x0 + at * dx, y0 + at * dy, density[edge, edge])
@@ -83,13 +82,10 @@ def mean_lines(
     cells = int(np.clip(math.sqrt(n / 4), 12, 120))
     dx, dy = (x1 - x0) / cells, (y1 - y0) / cells
     x0, x1, y0, y1 = x0 - dx, x1 + dx, y0 - dy, y1 + dy  # lines run up to the frame
-    shape = (2, cells + 2, cells + 2)
-    total, known, count = np.zeros(shape, np.float32), np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
-    place = (index.x, index.y, index.rows, np.zeros(1, np.uint64), index.start, index.grid)
-    told = np.asarray(values, np.float32)[index.rows]
-    _sums(*place, *index._box((x0, x1, y0, y1)), x0, y0, 1 / dx, 1 / dy, told, total, known, count, False)
-    sums, weights = (_with_neighbors(grid[1].astype(np.float64)) for grid in (total, known))
-    mean = np.ma.masked_invalid(np.divide(sums, weights, out=np.full(shape[1:], np.nan), where=weights >= 4))
+    shape = (cells + 2, cells + 2)
+    known, total = summed(index, (x0, x1, y0, y1), *shape, Column(in_order(index, values)))
+    sums, weights = _with_neighbors(total), _with_neighbors(known)
+    mean = np.ma.masked_invalid(np.divide(sums, weights, out=np.full(shape, np.nan), where=weights >= 4))
     at = np.arange(-0.5, cells + 1)
     lines = contour_generator(x0 + dx * (at + 1), y0 + dy * (at + 1), mean)
     return {level: [np.asarray(line) for line in lines.lines(level)] for level in levels}
@@ -106,12 +102,34 @@ def _with_neighbors(grid: np.ndarray) -> np.ndarray:
 def _held(index: CellIndex, view: View) -> tuple[int, View]:
     """How many are in view, and the part of it that holds them: but for one in a thousand on each side."""
     x0, x1, y0, y1 = view
-    within = (index.x >= x0) & (index.x <= x1) & (index.y >= y0) & (index.y <= y1)
+    if points_within(index, view) > 4 * BUDGET:
+        return _held_by_cells(index, view)
+    cx0, cx1, cy0, cy1 = index.box(view)
+    rows = np.arange(cy0, cy1 + 1) * index.grid
+    runs = [slice(a, b) for a, b in zip(index.start[rows + cx0], index.start[rows + cx1 + 1], strict=True)]
+    x, y = (np.concatenate([v[run] for run in runs]) if runs else v[:0] for v in (index.x, index.y))
+    within = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
     n = int(within.sum())
     part: list[float] = []
-    for values, low, high in ((index.x, x0, x1), (index.y, y0, y1)):
+    for values, low, high in ((x, x0, x1), (y, y0, y1)):
         known = values[within][:: max(1, n // 100_000)]  # in the order of their cells: an even sample
         a, b = np.quantile(known, (0.001, 0.999)) if known.size else (low, high)
-        margin = 0.1 * (b - a) + 1e-3 * (high - low)
-        part += [max(low, float(a - margin)), min(high, float(b + margin))]
+        part += _with_margin(a, b, low, high)
     return n, (part[0], part[1], part[2], part[3])
+
+
+def _held_by_cells(index: CellIndex, view: View) -> tuple[int, View]:
+    """As `_held`, of so many that counts of a thousand strips each way say it as well."""
+    counts, n = counted(index, view, 1000, 1000, coarse=True)
+    part: list[float] = []
+    for axis, (low, high) in enumerate((view[:2], view[2:])):
+        held = np.cumsum(counts.sum(axis=axis, dtype=np.int64))
+        first, last = np.searchsorted(held, (0.001 * held[-1], 0.999 * held[-1]))
+        step = (high - low) / 1000
+        part += _with_margin(low + first * step, low + (last + 1) * step, low, high)
+    return n, (part[0], part[1], part[2], part[3])
+
+
+def _with_margin(a: float, b: float, low: float, high: float) -> list[float]:
+    margin = 0.1 * (b - a) + 1e-3 * (high - low)
+    return [max(low, float(a - margin)), min(high, float(b + margin))]

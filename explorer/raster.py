@@ -18,26 +18,35 @@ byte  meaning
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
-from numba import njit
 
-from explorer.cells import CellIndex, Cloud, Turned, View
+from explorer import pixels, pyramid
+from explorer.cells import CellIndex, Cloud, Turned, View, in_parallel, spans
+from explorer.pixels import DIM, EMPTY, FINE, FULL, LEVELS, MISSING, MISSING_DIM, NO_VALUE, read_only
+from explorer.pyramid import Column
 from explorer.state import Selection
 
-LEVELS = 126
-FINE = 252  # levels of a code that is equalised over the view: more than are drawn, for a view holds but some of them
-EMPTY, MISSING, MISSING_DIM, DIM, FULL = 0, 1, 2, 3, 3 + LEVELS
-NO_VALUE = 255  # code of a subject without a value
+__all__ = [  # the bytes of a frame are those of `explorer.pixels`
+    "DIM", "EMPTY", "FINE", "FULL", "LEVELS", "MISSING", "MISSING_DIM", "NO_VALUE", "Aggregate", "Frame", "Norm",
+    "Overlay", "Paint", "Scale", "commonest", "counted", "extremes", "in_order", "overlay", "overlays",
+    "points_within", "render", "sample", "summed", "warm",
+]  # fmt: skip
 
-Aggregate = Literal["count", "max", "mean", "dominant", "share"]
+Aggregate = Literal["count", "max", "mean", "std", "dominant", "share"]
 #: percentile: each level holds as many subjects of the survey; equalised: as many pixels of this view
 Norm = Literal["percentile", "equalised", "linear", "log"]
 
-_jit = njit(cache=True, nogil=True)
-_fast = njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz"})
+#: Points in view that are drawn one by one even where a frame may be coarse.
+BUDGET = 2_000_000
+#: Points in view from which on a frame is shared among the cores.
+SHARED = 300_000
+#: Subjects that a scale is taken from.
+SAMPLE = 200_000
 
 
 # ------------------------------------------------------------------------------------------------------ colours
@@ -66,24 +75,30 @@ class Scale:
     clipped: bool = False
 
     @classmethod
-    def of(cls, values: np.ndarray, norm: Norm) -> Scale:
-        """The scale of a column. Its ends are of all values; quantiles above 200,000 of an even stride through them."""
-        finite = np.asarray(values)
-        finite = finite[np.isfinite(finite)].astype(np.float64)
+    def of(cls, values: np.ndarray, norm: Norm, ends: tuple[float, float] | None = None) -> Scale:
+        """The scale of a column.
+
+        Parameters
+        ----------
+        values
+            float (N,). Its ends are of all of them, quantiles above `SAMPLE` of an even stride through them.
+        ends
+            Lowest and highest where `values` are a sample already.
+        """
+        finite = sample(values)
         if not finite.size:
             return cls("linear", 0.0, 1.0, np.linspace(0, 1, LEVELS + 1)[1:-1])
-        lowest, highest = float(finite.min()), float(finite.max())
-        finite = finite[:: max(1, finite.size // 200_000)]
+        lowest, highest = extremes(values) if ends is None else ends
         if norm in ("percentile", "equalised"):
             shares = np.linspace(0, 1, LEVELS + 1)
             if norm == "equalised":  # a pixel's highest of many lies in the tail: there the levels are finest
                 shares = (1 - np.cos(np.pi * np.linspace(0, 1, FINE + 1))) / 2
-            return cls(norm, lowest, highest, np.quantile(finite, shares[1:-1]))
-        low, high = (float(v) for v in np.quantile(finite, [0.005, 0.995]))
+            return cls(norm, lowest, highest, _quantiles(finite, shares[1:-1]))
+        low, high = (float(v) for v in _quantiles(finite, np.array([0.005, 0.995])))
         if norm == "log":
             positive = finite[finite > 0]
             if not positive.size:
-                return cls.of(values, "linear")
+                return cls.of(values, "linear", ends)
             low = max(low, float(np.quantile(positive, 0.005)))
             high = max(high, low * 1.000001)
             edges = np.geomspace(low, high, LEVELS + 1)[1:-1]
@@ -91,6 +106,21 @@ class Scale:
             high = high if high > low else low + 1.0
             edges = np.linspace(low, high, LEVELS + 1)[1:-1]
         return cls(norm, low, high, edges, lowest < low or highest > high)
+
+    @classmethod
+    def of_spread(cls, values: np.ndarray, norm: Norm) -> Scale:
+        """The scale of a pixel's standard deviation: to that of the survey, above which it is clipped.
+
+        No subject has a standard deviation: "percentile" is over the pixels of a view, as "equalised".
+        """
+        finite = sample(values)
+        whole = float(finite.std()) if finite.size else 0.0
+        whole = whole or 1.0
+        if norm in ("percentile", "equalised"):  # to twice that, closest at 0
+            return cls("equalised", 0.0, 2 * whole, 2 * whole * np.linspace(0, 1, FINE + 1)[1:-1] ** 2)
+        if norm == "log":
+            return cls(norm, whole / 100, whole, np.geomspace(whole / 100, whole, LEVELS + 1)[1:-1], True)
+        return cls(norm, 0.0, whole, np.linspace(0, whole, LEVELS + 1)[1:-1], True)
 
     def ticks(self, n: int = 5) -> list[tuple[float, float]]:
         """(position 0–1 along the ramp, value there) at n even positions."""
@@ -102,52 +132,39 @@ class Scale:
         return float(np.interp(position * (knots.size - 1), np.arange(knots.size), knots))
 
 
-@_jit
-def _level(v, edges):
-    low, high = 0, edges.size
-    while low < high:
-        middle = (low + high) >> 1
-        if edges[middle] <= v:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def sample(values: np.ndarray, size: int = SAMPLE) -> np.ndarray:
+    """The finite ones of a column, float64; above about `size` an even stride through it."""
+    values = np.asarray(values)
+    found = values[:: max(1, len(values) // size)]
+    found = found[np.isfinite(found)]
+    if found.size < size // 10 and len(values) > size:  # few of many have a value
+        found = values[np.isfinite(values)]
+        found = found[:: max(1, found.size // size)]
+    return np.asarray(found, np.float64)
 
 
-@_jit
-def _levels(values, edges, order, out):
-    # row by row, and in the index's order only then: what is fetched from all over is one byte a subject, not a number
-    levels, n = np.empty(values.size, np.uint8), edges.size
-    low, span = edges[0], edges[n - 1] - edges[0]
-    bins = 4096
-    per = bins / span if span > 0 else 0.0
-    guess = np.empty(bins + 1, np.int64)
-    level = 0
-    for b in range(bins + 1):
-        while level < n and edges[level] <= low + b * span / bins:
-            level += 1
-        guess[b] = level
-    for r in range(values.size):
-        v = values[r]
-        if not np.isfinite(v):
-            levels[r] = NO_VALUE
-            continue
-        b = int(min(bins - 1.0, max(0.0, (v - low) * per)))
-        level, above = guess[b], guess[b + 1]
-        while level < above:
-            middle = (level + above) >> 1
-            if edges[middle] <= v:
-                level = middle + 1
-            else:
-                above = middle
-        # a bin's ends are rounded
-        while level > 0 and edges[level - 1] > v:
-            level -= 1
-        while level < n and edges[level] <= v:
-            level += 1
-        levels[r] = level
-    for i in range(order.size):
-        out[i] = levels[order[i]]
+def _quantiles(finite: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """As `np.quantile`, which partitions once for every share."""
+    ordered = np.sort(finite)
+    return np.asarray(np.interp(shares * (ordered.size - 1), np.arange(ordered.size), ordered))
+
+
+def extremes(values: np.ndarray, other: np.ndarray | None = None, weight: float = 0.0) -> tuple[float, float]:
+    """Lowest and highest finite value of a column, or of two mixed; 0, 0 of none."""
+    values = np.asarray(values)
+    if values.dtype not in (np.float32, np.float64):
+        values = values.astype(np.float64)
+    values = read_only(np.ascontiguousarray(values))
+    second = pyramid.NO_COLUMN if other is None else read_only(np.asarray(other, np.float32))
+    pieces = spans(len(values), 1 << 20)
+    ends = np.empty((len(pieces), 2))
+
+    def look(piece: int) -> None:
+        pixels.extremes(values, second, weight, *pieces[piece], ends[piece])
+
+    in_parallel(look, range(len(pieces)))
+    low, high = (ends[:, 0].min(), ends[:, 1].max()) if pieces else (0.0, 0.0)
+    return (float(low), float(high)) if low <= high else (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,23 +175,25 @@ class Paint:
     ----------
     aggregate
         How the subjects of one pixel become one value.
+    column
+        The numbers, for max, mean and std.
     codes
-        uint8 (n,) in cell order (a cloud's own): level of each subject, or `NO_VALUE`; category number for "dominant".
-        None for count and share.
-    values
-        float32 (n,) in cell order, for the mean only.
+        uint8 (n,) in cell order (a cloud's own): category number, or `NO_VALUE`; for "dominant".
     scale
         None for count and share (their scale depends on the view) and categories.
     labels
         Category names for "dominant".
+    key
+        What tells the categories from any others.
     """
 
     aggregate: Aggregate
     norm: Norm = "percentile"
+    column: Column | None = None
     codes: np.ndarray | None = None
-    values: np.ndarray | None = None
     scale: Scale | None = None
     labels: list[str] = field(default_factory=list)
+    key: Hashable = field(default_factory=object)
 
     @classmethod
     def count(cls, norm: Norm = "percentile") -> Paint:
@@ -189,11 +208,14 @@ class Paint:
     @classmethod
     def of_values(cls, index: CellIndex | Cloud, values: np.ndarray, aggregate: Aggregate, norm: Norm) -> Paint:
         """Colour by a numeric column, float (N,) in row order, NaN where missing."""
-        scale = Scale.of(values, norm)
-        codes = np.empty(len(index), np.uint8)
-        _levels(values, scale.edges, index.rows, codes)
-        kept = np.asarray(values, np.float32)[index.rows] if aggregate == "mean" else None
-        return cls(aggregate, norm, codes, kept, scale)
+        scale = Scale.of_spread(values, norm) if aggregate == "std" else Scale.of(values, norm)
+        column = Column(in_order(index, values), center=scale.value(0.5))
+        return cls(aggregate, norm, column, scale=scale)
+
+    @classmethod
+    def of_column(cls, column: Column, scale: Scale, aggregate: Aggregate, norm: Norm) -> Paint:
+        """Colour by numbers that are in cell order already."""
+        return cls(aggregate, norm, column, scale=scale)
 
     @classmethod
     def of_categories(cls, index: CellIndex | Cloud, codes: np.ndarray, labels: list[str]) -> Paint:
@@ -202,7 +224,15 @@ class Paint:
         The eleven commonest categories keep a colour of their own; the others share the twelfth, "other".
         """
         table, names = commonest(codes, labels)
-        return cls("dominant", codes=table[codes[index.rows]], labels=names)
+        return cls("dominant", codes=in_order(index, table[codes]), labels=names)
+
+
+def in_order(index: CellIndex | Cloud, values: np.ndarray) -> np.ndarray:
+    """A column in the order of an index or a cloud: uint8 as it is, else float32."""
+    if values.dtype != np.uint8:
+        with np.errstate(over="ignore"):
+            values = np.ascontiguousarray(values, np.float32)
+    return index.sorted(values) if isinstance(index, CellIndex) else values[index.rows]
 
 
 def commonest(codes: np.ndarray, labels: list[str]) -> tuple[np.ndarray, list[str]]:
@@ -218,169 +248,6 @@ def commonest(codes: np.ndarray, labels: list[str]) -> tuple[np.ndarray, list[st
 
 
 # ------------------------------------------------------------------------------------------------------ frames
-@_fast
-def _bit(words, row):
-    return np.int64((words[row >> 6] >> np.uint64(row & 63)) & np.uint64(1))
-
-
-@_fast
-def _count(px, py, rows, words, start, grid, cx0, cx1, cy0, cy1, x0, y0, sx, sy, out, some):
-    h, w = out.shape[1:]
-    seen = 0
-    for cy in range(cy0, cy1 + 1):
-        for i in range(start[cy * grid + cx0], start[cy * grid + cx1 + 1]):
-            fx, fy = (px[i] - x0) * sx, (py[i] - y0) * sy
-            if fx >= 0 and fy >= 0 and fx < w and fy < h:
-                s = _bit(words, rows[i]) if some else 1
-                out[s, int(fy), int(fx)] += 1
-                seen += 1
-    return seen
-
-
-@_fast
-def _highest(px, py, rows, words, start, grid, cx0, cx1, cy0, cy1, x0, y0, sx, sy, codes, out, some):
-    # out: 0 nothing, 1 only missing, 2 + level
-    h, w = out.shape[1:]
-    seen = 0
-    for cy in range(cy0, cy1 + 1):
-        for i in range(start[cy * grid + cx0], start[cy * grid + cx1 + 1]):
-            fx, fy = (px[i] - x0) * sx, (py[i] - y0) * sy
-            if fx >= 0 and fy >= 0 and fx < w and fy < h:
-                s = _bit(words, rows[i]) if some else 1
-                c = np.uint8(1) if codes[i] == NO_VALUE else np.uint8(codes[i] + 2)
-                if c > out[s, int(fy), int(fx)]:
-                    out[s, int(fy), int(fx)] = c
-                seen += 1
-    return seen
-
-
-@_fast
-def _sums(px, py, rows, words, start, grid, cx0, cx1, cy0, cy1, x0, y0, sx, sy, values, total, known, count, some):
-    h, w = total.shape[1:]
-    seen = 0
-    for cy in range(cy0, cy1 + 1):
-        for i in range(start[cy * grid + cx0], start[cy * grid + cx1 + 1]):
-            fx, fy = (px[i] - x0) * sx, (py[i] - y0) * sy
-            if fx >= 0 and fy >= 0 and fx < w and fy < h:
-                s = _bit(words, rows[i]) if some else 1
-                ix, iy = int(fx), int(fy)
-                count[s, iy, ix] += 1
-                if values[i] == values[i]:
-                    total[s, iy, ix] += values[i]
-                    known[s, iy, ix] += 1
-                seen += 1
-    return seen
-
-
-@_fast
-def _per_category(px, py, rows, words, start, grid, cx0, cx1, cy0, cy1, x0, y0, sx, sy, codes, out, some):
-    # out: (2, h, w, categories + 1), the last is missing
-    h, w = out.shape[1:3]
-    missing = out.shape[3] - 1
-    seen = 0
-    for cy in range(cy0, cy1 + 1):
-        for i in range(start[cy * grid + cx0], start[cy * grid + cx1 + 1]):
-            fx, fy = (px[i] - x0) * sx, (py[i] - y0) * sy
-            if fx >= 0 and fy >= 0 and fx < w and fy < h:
-                s = _bit(words, rows[i]) if some else 1
-                c = missing if codes[i] == NO_VALUE else codes[i]
-                out[s, int(fy), int(fx), c] += 1
-                seen += 1
-    return seen
-
-
-@_jit
-def _bytes_of_counts(counts, table, step, out):
-    h, w = out.shape
-    top = table.size - 1
-    for y in range(h):
-        for x in range(w):
-            if counts[1, y, x]:
-                out[y, x] = FULL + table[min(top, counts[1, y, x] // step)]
-            elif counts[0, y, x]:
-                out[y, x] = DIM + table[min(top, counts[0, y, x] // step)]
-
-
-@_jit
-def _bytes_of_codes(codes, table, out):
-    h, w = out.shape
-    for y in range(h):
-        for x in range(w):
-            if codes[1, y, x]:
-                out[y, x] = MISSING if codes[1, y, x] == 1 else FULL + table[codes[1, y, x] - 2]
-            elif codes[0, y, x]:
-                out[y, x] = MISSING_DIM if codes[0, y, x] == 1 else DIM + table[codes[0, y, x] - 2]
-
-
-@_jit
-def _levels_in_view(codes, seen):
-    for y in range(codes.shape[1]):
-        for x in range(codes.shape[2]):
-            code = codes[1, y, x] if codes[1, y, x] else codes[0, y, x]
-            if code > 1:
-                seen[code - 2] += 1
-
-
-@_jit
-def _codes_of_shares(counts, some, out):
-    # any selected is above level 0, all selected is the highest
-    for y in range(out.shape[1]):
-        for x in range(out.shape[2]):
-            selected = counts[1, y, x] if some else np.uint32(0)
-            n = counts[0, y, x] + counts[1, y, x]
-            if n:
-                out[1, y, x] = 2 + math.ceil(selected / n * (FINE - 1))
-
-
-@_jit
-def _codes_of_means(total, known, count, edges, out):
-    for s in range(2):
-        for y in range(out.shape[1]):
-            for x in range(out.shape[2]):
-                if not count[s, y, x]:
-                    continue
-                if not known[s, y, x]:
-                    out[s, y, x] = 1
-                    continue
-                out[s, y, x] = _level(total[s, y, x] / known[s, y, x], edges) + 2
-
-
-@_jit
-def _codes_of_categories(per, out):
-    categories = per.shape[3] - 1
-    for s in range(2):
-        for y in range(out.shape[1]):
-            for x in range(out.shape[2]):
-                best, most = -1, 0
-                for c in range(categories):
-                    if per[s, y, x, c] > most:
-                        best, most = c, per[s, y, x, c]
-                if best >= 0:
-                    out[s, y, x] = best + 2
-                elif per[s, y, x, categories]:
-                    out[s, y, x] = 1
-
-
-@_jit
-def _grow(frame, offsets, out):
-    """Draw each pixel as a disc; selected before others, then the higher byte wins: nothing interesting is covered."""
-    h, w = frame.shape
-    for y in range(h):
-        for x in range(w):
-            b = frame[y, x]
-            if b == EMPTY:
-                continue
-            for k in range(len(offsets)):
-                yy, xx = y + offsets[k, 0], x + offsets[k, 1]
-                if 0 <= yy < h and 0 <= xx < w:
-                    old = out[yy, xx]
-                    # order: empty < dim missing < dim ramp < missing < full ramp
-                    old_rank = old + 300 if (old == MISSING or old >= FULL) else old
-                    rank = b + 300 if (b == MISSING or b >= FULL) else b
-                    if rank > old_rank:
-                        out[yy, xx] = b
-
-
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One rendered view.
@@ -454,70 +321,239 @@ def render(
     coarse
         Where more points are in view than are drawn at once, cells may stand for them: for frames of a map that moves.
     """
-    x0, x1, y0, y1 = view
-    sx, sy = width / (x1 - x0), height / (y1 - y0)
-    some = selection is not None and selection.count > 0
-    words = selection.words if selection is not None and some else np.zeros(1, np.uint64)
-    place = (index.x, index.y, index.rows, words, index.start, index.grid, *index._box(view), x0, y0, sx, sy)
-    shape = (2, height, width)
-    out = np.zeros((height, width), np.uint8)
-    ticks: list[tuple[float, float]] = []
-    if paint.aggregate == "count":
-        counts = np.zeros(shape, np.uint32)
-        seen = _count(*place, counts, some)
-        table, step, ticks = _count_scale(counts, paint.norm)
-        _bytes_of_counts(counts, table, step, out)
-    elif paint.aggregate == "share":
-        counts, codes = np.zeros(shape, np.uint32), np.zeros(shape, np.uint8)
-        seen = _count(*place, counts, some)
-        _codes_of_shares(counts, some, codes)
-        table, ticks = _share_scale(codes, paint.norm)
-        _bytes_of_codes(codes, table, out)
-    else:
-        codes = np.zeros(shape, np.uint8)
-        if paint.aggregate == "mean":
-            assert paint.values is not None and paint.scale is not None
-            total, known = np.zeros(shape, np.float32), np.zeros(shape, np.uint32)
-            count = np.zeros(shape, np.uint32)
-            seen = _sums(*place, paint.values, total, known, count, some)
-            _codes_of_means(total, known, count, paint.scale.edges, codes)
-        elif paint.aggregate == "dominant":
-            seen = _commonest_codes(index, view, paint, words, some, codes)
-        else:
-            seen = _highest(*place, paint.codes, codes, some)
-        table = np.arange(LEVELS, dtype=np.uint8)
-        if paint.scale and paint.scale.edges.size == FINE - 1:
-            table, ticks = _equalised(codes, paint.scale)
-        elif paint.scale:
-            ticks = paint.scale.ticks()
-        _bytes_of_codes(codes, table, out)
+    drawing = _Drawing(index, view, width, height, paint, selection, coarse)
+    out, seen, ticks = drawing.bytes()
     radius = round(_radius(seen, int(width * height / density**2)) * density)
     if radius:
         grown = np.zeros_like(out)
-        _grow(out, _disc(radius), grown)
+        pixels.grow(out, _disc(radius), grown)
         out = grown
-    note = "nothing is selected" if paint.aggregate == "share" and not some else ""
-    return Frame(out, seen, radius, ticks, note, isinstance(index, Turned) and index.is_sample)
+    note = "nothing is selected" if paint.aggregate == "share" and drawing.selection is None else ""
+    is_sample = isinstance(index, Turned) and index.is_sample
+    return Frame(out, seen, radius, ticks, note, is_sample, drawing.is_coarse)
 
 
-def _commonest_codes(
-    index: CellIndex, view: View, paint: Paint, words: np.ndarray, some: bool, codes: np.ndarray
-) -> int:
-    """Fill `codes` band by band, for one count a pixel and category is much memory; return the subjects in view."""
-    x0, x1, y0, y1 = view
-    height, width = codes.shape[1:]
-    sx, sy = width / (x1 - x0), height / (y1 - y0)
-    band = max(1, 2_000_000 // (width * (len(paint.labels) + 1)))
-    seen = 0
-    for top in range(0, height, band):
-        rows = min(band, height - top)
-        per = np.zeros((2, rows, width, len(paint.labels) + 1), np.uint32)
-        low = y0 + top / sy
-        box = index._box((x0, x1, low, low + rows / sy))
-        place = (index.x, index.y, index.rows, words, index.start, index.grid, *box, x0, low, sx, sy)
-        seen += _per_category(*place, paint.codes, per, some)
-        _codes_of_categories(per, codes[:, top : top + rows])
-    return seen
+class _Drawing:
+    """A view while it is drawn: its pixel rows are shared among the cores where the points are many."""
+
+    def __init__(
+        self,
+        index: CellIndex,
+        view: View,
+        width: int,
+        height: int,
+        paint: Paint,
+        selection: Selection | None,
+        coarse: bool = False,
+    ) -> None:
+        x0, x1, y0, y1 = self.view = view
+        self.index, self.paint, self.width, self.height = index, paint, width, height
+        self.selection = selection if selection is not None and selection.count > 0 else None
+        self.layers = 2 if self.selection is not None else 1
+        sx, sy = self.scale = width / (x1 - x0), height / (y1 - y0)
+        self.frame = (float(x0), float(y0), float(sx), float(sy))
+        self.n = points_within(index, view)
+        wide = pyramid.cell_pixels(index, sx, sy)  # wide cells show: then more points are drawn instead
+        self.is_coarse = coarse and index.grid > 1 and self.n > BUDGET * max(1.0, wide) ** 2
+        self.level = pyramid.level_of(index, sx, sy) if self.is_coarse else 0
+        n_bands = 1 if index.grid == 1 or (self.n < SHARED and not self.is_coarse) else 8
+        self.bands = self._bands(n_bands)
+
+    def _bands(self, n: int) -> list[tuple[int, int]]:
+        """Stretches of pixel rows that hold about as many points each."""
+        if n == 1:
+            return [(0, self.height)]
+        index, (_, sy) = self.index, self.scale
+        cx0, cx1, cy0, cy1 = index.box(self.view)
+        rows = np.arange(cy0, cy1 + 1)
+        held = np.cumsum(index.start[rows * index.grid + cx1 + 1] - index.start[rows * index.grid + cx0])
+        cells = rows[np.searchsorted(held, np.linspace(0, held[-1], n + 1)[1:-1])]
+        edges = np.round((index.bounds[2] + cells / index.per_y - self.view[2]) * sy).astype(int)
+        ends = sorted({0, self.height, *(int(e) for e in edges if 0 < e < self.height)})
+        return list(pairwise(ends))
+
+    def _box(self, r0: int, r1: int) -> tuple[int, int, int, int]:
+        x0, x1, y0, _ = self.view
+        sy = self.scale[1]
+        return self.index.box((x0, x1, y0 + r0 / sy, y0 + r1 / sy))
+
+    def _points(self, r0: int, r1: int) -> tuple[Any, ...]:
+        """What a kernel is told of the points of pixel rows r0 … r1."""
+        index = self.index
+        words, how = pyramid.NO_WORDS, 0
+        if self.selection is not None:
+            # in their order where most are looked at; one by one where it would take longer to put them into it
+            in_order = 4 * self.n > len(index)
+            words = pyramid.bits(index, self.selection) if in_order else read_only(self.selection.words)
+            how = 2 if in_order else 1
+        points = tuple(read_only(a) for a in (index.x, index.y, index.rows, index.start))
+        return points, words, how, index.grid, self._box(r0, r1), self.frame, r0, r1
+
+    def _cells(self, r0: int, r1: int, level: int) -> tuple[Any, ...]:
+        """What a kernel is told of the cells of a level: their box, and where they lie in pixels."""
+        index, (x0, y0, sx, sy) = self.index, self.frame
+        wide, tall = sx / index.per_x * 2**level, sy / index.per_y * 2**level
+        box = tuple(c >> level for c in self._box(r0, r1))
+        return box, ((index.bounds[0] - x0) * sx, (index.bounds[2] - y0) * sy, wide, tall), r0, r1
+
+    def _each(self, draw: Callable[[int, int], int]) -> int:
+        """Draw every band; how many subjects are in view, of a coarse frame about so many."""
+        seen: list[int] = []
+        in_parallel(lambda band: seen.append(int(draw(*band))), self.bands)
+        return self.n if self.is_coarse else sum(seen)
+
+    def bytes(self) -> tuple[np.ndarray, int, list[tuple[float, float]]]:
+        """The pixels, how many subjects are in view, and the ticks of the bar."""
+        paint, ticks = self.paint, list[tuple[float, float]]()
+        out = np.empty((self.height, self.width), np.uint8)
+        if paint.aggregate == "count":
+            counts, seen = self.counts()
+            levels, step, ticks = _count_scale(counts, paint.norm)
+            pixels.bytes_of_counts(counts, levels, step, out)
+            return out, seen, ticks
+        if paint.aggregate == "share":
+            counts, seen = self.counts()
+            codes = np.empty((1, self.height, self.width), np.uint8)
+            pixels.codes_of_shares(counts, codes)
+            levels, ticks = _share_scale(codes, paint.norm)
+        else:
+            codes, seen = self.codes()
+            levels = np.arange(LEVELS, dtype=np.uint8)
+            if paint.scale and paint.scale.edges.size == FINE - 1:
+                levels, ticks = _equalised(codes, paint.scale)
+            elif paint.scale:
+                ticks = paint.scale.ticks()
+        pixels.bytes_of_codes(codes, levels, out)
+        return out, seen, ticks
+
+    def counts(self) -> tuple[np.ndarray, int]:
+        """Subjects of each pixel, uint32 (layers, h, w), and how many are in view."""
+        out = np.empty((self.layers, self.height, self.width), np.uint32)
+        if self.is_coarse:
+            cells = pyramid.counts(self.index, self.selection, self.level)
+            shares = np.empty(out.shape, np.float32)
+        else:
+            self._prepare()
+
+        def draw(r0: int, r1: int) -> int:
+            if not self.is_coarse:
+                out[:, r0:r1] = 0
+                return int(pixels.count(*self._points(r0, r1), out))
+            shares[:, r0:r1] = 0
+            pixels.spread_sums(cells, *self._cells(r0, r1, self.level), shares)
+            pixels.counts_of(shares, r0, r1, out)
+            return 0
+
+        return out, self._each(draw)
+
+    def _prepare(self) -> None:
+        """Make what all bands need, before there are any."""
+        if self.selection is not None and 4 * self.n > len(self.index):
+            pyramid.bits(self.index, self.selection)
+
+    def codes(self) -> tuple[np.ndarray, int]:
+        """Level of each pixel: uint8 (layers, h, w) as of `pixels`, and how many subjects are in view."""
+        self._prepare()
+        out = np.empty((self.layers, self.height, self.width), np.uint8)
+        if self.paint.aggregate == "dominant":
+            return out, self._commonest(out)
+        assert self.paint.scale is not None
+        edges = self.paint.scale.edges
+        of_scale = edges, pixels.steps_of(edges, 4096)
+        if self.paint.aggregate == "max":
+            return out, self._highest(of_scale, out)
+        return out, self._sums(of_scale, out)
+
+    def _highest(self, of_scale: tuple[np.ndarray, np.ndarray], out: np.ndarray) -> int:
+        column = self.paint.column
+        assert column is not None
+        found = np.empty(out.shape, np.float32)
+        cells = pyramid.highest(self.index, column, self.selection, self.level) if self.is_coarse else None
+
+        def draw(r0: int, r1: int) -> int:
+            found[:, r0:r1] = pixels.NOTHING
+            seen = 0
+            if cells is not None:
+                pixels.spread_highest(cells, *self._cells(r0, r1, self.level), found)
+            else:
+                seen = pixels.highest(*self._points(r0, r1), *column.args, found)
+            pixels.codes_of_highest(found, r0, r1, *of_scale, out)
+            return seen
+
+        return self._each(draw)
+
+    def _sums(self, of_scale: tuple[np.ndarray, np.ndarray], out: np.ndarray) -> int:
+        column, powers = self.paint.column, 3 if self.paint.aggregate == "std" else 2
+        assert column is not None
+        found, missing = np.empty((*out.shape, powers)), np.empty(out.shape, np.uint8)
+        of_cells: list[np.ndarray] = []
+        if self.is_coarse:
+            of_cells = [
+                pyramid.counts(self.index, self.selection, self.level),
+                *pyramid.sums(self.index, column, powers, self.selection, self.level),
+            ]
+
+        def draw(r0: int, r1: int) -> int:
+            found[:, r0:r1], missing[:, r0:r1] = 0, 0
+            seen = 0
+            if of_cells:
+                part = np.zeros(out.shape, np.float32)
+                for power, cells in enumerate(of_cells):
+                    part[:, r0:r1] = 0
+                    pixels.spread_sums(cells, *self._cells(r0, r1, self.level), part)
+                    if power == 0:
+                        missing[:, r0:r1] = part[:, r0:r1] >= 0.2499
+                    else:
+                        found[:, r0:r1, :, power - 1] = part[:, r0:r1]
+                found[:, r0:r1] *= missing[:, r0:r1, :, None]
+            else:
+                seen = pixels.sums(*self._points(r0, r1), *column.args, column.center, found, missing)
+            pixels.codes_of_sums(found, missing, r0, r1, column.center, *of_scale, out)
+            return seen
+
+        return self._each(draw)
+
+    def _commonest(self, out: np.ndarray) -> int:
+        """One count a pixel and category is much memory: fewer rows at a time."""
+        kinds, codes = len(self.paint.labels), self.paint.codes
+        assert codes is not None
+        given = read_only(codes)
+        cells = pyramid.heaviest(self.index, codes, self.paint.key, kinds, self.selection) if self.is_coarse else None
+        rows = max(8, 500_000 // (self.width * (kinds + 1) * self.layers))
+
+        def draw(r0: int, r1: int) -> int:
+            seen = 0
+            for low, high in ((a, min(r1, a + rows)) for a in range(r0, r1, rows)):
+                per = np.zeros((self.layers, high - low, self.width, kinds + 1), np.uint32)
+                if cells is not None:
+                    pixels.spread_heaviest(*cells, *self._cells(low, high, 0), per)
+                else:
+                    seen += pixels.per_category(*self._points(low, high), given, per)
+                pixels.codes_of_categories(per, low, out)
+            return seen
+
+        return self._each(draw)
+
+
+def counted(index: CellIndex, view: View, width: int, height: int, coarse: bool = False) -> tuple[np.ndarray, int]:
+    """Subjects of each pixel of a view, uint32 (h, w), and how many are in it; `coarse` as in `render`."""
+    counts, seen = _Drawing(index, view, width, height, Paint.count(), None, coarse).counts()
+    return counts[0], seen
+
+
+def summed(index: CellIndex, view: View, width: int, height: int, column: Column) -> tuple[np.ndarray, np.ndarray]:
+    """Of each pixel of a view: how many have a value, and the sum of their values; float64 (h, w) each."""
+    drawing = _Drawing(index, view, width, height, Paint("mean", column=column), None)
+    found, missing = np.zeros((1, height, width, 2)), np.zeros((1, height, width), np.uint8)
+    pixels.sums(*drawing._points(0, height), *column.args, column.center, found, missing)
+    return found[0, ..., 0], found[0, ..., 1] + column.center * found[0, ..., 0]
+
+
+def points_within(index: CellIndex, view: View) -> int:
+    """Points of the cells that a view touches: a few more than are in it."""
+    cx0, cx1, cy0, cy1 = index.box(view)
+    rows = np.arange(cy0, cy1 + 1) * index.grid
+    return int((index.start[rows + cx1 + 1] - index.start[rows + cx0]).sum())
 
 
 def _count_scale(counts: np.ndarray, norm: Norm) -> tuple[np.ndarray, int, list[tuple[float, float]]]:
@@ -528,7 +564,9 @@ def _count_scale(counts: np.ndarray, norm: Norm) -> tuple[np.ndarray, int, list[
     step = top // 65_536 + 1
     size = top // step + 1
     if norm in ("percentile", "equalised"):
-        share = _ranked(np.bincount(counts[counts > 0] // step, minlength=size))
+        seen = np.zeros(size, np.int64)
+        pixels.counts_seen(counts, step, seen)
+        share = _ranked(seen)
     elif norm == "log":
         share = np.log1p(np.arange(size) * step) / math.log1p(top)
     else:
@@ -556,7 +594,7 @@ def _table(share: np.ndarray) -> np.ndarray:
 def _equalised(codes: np.ndarray, scale: Scale) -> tuple[np.ndarray, list[tuple[float, float]]]:
     """Drawn level of each fine one, so that each holds as many pixels of this view, and the ticks of the bar."""
     seen = np.zeros(FINE, np.int64)
-    _levels_in_view(codes, seen)
+    pixels.levels_seen(codes, seen)
     present = np.flatnonzero(seen)
     if not present.size:
         return np.zeros(FINE, np.uint8), []
@@ -575,7 +613,7 @@ def _share_scale(codes: np.ndarray, norm: Norm) -> tuple[np.ndarray, list[tuple[
         place = np.where(steps > 0, 1 + np.log10(np.maximum(steps, 1e-3)) / 3, 0)
     else:
         seen = np.zeros(FINE, np.int64)
-        _levels_in_view(codes, seen)
+        pixels.levels_seen(codes, seen)
         seen[0] = max(1, seen[0])
         place = _ranked(seen)
     positions = np.linspace(0, 1, 5)
@@ -638,17 +676,21 @@ def overlays(codes: np.ndarray, labels: list[str], limit: int = 5000, kinds: int
 def warm() -> None:
     """Compile every kernel into numba's cache on disk, so that nobody's first frame waits for it."""
     index = CellIndex(np.arange(4.0), np.arange(4.0))
-    column = np.array([0.0, 1.0, np.nan, 2.0], np.float32)
+    values = np.array([0.0, 1.0, np.nan, 2.0], np.float32)
     selection = index.inside(np.array([[0.0, 0.0], [2.5, 0.0], [2.5, 2.5], [0.0, 2.5]]))
     paints = [
         Paint.count(),
         Paint.share(),
-        Paint.of_values(index, column, "max", "equalised"),
-        Paint.of_values(index, column, "mean", "linear"),
+        Paint.of_values(index, values, "max", "equalised"),
+        Paint.of_values(index, values, "mean", "linear"),
+        Paint.of_values(index, values, "std", "log"),
         Paint.of_categories(index, np.array([0, 1, -1, 1], np.int32), ["a", "b"]),
     ]
     for paint in paints:
-        render(index, index.bounds, 8, 8, paint, selection)
-    Paint.of_values(index, column.astype(np.float64), "max", "log")
-    turned = Cloud(np.arange(4.0), np.arange(4.0), np.arange(4.0)).turned(0.1, 0.2, 2)
-    render(turned, turned.bounds, 8, 8, Paint.count())
+        for some in (selection, None):
+            for is_coarse in (False, True):
+                drawing = _Drawing(index, index.bounds, 8, 8, paint, some)
+                drawing.is_coarse, drawing.level = is_coarse, 1
+                drawing.bytes()
+        render(index, index.bounds, 8, 8, paint)
+    extremes(values.astype(np.float64))

@@ -1,0 +1,189 @@
+"""What stands for the points of a view where there are too many: sums of each cell, halved again and again.
+
+A level has cells twice as wide as the level below it; level 0 are the cells of the index. A frame takes the level whose
+cells are half a pixel at most, so that what it costs follows the pixels. All of it is kept with the index that it is
+of, within a number of bytes, under what it was made of: a new selection makes its own, a new λ shares the counts.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import numpy as np
+
+from explorer import pixels
+from explorer.caches import Cache
+from explorer.cells import CellIndex, Cloud, Turned, in_parallel, spans
+from explorer.pixels import read_only
+from explorer.state import Selection
+
+#: Bytes of one index's levels that are kept at most; what was made last is kept, however large.
+KEPT_BYTES = 800_000_000
+
+#: Rows of cells that a thread sums at once.
+_STRIPE = 64
+
+_kept: weakref.WeakKeyDictionary[CellIndex | Cloud, Cache] = weakref.WeakKeyDictionary()
+
+NO_WORDS = read_only(np.zeros(1, np.uint64))
+NO_COLUMN = read_only(np.zeros(0, np.float32))
+
+
+def _get(index: CellIndex, key: Hashable, make: Callable[[], Any]) -> Any:
+    holder = index.cloud if isinstance(index, Turned) else index
+    cache = _kept.get(holder)
+    if cache is None:
+        cache = _kept.setdefault(holder, Cache(64, KEPT_BYTES))
+    return cache.get(key, make)
+
+
+def bits(index: CellIndex, selection: Selection) -> np.ndarray:
+    """A selection in the order of the points: bit i % 64 of word i // 64 is point i's, uint64."""
+
+    def make() -> np.ndarray:
+        rows = index.cloud.rows if isinstance(index, Turned) else index.rows
+        rows, words = read_only(rows), read_only(selection.words)
+        out = np.zeros(max(1, -(-len(rows) // 64)), np.uint64)
+        in_parallel(lambda span: pixels.bits_in_order(words, rows, *span, out), spans(len(rows) // 64 + 1, 1 << 14))
+        return read_only(out)
+
+    found: np.ndarray = _get(index, ("bits", selection.id), make)
+    return found
+
+
+class Column:
+    """A column of an index in cell order, or two that are mixed: (1 - weight) · values + weight · other.
+
+    Parameters
+    ----------
+    values, other
+        float32 (n,); `other` is None for a column by itself.
+    center
+        Near its middle: of sums of what is far from 0 little would be left.
+    key
+        What tells the values, and the other ones, from those of any other column; None for none like it.
+    """
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        other: np.ndarray | None = None,
+        weight: float = 0.0,
+        center: float = 0.0,
+        key: Hashable = None,
+    ) -> None:
+        self.values = read_only(values)
+        self.other = NO_COLUMN if other is None else read_only(other)
+        self.weight, self.center = float(weight), float(center)
+        self.key = (object() if key is None else key, self.weight)
+
+    @property
+    def args(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """What a kernel takes."""
+        return self.values, self.other, self.weight
+
+
+def level_of(index: CellIndex, sx: float, sy: float) -> int:
+    """The level whose cells are half a pixel at most; 0 where even the smallest are wider."""
+    widest = max(sx / index.per_x, sy / index.per_y)
+    return max(0, min(int(math.log2(index.grid)), math.floor(math.log2(0.5 / widest)))) if widest > 0 else 0
+
+
+def cell_pixels(index: CellIndex, sx: float, sy: float) -> float:
+    """The side of the index's own cells in pixels."""
+    return math.sqrt(sx / index.per_x * sy / index.per_y)
+
+
+def _words(index: CellIndex, selection: Selection | None) -> tuple[np.ndarray, int, int]:
+    """Bits in cell order, how they are read, and layers."""
+    return (NO_WORDS, 0, 1) if selection is None else (bits(index, selection), 2, 2)
+
+
+def _stripes(rows: int) -> list[tuple[int, int]]:
+    return spans(rows, _STRIPE)
+
+
+def _halved(
+    index: CellIndex, key: tuple[object, ...], level: int, make: Callable[[], np.ndarray], halve: Any
+) -> np.ndarray:
+    """A level of (…, layers, g, g): made of the points at 0, of the level below above."""
+
+    def smaller() -> np.ndarray:
+        fine = _halved(index, key, level - 1, make, halve)
+        side = fine.shape[-1] // 2
+        out = np.empty((*fine.shape[:-2], side, side), fine.dtype)
+        thick, thin = fine.reshape(-1, 2 * side, 2 * side), out.reshape(-1, side, side)
+        in_parallel(lambda stripe: halve(thick, *stripe, thin), _stripes(side))
+        return read_only(out)
+
+    found: np.ndarray = _get(index, (*key, level), make if level == 0 else smaller)
+    return found
+
+
+def counts(index: CellIndex, selection: Selection | None, level: int) -> np.ndarray:
+    """Subjects of each cell: float32 (layers, g, g)."""
+
+    def make() -> np.ndarray:
+        words, how, layers = _words(index, selection)
+        out = np.empty((layers, index.grid, index.grid), np.float32)
+        start = read_only(index.start)
+        in_parallel(lambda s: pixels.cells_counted(start, words, how, index.grid, *s, out), _stripes(index.grid))
+        return read_only(out)
+
+    return _halved(index, ("counts", selection and selection.id), level, make, pixels.halve_sums)
+
+
+def highest(index: CellIndex, column: Column, selection: Selection | None, level: int) -> np.ndarray:
+    """Highest value of each cell: float32 (layers, g, g); `pixels.NOTHING`, `pixels.UNKNOWN` where there is none."""
+
+    def make() -> np.ndarray:
+        words, how, layers = _words(index, selection)
+        out = np.empty((layers, index.grid, index.grid), np.float32)
+        start = read_only(index.start)
+        in_parallel(
+            lambda s: pixels.cells_highest(start, words, how, index.grid, *s, *column.args, out), _stripes(index.grid)
+        )
+        return read_only(out)
+
+    key = "highest", column.key, selection and selection.id
+    return _halved(index, key, level, make, pixels.halve_highest)
+
+
+def sums(index: CellIndex, column: Column, powers: int, selection: Selection | None, level: int) -> np.ndarray:
+    """How many of each cell have a value, the sum of value - center, and (`powers` 3) of its square.
+
+    float32 (powers, layers, g, g).
+    """
+
+    def make() -> np.ndarray:
+        words, how, layers = _words(index, selection)
+        out = np.empty((powers, layers, index.grid, index.grid), np.float32)
+        start, args = read_only(index.start), (*column.args, column.center)
+        in_parallel(lambda s: pixels.cells_summed(start, words, how, index.grid, *s, *args, out), _stripes(index.grid))
+        return read_only(out)
+
+    key = "sums", column.key, column.center, powers, selection and selection.id
+    return _halved(index, key, level, make, pixels.halve_sums)
+
+
+def heaviest(
+    index: CellIndex, codes: np.ndarray, key: Hashable, kinds: int, selection: Selection | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Commonest category of each cell, uint8 (layers, g, g), `pixels.NO_VALUE` for none, and how many, uint32."""
+
+    def make() -> tuple[np.ndarray, np.ndarray]:
+        words, how, layers = _words(index, selection)
+        category = np.empty((layers, index.grid, index.grid), np.uint8)
+        number = np.empty(category.shape, np.uint32)
+        start, given = read_only(index.start), read_only(codes)
+        in_parallel(
+            lambda s: pixels.cells_heaviest(start, words, how, index.grid, *s, given, kinds, category, number),
+            _stripes(index.grid),
+        )
+        return read_only(category), read_only(number)
+
+    found: tuple[np.ndarray, np.ndarray] = _get(index, ("heaviest", key, selection and selection.id), make)
+    return found
