@@ -6,7 +6,9 @@ A group is asked for in words: ``values:subjects.NAME`` (categories), ``quartile
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -23,6 +25,8 @@ FEWEST_CLUSTERS, MOST_CLUSTERS = 4, 24
 #: Latent vectors that clusters are fitted on, at most; every subject is then put into the nearest.
 FITTED = 100_000
 SEED = 0
+#: Bytes of orders with sections that are kept.
+KEPT_BYTES = 500 << 20
 BINS = {"quartiles": 4, "deciles": 10}
 
 
@@ -35,23 +39,46 @@ class Group:
     k: int
 
 
-@dataclass(frozen=True, slots=True)
 class Grouped:
     """An order cut into sections.
 
-    Attributes
+    Parameters
     ----------
     rows
-        uint32 (n,): section after section, each in the order that was given.
+        uint32 (n,): section after section, each in the order that was given; or what makes it, once it is asked for.
     groups
         None of them empty; together they hold every row.
     note
         What the sections are, in one sentence; may be empty.
+    page
+        ``page(start, count)``: a part of `rows` without the whole; None: there is no such way.
+    place
+        ``place(row)``: where a row stands in `rows`, None where it does not; likewise.
     """
 
-    rows: np.ndarray
-    groups: tuple[Group, ...]
-    note: str = ""
+    def __init__(
+        self,
+        rows: np.ndarray | Callable[[], np.ndarray],
+        groups: tuple[Group, ...],
+        note: str = "",
+        page: Callable[[int, int], np.ndarray] | None = None,
+        place: Callable[[int], int | None] | None = None,
+    ) -> None:
+        self.groups, self.note = groups, note
+        self._rows, self._page, self._place = rows, page, place
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All of it."""
+        return self._rows() if callable(self._rows) else self._rows
+
+    def page(self, start: int, count: int) -> np.ndarray:
+        """Places `start` … `start` + `count` - 1, fewer at the end."""
+        return self.rows[start : start + count] if self._page is None else self._page(start, count)
+
+    def place(self, row: int) -> int | None:
+        """Where a row stands; None where it does not."""
+        return place_of(self.rows, row) if self._place is None else self._place(row)
 
 
 class Groups:
@@ -59,7 +86,7 @@ class Groups:
 
     def __init__(self, explore: Explore) -> None:
         self.explore = explore
-        self._grouped = Cache(8)
+        self._grouped = Cache(8, KEPT_BYTES)
         self._clusters = Cache(8)
 
     def ordered(
@@ -85,15 +112,22 @@ class Groups:
         """
         told = (run_id, round(lambda_, 4), mode, map_id)
 
+        if not group:
+            explore, within = self.explore, self.explore.selection(selection_id)
+            by = sort, run_id, lambda_, descending, mode, map_id
+            n = explore.survey.n if within is None else within.count
+            return Grouped(
+                partial(explore.ordered, selection_id, *by),
+                (Group("", 0, n),),
+                page=lambda start, count: explore.page_of(within, *by, start, count),
+                place=lambda row: explore.place_in(within, row, *by),
+            )
+
         def make() -> Grouped:
             rows = self.explore.ordered(selection_id, sort, run_id, lambda_, descending, mode, map_id)
-            if not group:
-                return Grouped(rows, (Group("", 0, len(rows)),))
             codes, titles, note = self._codes(group, rows, descending, *told)
             return _cut(rows, codes, titles, note)
 
-        if not group:
-            return make()  # the order is kept already
         key = (self.explore.survey.generation, group, selection_id, sort, descending, *told)
         return self._grouped.get(key, make)
 

@@ -40,7 +40,7 @@ class GalleryView(Viewer):
 
     def first(self) -> int | None:
         """Row of the first picture."""
-        rows = self.groups.ordered("", *self._told()).rows
+        rows = self.groups.ordered("", *self._told()).page(0, 1)
         return int(rows[0]) if len(rows) else None
 
     async def choose(self, group: str, title: str, start: int, k: int, mode: str) -> None:
@@ -49,7 +49,8 @@ class GalleryView(Viewer):
             return
         found = await asyncio.to_thread(self.groups.ordered, group, *self._told())
         if Group(title, start, k) in found.groups:
-            region = Selection.of_rows(found.rows[start : start + k], self.explore.survey.n)
+            rows = await asyncio.to_thread(found.page, start, k)
+            region = Selection.of_rows(rows, self.explore.survey.n)
             pn.state.execute(partial(self.state.select, region, mode), schedule=True)  # with the document's lock
 
     def _told(self) -> tuple[Any, ...]:
