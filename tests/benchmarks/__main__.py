@@ -3,8 +3,9 @@
 ``python -m tests.benchmarks --compare [RUN]``: what changed between the last kept run and those before, or `RUN`.
 
 Every module of this package that has ``ROWS`` (name → function that returns a `Row` or a list of them) is a row group;
-``LONG_ROWS`` are those that need training, real images, many kills, 100 million subjects or simply time. Each function runs in a process of its
-own, so that one row's memory and threads are not the next one's. The exit code is 1 when a row failed.
+``LONG_ROWS`` are those that need training, real images, other programs, many kills, 100 million subjects or only time.
+Each function runs in a process of its own, so that one row's memory and threads are not the next one's. The exit code
+is 1 when a row failed.
 """
 
 import importlib

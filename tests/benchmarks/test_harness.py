@@ -21,6 +21,7 @@ from tests.benchmarks.__main__ import ROOT, chosen, groups, machine
 from tests.benchmarks.dashboard import cells, change, earlier, figure, records, scale_table, wanted
 from tests.benchmarks.row import Row
 from tests.benchmarks.synthetic import cloud, lend_survey, write_survey
+from tests.benchmarks.timing import in_turn, timed_row
 
 
 @pytest.mark.parametrize(("value", "text"), [(1234.5, "1,234"), (98.76, "98.8"), (4.0, "4.00"), (0.01234, "0.0123")])
@@ -215,3 +216,18 @@ def test_a_row_is_compared_with_the_last_that_measured_the_same(tmp_path: Path) 
     ((record, found),) = earlier(kept[-1], kept)
     assert record["name"] == "20260101-000000"
     assert found.ours == pytest.approx(51 / 41)
+
+
+def test_kernels_are_timed_in_turn_and_what_compiles_does_not_count() -> None:
+    calls: list[str] = []
+    mine, other = in_turn(lambda: calls.append("a"), lambda: calls.append("b"), rounds=5, warm=2)
+    assert "".join(calls) == "ab" * 7
+    assert (len(mine), len(other)) == (5, 5)
+    assert [len(found) for found in in_turn(lambda: None, rounds=9, warm=0, at_most_s=0)] == [3]
+
+
+def test_a_timed_row_keeps_its_single_measurements() -> None:
+    row = timed_row("sum", "1,000 numbers", lambda: sum(range(1000)), lambda: sum(range(5000)), "more", unit="µs")
+    assert len(row.each) == len(row.theirs_each) == 15
+    assert row.ours == np.median(row.each)
+    assert row.ratio == row.theirs / row.ours
