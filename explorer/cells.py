@@ -467,12 +467,15 @@ class CellIndex:
     def nearest(self, x: float, y: float, reach_x: float, reach_y: float) -> int | None:
         """Survey row of the point nearest to (x, y) within the ellipse of half-axes `reach_x`, `reach_y`; None if none.
 
-        Distance is measured in units of the reach, that is in pixels when the reach is so many pixels.
+        Distance is measured in units of the reach, that is in pixels when the reach is so many pixels. Of those that
+        are as near it is the first row.
         """
         if not (reach_x > 0 and reach_y > 0):
             return None
-        cx0, cx1, cy0, cy1 = self.box((x - reach_x, x + reach_x, y - reach_y, y + reach_y))
-        found = _nearest(self.x, self.y, self.start, self.grid, cx0, cx1, cy0, cy1, x, y, reach_x, reach_y)
+        box = self.box((x - reach_x, x + reach_x, y - reach_y, y + reach_y))
+        found = _nearest(
+            self.x, self.y, self.rows, self.start, self.grid, *box, self._frame, float(x), float(y), reach_x, reach_y
+        )
         return int(self.rows[found]) if found >= 0 else None
 
     def inside(self, polygon: np.ndarray) -> Selection:
@@ -483,12 +486,11 @@ class CellIndex:
         polygon
             float (k, 2) vertices in data coordinates, k ≥ 3; the last joins the first.
         """
-        words = np.zeros(Selection.n_words(self.n_rows), np.uint64)
         polygon = np.ascontiguousarray(polygon, np.float64)
-        if len(polygon) >= 3 and len(self) and np.isfinite(polygon).all():
-            x0, _, y0, _ = self.bounds
-            _inside(self.x, self.y, self.rows, self.start, self.grid, x0, y0, self.per_x, self.per_y, polygon, words)
-        return Selection(words, self.n_rows)
+        if len(polygon) < 3 or not len(self) or not np.isfinite(polygon).all():
+            return Selection.empty(self.n_rows)
+        (x0, y0), (x1, y1) = polygon.min(axis=0), polygon.max(axis=0)
+        return self._selected(_inside, (x0, x1, y0, y1), polygon)
 
     def near_path(self, path: np.ndarray, reach_x: float, reach_y: float) -> Selection:
         """The subjects that a brush touches: within the ellipse of half-axes `reach_x`, `reach_y` of a drawn line.
@@ -498,15 +500,38 @@ class CellIndex:
         path
             float (k, 2) in data coordinates, k ≥ 1; one point is a dab.
         """
-        words = np.zeros(Selection.n_words(self.n_rows), np.uint64)
         path = np.ascontiguousarray(path, np.float64)
-        if len(path) and reach_x > 0 and reach_y > 0 and np.isfinite(path).all():
-            ends = path[[0, *range(len(path))]]
-            for (ax, ay), (bx, by) in pairwise(ends):
-                near = (min(ax, bx) - reach_x, max(ax, bx) + reach_x, min(ay, by) - reach_y, max(ay, by) + reach_y)
-                stroke = (ax, ay, bx, by, reach_x, reach_y)
-                _near(self.x, self.y, self.rows, self.start, self.grid, *self.box(near), *stroke, words)
-        return Selection(words, self.n_rows)
+        if not (len(path) and reach_x > 0 and reach_y > 0 and len(self) and np.isfinite(path).all()):
+            return Selection.empty(self.n_rows)
+        (x0, y0), (x1, y1) = path.min(axis=0), path.max(axis=0)
+        touched = (x0 - reach_x, x1 + reach_x, y0 - reach_y, y1 + reach_y)
+        return self._selected(_near, touched, path, float(reach_x), float(reach_y))
+
+    def _selected(self, kernel: Callable[..., None], view: View, *shape: Any) -> Selection:
+        """What a kernel selects in a view, row of cells by row of cells; on all cores where that is much."""
+        _, _, cy0, cy1 = self.box(view)
+        ends = self.start[cy0 * self.grid : (cy1 + 1) * self.grid + 1 : self.grid]
+        n = int(ends[-1] - ends[0]) if cy1 >= cy0 else 0
+        # as many points in each piece; a piece is of whole rows of cells
+        wanted = 1 + 8 * n // (1 << 20)
+        at = np.unique(np.searchsorted(ends, ends[0] + np.arange(wanted + 1) * n // wanted)) if n else np.zeros(0, int)
+        at[-1:] = len(ends) - 1
+        pieces = iter(list(pairwise((cy0 + at).tolist())))
+        found = [np.zeros(Selection.n_words(self.n_rows), np.uint64) for _ in range(n_threads() if wanted > 1 else 1)]
+        lock = threading.Lock()
+
+        def work(words: np.ndarray) -> None:  # its own, for bits that share a word would be lost
+            while True:
+                with lock:
+                    piece = next(pieces, None)
+                if piece is None:
+                    return
+                kernel(self.x, self.y, self.rows, self.start, self.grid, *piece, self._frame, *shape, words)
+
+        in_parallel(work, found)
+        for other in found[1:]:
+            found[0] |= other
+        return Selection(found[0], self.n_rows)
 
     @cached_property
     def _place(self) -> np.ndarray:
@@ -711,37 +736,125 @@ def bounds(x: np.ndarray, y: np.ndarray) -> View:
     if not x.size:
         return -1.0, 1.0, -1.0, 1.0
     x0, x1, y0, y1 = float(x.min()), float(x.max()), float(y.min()), float(y.max())
-    pad_x, pad_y = (0.0 if x1 > x0 else 0.5), (0.0 if y1 > y0 else 0.5)
+    # half a unit is nothing to a number of twenty digits
+    pad_x, pad_y = (0.0 if high > low else max(0.5, abs(low) * 1e-9) for low, high in ((x0, x1), (y0, y1)))
     return x0 - pad_x, x1 + pad_x, y0 - pad_y, y1 + pad_y
 
 
 @_jit
-def _nearest(px, py, start, grid, cx0, cx1, cy0, cy1, x, y, reach_x, reach_y):
+def _clamped(v, last):
+    return math.floor(max(-1.0, min(last + 1.0, v)))
+
+
+@_jit
+def _nearest(px, py, rows, start, grid, cx0, cx1, cy0, cy1, frame, x, y, reach_x, reach_y):
+    x0, y0, per_x, per_y = frame
     best, found = 1.0, -1
-    for cy in range(cy0, cy1 + 1):
-        for i in range(start[cy * grid + cx0], start[cy * grid + cx1 + 1]):
+    middle_x = max(cx0, min(cx1, _clamped((x - x0) * per_x, grid)))
+    middle_y = max(cy0, min(cy1, _clamped((y - y0) * per_y, grid)))
+    # its own cell first, then the rows of cells from there on: what is found early spares the rest
+    for step in range(-1, 2 * (cy1 - cy0) + 1 if cy1 >= cy0 else -1):
+        c0 = c1 = middle_x
+        cy = middle_y
+        if step >= 0:
+            cy += -(step // 2) if step % 2 == 0 else step // 2 + 1
+            if cy < cy0 or cy > cy1:
+                continue
+            # a cell's own float rounding may place a point a hair outside its cell
+            dy = max(0.0, y0 + (cy - 0.01) / per_y - y, y - y0 - (cy + 1.01) / per_y) / reach_y
+            left = best - dy * dy
+            if left < 0:
+                continue
+            half = math.sqrt(left) * reach_x
+            c0 = max(cx0, _clamped((x - half - x0) * per_x - 0.01, grid))
+            c1 = min(cx1, _clamped((x + half - x0) * per_x + 0.01, grid))
+            if c0 > c1:
+                continue
+        for i in range(start[cy * grid + c0], start[cy * grid + c1 + 1]):
             dx, dy = (px[i] - x) / reach_x, (py[i] - y) / reach_y
             d = dx * dx + dy * dy
-            if d <= best:
+            if d < best or (d == best and (found < 0 or rows[i] < rows[found])):
                 best, found = d, i
     return found
 
 
 @_jit
-def _near(px, py, rows, start, grid, cx0, cx1, cy0, cy1, ax, ay, bx, by, reach_x, reach_y, words):
-    # in units of the reach the brush is a circle
-    ux, uy = (bx - ax) / reach_x, (by - ay) / reach_y
-    length = ux * ux + uy * uy
-    for cy in range(cy0, cy1 + 1):
-        for i in range(start[cy * grid + cx0], start[cy * grid + cx1 + 1]):
-            bit = np.uint64(1) << np.uint64(rows[i] & 63)
-            if words[rows[i] >> 6] & bit:  # segments overlap
+def _select(rows, low, high, words):
+    one = np.uint64(1)
+    for i in range(low, high):
+        words[rows[i] >> 6] |= one << np.uint64(rows[i] & 63)
+
+
+@_jit
+def _from_stroke(x, y, ax, ay, ux, uy, length, reach_x, reach_y):
+    # squared distance of a point from a segment, in units of the reach: there the brush is a circle
+    dx, dy = (x - ax) / reach_x, (y - ay) / reach_y
+    t = max(0.0, min(1.0, (dx * ux + dy * uy) / length)) if length > 0 else 0.0
+    dx, dy = dx - t * ux, dy - t * uy
+    return dx * dx + dy * dy
+
+
+@_jit
+def _near(px, py, rows, start, grid, cy0, cy1, frame, path, reach_x, reach_y, words):
+    x0, y0, per_x, per_y = frame
+    one = np.uint64(1)
+    k = len(path)
+    is_whole = np.empty(grid, np.bool_)
+    strokes, first, last = np.empty(k, np.int64), np.empty(k, np.int64), np.empty(k, np.int64)
+    for cy in range(cy0, cy1):
+        if start[cy * grid] == start[(cy + 1) * grid]:
+            continue
+        # a cell's own float rounding may place a point a hair outside its cell: widen the band
+        low, high = y0 + (cy - 0.01) / per_y, y0 + (cy + 1.01) / per_y
+        n = 0
+        is_whole[:] = False
+        for e in range(k):
+            ax, ay = path[max(0, e - 1), 0], path[max(0, e - 1), 1]
+            bx, by = path[e, 0], path[e, 1]
+            if max(ay, by) < low - reach_y or min(ay, by) > high + reach_y:
                 continue
-            dx, dy = (px[i] - ax) / reach_x, (py[i] - ay) / reach_y
-            t = max(0.0, min(1.0, (dx * ux + dy * uy) / length)) if length > 0 else 0.0
-            dx, dy = dx - t * ux, dy - t * uy
-            if dx * dx + dy * dy <= 1:
-                words[rows[i] >> 6] |= bit
+            # the part of the segment that is near enough to the band
+            sx0, sx1 = ax, bx
+            if by != ay:
+                t0, t1 = (low - reach_y - ay) / (by - ay), (high + reach_y - ay) / (by - ay)
+                t0, t1 = max(0.0, min(t0, t1) - 1e-9), min(1.0, max(t0, t1) + 1e-9)
+                sx0, sx1 = ax + t0 * (bx - ax), ax + t1 * (bx - ax)
+            c0 = max(0, _clamped((min(sx0, sx1) - reach_x - x0) * per_x - 0.01, grid))
+            c1 = min(grid - 1, _clamped((max(sx0, sx1) + reach_x - x0) * per_x + 0.01, grid))
+            if c0 > c1:
+                continue
+            strokes[n], first[n], last[n] = e, c0, c1
+            n += 1
+            # a cell whose corners are all touched is touched all over, for what a stroke touches is convex
+            ux, uy = (bx - ax) / reach_x, (by - ay) / reach_y
+            length = ux * ux + uy * uy
+            for cx in range(c0, c1 + 1):
+                cell = cy * grid + cx
+                if is_whole[cx] or start[cell + 1] - start[cell] < 8:
+                    continue
+                left, right = x0 + (cx - 0.01) / per_x, x0 + (cx + 1.01) / per_x
+                if (
+                    _from_stroke(left, low, ax, ay, ux, uy, length, reach_x, reach_y) < 0.999
+                    and _from_stroke(right, low, ax, ay, ux, uy, length, reach_x, reach_y) < 0.999
+                    and _from_stroke(left, high, ax, ay, ux, uy, length, reach_x, reach_y) < 0.999
+                    and _from_stroke(right, high, ax, ay, ux, uy, length, reach_x, reach_y) < 0.999
+                ):
+                    is_whole[cx] = True
+                    _select(rows, start[cell], start[cell + 1], words)
+        for j in range(n):
+            e = strokes[j]
+            ax, ay = path[max(0, e - 1), 0], path[max(0, e - 1), 1]
+            ux, uy = (path[e, 0] - ax) / reach_x, (path[e, 1] - ay) / reach_y
+            length = ux * ux + uy * uy
+            for cx in range(first[j], last[j] + 1):
+                if is_whole[cx]:
+                    continue
+                for i in range(start[cy * grid + cx], start[cy * grid + cx + 1]):
+                    bit = one << np.uint64(rows[i] & 63)
+                    if words[rows[i] >> 6] & bit:  # strokes overlap
+                        continue
+                    if _from_stroke(px[i], py[i], ax, ay, ux, uy, length, reach_x, reach_y) <= 1:
+                        words[rows[i] >> 6] |= bit
 
 
 @_jit
@@ -750,13 +863,14 @@ def _crosses(x, y, ax, ay, bx, by):
 
 
 @_jit
-def _inside(px, py, rows, start, grid, x0, y0, per_x, per_y, polygon, words):
+def _inside(px, py, rows, start, grid, cy0, cy1, frame, polygon, words):
+    x0, y0, per_x, per_y = frame
     k = len(polygon)
     one = np.uint64(1)
     edges, near = np.empty(k, np.int64), np.empty(k, np.int64)
     first, last, spans = np.empty(k, np.int64), np.empty(k, np.int64), np.empty(k, np.bool_)
     boundary = np.empty(grid, np.bool_)
-    for cy in range(grid):
+    for cy in range(cy0, cy1):
         if start[cy * grid] == start[(cy + 1) * grid]:
             continue
         # a cell's own float rounding may place a point a hair outside its cell: widen the band
@@ -771,32 +885,35 @@ def _inside(px, py, rows, start, grid, x0, y0, per_x, per_y, polygon, words):
                 continue
             # the part of the edge within the band touches these cells
             sx0, sx1 = ax, bx
+            hair = 1e-15 * (abs(ax) + abs(bx))  # what far vertices cost in digits
             if by != ay:
                 t0, t1 = (low - ay) / (by - ay), (high - ay) / (by - ay)
                 t0, t1 = max(0.0, min(t0, t1)), min(1.0, max(t0, t1))
                 sx0, sx1 = ax + t0 * (bx - ax), ax + t1 * (bx - ax)
-            c0 = math.floor((min(sx0, sx1) - x0) * per_x - 0.01)
-            c1 = math.floor((max(sx0, sx1) - x0) * per_x + 0.01)
+                lost = 1e-15 * (abs(ay) + abs(by) + abs(low) + abs(high)) / abs(by - ay)
+                hair += abs(bx - ax) * min(1.0, lost)
+            c0 = _clamped((min(sx0, sx1) - hair - x0) * per_x - 0.01, grid)
+            c1 = _clamped((max(sx0, sx1) + hair - x0) * per_x + 0.01, grid)
             for c in range(max(0, c0), min(grid - 1, c1) + 1):
                 boundary[c] = True
             edges[n], first[n], last[n], spans[n] = e, c0, c1, min(ay, by) <= low and max(ay, by) > high
             n += 1
         if n == 0:
             continue
-        for cx in range(grid):
+        cx = 0
+        while cx < grid:
             cell = cy * grid + cx
-            if start[cell] == start[cell + 1]:
-                continue
             if boundary[cx]:
                 # an edge to the left counts for none of the cell's points; one to the right and through the whole band
                 # for all; the others are asked point by point
                 n_near, is_odd = 0, False
-                for j in range(n):
-                    if spans[j] and first[j] > cx:
-                        is_odd = not is_odd
-                    elif last[j] >= cx:
-                        near[n_near] = edges[j]
-                        n_near += 1
+                if start[cell] < start[cell + 1]:
+                    for j in range(n):
+                        if spans[j] and first[j] > cx:
+                            is_odd = not is_odd
+                        elif last[j] >= cx:
+                            near[n_near] = edges[j]
+                            n_near += 1
                 for i in range(start[cell], start[cell + 1]):
                     odd = is_odd
                     for j in range(n_near):
@@ -805,7 +922,13 @@ def _inside(px, py, rows, start, grid, x0, y0, per_x, per_y, polygon, words):
                             odd = not odd
                     if odd:
                         words[rows[i] >> 6] |= one << np.uint64(rows[i] & 63)
-            else:
+                cx += 1
+                continue
+            # as far as there is no edge, all are inside or none
+            after = cx + 1
+            while after < grid and not boundary[after]:
+                after += 1
+            if start[cell] < start[cy * grid + after]:
                 center = x0 + (cx + 0.5) / per_x
                 odd = False
                 for j in range(n):
@@ -813,8 +936,8 @@ def _inside(px, py, rows, start, grid, x0, y0, per_x, per_y, polygon, words):
                     if _crosses(center, middle, a[0], a[1], b[0], b[1]):
                         odd = not odd
                 if odd:
-                    for i in range(start[cell], start[cell + 1]):
-                        words[rows[i] >> 6] |= one << np.uint64(rows[i] & 63)
+                    _select(rows, start[cell], start[cy * grid + after], words)
+            cx = after
 
 
 def warm() -> None:

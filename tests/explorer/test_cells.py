@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from explorer import cells
 from explorer.cells import CellIndex, NoIndexError, grid_of
@@ -189,3 +192,116 @@ def test_a_column_lies_beside_its_index(index: CellIndex, tmp_path: Path) -> Non
     file = tmp_path / "index" / "columns" / "score.npy"
     file.write_bytes(file.read_bytes()[:-4])
     assert again.read_column("score") is None
+
+
+# ---------------------------------------------------------------------------------------------- picks and outlines
+#: Scales at which arithmetic goes wrong first: what single precision holds least and most of, and far from 0.
+SCALES = [(1.0, 0.0), (1e-38, 0.0), (1e30, 0.0), (1.0, 1e6), (1e-3, 3000.0)]
+
+
+@st.composite
+def maps(draw: st.DrawFn) -> tuple[CellIndex, np.ndarray, np.ndarray, float, float]:
+    """An index of points on a lattice, many of them on edges of cells and on each other, and its scale."""
+    scale, offset = draw(st.sampled_from(SCALES))
+    side = draw(st.sampled_from([2, 16, 64, 200]))
+    n = draw(st.sampled_from([1, 3, 50, 3000, 3000, 50_000]))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    lattice = rng.integers(0, side + 1, (2, n)) / side
+    x, y = (offset + scale * lattice).astype(np.float32)
+    return CellIndex(x, y), x.astype(np.float64), y.astype(np.float64), scale, offset
+
+
+corners = st.floats(-0.25, 1.25)
+
+
+@settings(max_examples=60, deadline=None)
+@given(maps(), st.lists(st.tuples(corners, corners), min_size=3, max_size=12))
+def test_an_outline_holds_what_shapely_says(one, vertices) -> None:
+    index, x, y, scale, offset = one
+    outline = offset + scale * np.array(vertices, np.float64)
+    polygon = shapely.Polygon((outline - offset) / scale)
+    found = index.inside(outline).mask()
+    at = shapely.points((x - offset) / scale, (y - offset) / scale)
+    shapely.prepare([polygon, line := polygon.exterior])
+    apart = ~shapely.dwithin(line, at, 1e-9)  # on the line itself either answer is right
+    np.testing.assert_array_equal(found, even_odd(x, y, outline))
+    if polygon.is_valid:
+        np.testing.assert_array_equal(found[apart], shapely.contains(polygon, at)[apart])
+
+
+def even_odd(x: np.ndarray, y: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """The even-odd rule, point by edge."""
+    inside = np.zeros(len(x), bool)
+    for (ax, ay), (bx, by) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            inside ^= ((ay > y) != (by > y)) & (x < (bx - ax) * (y - ay) / (by - ay) + ax)
+    return inside
+
+
+@pytest.mark.parametrize("far", [1e3, 1e9, 1e13])
+def test_an_outline_may_reach_far_beyond_the_map(far: float) -> None:
+    x, y = scattered(80_000)
+    index = CellIndex(x, y)
+    rng = np.random.default_rng(5)
+    for _ in range(10):
+        outline = rng.normal(size=(5, 2)) * np.where(rng.random((5, 1)) < 0.5, far, 5)
+        placed = np.isfinite(x) & np.isfinite(y)
+        expected = placed & even_odd(x.astype(np.float64), y.astype(np.float64), outline)
+        np.testing.assert_array_equal(index.inside(outline).mask(), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(maps(), corners, corners, st.floats(2**-9, 2), st.floats(2**-9, 2))
+def test_the_nearest_is_the_first_of_the_nearest(one, at_x, at_y, reach_x, reach_y) -> None:
+    index, x, y, scale, offset = one
+    at_x, at_y, reach_x, reach_y = offset + scale * at_x, offset + scale * at_y, scale * reach_x, scale * reach_y
+    dx, dy = (x - at_x) / reach_x, (y - at_y) / reach_y
+    apart = dx * dx + dy * dy
+    expected = int(np.argmin(apart)) if apart.min() <= 1 else None
+    assert index.nearest(at_x, at_y, reach_x, reach_y) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(maps(), st.lists(st.tuples(corners, corners), min_size=1, max_size=8), st.floats(2**-9, 1), st.floats(2**-9, 1))
+def test_a_brush_takes_what_its_line_comes_near_to(one, drawn, reach_x, reach_y) -> None:
+    index, x, y, scale, offset = one
+    path, reach_x, reach_y = offset + scale * np.array(drawn, np.float64), scale * reach_x, scale * reach_y
+    nearest = np.full(len(x), np.inf)
+    for (ax, ay), (bx, by) in zip(path[[0, *range(len(path) - 1)]], path, strict=True):
+        ux, uy, px, py = (bx - ax) / reach_x, (by - ay) / reach_y, (x - ax) / reach_x, (y - ay) / reach_y
+        t = np.clip((px * ux + py * uy) / max(ux * ux + uy * uy, 1e-300), 0, 1)
+        nearest = np.minimum(nearest, (px - t * ux) ** 2 + (py - t * uy) ** 2)
+    found = index.near_path(path, reach_x, reach_y).mask()
+    sure = abs(nearest - 1) > 1e-9
+    np.testing.assert_array_equal(found[sure], (nearest <= 1)[sure])
+
+
+def test_many_share_the_work_of_a_large_selection(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = scattered(2_100_000)
+    index = CellIndex(x, y)
+    turn = np.linspace(0, 2 * np.pi, 9, endpoint=False)
+    outline = np.column_stack([8 + 7 * np.cos(turn), 8 + 9 * np.sin(turn)])
+    made = []
+    for threads in (1, 4):
+        monkeypatch.setattr(cells, "n_threads", lambda threads=threads: threads)
+        made.append((index.inside(outline), index.near_path(outline, 2, 2)))
+    assert made[0] == made[1]
+    assert made[0][0].count == np.count_nonzero(even_odd(index.x.astype(float), index.y.astype(float), outline))
+
+
+def test_what_is_no_outline_selects_nothing(index: CellIndex) -> None:
+    empty = CellIndex(np.full(9, np.nan), np.zeros(9))
+    triangle = np.array([[0, 0], [9, 1], [4, 8.0]])
+    for found in (
+        index.inside(triangle[:2]),
+        index.inside(triangle * np.nan),
+        index.inside(triangle + 1e6),
+        index.near_path(triangle[:0], 1, 1),
+        index.near_path(triangle, 0, 1),
+        index.near_path(triangle + np.inf, 1, 1),
+        index.near_path(triangle + 1e6, 1, 1),
+        empty.inside(triangle),
+        empty.near_path(triangle, 1, 1),
+    ):
+        assert found.count == 0
+    assert index.nearest(0, 0, 0, 1) is index.nearest(1e9, 0, 1, 1) is empty.nearest(0, 0, 1, 1) is None
