@@ -24,9 +24,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import panel as pn
 import param
+from bokeh.application.handlers.handler import Handler
 from bokeh.server.util import bind_sockets
 from bokeh.themes import Theme
+from panel.io.application import build_applications
 from panel.util.parameters import edit_readonly
+from panel.viewable import Viewer
 from panel_material_ui import Page  # type: ignore[attr-defined]  # made at import time
 from tornado.ioloop import PeriodicCallback
 
@@ -35,13 +38,13 @@ from explorer.campaigns import campaign_routes
 from explorer.classify import Door, classify_routes
 from explorer.errors import SurveyError, VoorwerpError
 from explorer.login import Login, install_socket, login_routes
+from explorer.pages import InSlices, SlicedPage, remember_resources
 from explorer.people import LOCAL, NOBODY, Person
 from explorer.secret import secret_of
 from explorer.server import Access, hosts_of, routes
 from explorer.services import address, histograms, orders
 from explorer.services.accounts import Accounts
 from explorer.services.boundaries import Context
-from explorer.services.campaign_view import CampaignView
 from explorer.services.classify import Classify, Settings
 from explorer.services.compared import Pair
 from explorer.services.desk import Desk
@@ -144,7 +147,10 @@ class Idle(param.Parameterized):
 
 
 class Session:
-    """One browser tab: a state, the views on it, and what keeps them current."""
+    """One browser tab: a state, the views on it, and what keeps them current.
+
+    Made at once, or, without `at_once`, by `slices`.
+    """
 
     def __init__(
         self,
@@ -152,9 +158,18 @@ class Session:
         selection: str | None = None,
         person: Person = LOCAL,
         again: Callable[[Person], Person | None] = lambda person: person,
+        *,
+        at_once: bool = True,
     ) -> None:
         self.desk, self.explore, self._again = desk, desk.explore, again
-        explore = desk.explore
+        self._asked, self._person = selection, person
+        if at_once:
+            for _ in self.slices():
+                pass
+
+    def slices(self) -> Iterator[None]:
+        """Make the state and the views, a few milliseconds at a time: what is seen first comes first."""
+        desk, explore, person = self.desk, self.explore, self._person
         self.state = state = ExplorerState(explore.survey.n, person=person)
         self._linked, self._drawn = "", ""
         lost = address.restore(
@@ -169,21 +184,28 @@ class Session:
         # before any view asks for a score that is not there
         state.param.watch(lambda *_: self._fit_to_run(), "run_id")
         state.param.watch(lambda *_: address.fit_to_run(state, explore), "map_id")
+        yield
         self.map = MapView(state, explore, desk.notes, desk.judge)
+        yield
         self.find = FindView(state, explore)
         self.find.box.message = lost
         self.controls = ControlsView(state, explore, desk.notes, desk.samp)
         self.controls.column.param.watch(lambda *_: self._tell_selected(), ["selected", "opened"])
         self._tell_selected()
+        yield
         self.tabs = Panes(height=32, sizing_mode="stretch_width", margin=0)
         link(self.tabs, state, "pane")
         self.panes: dict[str, Any] = {"gallery": GalleryView(state, explore, desk.groups)}
+        yield
         self.subject = SubjectView(state, explore, desk.notes, desk.samp, desk.vetting)
+        yield
         self.boundary = BoundaryView(
             state, explore, desk.boundaries, desk.judge, desk.truths, desk.learning, self._report
         )
+        yield
         self.volunteers = VolunteersView(state, explore, desk.crowd)
-        campaigns = CampaignView(desk)
+        yield
+        campaigns = desk.campaign_view
         self._pinned: dict[str, str] = {}
         self.map.purity = lambda campaign: self._pinned.get(campaign, "")
         self.vetting = VettingView(
@@ -199,9 +221,10 @@ class Session:
         self.controls.column.param.watch(lambda *_: self._tell_checked(), "opened")
         state.param.watch(lambda *_: self._tell_checked(), "draft")
         self._generation, self._last = explore.survey.generation, desk.notes.last
-        self._graded = -1
-        if selection is not None:
-            self.controls.select(selection)
+        self._graded = self._bounded = -1
+        yield
+        if self._asked is not None:
+            self.controls.select(self._asked)
         if state.focus is None:  # the panel opens with the most anomalous, not with nothing
             with contextlib.suppress(VoorwerpError):  # scores that cannot be read: the map says how
                 state.focus = self.panes["gallery"].first()
@@ -286,24 +309,26 @@ class Session:
         """Once a second: running jobs, finished runs, joined columns, the selection's place in the link."""
         if (person := self._again(self.state.person)) is not None:  # else the socket is about to be closed
             self.state.person = person
+        marks = await asyncio.to_thread(self.desk.pulse.look)
         self.shell.refresh()
-        self.subject.poll()
-        if (last := self.desk.notes.last) != self._last:  # decided in another tab, or from a script
-            self._last = last
+        if marks.notes != self._last:  # decided in another tab, or from a script
+            self._last = marks.notes
+            self.subject.poll()
             self.controls.refresh()
             self.map.refresh_places()
             self.boundary.refresh()
             truth = self.state.draft.truth
             if "curves" in self.panes and truth is not None and truth.what == "tag":
                 self.panes["curves"].refresh()
-        if (graded := self.vetting.campaigns.stamp) != self._graded:  # what campaigns found stands on the map
-            self._graded, before = graded, self._pinned
+        if marks.graded != self._graded:  # what campaigns found stands on the map
+            self._graded, before = marks.graded, self._pinned
             self._pinned = await asyncio.to_thread(self.vetting.campaigns.pinned)
             if self._pinned != before:
                 self.map.refresh_places()
                 self._tell_checked()
-        self.boundary.poll()
-        self.explore.survey.refresh()
+        if marks.boundaries != self._bounded:
+            self._bounded = marks.boundaries
+            self.boundary.poll()
         if n_added := self.explore.survey.n_added:
             self._say(f"{n_added:,} subjects were added: start `voorwerp serve` again to see them")
         if self._generation != self.explore.survey.generation:
@@ -341,7 +366,7 @@ class Session:
         self.panes["histograms"].bring(reference)
 
     # -------------------------------------------------------------------------------------------------- layout
-    def page(self) -> Page:
+    def page(self) -> SlicedPage:
         """The whole screen."""
         if pn.state.curdoc is not None:
             pn.state.curdoc.theme = OWN_COLORS
@@ -379,7 +404,7 @@ class Session:
         turn_to()
         show_side()
         right = pn.Column(self.boundary.sides, self.subject, self.boundary, styles=RIGHT, margin=0)
-        page = Page(
+        page = SlicedPage(
             title="Voorwerp",
             header=[self.shell],
             main=[pn.Row(left, center, right, styles={"height": "calc(100vh - 53px)", "overflow": "hidden"}, **fill)],
@@ -396,6 +421,12 @@ class Session:
         with edit_readonly(page):
             page.busy = Idle().param.busy
         return page
+
+    def parts(self) -> list[pn.viewable.Viewable]:
+        """What has most of the work of the page in it, in the order in which a person looks for it."""
+        first = (self.shell, self.map, self.find, self.controls, self.tabs, self.panes[self.state.pane], self.subject)
+        rest = (self.boundary.sides, self.boundary, self.volunteers, self.vetting)
+        return [part.__panel__() if isinstance(part, Viewer) else part for part in (*first, *rest)]
 
 
 @contextmanager
@@ -424,6 +455,7 @@ def only_server(survey: Path) -> Iterator[Callable[[str], object]]:
 def setup() -> None:
     """Once a process: how Panel and HoloViews draw."""
     map_view.setup()
+    remember_resources()
     pn.config.respect_explicit_sizing = True
     pn.config.raw_css = [
         *pn.config.raw_css,
@@ -431,7 +463,9 @@ def setup() -> None:
         (ASSETS / "page.css").read_text(encoding="utf-8"),
         (ASSETS / "drop.css").read_text(encoding="utf-8"),
     ]
-    pn.config.js_files = {name: f"assets/{name}.js" for name in ("keys", "shell", "outlines", "map", "drop", "viewer")}
+    pn.config.js_files = {
+        name: f"assets/{name}.js" for name in ("keys", "shell", "pixels", "outlines", "map", "drop", "viewer")
+    }
 
 
 def serve(
@@ -496,10 +530,17 @@ def serve(
         access.accounts = Accounts(survey.info.survey_id)
         desk.ledger.guard = access.accounts.guard
 
-        def page() -> Page:
-            return Session(desk, selection, _visitor(), access.again).page()
+        def begin() -> Iterator[SlicedPage | None]:
+            session = Session(desk, selection, _visitor(), access.again, at_once=False)
+            yield from session.slices()
+            page = session.page()
+            yield None
+            yield from page.slices(session.parts())
+            yield page
 
-        server = _listen(page, address, access, desk, pool, Doors(classify, open_links, tls, names))
+        pages = InSlices(begin)
+        doors = Doors(classify, open_links, tls, names)
+        server = _listen(pages.page, address, access, desk, pool, doors, pages)
         url = server.url
         note(url.partition("?")[0].rstrip("/") + (" with open links" if open_links else ""))
         click.echo(f"{survey.info.name}: {counted(survey.n, 'subject')}\n\n  {url}\n")
@@ -595,7 +636,13 @@ class _Server:
 
 
 def _listen(
-    session: Callable[[], Page], address: str, access: Access, desk: Desk, pool: ThreadPoolExecutor, doors: Doors
+    session: Callable[[], Page],
+    address: str,
+    access: Access,
+    desk: Desk,
+    pool: ThreadPoolExecutor,
+    doors: Doors,
+    before: Handler | None = None,
 ) -> _Server:
     """Open the port: Panel's pages and our routes behind one door."""
     if ":" in address:
@@ -618,9 +665,12 @@ def _listen(
     install_socket()
     given = {"access": access, "desk": desk, "pool": pool}
     certificate, key = doors.tls or (None, None)
+    application = build_applications(session, title="Voorwerp")["/"]
+    if before is not None:
+        application.add(before)
     try:
         server = pn.serve(
-            {"/": session},
+            {"/": application},
             address=address,
             port=port,
             websocket_origin=sorted(host for host in access.hosts if not host.startswith("[")),  # Bokeh takes no IPv6
@@ -636,7 +686,7 @@ def _listen(
                 *login_routes(login, given),
                 *classify_routes(Door(access, doors.classify, doors.open_links)),
                 *vet_routes(access, desk, pool, doors.classify.picture),
-                *campaign_routes(access, desk, pool, CampaignView(desk)),
+                *campaign_routes(access, desk, pool, desk.campaign_view),
             ],
             static_dirs={"assets": str(ASSETS)},
             unused_session_lifetime_milliseconds=120_000,

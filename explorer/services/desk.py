@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from explorer.services.acquiring import Acquiring
 from explorer.services.address import Remembered
 from explorer.services.agreed import Agreed
 from explorer.services.boundaries import Boundaries
+from explorer.services.campaign_view import CampaignView
 from explorer.services.campaigns import Campaigns
 from explorer.services.compared import Changes
 from explorer.services.crowd import Crowd
@@ -32,6 +34,7 @@ from explorer.services.learned_colors import LearnedColors
 from explorer.services.listing import Listing
 from explorer.services.notes import Notes
 from explorer.services.originals import Originals
+from explorer.services.pulse import Pulse
 from explorer.services.retraining import Retraining, Schedule
 from explorer.services.runs import Runs
 from explorer.services.samp import Samp
@@ -89,6 +92,16 @@ class Desk:
     slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="slow"))
     deciding: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, thread_name_prefix="deciding"))
     compared: Cache = field(default_factory=lambda: Cache(16))
+
+    @cached_property
+    def campaign_view(self) -> CampaignView:
+        """What the sheets of campaigns ask: one for all pages."""
+        return CampaignView(self)
+
+    @cached_property
+    def pulse(self) -> Pulse:
+        """What the pages ask every second."""
+        return Pulse(self)
 
     @classmethod
     @contextmanager
