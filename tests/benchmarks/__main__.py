@@ -194,19 +194,20 @@ def main(
     rows: list[Row] = []
     failures: dict[str, str] = {}
     seconds: dict[str, float] = {}
+    load: dict[str, float] = {}
     path = KEPT / f"{began:%Y%m%d-%H%M%S}.json"
     path.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="voorwerp-bench-") as folder:
         for group, name in todo:
             screen.print(f"{group}: {name} …", style="dim")
-            row_began = time.monotonic()
+            row_began, load[name] = time.monotonic(), round(os.getloadavg()[0], 1)
             measured, reason = run(group, name, long=long, folder=Path(folder))
             seconds[name] = round(time.monotonic() - row_began, 1)
             rows += measured
             if reason:
                 failures[name] = reason
             told = {"rows": [asdict(r) for r in rows], "failures": failures, "scale": cells(rows)}
-            spent = {"seconds": round(time.monotonic() - started, 1), "seconds_by_row": seconds}
+            spent = {"seconds": round(time.monotonic() - started, 1), "seconds_by_row": seconds, "load_by_row": load}
             path.write_text(json.dumps(record | spent | told, indent=2) + "\n")  # a run that is stopped is kept, too
     screen.print(table(rows, failures))
     if at_any_scale := scale_table(rows):

@@ -43,13 +43,13 @@ def outline(share: float) -> np.ndarray:
     return share * np.column_stack([np.cos(angle), np.sin(angle)])
 
 
-def ours(page: Page, url: str) -> tuple[list[float], list[str]]:
+def ours(page: Page, url: str, rounds: int = ROUNDS) -> tuple[list[float], list[str]]:
     """Milliseconds from lifting the pointer to the last change of count or gallery; and the counts."""
     x, y, width, height = open_map(page, url)
     page.evaluate(FOLLOW)
     page.keyboard.press("l")
     times, counts = [], []
-    for k in range(ROUNDS + 2):
+    for k in range(rounds + 2):
         path = outline(0.3 + 0.08 * (k % 5)) * [width / 2, height / 2] + [x, y]
         page.mouse.move(*path[0])
         page.mouse.down()

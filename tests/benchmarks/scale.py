@@ -26,7 +26,7 @@ from tests.ui.serving import VOORWERP, command, free_port, wait_for_address
 
 SIZES = {"1500k": 1_500_000, "10m": 10_000_000, "100m": 100_000_000}
 SCREEN = {"width": 1440, "height": 900}
-HOVERS = 9
+ROUNDS = 5
 #: Seconds that the first page of a survey may take: its index and its columns are made.
 FIRST_S = 300
 
@@ -158,15 +158,15 @@ def gestures(url: str, pid: int, survey: Path) -> Figures:
         each |= moves(latency)
         with paged(browser) as page:
             box = open_map(page, url)
-            each["hover"] = hovers(page, box, places(survey, HOVERS + 2))
-            each["color"] = changes(our_color, "input")(page, box)
+            each["hover"] = hovers(page, box, places(survey, ROUNDS + 2))
+            each["color"] = changes(our_color, "input", ROUNDS)(page, box)
         with paged(browser) as page:
             box = open_map(page, f"{url}&color=scores.anomaly_score")
-            each["lambda"] = changes(our_weight, "keydown")(page, box)
+            each["lambda"] = changes(our_weight, "keydown", ROUNDS)(page, box)
         with paged(browser) as page:
-            each["lasso"], _ = lasso.ours(page, url)
+            each["lasso"], _ = lasso.ours(page, url, ROUNDS)
         browser.close()
-    each["thumbnails"] = thumbnails.ours(url)
+    each["thumbnails"] = thumbnails.ours(url, ROUNDS)
     each["memory"] = [rss_anon_gb(pid)]
     return Figures(each, latency.plot, {"rss_anon_first_page_gb": at_first})
 

@@ -30,7 +30,7 @@ STOCK = f"""before => {{ const images = __deep('img').filter(i => i.complete && 
   return images.length >= {SHOWN} && images.every(i => !before.includes(i.alt)); }}"""
 
 
-def ours(url: str) -> list[float]:
+def ours(url: str, rounds: int = ROUNDS) -> list[float]:
     """The order is turned around, again and again."""
     with sync_playwright() as playwright:
         browser = launch(playwright)
@@ -44,7 +44,7 @@ def ours(url: str) -> list[float]:
         if shown < SHOWN:
             raise RuntimeError(f"{shown} pictures are in view, not {SHOWN}")
         button = page.locator(".gallery-pane .order")
-        times = [_click(page, button.click, FIRST, OURS) for _ in range(ROUNDS + 2)]
+        times = [_click(page, button.click, FIRST, OURS) for _ in range(rounds + 2)]
         browser.close()
     return times[2:]  # the first of each way makes its order
 
