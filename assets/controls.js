@@ -201,14 +201,9 @@ export function render({model, el}) {
     return [box];
   };
   // the bar shows the palette that the map on screen is painted with, which follows the theme by itself
-  let mapper = null;
   const painted = () => {
-    const map = window.voorwerp.on_screen?.(), now = map?.figure.renderers.find(r => r.data_source === map.source)?.glyph.color_mapper;
-    if (now && now !== mapper) {
-      mapper = now;
-      now.properties.palette.change.connect(() => draw_legend());
-    }
-    return [...now?.palette ?? []].slice(FULL, FULL + LEVELS);
+    const palette = window.voorwerp.on_screen?.()?.pixels.palette ?? "";
+    return palette ? Array.from({length: LEVELS}, (_, i) => `#${palette.slice(6 * (FULL + i - 1), 6 * (FULL + i))}`) : [];
   };
   const draw_legend = () => {
     const {legend: told, trouble} = window.voorwerp, parts = [];
@@ -234,7 +229,8 @@ export function render({model, el}) {
       line.append(missing);
     }
     parts.push(...told.labels.length ? swatches(told.labels, painted()) : bar(painted(), told.ticks), line);
-    parts.push(note(model.n_on_map ? `${count(told.in_view)} of ${plural(model.n_on_map, "subject")} on the map in view` : `${plural(told.in_view, "subject")} in view`));
+    const near = told.about ? "≈ " : "";  // as long as it moves
+    parts.push(note(model.n_on_map ? `${near}${count(told.in_view)} of ${plural(model.n_on_map, "subject")} on the map in view` : `${near}${plural(told.in_view, "subject")} in view`));
     for (const text of model.about) {
       const fact = note(text);
       if (text.startsWith("trust")) fact.title = "How far neighbors on the map are neighbors in latent space, and how many of these the map keeps: 1 is best. On a sample.";

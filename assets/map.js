@@ -1,14 +1,22 @@
 // The map's other half: asks /frame for pixels whenever the view or the colouring changes, lies as a layer over the
-// figure's frame, and takes every gesture there: panning, zooming, turning, outlines. It draws what stands above the
-// pixels (rings, names, places, contours, markers), shows the subject under the mouse, and tells the session what was
-// clicked and drawn. Loaded once a page; `voorwerp.map(...)` is called by every change of the figure's ranges and size.
+// figure's frame, and takes every gesture there: panning, zooming, turning, outlines. It paints the pixels (pixels.js)
+// and what stands above them (rings, names, places, contours, markers), shows the subject under the mouse, and tells the
+// session what was clicked and drawn; Bokeh draws the axes. While a hand moves, the last frame moves along at once, and
+// a newer one takes its place as soon as it is here: perhaps a coarse one, with a margin where the hand goes; the exact
+// one follows when it rests. Loaded once a page; `voorwerp.map(...)` is called by every change of the figure's ranges and size.
 (() => {
   if (window.voorwerp?.map) return;
 
   const HOVER_REACH = 14, CLICK = 4, STEP = 3, FIRST = 8; // pixels: of the mouse, of a hand that does not move, between corners, around the first
   const MOST_PIXELS = 4096; // of a side: what /frame renders
   const RESTS = 400; // ms: a view that stays so long is one to come back to
+  const SETTLES = 120; // ms after the last change: what was coarse or has a margin is asked for exactly
+  const MARGIN = 16, WIDEST = 0.25; // pixels: margins are multiples of it; of a side: at most so much
+  const SLOW_LINK = 4e6, FAST_LINK = 8e6; // bytes/s: below, frames are packed; above, raw again
+  const LEGEND_EVERY = 150; // ms, while a hand moves
+  const AGAIN = 700; // ms: until a map that is being made ready is asked for again
   const CORNERS = 2000; // of an outline at most
+  const SMALL = [150, 110]; // pixels of the minimap
   const SAID = 10_000; // ms: so long a removed place can be brought back from here
   const TURN = 0.008; // radians a pixel
   const REMEMBERED = "voorwerp-minimap";
@@ -45,9 +53,9 @@
     parent?.append(e);
     return e;
   };
-  const fetched = async address => {
-    const answer = await fetch(address, {credentials: "same-origin"});
-    if (!answer.ok) throw new Error((await answer.json()).error);
+  const fetched = async (address, headers = {}) => {
+    const answer = await fetch(address, {credentials: "same-origin", headers});
+    if (!answer.ok) throw Object.assign(new Error((await answer.json()).error), {status: answer.status});
     return answer;
   };
   const trace = (pen, points) => points.forEach(([x, y], i) => i ? pen.lineTo(x, y) : pen.moveTo(x, y));
@@ -85,9 +93,12 @@
   };
 
   class Controller {
-    constructor(figure, source, request, marks, overlay, drawn, inbox) {
-      Object.assign(this, {figure, source, request, inbox});
+    constructor(figure, request, marks, overlay, drawn, inbox) {
+      Object.assign(this, {figure, request, inbox});
       this.busy = this.dirty = this.queued = this.drawing = this.moving = false;
+      this.changed_at = -Infinity;
+      this.took = 50;  // ms from asking for a frame to its paint, lately
+      this.rates = [];  // bytes/s of the last frames
       this.turn = [0, 0];
       this.tool = "pan";
       this.pointers = new Map();
@@ -126,6 +137,7 @@
     // ------------------------------------------------------------------------------------------------ the layer
     build() {
       this.layer = make("div", "layer");
+      this.pixels = window.voorwerp.pixels(this.layer);
       this.surface = make("div", "surface", this.layer, {role: "application", tabindex: "0", "aria-roledescription": "map"});
       this.below = make("canvas", "", this.layer);
       this.outlines = window.voorwerp.outlines(this);
@@ -190,6 +202,8 @@
         [this.w, this.h] = [width, height];
         Object.assign(this.layer.style, {left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px`});
         this.layer.classList.toggle("narrow", width < 460);
+        this.bar_box = null;
+        this.pixels.slide(this.view, width, height);
         for (const canvas of [this.below, this.outlines.canvas, this.above]) [canvas.width, canvas.height] = [Math.round(width * devicePixelRatio), Math.round(height * devicePixelRatio)];
         this.draw();
       }
@@ -207,6 +221,7 @@
       if (before && plane !== this.plane) {
         Object.assign(this, {past: [], at: -1, last: null, lines: null, gesture: null});
         this.shown = null;
+        this.pixels.leave();
         this.look(this.whole_view);
       } else if (before && told.fit !== before.fit) this.home();
       if (!told.selected && before?.selected) this.last = null;
@@ -223,14 +238,19 @@
       else if (!before?.contours) this.outline();
       else if (stand !== this.stand) { this.lines = this.asked_lines = null; this.changed(); }
       this.stand = stand;
-      const small = JSON.stringify([stand, told.theme]);
-      if (small !== this.small) { this.small = small; this.minimap(); }
+      if (stand !== this.small) { this.small = stand; this.minimap(); }
       this.colors = null;
+      if (before && told.theme !== before.theme) this.tint();
+      if (before && told.palette !== before.palette && this.pixels.frame?.color === told.paint.color) {  // else it comes with its frame
+        this.pixels.dye(told.palette);
+        this.tell_legend();
+      }
       this.draw();
     }
 
     equip() {
       const {told, buttons} = this;
+      this.bar_box = null;
       for (const name of Object.keys(TOOLS)) buttons[name].setAttribute("aria-pressed", String(name === this.tool));
       for (const name of ["solid", "contours", "places", "draws"]) buttons[name].setAttribute("aria-pressed", String(Boolean(told[name])));
       buttons.minimap.setAttribute("aria-pressed", String(!this.mini.hidden));
@@ -305,6 +325,8 @@
     }
 
     changed() {
+      this.changed_at = performance.now();
+      this.pixels.slide(this.view, this.w, this.h);
       this.refresh();
       this.draw();
       clearTimeout(this.resting);
@@ -366,6 +388,12 @@
       this.changed();
     }
 
+    /** The hand is gone: what it left is asked for exactly, now. */
+    rests() {
+      this.changed_at = -Infinity;
+      this.refresh();
+    }
+
     still() {
       if (this.press?.moved) { this.stilling = setTimeout(() => this.still(), 250); return; }
       if (!this.moving) return;
@@ -409,36 +437,92 @@
       queueMicrotask(() => { this.queued = false; this.fetch(); });
     }
 
+    /** Whether a hand, a wheel or a key moves the map now. */
+    get moves() {
+      return Boolean(this.press?.moved || this.pinch) || performance.now() - this.changed_at < SETTLES;
+    }
+
+    /** Pixels around the view, left, right, below and above, where the hand that drags the map will have gone when the frame after the next is here. */
+    margin() {
+      const {press} = this, none = [0, 0, 0, 0];
+      if (!press?.moved || press.tool !== "pan" || this.told.solid || !press.speed || performance.now() - press.last > SETTLES) return none;
+      const reach = (speed, side) => Math.min(Math.floor(WIDEST * side / MARGIN), Math.ceil(Math.max(0, speed) * 2 * this.took / MARGIN)) * MARGIN;
+      const [vx, vy] = press.speed;
+      return [reach(vx, this.w), reach(-vx, this.w), reach(-vy, this.h), reach(vy, this.h)];
+    }
+
     async fetch() {
       // one in flight, the latest wins (two were measured: no faster on two cores, and fewer frames in a drag)
       if (this.busy || !this.dirty || !this.told || !this.place()) return;
-      const {figure, told, moving} = this;
-      const density = Math.min(window.devicePixelRatio || 1, 2, MOST_PIXELS / figure.inner_width, MOST_PIXELS / figure.inner_height);
-      const w = Math.round(figure.inner_width * density), h = Math.round(figure.inner_height * density);
-      const {x0, x1, y0, y1} = this.box();
+      const {told, w: wide, h: high} = this, {x0, x1, y0, y1} = this.box();
       this.dirty = false;
-      if (!(w > 0) || !(h > 0) || !(x0 < x1) || !(y0 < y1)) return;
+      if (!(wide > 0) || !(high > 0) || !(x0 < x1) || !(y0 < y1)) return;
+      const [left, right, below, above] = this.margin(), is_padded = left + right + below + above > 0;
+      const density = Math.min(window.devicePixelRatio || 1, 2, MOST_PIXELS / (wide + left + right), MOST_PIXELS / (high + below + above));
+      const sx = (x1 - x0) / wide, sy = (y1 - y0) / high;
+      const view = [x0 - left * sx, x1 + right * sx, y0 - below * sy, y1 + above * sy];
+      const w = Math.round((wide + left + right) * density), h = Math.round((high + below + above) * density);
+      const what = `${this.query({...told.paint, w, h, density})} ${view} ${told.version}`, coarse = this.moves;
+      if (what === this.has && (coarse || !this.is_rough)) return;  // it is on the screen
       this.busy = true;
+      const began = performance.now();
       try {
-        const answer = await fetched(`frame?${this.query({...told.paint, x0, x1, y0, y1, w, h, density, ...told.solid && moving ? {moving: 1} : {}})}`);
-        const legend = JSON.parse(answer.headers.get("X-Legend"));
-        const pixels = new Uint8Array(await answer.arrayBuffer());
-        const image = new this.source.data.image[0].constructor(pixels, [h, w], "uint8");
-        this.source.setv({data: {image: [image], x: [x0], y: [y0], dw: [x1 - x0], dh: [y1 - y0]}}, {sync: false});
-        window.voorwerp.legend = {...legend, settings: {...told.query, ...told.paint}};
+        const ask = {...told.paint, x0: view[0], x1: view[1], y0: view[2], y1: view[3], w, h, density, ...told.solid && this.moving ? {moving: 1} : {}, ...coarse ? {coarse: 1} : {}};
+        const answer = await fetched(`frame?${this.query(ask)}`, this.link_is_slow ? {"X-Voorwerp-Link": "slow"} : {});
+        const came = performance.now(), legend = JSON.parse(answer.headers.get("X-Legend"));
+        const bytes = new Uint8Array(await answer.arrayBuffer());
+        this.weigh(Number(answer.headers.get("Content-Length")) || bytes.length, performance.now() - came);
+        const {color} = told.paint, {palette} = this.told.paint.color === color ? this.told : told;  // it may be another since
+        this.pixels.lay({bytes, w, h, view, color, palette, turn: told.solid ? String(this.turn) : ""});
+        this.pixels.slide(this.view, this.w, this.h);
+        this.has = what;
+        this.is_rough = legend.coarse || legend.sample || is_padded;
+        this.took += 0.3 * (Math.min(250, performance.now() - began) - this.took);
+        window.voorwerp.legend = {...legend, about: legend.coarse || is_padded, settings: {...told.query, ...told.paint}};
         if (!this.shown) { this.shown = true; this.wait(); if (this.rested === undefined) this.changed(); }
         this.lost(null);
-        window.dispatchEvent(new CustomEvent("voorwerp-legend"));
+        this.tell_legend();
+        if (this.is_rough) this.settle();
+        window.dispatchEvent(new CustomEvent("voorwerp-painted", {detail: {view, coarse: legend.coarse}}));
       } catch (error) {
-        this.lost(error);
+        this.has = null;
+        if (error.status === 503) {  // it is being made
+          this.slow = true;
+          this.wait(`${error.message[0].toUpperCase()}${error.message.slice(1)} …`);
+          setTimeout(() => this.refresh(), AGAIN);
+        } else this.lost(error);
       } finally {
         this.busy = false;
         this.fetch();
       }
     }
 
-    wait() {
-      this.waits.textContent = this.shown || !this.slow ? "" : "Drawing the map …";
+    /** Ask for the exact frame as soon as nothing moves any more. */
+    settle() {
+      clearTimeout(this.settling);
+      this.settling = setTimeout(() => {
+        if (performance.now() - this.changed_at < SETTLES) this.settle(); else this.refresh();
+      }, Math.max(0, this.changed_at + SETTLES - performance.now()) + 1);
+    }
+
+    /** How fast the link is: the best of four, for a busy page hears late of what has come. */
+    weigh(bytes, ms) {
+      if (bytes < 20_000) return;
+      this.rates = [...this.rates.slice(-3), bytes / Math.max(0.5, ms) * 1000];
+      const best = Math.max(...this.rates);
+      if (this.rates.length === 4) this.link_is_slow = best < (this.link_is_slow ? FAST_LINK : SLOW_LINK);
+    }
+
+    tell_legend() {
+      clearTimeout(this.telling);
+      const waits = this.moves ? (this.legend_at ?? -Infinity) + LEGEND_EVERY - performance.now() : 0;
+      if (waits > 0) { this.telling = setTimeout(() => this.tell_legend(), waits); return; }
+      this.legend_at = performance.now();
+      window.dispatchEvent(new CustomEvent("voorwerp-legend"));
+    }
+
+    wait(said = "Drawing the map …") {
+      this.waits.textContent = this.shown || !this.slow ? "" : said;
     }
 
     lost(error) {
@@ -487,22 +571,26 @@
       const turn = this.told.solid ? String(this.turn) : "", asked = `${this.small} ${turn}`;
       if (asked === this.mapped) { this.draw(); return; }
       this.mapped = asked;
-      const [x0, x1, y0, y1] = this.whole_view, [w, h] = [150, 110];
+      const [x0, x1, y0, y1] = this.whole_view, [w, h] = SMALL;
       try {
-        const answer = await fetched(`frame?${this.query({color: "count", x0, x1, y0, y1, w, h})}`);
-        const levels = new Uint8Array(await answer.arrayBuffer());
-        [this.whole.width, this.whole.height] = [w, h];
-        const pen = this.whole.getContext("2d"), picture = pen.createImageData(w, h);
-        for (let i = 0; i < levels.length; i++) {
-          const at = ((h - 1 - Math.floor(i / w)) * w + i % w) * 4;
-          picture.data[at + 3] = levels[i] ? 70 + 185 * Math.max(0, levels[i] - 129) / 126 : 0;
-        }
-        pen.putImageData(picture, 0, 0);
-        pen.globalCompositeOperation = "source-in";
-        pen.fillStyle = getComputedStyle(this.layer).getPropertyValue("--quiet");
-        pen.fillRect(0, 0, w, h);
+        this.levels = new Uint8Array(await (await fetched(`frame?${this.query({color: "count", x0, x1, y0, y1, w, h})}`)).arrayBuffer());
+        this.tint();
       } catch { this.mapped = null; }
       this.draw();
+    }
+
+    /** Paint the minimap in the page's color. */
+    tint() {
+      if (!this.levels) return;
+      const [w, h] = [this.whole.width, this.whole.height] = SMALL, pen = this.whole.getContext("2d"), picture = pen.createImageData(w, h);
+      this.levels.forEach((level, i) => {
+        const at = ((h - 1 - Math.floor(i / w)) * w + i % w) * 4;
+        picture.data[at + 3] = level ? 70 + 185 * Math.max(0, level - 129) / 126 : 0;
+      });
+      pen.putImageData(picture, 0, 0);
+      pen.globalCompositeOperation = "source-in";
+      pen.fillStyle = getComputedStyle(this.layer).getPropertyValue("--quiet");
+      pen.fillRect(0, 0, w, h);
     }
 
     steer(e) {
@@ -535,7 +623,10 @@
       return this.colors[name];
     }
 
-    pen(canvas) {
+    /** A pen for an empty canvas; null where nothing is to be drawn: a canvas that stays empty costs nothing when the map moves. */
+    pen(canvas, is_drawn = true) {
+      if (!is_drawn && !canvas.is_drawn) return null;
+      canvas.is_drawn = is_drawn;
       const pen = canvas.getContext("2d");
       pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
       pen.clearRect(0, 0, this.w, this.h);
@@ -544,8 +635,22 @@
     }
 
     paint() {
-      const {told, marks} = this, flat = !told.solid;
-      const pen = this.pen(this.below), ring = (points, r, color, width) => {
+      const {told, marks} = this, flat = !told.solid, places = flat && told.places ? marks.places ?? [] : [];
+      const lines = this.lines && (flat || this.lines.turn === String(this.turn));
+      const some = told.solid || lines || [this.points, places, marks.strays, marks.selected, marks.focus, marks.names].some(all => all?.length);
+      const pen = this.pen(this.below, Boolean(some));
+      if (!some) this.label(null, [], []); else this.draw_below(pen, places, lines);
+      this.outlines.paint();
+      this.sketch();
+      window.voorwerp.drop?.painted(this);
+      if (this.mini.hidden) return;
+      const [x0, x1, y0, y1] = this.view, [hx0, hx1, hy0, hy1] = this.whole_view, part = v => `${100 * v}%`;
+      this.mini.classList.toggle("idle", x0 <= hx0 && x1 >= hx1 && y0 <= hy0 && y1 >= hy1);  // all of it is in view
+      Object.assign(this.frame.style, {left: part((x0 - hx0) / (hx1 - hx0)), width: part((x1 - x0) / (hx1 - hx0)), top: part((hy1 - y1) / (hy1 - hy0)), height: part((y1 - y0) / (hy1 - hy0))});
+    }
+
+    draw_below(pen, places, lines) {
+      const {told, marks} = this, ring = (points, r, color, width) => {
         pen.strokeStyle = this.color(color);
         pen.lineWidth = width;
         for (const p of points) {
@@ -557,8 +662,8 @@
       };
       const taken = [];
       this.markers(pen);
-      this.label(pen, flat && told.places ? marks.places ?? [] : [], taken);
-      if (this.lines && (flat || this.lines.turn === String(this.turn))) this.contours(pen, taken);
+      this.label(pen, places, taken);
+      if (lines) this.contours(pen, taken);
       pen.strokeStyle = this.color("stray");
       pen.lineWidth = 1.4;
       for (const p of marks.strays ?? []) { mark(pen, "diamond", ...this.spot(p), 4.2); pen.stroke(); }
@@ -568,12 +673,6 @@
       ring(marks.focus ?? [], 10, "accent", 2.5);
       this.call(pen, marks.names ?? [], taken);
       if (told.solid) this.triad(pen);
-      this.outlines.paint();
-      this.sketch();
-      window.voorwerp.drop?.painted(this);
-      const [x0, x1, y0, y1] = this.view, [hx0, hx1, hy0, hy1] = this.whole_view, part = v => `${100 * v}%`;
-      this.mini.classList.toggle("idle", x0 <= hx0 && x1 >= hx1 && y0 <= hy0 && y1 >= hy1);  // all of it is in view
-      Object.assign(this.frame.style, {left: part((x0 - hx0) / (hx1 - hx0)), width: part((x1 - x0) / (hx1 - hx0)), top: part((hy1 - y1) / (hy1 - hy0)), height: part((y1 - y0) / (hy1 - hy0))});
     }
 
     /** The overlay: hollow, the rarest on top; what is selected above the rest, which is then faint. */
@@ -637,9 +736,9 @@
 
     /** Named places: a faint outline, and a name that stays in view as long as the region is. */
     label(pen, places, taken) {
-      pen.font = `600 12px ${this.font}`;
       const kept = new Set();
-      const bar = this.bar.getBoundingClientRect();
+      if (pen) pen.font = `600 12px ${this.font}`;
+      const bar = this.bar_box ??= this.bar.getBoundingClientRect();  // asked of a page that was changed, it lays all of it out
       taken.push({x: 0, y: 0, w: bar.width + 10, h: bar.height + 10});
       for (const {id, name, x, y, said} of places) {
         const points = x.map((v, i) => this.px(v, y[i]));
@@ -716,8 +815,9 @@
 
     /** What the hand draws; after that, faintly, what it drew. */
     sketch() {
-      const pen = this.pen(this.above), {gesture, last, told} = this;
-      const region = gesture ?? (last && (!told.solid || last.turn === String(this.turn)) ? last : null);
+      const {gesture, last, told} = this, region = gesture ?? (last && (!told.solid || last.turn === String(this.turn)) ? last : null);
+      const brushes = this.tool === "brush" && this.mouse && !this.left, pen = this.pen(this.above, Boolean(region || brushes));
+      if (!pen) return;
       if (region) {
         const points = region.x.map((x, i) => this.px(x, region.y[i]));
         pen.strokeStyle = pen.fillStyle = this.color("accent");
@@ -744,7 +844,7 @@
           });
         }
       }
-      if (this.tool === "brush" && this.mouse && !this.left) {
+      if (brushes) {
         pen.globalAlpha = 0.8;
         pen.strokeStyle = this.color("accent");
         pen.lineWidth = 1.2;
@@ -757,7 +857,8 @@
 
     // ------------------------------------------------------------------------------------------------ gestures
     where(e) {
-      const box = this.surface.getBoundingClientRect();
+      if (!this.pointers.size || !this.held) this.held = this.surface.getBoundingClientRect();  // it does not move under a hand
+      const box = this.held;
       return [e.clientX - box.x, e.clientY - box.y];
     }
 
@@ -814,7 +915,12 @@
       if (!press.moved) return;
       if (press.tool === "pan" || press.tool === "polygon") {
         if (this.told.solid && press.tool === "pan" && !e.shiftKey && !(e.buttons & 4)) this.rotate(press.turn[0] + TURN * dx, press.turn[1] + TURN * dy);
-        else this.shift(press.view, dx, dy);
+        else {
+          const ms = Math.max(4, e.timeStamp - (press.stamp ?? e.timeStamp - 16)), [vx, vy] = press.speed ?? [0, 0], [lx, ly] = press.was ?? press.at;
+          press.speed = [(vx + (at[0] - lx) / ms) / 2, (vy + (at[1] - ly) / ms) / 2];  // pixels/ms
+          Object.assign(press, {stamp: e.timeStamp, was: at, last: performance.now()});
+          this.shift(press.view, dx, dy);
+        }
         return;
       }
       if (!gesture) return;
@@ -852,14 +958,14 @@
 
     up(e) {
       this.pointers.delete(e.pointerId);
-      if (this.pinch) { if (!this.pointers.size) { this.pinch = null; this.changed(); } return; }
+      if (this.pinch) { if (!this.pointers.size) { this.pinch = null; this.changed(); this.rests(); } return; }
       const {press, gesture} = this;
       this.press = null;
       if (!press) return;
       if (press.tool === "outline") { this.outlines.up(); return; }
       if (press.tool === "polygon" && !press.moved) { this.corner(press.at, mode_of(e)); return; }
       if (press.tool === "pan" || press.tool === "polygon") {
-        if (press.moved) this.still(); else { this.outlines.choose(null); this.tap(press.at); }
+        if (press.moved) { this.still(); this.rests(); } else { this.outlines.choose(null); this.tap(press.at); }
         return;
       }
       if (!gesture) return;
@@ -1057,10 +1163,10 @@
     format,
     /** The map that is on screen: its view, what is marked on it, and where that is in pixels. */
     on_screen: current,
-    map(figure, source, request, marks, overlay, drawn, inbox) {
+    map(figure, request, marks, overlay, drawn, inbox) {
       let controller = controllers.get(figure);
       if (!controller) {
-        controller = new Controller(figure, source, request, marks, overlay, drawn, inbox);
+        controller = new Controller(figure, request, marks, overlay, drawn, inbox);
         controllers.set(figure, controller);
       }
       shown = controller;

@@ -444,7 +444,7 @@
       const {map} = this;
       if (!map.told || !map.w) return;
       const shown = this.told.on && !map.told.solid;
-      const pen = map.pen(this.canvas);
+      const pen = map.pen(this.canvas, shown);
       this.tags.hidden = !shown;
       this.grip.hidden = !shown || !this.here || this.corner === null;
       if (!shown) return;

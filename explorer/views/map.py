@@ -128,12 +128,13 @@ class MapView(Viewer):
         for watched, watch in (
             (where, self._turn_to),
             (
-                [*mixed, *colored, "selection", "turn", "tool", "mode", "contours", "places", "theme", "side", "draws"],
+                [*mixed, *colored, "selection", "turn", "tool", "mode", "contours", "places", "side", "draws"],
                 self._ask,
             ),
+            (["palette", "theme"], self._ask),
             (["draws"], self._take_tool),
             (["draft", "side", *where, *mixed], self._outline),
-            (["color", "palette", "theme"], self._recolor),
+            (["theme"], self._restyle),
             (["focus", "selection", "places"], self._mark),
             (["overlay"], self._lay_over),
             (["selection"], self._pick_out),
@@ -223,23 +224,25 @@ class MapView(Viewer):
 
     def _attach(self, plot: Any) -> None:
         figure = plot.state
-        self._handles |= {"figure": figure, "mapper": plot.handles["color_mapper"]}
+        self._handles["figure"] = figure
         figure.name = "map"
         figure.tools = []  # the layer above takes every gesture
         figure.lod_threshold = None
+        # the page paints the pixels itself: Bokeh's part is the axes
+        for painter in (plot.handles["glyph_renderer"], *figure.center):
+            painter.visible = False
         figure.stylesheets = [(ASSETS / "map.css").read_text(encoding="utf-8")]
         self._name_axes()
-        self._recolor()
+        self._restyle()
         given = {
             "figure": figure,
-            "source": plot.handles["source"],
             "request": self._request,
             "marks": self._marks,
             "overlay": self._overlay,
             "drawn": self._drawn,
             "inbox": self._inbox,
         }
-        ask = CustomJS(args=given, code="window.voorwerp.map(figure, source, request, marks, overlay, drawn, inbox)")
+        ask = CustomJS(args=given, code="window.voorwerp.map(figure, request, marks, overlay, drawn, inbox)")
         for model, names in (
             (figure.x_range, ("start", "end")),
             (figure.y_range, ("start", "end")),
@@ -317,6 +320,8 @@ class MapView(Viewer):
                 "norm": state.norm,
                 "selection": explore.keep(state.selection) if k else "",
             },
+            "palette": self._palette(),
+            "version": explore.survey.generation,
             "home": home,
             "solid": state.solid,
             "can_solid": bool(state.map_id) and explore.is_solid(state.map_id),
@@ -338,18 +343,17 @@ class MapView(Viewer):
         }
         self._tell("request", told)
 
-    def _recolor(self) -> None:
-        if "mapper" in self._handles:
-            state = self.state
-            labels = self.explore.labels(state.color)
-            colors = palette(state.color, len(labels), state.palette, state.theme)  # type: ignore[arg-type]
-            mapper, figure, theme = self._handles["mapper"], self._handles["figure"], state.theme
+    def _palette(self) -> str:
+        """Colors of a frame's bytes from 1 on, six hexadecimal digits each."""
+        state = self.state
+        labels = self.explore.labels(state.color)
+        colors = palette(state.color, len(labels), state.palette, state.theme)  # type: ignore[arg-type]
+        return "".join(color[1:] for color in colors[1:])
 
-            def paint() -> None:
-                mapper.palette = colors
-                restyle(figure, theme)
-
-            self._set("palette", paint)
+    def _restyle(self) -> None:
+        if "figure" in self._handles:
+            figure, theme = self._handles["figure"], self.state.theme
+            self._set("palette", lambda: restyle(figure, theme))
 
     def _fit(self) -> None:
         """Show every subject of the map."""

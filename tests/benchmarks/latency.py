@@ -20,17 +20,27 @@ FIND = """() => {
       (m.data.image !== undefined || (m.data.get && m.data.get('image') !== undefined)));
   const figure = models.find(m => m.type === 'Figure' && m.renderers.some(r => sources.includes(r.data_source)));
   return figure ? {figure, sources: sources.filter(s => figure.renderers.some(r => r.data_source === s))} : null; }"""
-# `data` is replaced when new pixels arrive; the message sent in the next animation frame is received after its paint.
+# New pixels: `data` is replaced, or a page that paints them itself says so, and which view it asked for. The message
+# sent in the next animation frame is received after its paint. `__painted` has every paint of new pixels, `__held` those
+# that show all of the view that the axes have.
 HOOK = f"""() => {{
   const {{figure, sources}} = ({FIND})();
-  window.__painted = []; window.__range = [];
-  for (const s of sources) s.properties.data.change.connect(() => requestAnimationFrame(() => {{
-    const c = new MessageChannel(); c.port1.onmessage = () => window.__painted.push(performance.now());
-    c.port2.postMessage(0); }}));
+  window.__painted = []; window.__held = []; window.__range = [];
+  const holds = ([x0, x1, y0, y1]) => {{
+    const {{x_range: x, y_range: y}} = figure, dx = 1e-6 * (x.end - x.start), dy = 1e-6 * (y.end - y.start);
+    return x0 <= x.start + dx && x1 >= x.end - dx && y0 <= y.start + dy && y1 >= y.end - dy; }};
+  const paint = (view) => requestAnimationFrame(() => {{
+    const c = new MessageChannel();
+    c.port1.onmessage = () => {{
+      window.__painted.push(performance.now());
+      if (!view || holds(view)) window.__held.push(performance.now()); }};
+    c.port2.postMessage(0); }});
+  for (const s of sources) s.properties.data.change.connect(() => paint(null));
+  window.addEventListener("voorwerp-painted", (e) => paint(e.detail.view));
   for (const r of [figure.x_range, figure.y_range])
     r.properties.start.change.connect(() => window.__range.push(performance.now()));
   return figure.id; }}"""
-CLEAR = "() => { window.__painted = []; window.__range = []; }"
+CLEAR = "() => { window.__painted = []; window.__held = []; window.__range = []; }"
 # The centre of the frame that is drawn into, in page coordinates: the views' boxes know it whatever the layout.
 CENTRE = """(id) => {
   const view = Bokeh.index.find_one_by_id(id);

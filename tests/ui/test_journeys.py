@@ -21,11 +21,11 @@ from tests.ui.serving import serve
 
 N = 200
 PAINTED = """() => {
-  const source = [...Bokeh.documents[0]._all_models.values()].find(m => m.data?.image), counts = {};
-  if (!source) return {counts};
-  const image = source.data.image[0];
-  for (const b of image) counts[b] = (counts[b] ?? 0) + 1;
-  return {shape: image.shape, counts, x: source.data.x[0], dw: source.data.dw[0]};
+  const frame = voorwerp.on_screen?.()?.pixels.frame, counts = {};
+  if (!frame) return {counts};
+  for (const b of frame.bytes) counts[b] = (counts[b] ?? 0) + 1;
+  const {w, h, view: [x0, x1]} = frame;
+  return {shape: [h, w], counts, x: x0, dw: x1 - x0};
 }"""
 
 
@@ -159,8 +159,7 @@ def test_the_map_moves_while_the_mouse_still_moves(survey_page: Page):
     survey_page.evaluate(
         """() => {
           window.__frames = 0;
-          const source = [...Bokeh.documents[0]._all_models.values()].find(m => m.data?.image);
-          source.properties.data.change.connect(() => { window.__frames += 1; });
+          window.addEventListener("voorwerp-painted", () => { window.__frames += 1; });
         }"""
     )
     box = figure(survey_page)
