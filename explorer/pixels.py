@@ -20,6 +20,7 @@ FINE = 252  # levels of a code that is equalised over the view: more than are dr
 EMPTY, MISSING, MISSING_DIM, DIM, FULL = 0, 1, 2, 3, 3 + LEVELS
 NO_VALUE = 255  # code of a subject without a category
 NOTHING, UNKNOWN = np.float32(-np.inf), np.finfo(np.float32).min  # highest of no subject, and of none with a value
+ENDLESS = np.float32(np.inf)
 
 CHUNK = 1024
 
@@ -70,11 +71,11 @@ def _read(values, other, weight, low, high, out):
         rest = 1 - weight
         for j in range(high - low):
             v = np.float32(rest * values[low + j] + weight * other[low + j])
-            out[j] = v if np.abs(v) < np.inf else UNKNOWN
+            out[j] = v if (v > NOTHING) & (v < ENDLESS) else UNKNOWN
     else:
         for j in range(high - low):
             v = values[low + j]
-            out[j] = v if np.abs(v) < np.inf else UNKNOWN
+            out[j] = v if (v > NOTHING) & (v < ENDLESS) else UNKNOWN
 
 
 @_fast
@@ -370,7 +371,7 @@ def grow(frame, offsets, out):
 @_fast
 def _value(values, other, weight, i):
     v = np.float32((1 - weight) * values[i] + weight * other[i]) if other.size else values[i]
-    return v if np.abs(v) < np.inf else UNKNOWN
+    return v if (v > NOTHING) & (v < ENDLESS) else UNKNOWN
 
 
 @_fast

@@ -66,6 +66,8 @@ class Scale:
         float64 (levels - 1,): a value's level is the number of edges at or below it.
     clipped
         Whether values lie outside low … high.
+    middle
+        Median of the values.
     """
 
     norm: Norm
@@ -73,6 +75,7 @@ class Scale:
     high: float
     edges: np.ndarray
     clipped: bool = False
+    middle: float = 0.0
 
     @classmethod
     def of(cls, values: np.ndarray, norm: Norm, ends: tuple[float, float] | None = None) -> Scale:
@@ -85,27 +88,28 @@ class Scale:
         ends
             Lowest and highest where `values` are a sample already.
         """
-        finite = sample(values)
+        finite = np.sort(sample(values))
         if not finite.size:
             return cls("linear", 0.0, 1.0, np.linspace(0, 1, LEVELS + 1)[1:-1])
         lowest, highest = extremes(values) if ends is None else ends
+        middle = float(finite[finite.size // 2])
         if norm in ("percentile", "equalised"):
             shares = np.linspace(0, 1, LEVELS + 1)
             if norm == "equalised":  # a pixel's highest of many lies in the tail: there the levels are finest
                 shares = (1 - np.cos(np.pi * np.linspace(0, 1, FINE + 1))) / 2
-            return cls(norm, lowest, highest, _quantiles(finite, shares[1:-1]))
+            return cls(norm, lowest, highest, _quantiles(finite, shares[1:-1]), middle=middle)
         low, high = (float(v) for v in _quantiles(finite, np.array([0.005, 0.995])))
         if norm == "log":
-            positive = finite[finite > 0]
+            positive = finite[np.searchsorted(finite, 0.0, side="right") :]
             if not positive.size:
                 return cls.of(values, "linear", ends)
-            low = max(low, float(np.quantile(positive, 0.005)))
+            low = max(low, float(_quantiles(positive, np.array([0.005]))[0]))
             high = max(high, low * 1.000001)
             edges = np.geomspace(low, high, LEVELS + 1)[1:-1]
         else:
             high = high if high > low else low + 1.0
             edges = np.linspace(low, high, LEVELS + 1)[1:-1]
-        return cls(norm, low, high, edges, lowest < low or highest > high)
+        return cls(norm, low, high, edges, lowest < low or highest > high, middle)
 
     @classmethod
     def of_spread(cls, values: np.ndarray, norm: Norm) -> Scale:
@@ -115,12 +119,12 @@ class Scale:
         """
         finite = sample(values)
         whole = float(finite.std()) if finite.size else 0.0
-        whole = whole or 1.0
+        whole, middle = whole or 1.0, float(np.median(finite)) if finite.size else 0.0
         if norm in ("percentile", "equalised"):  # to twice that, closest at 0
-            return cls("equalised", 0.0, 2 * whole, 2 * whole * np.linspace(0, 1, FINE + 1)[1:-1] ** 2)
+            return cls("equalised", 0.0, 2 * whole, 2 * whole * np.linspace(0, 1, FINE + 1)[1:-1] ** 2, middle=middle)
         if norm == "log":
-            return cls(norm, whole / 100, whole, np.geomspace(whole / 100, whole, LEVELS + 1)[1:-1], True)
-        return cls(norm, 0.0, whole, np.linspace(0, whole, LEVELS + 1)[1:-1], True)
+            return cls(norm, whole / 100, whole, np.geomspace(whole / 100, whole, LEVELS + 1)[1:-1], True, middle)
+        return cls(norm, 0.0, whole, np.linspace(0, whole, LEVELS + 1)[1:-1], True, middle)
 
     def ticks(self, n: int = 5) -> list[tuple[float, float]]:
         """(position 0–1 along the ramp, value there) at n even positions."""
@@ -143,9 +147,8 @@ def sample(values: np.ndarray, size: int = SAMPLE) -> np.ndarray:
     return np.asarray(found, np.float64)
 
 
-def _quantiles(finite: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """As `np.quantile`, which partitions once for every share."""
-    ordered = np.sort(finite)
+def _quantiles(ordered: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """As `np.quantile`, of what is sorted."""
     return np.asarray(np.interp(shares * (ordered.size - 1), np.arange(ordered.size), ordered))
 
 
@@ -209,13 +212,18 @@ class Paint:
     def of_values(cls, index: CellIndex | Cloud, values: np.ndarray, aggregate: Aggregate, norm: Norm) -> Paint:
         """Colour by a numeric column, float (N,) in row order, NaN where missing."""
         scale = Scale.of_spread(values, norm) if aggregate == "std" else Scale.of(values, norm)
-        column = Column(in_order(index, values), center=scale.value(0.5))
+        column = Column(in_order(index, values), center=scale.middle)
         return cls(aggregate, norm, column, scale=scale)
 
     @classmethod
-    def of_column(cls, column: Column, scale: Scale, aggregate: Aggregate, norm: Norm) -> Paint:
+    def of_column(cls, column: Column, scale: Scale, aggregate: Aggregate) -> Paint:
         """Colour by numbers that are in cell order already."""
-        return cls(aggregate, norm, column, scale=scale)
+        return cls(aggregate, scale.norm, column, scale=scale)
+
+    @classmethod
+    def of_codes(cls, codes: np.ndarray, names: list[str], key: Hashable) -> Paint:
+        """Colour by the commonest of categories; uint8 places in the legend, in cell order already."""
+        return cls("dominant", codes=codes, labels=names, key=key)
 
     @classmethod
     def of_categories(cls, index: CellIndex | Cloud, codes: np.ndarray, labels: list[str]) -> Paint:

@@ -23,7 +23,8 @@ from explorer.caches import Cache
 from explorer.cells import CellIndex, Cloud, View, bounds
 from explorer.errors import UsageError, VoorwerpError, no_such_column
 from explorer.kinds import kinds, learning
-from explorer.raster import Aggregate, Frame, Norm, Paint, commonest, render
+from explorer.pyramid import Column
+from explorer.raster import SAMPLE, Aggregate, Frame, Norm, Paint, Scale, commonest, extremes, in_order, render
 from explorer.services.indices import Indices
 from explorer.services.links import hms, links
 from explorer.services.orders import Orders, place, rows_at
@@ -58,6 +59,9 @@ AXES = {f"umap_{k}": f"UMAP {k}" for k in (1, 2, 3)}
 
 #: Subjects drawn at most while a 3-D view is turned.
 MOVING = 2_000_000
+
+#: Bytes of frames that are kept for whoever looks at the same: when a page is opened, when a view is gone back to.
+FRAMES_BYTES = 64_000_000
 
 #: Columns that the subject panel shows in other ways than as a line of a table.
 SHOWN_APART = ("crop_left", "crop_top", "crop_side", "is_known", "is_withdrawn")
@@ -186,6 +190,9 @@ class Explore:
         self._extents = Cache(64)
         self._values = Cache(16)
         self._paints = Cache(16)
+        self._scales = Cache(64)
+        self._of_clouds = Cache(16, 1 << 30)
+        self._frames = Cache(500, FRAMES_BYTES)
         self._orders = Orders(survey.n)
         self._titles = Cache(64)
         self._selections: OrderedDict[str, Selection] = OrderedDict()
@@ -376,7 +383,7 @@ class Explore:
         """Category names of a colouring, in legend order; [] for numbers."""
         if not self.is_category(reference):
             return []
-        return commonest(*self.survey.category(reference.partition(".")[2]))[1]
+        return self._legend(reference)[1]
 
     def is_category(self, reference: str) -> bool:
         """Whether a reference names a column of categories."""
@@ -580,11 +587,74 @@ class Explore:
         def make() -> Paint:
             points = self.index(plane) if plane.turn is None else self._cloud(plane.map_id)
             if self.is_category(color.by):
-                return Paint.of_categories(points, *self.survey.category(color.by.partition(".")[2]))
-            values = self.values(color.by, color.run_id, color.lambda_, color.mode, map_id or plane.map_id)
-            return Paint.of_values(points, values, color.aggregate, color.norm)
+                codes, _ = self.survey.category(color.by.partition(".")[2])
+                table, names = self._legend(color.by)
+                placed = self._in_order(points, color.by, lambda: table[codes], dtype=np.uint8)
+                return Paint.of_codes(placed, names, (self.survey.generation, color.by))
+            told = replace(color, aggregate="std" if color.aggregate == "std" else "max")  # max and mean share a scale
+            key = "scale", self.survey.generation, map_id or plane.map_id, told
+            scale = self._scales.get(key, lambda: self._scale(color, map_id or plane.map_id))
+            return Paint.of_column(self._column(points, color, map_id or plane.map_id, scale), scale, color.aggregate)
 
         return self._paints.get((self.survey.generation, plane, map_id, color), make)
+
+    def _parts(self, color: Color, map_id: str) -> dict[str, Callable[[], np.ndarray]]:
+        """The columns in row order that a coloring is made of: its own, or the two that λ mixes."""
+        run_id, mode = color.run_id, color.mode
+        if not self.is_mixed(color):
+            return {color.by: lambda: self.values(color.by, run_id, color.lambda_, mode, map_id)}
+        scores = self._values.get(("scores", run_id), lambda: self.survey.scores(run_id))
+        return {
+            f"scores.{name}": lambda name=name: self._score(run_id, scores, name, mode)  # type: ignore[misc]
+            for name in ("image_score", "feature_score")
+        }
+
+    def _column(self, points: CellIndex | Cloud, color: Color, map_id: str, scale: Scale) -> Column:
+        """Numbers in the order of the points; those that λ mixes are mixed only where they are drawn."""
+        parts = self._parts(color, map_id)
+        of = color.run_id, map_id, color.mode if len(parts) == 2 else "raw"
+        first, *second = (self._in_order(points, name, make, *of) for name, make in parts.items())
+        key = self.survey.generation, *parts, *of
+        weight = color.lambda_ if second else 0.0
+        return Column(first, second[0] if second else None, weight, scale.middle, key)
+
+    def _in_order(
+        self,
+        points: CellIndex | Cloud,
+        reference: str,
+        make: Callable[[], np.ndarray],
+        run_id: str = "",
+        map_id: str = "",
+        mode: Mode = "raw",
+        dtype: Any = np.float32,
+    ) -> np.ndarray:
+        """A column in the order of an index, which keeps it, or of a cloud."""
+        key = self.indices.lasting(reference, run_id, map_id, mode)
+        if isinstance(points, CellIndex):
+            return self.indices.column(points, key, make, dtype)
+        return self._of_clouds.get(
+            (self.survey.generation, id(points), key), lambda: (points, in_order(points, make()))
+        )[1]
+
+    def _scale(self, color: Color, map_id: str) -> Scale:
+        """How a column's values become levels."""
+        parts = [make() for make in self._parts(color, map_id).values()]
+        values, ends = parts[0], None
+        if len(parts) == 2:  # the whole is not mixed for its scale: λ is dragged
+            step = max(1, self.survey.n // SAMPLE)
+            values = mix(parts[0][::step], parts[1][::step], color.lambda_)
+            if np.count_nonzero(np.isfinite(values)) < SAMPLE // 10:  # few of the survey have both
+                values = mix(parts[0], parts[1], color.lambda_)
+            elif color.aggregate != "std":
+                ends = extremes(parts[0], parts[1], color.lambda_)
+        return Scale.of_spread(values, color.norm) if color.aggregate == "std" else Scale.of(values, color.norm, ends)
+
+    def _legend(self, reference: str) -> tuple[np.ndarray, list[str]]:
+        """Of a column of categories: place in the legend by code, and the names there."""
+        return self._titles.get(
+            ("legend", self.survey.generation, reference),
+            lambda: commonest(*self.survey.category(reference.partition(".")[2])),
+        )
 
     def frame(
         self,
@@ -602,7 +672,14 @@ class Explore:
         """One view of a plane, rendered, and the paint it was rendered with; `coarse` as in `render`."""
         paint = self.paint(plane, color, map_id)
         selection = self.selection(selection_id)
-        return render(self.index(plane, moving), view, width, height, paint, selection, density, coarse), paint
+
+        def make() -> Frame:
+            return render(self.index(plane, moving), view, width, height, paint, selection, density, coarse)
+
+        if color.by not in ("count", "share") and not self.is_mixed(color):
+            color = replace(color, lambda_=0.0)
+        asked = plane, view, width, height, color, selection_id, density, map_id, moving, coarse
+        return self._frames.get((self.survey.generation, *asked), make), paint
 
     # ---------------------------------------------------------------------------------------------- orders
     def order(
