@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 
 from explorer.caches import Cache
 from explorer.cells import COLUMNS, CellIndex, NoIndexError, Progress, View, bounds, write_about
-from explorer.errors import NotReadyError, SurveyError
+from explorer.errors import NotReadyError
 from explorer.survey import Survey
-from models.artifacts import COORDINATES
+from models.artifacts import COORDINATES, SCORES
 
 #: Subjects of a map beyond which its index is kept on disk.
 LARGE = 2_000_000
@@ -190,27 +190,34 @@ class Indices:
                 return index
 
     def _coordinates(self, map_id: str, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-        """A map's first two components in row order, float32 (N,); read in pieces, for the file is as large again."""
-        n, survey = 0, self.survey
-        x, y = np.full(survey.n, np.nan, np.float32), np.full(survey.n, np.nan, np.float32)
-        try:
-            with pq.ParquetFile(survey.map_folder(map_id) / COORDINATES) as file:
-                for batch in file.iter_batches(_READ, columns=["subject_id", "umap_1", "umap_2"]):
-                    ids, *placed = (batch.column(k).to_numpy(zero_copy_only=False) for k in range(3))
-                    # most maps have their subjects as the survey has them; a search of each takes long
-                    if np.array_equal(ids, survey.subject_ids[n : n + len(ids)]):
-                        x[n : n + len(ids)], y[n : n + len(ids)] = placed
-                    else:
-                        rows = survey.rows_of(ids)
-                        if (rows < 0).any():
-                            raise SurveyError("")
-                        x[rows], y[rows] = placed
-                    n += len(ids)
-                    progress(n / file.metadata.num_rows)
-        except (OSError, pa.ArrowException, SurveyError, ValueError):
-            whole = survey.coordinates(map_id)  # says what is wrong
+        """A map's first two components in row order, float32 (N,)."""
+        found = self._read(self.survey.map_folder(map_id) / COORDINATES, ("umap_1", "umap_2"), progress)
+        if found is None:
+            whole = self.survey.coordinates(map_id)  # says what is wrong
             return whole[:, 0], whole[:, 1]
-        return x, y
+        return found[0], found[1]
+
+    def _read(self, path: Path, names: Sequence[str], progress: Progress) -> list[np.ndarray] | None:
+        """Columns of a table of subjects in row order, float32 (N,), NaN where missing; read in pieces, for the file is
+        as large again. None where it cannot be read, or has subjects that are not in the survey.
+        """
+        n, survey = 0, self.survey
+        columns = [np.full(survey.n, np.nan, np.float32) for _ in names]
+        try:
+            with pq.ParquetFile(path) as file, np.errstate(over="ignore"):
+                for batch in file.iter_batches(_READ, columns=["subject_id", *names]):
+                    ids, rows = batch.column("subject_id").to_numpy(), slice(n, n + batch.num_rows)
+                    # most have their subjects as the survey has them; a search of each takes long
+                    at: Any = rows if np.array_equal(ids, survey.subject_ids[rows]) else survey.rows_of(ids)
+                    if at is not rows and np.any(at < 0):
+                        return None
+                    for name, column in zip(names, columns, strict=True):
+                        column[at] = batch.column(name).to_numpy(zero_copy_only=False)
+                    n += batch.num_rows
+                    progress(n / file.metadata.num_rows)
+        except (OSError, pa.ArrowException, ValueError, KeyError):
+            return None
+        return columns
 
     # ---------------------------------------------------------------------------------------------------- columns
     def lasting(self, reference: str, run_id: str = "", map_id: str = "", mode: str = "raw") -> tuple[object, ...]:
@@ -225,6 +232,29 @@ class Indices:
             stamps = (self.survey.path / name for name in ("subjects.parquet", "crowd.parquet", "grades.parquet"))
             return reference, *((s.stat().st_size, s.stat().st_mtime_ns) if s.exists() else None for s in stamps)
         return reference, run_id, *([mode] if mode != "raw" else [])
+
+    def score_names(self, run_id: str) -> list[str]:
+        """Numeric columns of a run's scores, by the word of their file; [] where it cannot be read."""
+        try:
+            schema = pq.read_schema(self.survey.run_folder(run_id) / SCORES)
+        except (OSError, pa.ArrowException):
+            return []
+        return [column.name for column in schema if pa.types.is_floating(column.type)]
+
+    def score(self, index: CellIndex, run_id: str, name: str) -> np.ndarray:
+        """A score of a finished run in cell order, as it is in its file; see `column`.
+
+        Raises
+        ------
+        SurveyError
+            The run's scores cannot be read.
+        """
+
+        def read() -> np.ndarray:
+            found = self._read(self.survey.run_folder(run_id) / SCORES, (name,), lambda _: None)
+            return self.survey.scores(run_id)[name] if found is None else found[0]
+
+        return self.column(index, self.lasting(f"scores.{name}", run_id), read)
 
     def column(
         self, index: CellIndex, key: tuple[object, ...], make_values: Callable[[], np.ndarray], dtype: Any = np.float32

@@ -5,9 +5,11 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from explorer.cells import CellIndex
+from explorer.cli import main
 from explorer.errors import NotReadyError, SurveyError
 from explorer.services import indices as module
 from explorer.services.explore import Color, Explore, Plane
@@ -67,8 +69,6 @@ def test_it_is_made_anew_when_the_map_or_the_rows_of_the_survey_are_others(path:
     second = opened(path).of_map(MAP)
     assert second.source["mtime_ns"] == 1 != first.source["mtime_ns"]
     # the same map beside subjects in another order: each index says which rows it is of
-    import pyarrow.parquet as pq
-
     table = pq.read_table(path / "subjects.parquet")
     pq.write_table(table.take(np.arange(N)[::-1]), path / "subjects.parquet")
     survey = Survey.open(path)
@@ -203,3 +203,38 @@ def test_a_key_that_lasts_changes_with_what_the_column_is_read_from(path: Path) 
     )
     assert [a == b for a, b in zip(before, after, strict=True)] == [False, True, False]
     assert indices.lasting("scores.image_score", RUN, mode="standardised") != before[1]
+
+
+def test_a_score_is_read_without_the_rest_of_its_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    survey = Survey.open(path)
+    expected = survey.scores(RUN)["feature_score"]
+    monkeypatch.setattr(Survey, "scores", None)
+    indices = Indices(survey)
+    index = indices.of_map(MAP)
+    np.testing.assert_array_equal(indices.score(index, RUN, "feature_score"), expected[index.rows])
+    # subjects in another order than the survey's, some of them missing
+    table = pq.read_table(path / "runs" / RUN / "scores.parquet")
+    pq.write_table(table.take(np.arange(N)[:9:-1]), path / "runs" / RUN / "scores.parquet")
+    (found,) = indices._read(path / "runs" / RUN / "scores.parquet", ["feature_score"], lambda _: None)
+    np.testing.assert_array_equal(found[10:], expected[10:])
+    assert np.isnan(found[:10]).all()
+
+
+def test_the_command_makes_the_index_beforehand(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["index", str(path), "--map", MAP]) == 0
+    said = capsys.readouterr().out
+    assert f"{MAP}: 3,000 subjects in 64 × 64 cells" in said
+    assert f"with image_score, feature_score, anomaly_score of {RUN}" in said
+    survey = Survey.open(path)
+    indices = Indices(survey)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("make", "_read"):
+            patch.setattr(Indices, name, None)
+        index = indices.of_map(MAP)
+        found = indices.score(index, RUN, "anomaly_score")
+    np.testing.assert_array_equal(found, survey.scores(RUN)["anomaly_score"][index.rows])
+    before = (path / "maps" / MAP / "index" / "x.npy").stat().st_ino
+    assert main(["index", str(path)]) == 0  # nothing is made twice
+    assert (path / "maps" / MAP / "index" / "x.npy").stat().st_ino == before
+    assert main(["index", str(path), "--map", "none"]) == 2
+    assert 'there is no finished map "none"' in capsys.readouterr().err
