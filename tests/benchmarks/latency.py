@@ -7,7 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from playwright.sync_api import Page
 
@@ -21,11 +21,12 @@ FIND = """() => {
   const figure = models.find(m => m.type === 'Figure' && m.renderers.some(r => sources.includes(r.data_source)));
   return figure ? {figure, sources: sources.filter(s => figure.renderers.some(r => r.data_source === s))} : null; }"""
 # New pixels: `data` is replaced, or a page that paints them itself says so, and which view it asked for. The message
-# sent in the next animation frame is received after its paint. `__painted` has every paint of new pixels, `__held` those
-# that show all of the view that the axes have.
+# sent in the next animation frame is received after its paint. `__painted` has every paint of new pixels; `__whole`, of
+# a page that paints them itself, those that show all of the view that the axes have: coarsely first, perhaps, and exactly
+# at rest.
 HOOK = f"""() => {{
   const {{figure, sources}} = ({FIND})();
-  window.__painted = []; window.__held = []; window.__range = [];
+  window.__painted = []; window.__whole = []; window.__range = [];
   const holds = ([x0, x1, y0, y1]) => {{
     const {{x_range: x, y_range: y}} = figure, dx = 1e-6 * (x.end - x.start), dy = 1e-6 * (y.end - y.start);
     return x0 <= x.start + dx && x1 >= x.end - dx && y0 <= y.start + dy && y1 >= y.end - dy; }};
@@ -33,14 +34,14 @@ HOOK = f"""() => {{
     const c = new MessageChannel();
     c.port1.onmessage = () => {{
       window.__painted.push(performance.now());
-      if (!view || holds(view)) window.__held.push(performance.now()); }};
+      if (view && holds(view)) window.__whole.push(performance.now()); }};
     c.port2.postMessage(0); }});
   for (const s of sources) s.properties.data.change.connect(() => paint(null));
   window.addEventListener("voorwerp-painted", (e) => paint(e.detail.view));
   for (const r of [figure.x_range, figure.y_range])
     r.properties.start.change.connect(() => window.__range.push(performance.now()));
   return figure.id; }}"""
-CLEAR = "() => { window.__painted = []; window.__held = []; window.__range = []; }"
+CLEAR = "() => { window.__painted = []; window.__whole = []; window.__range = []; }"
 # The centre of the frame that is drawn into, in page coordinates: the views' boxes know it whatever the layout.
 CENTRE = """(id) => {
   const view = Bokeh.index.find_one_by_id(id);
@@ -66,14 +67,21 @@ PROBE = """() => {
         c.port1.onmessage = () => done(performance.now() - window.__began);
         c.port2.postMessage(0); };
       requestAnimationFrame(look); }); }; }"""
-LAST_PAINT = "() => [window.__began, window.__painted.at(-1) ?? null]"
+PAINTS = "() => [window.__began, window.__range.at(-1) ?? null, window.__painted, window.__whole]"
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
     """Median milliseconds from the last range change to the painted image; images painted while the mouse moved.
 
-    `plot` is the drawn frame's (width, height) in pixels; `pan_ms` and `wheel_ms` keep every gesture's time.
+    Attributes
+    ----------
+    plot
+        The drawn frame's (width, height) in pixels.
+    pan_ms, wheel_ms
+        Every gesture's time, to the first new image that shows all of the last view.
+    pan_exact_ms, wheel_exact_ms
+        To the last image: where the first is coarse, or drawn with a margin, an exact one follows at rest.
     """
 
     pan: float
@@ -82,15 +90,31 @@ class Latency:
     plot: tuple[int, int]
     pan_ms: list[float]
     wheel_ms: list[float]
+    pan_exact_ms: list[float] = field(default_factory=list)
+    wheel_exact_ms: list[float] = field(default_factory=list)
 
 
-def gesture(page: Page, act: Callable[[], None], wait: float) -> float | None:
-    """Milliseconds from the last range change of `act` to the last paint within `wait` seconds; None without one."""
+def _paint(since: float | None, painted: list[float], whole: list[float]) -> tuple[float, float] | None:
+    """Milliseconds from `since` to the first paint that shows all, and to the last; None where nothing was painted.
+
+    A page that does not say which view it painted may paint views that are gone: there the last is the first.
+    """
+    if since is None or not painted or painted[-1] <= since:
+        return None
+    first = next((time for time in whole if time > since), painted[-1])
+    return first - since, painted[-1] - since
+
+
+def gesture(page: Page, act: Callable[[], None], wait: float) -> tuple[float, float] | None:
+    """Milliseconds from the last range change of `act` to the first paint of all of that view, and to the last paint.
+
+    Those within `wait` seconds; None without one.
+    """
     page.evaluate(CLEAR)
     act()
     time.sleep(wait)
-    ranges, painted = page.evaluate("() => [window.__range, window.__painted]")
-    return painted[-1] - ranges[-1] if ranges and painted else None
+    _, changed, painted, whole = page.evaluate(PAINTS)
+    return _paint(changed, painted, whole)
 
 
 def open_map(page: Page, url: str) -> tuple[float, float, float, float]:
@@ -114,16 +138,17 @@ def open_map(page: Page, url: str) -> tuple[float, float, float, float]:
 
 
 def frame_after(page: Page, act: Callable[[], None], event: str, wait: float = 1) -> float | None:
-    """Milliseconds from the last DOM `event` of `act` to the map's last paint within `wait` seconds; None without one.
+    """Milliseconds from the last DOM `event` of `act` to the map's new pixels, coarse or not; None without any.
 
-    After `open_map`.
+    Those within `wait` seconds; after `open_map`.
     """
     page.evaluate(CLEAR)
     page.evaluate("kind => window.__note(kind)", event)
     act()
     time.sleep(wait)
-    began, painted = page.evaluate(LAST_PAINT)
-    return painted - began if began is not None and painted is not None and painted > began else None
+    began, _, painted, whole = page.evaluate(PAINTS)
+    found = _paint(began, painted, whole)
+    return None if found is None else found[0]
 
 
 def shown_after(
@@ -168,8 +193,8 @@ def measure(page: Page, url: str, *, pans: int = 8, wheels: int = 6, drag_s: flo
         page.mouse.move(x, y)
         page.mouse.wheel(0, dy)
 
-    pan_ms = [gesture(page, lambda i=i: drag(30 if i % 2 else -30), 1.0) for i in range(pans)]
-    wheel_ms = [gesture(page, lambda i=i: wheel(120 if i % 2 else -120), 1.8) for i in range(wheels)]
+    panned = [gesture(page, lambda i=i: drag(30 if i % 2 else -30), 1.0) for i in range(pans)]
+    wheeled = [gesture(page, lambda i=i: wheel(120 if i % 2 else -120), 1.8) for i in range(wheels)]
     page.evaluate(CLEAR)
     page.mouse.move(x, y)
     page.mouse.down()
@@ -180,8 +205,9 @@ def measure(page: Page, url: str, *, pans: int = 8, wheels: int = 6, drag_s: flo
         time.sleep(0.016)
     frames = page.evaluate("() => window.__painted.length")
     page.mouse.up()
-    pan_ms, wheel_ms = [v for v in pan_ms if v is not None], [v for v in wheel_ms if v is not None]
-    if not pan_ms or not wheel_ms:
-        raise RuntimeError(f"{url} painted nothing after {'a pan' if not pan_ms else 'a wheel step'}")
+    pan, pan_exact = ([v[k] for v in panned if v is not None] for k in (0, 1))
+    turn, turn_exact = ([v[k] for v in wheeled if v is not None] for k in (0, 1))
+    if not pan or not turn:
+        raise RuntimeError(f"{url} painted nothing after {'a pan' if not pan else 'a wheel step'}")
     plot = (round(width), round(height))
-    return Latency(statistics.median(pan_ms), statistics.median(wheel_ms), frames, plot, pan_ms, wheel_ms)
+    return Latency(statistics.median(pan), statistics.median(turn), frames, plot, pan, turn, pan_exact, turn_exact)
