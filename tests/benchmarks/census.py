@@ -1,18 +1,21 @@
 """A server that tells what its sessions leave.
 
 ``python -m tests.benchmarks.census ours SURVEY PORT``, or ``stock N PORT WIDTH HEIGHT``. Beside its pages it serves
-``/census``: sessions, watchers of Panel's global state, and RssAnon, all after a
-collection. Sessions without a page end after two seconds instead of two minutes.
+``/census``: sessions, watchers of Panel's global state, processor time, and RssAnon after a collection; and ``/watchdog``: which
+callbacks held its event loop (`tests.benchmarks.watchdog`). Sessions without a page end after two seconds, not minutes.
 """
 
 import gc
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import panel as pn
 from tornado.web import RequestHandler
+
+from tests.benchmarks import watchdog
 
 SOON = {"unused_session_lifetime_milliseconds": 2000, "check_unused_sessions_milliseconds": 500}
 
@@ -26,6 +29,7 @@ class Census(RequestHandler):
             {
                 "sessions": sum(len(self.application.get_sessions(path)) for path in self.application.app_paths),
                 "watchers": sum(len(found) for by_name in watchers for found in by_name.values()),
+                "cpu_s": time.process_time(),
                 "rss_anon_mib": int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024,
             }
         )
@@ -33,10 +37,11 @@ class Census(RequestHandler):
 
 def main(what: str, *arguments: str) -> None:
     """Serve until the process ends."""
-    serve = pn.serve
+    serve, dog = pn.serve, watchdog.install()
+    routes = [(r"/census", Census), (r"/watchdog", watchdog.Told, {"dog": dog})]
 
     def told(*given: Any, extra_patterns: tuple = (), **options: Any) -> Any:
-        return serve(*given, **(options | SOON), extra_patterns=[*extra_patterns, (r"/census", Census)])
+        return serve(*given, **(options | SOON), extra_patterns=[*extra_patterns, *routes])
 
     pn.serve = told
     if what == "ours":
