@@ -7,7 +7,8 @@ Panel's page and socket are one half; the other half are the GET routes below, w
 /frame                             one view of the map, one byte a pixel (`explorer.raster`)
 /nearest                           the subject under the mouse
 /contours                          lines of equal density of a view
-/thumbs                            a pack of small pictures: by row, or a stretch of a sorted, grouped selection
+/thumbs                            a pack of small pictures of rows
+/page                              a page of the gallery: a stretch of a sorted, grouped selection, as pictures
 /groups, /place                    the sections of that order, and where a row stands in it
 /thumbnails/ROW                    one thumbnail
 /pictures/ROW                      the original for the page's viewer: its pixels, and what they mean
@@ -74,12 +75,13 @@ from explorer.services.desk import Desk
 from explorer.services.dropped import MAX_BYTES, Intake, too_large
 from explorer.services.explore import Color, Plane
 from explorer.services.export import EXPORTS, selection_table
+from explorer.services.films import films
 from explorer.services.filters import MAX_LENGTH, FilterError
-from explorer.services.groups import Grouped, place_of
+from explorer.services.groups import Grouped
 from explorer.services.histograms import Scale, Source
 from explorer.services.listing import MOST_ROWS, Listed
 from explorer.services.originals import SUFFIXES, png
-from explorer.services.pictures import KINDS, Kind, asked, crop_pictures, model_pictures, pack
+from explorer.services.pictures import KINDS, Kind, asked, crop_films, model_films, pack, page
 from explorer.services.runs import SettingError
 from explorer.state import COMPONENTS, NORMS, PALETTES, Selection
 from models.artifacts import ArtifactError
@@ -599,11 +601,26 @@ class ContoursRoute(Route):
         return orjson.dumps(lines), "application/json"
 
 
+class ThumbsRoute(Route):
+    """Thumbnails of rows that are named, a picture each."""
+
+    async def answer(self, *path: str) -> tuple[bytes, str]:
+        listed = self.get_query_argument("rows", "").split(",")[:WIDEST_PACK]
+        rows = np.array([self.row(text) for text in listed], np.uint32)
+        self.set_header("Cache-Control", "no-store")
+        return await self.off(self.packed, rows), "application/octet-stream"
+
+    def packed(self, rows: np.ndarray) -> bytes:
+        survey = self.explore.survey
+        return pack(survey, rows, survey.thumbnails(rows) if survey.has_images else [])
+
+
 class OrderRoute(Route):
     """What the gallery shows: a selection in an order, cut into groups."""
 
-    async def grouped(self) -> Grouped:
-        found: Grouped = await self.off(
+    def grouped(self) -> Callable[[], Grouped]:
+        """What makes it; called off the loop."""
+        return partial(
             self.desk.groups.ordered,
             self.get_query_argument("group", ""),
             self.get_query_argument("selection", ""),
@@ -614,40 +631,48 @@ class OrderRoute(Route):
             self.mode(),
             self.get_query_argument("map", "") and self.map_id(),
         )
-        return found
 
 
-class ThumbsRoute(OrderRoute):
+class PageRoute(OrderRoute):
+    """A page of the gallery: see `explorer.services.pictures.page`; the first says the sections, too."""
+
     _waiting: Sequence[Future[list[np.ndarray]]] = ()
 
     async def answer(self, *path: str) -> tuple[bytes, str]:
         kind: Kind = self.choice("kind", KINDS)
-        listed = self.get_query_argument("rows", "")
-        if listed:
-            rows = np.array([self.row(text) for text in listed.split(",")[:WIDEST_PACK]], np.uint32)
-        else:
-            start, count = self.integer("start", 0, 2**40), self.integer("count", 1, WIDEST_PACK)
-            rows = (await self.grouped()).rows[start : start + count]
-        if fragile := await self.off(self.explore.fragile, rows, self.run_id()):
-            self.set_header("X-Fragile", json.dumps(fragile))
-        self.set_header("Cache-Control", "no-store")
-        return await self.off(
-            pack, self.explore.survey, rows, await self.contents(kind, rows)
-        ), "application/octet-stream"
+        start, count = self.integer("start", 0, 2**40), self.integer("count", 1, WIDEST_PACK)
+        run_id = self.run_id()
+        ordered, with_sections = self.grouped(), self.choice("sections", ("0", "1")) == "1"
+        survey, has_images = self.explore.survey, self.explore.survey.has_images
 
-    async def contents(self, kind: Kind, rows: np.ndarray) -> list[bytes]:
-        """One picture a row; none for a survey without images."""
-        survey = self.explore.survey
-        if kind == "original":
-            return list(await self.off(survey.thumbnails, rows)) if survey.has_images else []
-        if kind == "crop":
-            return list(await self.off(crop_pictures, survey, rows))
-        self._waiting = asked(self.desk.inference, self.explore, rows, self.run_id())
+        def look() -> tuple[np.ndarray, dict[str, Any]]:
+            found = ordered()
+            rows = found.page(start, count)
+            more: dict[str, Any] = {"fragile": self.explore.fragile(rows, run_id)}
+            return rows, more | ({"sections": found.groups, "note": found.note} if with_sections else {})
+
+        def thumbs() -> bytes:
+            rows, more = look()
+            return page(survey, rows, films(survey.thumbnails(rows)) if has_images else [], more)
+
+        def cut() -> bytes:
+            rows, more = look()
+            return page(survey, rows, crop_films(survey, rows), more)
+
+        self.set_header("Cache-Control", "no-store")
+        if kind in ("original", "crop"):
+            return await self.off(thumbs if kind == "original" else cut), "application/octet-stream"
+        rows, more = await self.off(look)
+        self._waiting = asked(self.desk.inference, self.explore, rows, run_id)
         try:
             made = [picture for batch in self._waiting for picture in await asyncio.wrap_future(batch)]
         except asyncio.CancelledError:  # by `on_connection_close`
-            return []
-        return list(await self.off(model_pictures, survey, rows, made, kind == "residual"))
+            return b"", "application/octet-stream"
+
+        def shown() -> bytes:
+            return page(survey, rows, model_films(survey, rows, made, kind == "residual"), more)
+
+        return await self.off(shown), "application/octet-stream"
 
     def on_connection_close(self) -> None:
         """Whoever asked has scrolled on: what is not begun is not made."""
@@ -657,7 +682,7 @@ class ThumbsRoute(OrderRoute):
 
 class GroupsRoute(OrderRoute):
     async def answer(self, *path: str) -> tuple[bytes, str]:
-        found = await self.grouped()
+        found = await self.off(self.grouped())
         self.set_header("Cache-Control", "no-store")
         return orjson.dumps({"groups": found.groups, "note": found.note}), "application/json"
 
@@ -667,7 +692,8 @@ class PlaceRoute(OrderRoute):
 
     async def answer(self, *path: str) -> tuple[bytes, str]:
         row = self.row(self.get_query_argument("row", ""))
-        at = await self.off(place_of, (await self.grouped()).rows, row)
+        ordered = self.grouped()
+        at = await self.off(lambda: ordered().place(row))
         self.set_header("Cache-Control", "no-store")
         return orjson.dumps({"place": at}), "application/json"
 
@@ -1135,6 +1161,7 @@ def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[A
         (r"/nearest", NearestRoute, given),
         (r"/contours", ContoursRoute, given),
         (r"/thumbs", ThumbsRoute, given),
+        (r"/page", PageRoute, given),
         (r"/groups", GroupsRoute, given),
         (r"/place", PlaceRoute, given),
         (r"/thumbnails/(\d+)", ThumbnailRoute, given),

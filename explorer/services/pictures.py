@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import orjson
 
 from explorer.errors import UsageError
 from explorer.services.explore import Explore
+from explorer.services.films import Film
 from explorer.services.inference import Inference
 from explorer.services.originals import png
 from explorer.survey import Survey
@@ -37,6 +38,21 @@ def pack(survey: Survey, rows: np.ndarray, contents: list[bytes]) -> bytes:
     parts = [orjson.dumps(survey.source_ids(rows)), *(contents or [b""] * len(rows))]
     lengths = np.array([len(part) for part in parts], "<u4")
     return b"".join([struct.pack("<I", len(rows)), rows.tobytes(), lengths.tobytes(), *parts])
+
+
+def page(survey: Survey, rows: np.ndarray, shown: Sequence[Film], more: Mapping[str, Any] | None = None) -> bytes:
+    """A page of the gallery in one answer: uint32 length (little-endian) of a JSON head, the head, then the films.
+
+    The head has `rows`, their source ids as `names`, of each film ``[at, width, height, pitch, bytes]``, and `more`.
+    """
+    told = {
+        "rows": rows.tolist(),
+        "names": survey.source_ids(rows),
+        "films": [(film.at, film.width, film.height, film.pitch, len(film.content)) for film in shown],
+        **(more or {}),
+    }
+    head = orjson.dumps(told)
+    return b"".join([struct.pack("<I", len(head)), head, *(film.content for film in shown)])
 
 
 def crops(survey: Survey, rows: np.ndarray) -> np.ndarray:
@@ -65,6 +81,20 @@ def crop_pictures(survey: Survey, rows: np.ndarray) -> list[bytes]:
     return [png(crop, survey.info.rgb) for crop in crops(survey, rows)]
 
 
+def crop_films(survey: Survey, rows: np.ndarray) -> list[Film]:
+    """The crops as one PNG, one below the other."""
+    return _as_film(crops(survey, rows), survey.info.rgb)
+
+
+def _as_film(pictures: np.ndarray, rgb: tuple[int, int, int]) -> list[Film]:
+    """Pictures uint8 (n, H, W, bands) of a network: without loss, for their pixels are looked at."""
+    if not len(pictures):
+        return []
+    n, height, width, bands = pictures.shape
+    content = png(pictures.reshape(n * height, width, bands), rgb)
+    return [Film(tuple(range(n)), width, height, height, content)]
+
+
 def asked(inference: Inference, explore: Explore, rows: np.ndarray, run_id: str) -> list[Future[list[np.ndarray]]]:
     """Ask a run's network for reconstructions: futures of batches, which may be cancelled.
 
@@ -78,9 +108,11 @@ def asked(inference: Inference, explore: Explore, rows: np.ndarray, run_id: str)
     return inference.reconstruct_many(run_id, rows.tolist())
 
 
-def model_pictures(survey: Survey, rows: np.ndarray, made: Iterable[np.ndarray], residual: bool) -> list[bytes]:
-    """Reconstructions as PNG, or the absolute difference of each to its crop in the same 8-bit values."""
-    pictures = np.stack(list(made)) if len(rows) else np.empty((0, 1, 1, 1), np.uint8)
-    if residual and len(rows):
+def model_films(survey: Survey, rows: np.ndarray, made: Iterable[np.ndarray], residual: bool) -> list[Film]:
+    """Reconstructions as one PNG, or the absolute difference of each to its crop in the same 8-bit values."""
+    if not len(rows):
+        return []
+    pictures = np.stack(list(made))
+    if residual:
         pictures = np.abs(crops(survey, rows).astype(np.int16) - pictures).astype(np.uint8)
-    return [png(picture, survey.info.rgb) for picture in pictures]
+    return _as_film(pictures, survey.info.rgb)

@@ -11,9 +11,9 @@ from PIL import Image
 
 from explorer.errors import UsageError
 from explorer.services.explore import Explore
+from explorer.services.films import Film, films
 from explorer.services.inference import Inference
-from explorer.services.originals import png
-from explorer.services.pictures import asked, crop_pictures, crops, model_pictures, pack, reconstructs
+from explorer.services.pictures import asked, crop_films, crops, model_films, pack, page, reconstructs
 from explorer.survey import Survey
 from tests.explorer.small_survey import write_survey
 
@@ -39,6 +39,32 @@ def unpacked(content: bytes) -> tuple[list[int], list[str], list[bytes]]:
     return rows, json.loads(parts[0]), parts[1:]
 
 
+def frames(made: list[Film]) -> list[np.ndarray]:
+    """The pictures of the only film."""
+    (film,) = made
+    strip = np.asarray(Image.open(io.BytesIO(film.content)), np.int64)
+    assert strip.shape[:2] == (film.pitch * len(film.at), film.width)
+    return [strip[k * film.pitch : k * film.pitch + film.height] for k in range(len(film.at))]
+
+
+def test_a_page_says_its_rows_and_where_their_pictures_are(explore: Explore):
+    survey = explore.survey
+    shown = films(survey.thumbnails(ROWS))
+    content = page(survey, ROWS, shown, {"fragile": [1]})
+    (length,) = struct.unpack_from("<I", content)
+    head = json.loads(content[4 : 4 + length])
+    assert head["rows"] == ROWS.tolist()
+    assert head["names"] == survey.source_ids(ROWS)
+    assert head["fragile"] == [1]
+    at = 4 + length
+    for told, film in zip(head["films"], shown, strict=True):
+        assert told[:4] == [list(film.at), film.width, film.height, film.pitch]
+        assert content[at : at + told[4]] == film.content
+        at += told[4]
+    assert at == len(content)
+    assert sorted(place for told in head["films"] for place in told[0]) == [0, 1, 2, 3, 4]
+
+
 def test_a_pack_holds_its_rows_their_ids_and_pictures_in_order(explore: Explore):
     survey = explore.survey
     rows, names, pictures = unpacked(pack(survey, ROWS, survey.thumbnails(ROWS)))
@@ -53,7 +79,9 @@ def test_crops_are_those_of_one_at_a_time_and_every_chunk_is_read_once(explore: 
     survey = explore.survey
     found = crops(survey, ROWS)
     assert np.array_equal(found, np.stack([survey.images[int(row)] for row in ROWS]))
-    assert crop_pictures(survey, ROWS) == [png(survey.images[int(row)], survey.info.rgb) for row in ROWS]
+    for frame, row in zip(frames(crop_films(survey, ROWS)), ROWS, strict=True):
+        assert np.array_equal(frame, survey.images[int(row)][..., list(survey.info.rgb)])
+    assert crop_films(survey, ROWS[:0]) == []
 
     whole = survey.images
 
@@ -79,11 +107,10 @@ def test_crops_are_those_of_one_at_a_time_and_every_chunk_is_read_once(explore: 
 def test_a_residual_is_the_difference_to_the_crop_either_way(explore: Explore):
     survey = explore.survey
     made = np.full((5, 32, 32, 3), 100, np.uint8)
-    for row, content in zip(ROWS, model_pictures(survey, ROWS, made, True), strict=True):
-        shown = np.asarray(Image.open(io.BytesIO(content)), np.int64)
+    for row, shown in zip(ROWS, frames(model_films(survey, ROWS, made, True)), strict=True):
         crop = np.asarray(survey.images[int(row)], np.int64)[..., list(survey.info.rgb)]
         assert np.array_equal(shown, np.abs(crop - 100))
-    assert model_pictures(survey, ROWS[:0], [], True) == []
+    assert model_films(survey, ROWS[:0], [], True) == []
 
 
 def test_reconstructions_of_a_page_are_those_of_one_at_a_time(explore: Explore):
@@ -91,9 +118,10 @@ def test_reconstructions_of_a_page_are_those_of_one_at_a_time(explore: Explore):
     inference = Inference(explore.survey)
     try:
         made = [one for batch in asked(inference, explore, ROWS, run_id) for one in batch.result(60)]
-        pictures = model_pictures(explore.survey, ROWS, made, False)
-        alone = png(inference.reconstruct(run_id, 9).result(60), explore.survey.info.rgb)
-        assert (pictures[2], pictures[1]) == (alone, pictures[3])
+        pictures = frames(model_films(explore.survey, ROWS, made, False))
+        alone = inference.reconstruct(run_id, 9).result(60)[..., list(explore.survey.info.rgb)]
+        assert np.array_equal(pictures[2], alone)
+        assert np.array_equal(pictures[1], pictures[3])
         with pytest.raises(UsageError, match="no model that reconstructs"):
             asked(inference, explore, ROWS, "")
     finally:

@@ -54,7 +54,7 @@ def test_a_page_of_pictures_is_few_requests_and_only_what_is_in_view_exists(
     page: Page, open_survey: Callable[[str], Page], served: str
 ) -> None:
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "/thumbs?" in request.url else None)
+    page.on("request", lambda request: asked.append(request.url) if "/page?" in request.url else None)
     open_survey(served)
     settled(page)
     assert 1 <= len(asked) <= 2
@@ -90,7 +90,7 @@ def test_every_kind_of_picture_and_every_stretch_is_another_picture(gallery: Pag
 
 def test_a_page_of_reconstructions_is_one_request(gallery: Page) -> None:
     asked: list[str] = []
-    gallery.on("request", lambda request: asked.append(request.url) if "/thumbs?" in request.url else None)
+    gallery.on("request", lambda request: asked.append(request.url) if "/page?" in request.url else None)
     bar(gallery, "Pictures shown").select_option(label="Reconstruction")
     settled(gallery)
     assert 1 <= len(asked) <= 2  # the one in view, and the next
