@@ -22,8 +22,8 @@ FIND = """() => {
   return figure ? {figure, sources: sources.filter(s => figure.renderers.some(r => r.data_source === s))} : null; }"""
 # New pixels: `data` is replaced, or a page that paints them itself says so, and which view it asked for. The message
 # sent in the next animation frame is received after its paint. `__painted` has every paint of new pixels; `__whole`, of
-# a page that paints them itself, those that show all of the view that the axes have: coarsely first, perhaps, and exactly
-# at rest.
+# a page that paints them itself, those that show all of the view that the axes have: first coarsely, perhaps, and
+# exactly at rest.
 HOOK = f"""() => {{
   const {{figure, sources}} = ({FIND})();
   window.__painted = []; window.__whole = []; window.__range = [];

@@ -57,7 +57,7 @@ def rows() -> list[Row]:
     return [
         Row(
             "map-wheel",
-            f"{what}: last range change of a wheel step to new pixels of all of that view, median of {len(mine.wheel_ms)}",
+            f"{what}: last range change of a wheel step to pixels of all of that view, median of {len(mine.wheel_ms)}",
             mine.wheel,
             theirs.wheel,
             theirs.wheel / mine.wheel,
@@ -69,7 +69,7 @@ def rows() -> list[Row]:
         ),
         Row(
             "map-pan",
-            f"{what}: last range change of a short drag to new pixels of all of that view, median of {len(mine.pan_ms)}",
+            f"{what}: last range change of a short drag to pixels of all of that view, median of {len(mine.pan_ms)}",
             mine.pan,
             theirs.pan,
             theirs.pan / mine.pan,
