@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import fields, is_dataclass
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 #: Containers of more members are not looked into by `size_of`: they hold small things.
 _LOOKED_INTO = 64
+#: Seconds after which all that a cache keeps is measured anew; what is put there, at once.
+MEASURED_S = 1.0
 
 
 def is_mapped(array: np.ndarray) -> bool:
@@ -65,6 +68,8 @@ class Cache:
     def __init__(self, size: int, nbytes: int | None = None) -> None:
         self._size, self._nbytes = size, nbytes
         self._kept: OrderedDict[Hashable, object] = OrderedDict()
+        self._sizes: dict[Hashable, int] = {}
+        self._measured = 0.0
         self._lock = threading.Lock()
         self._making: dict[Hashable, threading.Lock] = {}
 
@@ -100,17 +105,20 @@ class Cache:
             self._kept[key] = value
             self._kept.move_to_end(key)
             while len(self._kept) > self._size:
-                self._kept.popitem(last=False)
+                self._sizes.pop(self._kept.popitem(last=False)[0], None)
             if self._nbytes is None:
                 return
-            # measured anew each time: some values grow while they are kept
-            sizes = [(kept, size_of(value)) for kept, value in self._kept.items()]
-            total = sum(size for _, size in sizes)
-            for kept, size in sizes[:-1]:
+            if time.monotonic() - self._measured > MEASURED_S:  # some values grow while they are kept
+                self._sizes = {kept: size_of(value) for kept, value in self._kept.items()}
+                self._measured = time.monotonic()
+            else:
+                self._sizes[key] = size_of(value)
+            total = sum(self._sizes.values())
+            for kept in list(self._kept)[:-1]:
                 if total <= self._nbytes:
                     break
-                if size:
-                    del self._kept[kept]
+                if size := self._sizes.get(kept, 0):
+                    del self._kept[kept], self._sizes[kept]
                     total -= size
 
     @property

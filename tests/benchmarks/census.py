@@ -1,8 +1,9 @@
 """A server that tells what its sessions leave.
 
 ``python -m tests.benchmarks.census ours SURVEY PORT``, or ``stock N PORT WIDTH HEIGHT``. Beside its pages it serves
-``/census``: sessions, watchers of Panel's global state, processor time, and RssAnon after a collection; and ``/watchdog``: which
-callbacks held its event loop (`tests.benchmarks.watchdog`). Sessions without a page end after two seconds, not minutes.
+``/census``: sessions, watchers of Panel's global state, processor time, and RssAnon after a collection; and
+``/watchdog``: which callbacks held its event loop (`tests.benchmarks.watchdog`). Sessions without a page end after two
+seconds instead of two minutes.
 """
 
 import gc

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from explorer import caches
 from explorer.caches import Cache, is_mapped, size_of
 
 
@@ -44,7 +45,8 @@ def test_the_oldest_go_when_there_are_too_many_or_they_are_too_large():
     assert [kept.kept(name) is not None for name in "ade"] == [False, False, True]
 
 
-def test_a_value_that_grows_while_it_is_kept_counts_as_it_is():
+def test_a_value_that_grows_while_it_is_kept_counts_as_it_is(monkeypatch):
+    monkeypatch.setattr(caches, "MEASURED_S", -1.0)
     kept, grows = Cache(9, nbytes=100), Held()
     kept.put("grows", grows)
     kept.put("other", np.zeros(50, np.uint8))
