@@ -21,6 +21,7 @@ EMPTY, MISSING, MISSING_DIM, DIM, FULL = 0, 1, 2, 3, 3 + LEVELS
 NO_VALUE = 255  # code of a subject without a category
 NOTHING, UNKNOWN = np.float32(-np.inf), np.finfo(np.float32).min  # highest of no subject, and of none with a value
 ENDLESS = np.float32(np.inf)
+LEAST = 0.2499  # of a subject: what is less of shares of cells is nothing; one on the corner of four pixels is in all
 
 CHUNK = 1024
 
@@ -261,7 +262,7 @@ def codes_of_sums(found, missing, r0, r1, center, edges, steps, out):
         for y in range(r0, r1):
             for x in range(out.shape[2]):
                 n = found[s, y, x, 0]
-                if n > 0:
+                if n >= LEAST:
                     v = found[s, y, x, 1] / n
                     if is_spread:
                         v = math.sqrt(max(0.0, found[s, y, x, 2] / n - v * v))
@@ -481,7 +482,16 @@ def spread_sums(cells, box, frame, r0, r1, out):
     cx0, cx1, cy0, cy1 = box
     fx, fy, cw, ch = frame
     layers, _, w = out.shape
-    line = np.empty(w, np.float32)
+    line = np.empty(w + 2, np.float32)  # a pixel more on both sides, for what lies outside
+    first, share = np.empty(cx1 - cx0 + 1, np.int32), np.empty(cx1 - cx0 + 1, np.float32)
+    is_narrow = cw <= 1
+    for cx in range(cx0, cx1 + 1):  # of a narrow cell: its first pixel, and the share of it that lies there
+        left = fx + cx * cw
+        ix = math.floor(left)
+        share[cx - cx0] = min(1.0, (ix + 1 - left) / cw)
+        first[cx - cx0] = ix + 1
+        if ix < -1 or ix >= w:
+            share[cx - cx0], first[cx - cx0] = 1.0, 0 if ix < -1 else w + 1
     for s in range(layers):
         for cy in range(cy0, cy1 + 1):
             low, high = fy + cy * ch, fy + (cy + 1) * ch
@@ -489,26 +499,24 @@ def spread_sums(cells, box, frame, r0, r1, out):
             if iy0 >= iy1:
                 continue
             line[:] = 0
-            some = False
-            for cx in range(cx0, cx1 + 1):
-                v = np.float32(cells[s, cy, cx])
-                if v == 0:
-                    continue
-                some = True
-                left, right = fx + cx * cw, fx + (cx + 1) * cw
-                ix = math.floor(left)
-                if right <= ix + 1:
-                    if 0 <= ix < w:
-                        line[ix] += v
-                else:
-                    per = v / cw
-                    for k in range(max(0, ix), min(w, math.ceil(right))):
-                        line[k] += per * (min(right, k + 1.0) - max(left, float(k)))
-            if some:
-                for iy in range(iy0, iy1):
-                    share = np.float32((min(high, iy + 1.0) - max(low, float(iy))) / ch)
-                    for k in range(w):
-                        out[s, iy, k] += share * line[k]
+            if is_narrow:
+                for k in range(cx1 - cx0 + 1):
+                    v = cells[s, cy, cx0 + k]
+                    part = v * share[k]
+                    line[first[k]] += part
+                    line[min(first[k] + 1, w + 1)] += v - part
+            else:
+                for cx in range(cx0, cx1 + 1):
+                    per = cells[s, cy, cx] / np.float32(cw)
+                    if per == 0:
+                        continue
+                    left, right = fx + cx * cw, fx + (cx + 1) * cw
+                    for k in range(max(0, math.floor(left)), min(w, math.ceil(right))):
+                        line[k + 1] += per * np.float32(min(right, k + 1.0) - max(left, float(k)))
+            for iy in range(iy0, iy1):
+                tall = np.float32((min(high, iy + 1.0) - max(low, float(iy))) / ch)
+                for k in range(w):
+                    out[s, iy, k] += tall * line[k + 1]
 
 
 @_fast
@@ -522,26 +530,37 @@ def _covered(low, high):
 
 
 @_fast
+def _columns(cx0, cx1, fx, cw, w):
+    # of each column of cells: its pixels, first … last
+    first, last = np.empty(cx1 - cx0 + 1, np.int32), np.empty(cx1 - cx0 + 1, np.int32)
+    for cx in range(cx0, cx1 + 1):
+        low, high = _covered(fx + cx * cw, fx + (cx + 1) * cw)
+        first[cx - cx0], last[cx - cx0] = min(w, max(0, low)), min(w, max(0, high))
+    return first, last
+
+
+@_fast
 def spread_highest(cells, box, frame, r0, r1, out):
     """Draw cells, the highest above others, on the pixels whose middle they cover, or that their own middle lies in."""
     cx0, cx1, cy0, cy1 = box
     fx, fy, cw, ch = frame
     layers, _, w = out.shape
+    first, last = _columns(cx0, cx1, fx, cw, w)
+    line = np.empty(w, np.float32)
     for s in range(layers):
         for cy in range(cy0, cy1 + 1):
             iy0, iy1 = _covered(fy + cy * ch, fy + (cy + 1) * ch)
             iy0, iy1 = max(r0, iy0), min(r1, iy1)
             if iy0 >= iy1:
                 continue
-            for cx in range(cx0, cx1 + 1):
-                v = cells[s, cy, cx]
-                if v == NOTHING:
-                    continue
-                ix0, ix1 = _covered(fx + cx * cw, fx + (cx + 1) * cw)
-                for iy in range(iy0, iy1):
-                    for ix in range(max(0, ix0), min(w, ix1)):
-                        if v > out[s, iy, ix]:
-                            out[s, iy, ix] = v
+            line[:] = NOTHING
+            for k in range(cx1 - cx0 + 1):
+                v = cells[s, cy, cx0 + k]
+                for ix in range(first[k], last[k]):
+                    line[ix] = max(line[ix], v)
+            for iy in range(iy0, iy1):
+                for ix in range(w):
+                    out[s, iy, ix] = max(out[s, iy, ix], line[ix])
 
 
 @_fast
@@ -550,6 +569,7 @@ def spread_heaviest(category, number, box, frame, r0, r1, out):
     cx0, cx1, cy0, cy1 = box
     fx, fy, cw, ch = frame
     layers, _, w, kinds = out.shape
+    first, last = _columns(cx0, cx1, fx, cw, w)
     for s in range(layers):
         for cy in range(cy0, cy1 + 1):
             iy0, iy1 = _covered(fy + cy * ch, fy + (cy + 1) * ch)
@@ -562,9 +582,8 @@ def spread_heaviest(category, number, box, frame, r0, r1, out):
                     continue
                 c = category[s, cy, cx]
                 c = kinds - 1 if c == NO_VALUE else c
-                ix0, ix1 = _covered(fx + cx * cw, fx + (cx + 1) * cw)
                 for iy in range(iy0, iy1):
-                    for ix in range(max(0, ix0), min(w, ix1)):
+                    for ix in range(first[cx - cx0], last[cx - cx0]):
                         out[s, iy - r0, ix, c] += n
 
 
@@ -575,4 +594,4 @@ def counts_of(shares, r0, r1, out):
         for y in range(r0, r1):
             for x in range(out.shape[2]):
                 n = shares[s, y, x]
-                out[s, y, x] = max(1, int(n + 0.5)) if n >= 0.2499 else 0
+                out[s, y, x] = max(1, int(n + 0.5)) if n >= LEAST else 0

@@ -1,8 +1,10 @@
 """What stands for the points of a view where there are too many: sums of each cell, halved again and again.
 
 A level has cells twice as wide as the level below it; level 0 are the cells of the index. A frame takes the level whose
-cells are half a pixel at most, so that what it costs follows the pixels. All of it is kept with the index that it is
-of, within a number of bytes, under what it was made of: a new selection makes its own, a new λ shares the counts.
+cells are three quarters of a pixel at most, so that what it costs follows the pixels. All of it is kept with the index
+that it is of, within a number of bytes, under what it was made of: a new selection makes its own, a new λ shares the
+counts. Making one costs as much as a frame of all points: it is made on a thread of its own when it is asked for a
+second time, and until it is there the points are drawn. So λ is dragged without it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -27,17 +30,39 @@ KEPT_BYTES = 800_000_000
 _STRIPE = 64
 
 _kept: weakref.WeakKeyDictionary[CellIndex | Cloud, Cache] = weakref.WeakKeyDictionary()
+_asked: weakref.WeakKeyDictionary[CellIndex, Cache] = weakref.WeakKeyDictionary()
 
 NO_WORDS = read_only(np.zeros(1, np.uint64))
 NO_COLUMN = read_only(np.zeros(0, np.float32))
 
 
+#: Makes what was asked for twice, one after the other.
+_maker = ThreadPoolExecutor(1, "pyramid")
+
+
 def _get(index: CellIndex, key: Hashable, make: Callable[[], Any]) -> Any:
     holder = index.cloud if isinstance(index, Turned) else index
-    cache = _kept.get(holder)
-    if cache is None:
-        cache = _kept.setdefault(holder, Cache(64, KEPT_BYTES))
-    return cache.get(key, make)
+    return _kept.setdefault(holder, Cache(64, KEPT_BYTES)).get(key, make)
+
+
+def when_there(index: CellIndex, key: Hashable, make: Callable[[], Any]) -> Any:
+    """What ``make()`` returned, once it has been made; None until then. Asked for a second time, it is being made.
+
+    Parameters
+    ----------
+    key
+        Of all that goes into it; what `make` returns is kept by itself.
+    """
+    asked = _asked.setdefault(index, Cache(256))
+    state = asked.kept(key)
+    if isinstance(state, Future):
+        return make() if state.done() and state.exception() is None else None
+
+    def run() -> None:
+        make()
+
+    asked.put(key, True if state is None else _maker.submit(run))
+    return None
 
 
 def bits(index: CellIndex, selection: Selection) -> np.ndarray:
@@ -87,9 +112,9 @@ class Column:
 
 
 def level_of(index: CellIndex, sx: float, sy: float) -> int:
-    """The level whose cells are half a pixel at most; 0 where even the smallest are wider."""
+    """The level whose cells are three quarters of a pixel at most; 0 where even the smallest are wider."""
     widest = max(sx / index.per_x, sy / index.per_y)
-    return max(0, min(int(math.log2(index.grid)), math.floor(math.log2(0.5 / widest)))) if widest > 0 else 0
+    return max(0, min(int(math.log2(index.grid)), math.floor(math.log2(0.75 / widest)))) if widest > 0 else 0
 
 
 def cell_pixels(index: CellIndex, sx: float, sy: float) -> float:

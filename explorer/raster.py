@@ -362,10 +362,36 @@ class _Drawing:
         self.frame = (float(x0), float(y0), float(sx), float(sy))
         self.n = points_within(index, view)
         wide = pyramid.cell_pixels(index, sx, sy)  # wide cells show: then more points are drawn instead
-        self.is_coarse = coarse and index.grid > 1 and self.n > BUDGET * max(1.0, wide) ** 2
-        self.level = pyramid.level_of(index, sx, sy) if self.is_coarse else 0
+        self.cells: tuple[np.ndarray, ...] | None = None
+        self.level = 0
+        if coarse and index.grid > 1 and self.n > BUDGET * max(1.0, wide) ** 2:
+            self.level = 0 if paint.aggregate == "dominant" else pyramid.level_of(index, sx, sy)
+            self.cells = self._find_cells()
+        self.is_coarse = self.cells is not None
         n_bands = 1 if index.grid == 1 or (self.n < SHARED and not self.is_coarse) else 8
         self.bands = self._bands(n_bands)
+
+    def _find_cells(self) -> tuple[np.ndarray, ...] | None:
+        """What is drawn in place of the points; None where it is not there yet."""
+        paint, selection = self.paint, self.selection
+        if paint.aggregate in ("count", "share") and selection is None:
+            return self.make_cells()
+        of_what = paint.column.key if paint.column is not None else paint.key if paint.codes is not None else ""
+        key = paint.aggregate, of_what, selection and selection.id
+        found: tuple[np.ndarray, ...] | None = pyramid.when_there(self.index, key, self.make_cells)
+        return found
+
+    def make_cells(self) -> tuple[np.ndarray, ...]:
+        """What is drawn in place of the points."""
+        index, paint, selection, level = self.index, self.paint, self.selection, self.level
+        if paint.codes is not None:
+            return pyramid.heaviest(index, paint.codes, paint.key, len(paint.labels), selection)
+        if paint.column is None:
+            return (pyramid.counts(index, selection, level),)
+        if paint.aggregate == "max":
+            return (pyramid.highest(index, paint.column, selection, level),)
+        powers = 3 if paint.aggregate == "std" else 2
+        return pyramid.counts(index, selection, level), pyramid.sums(index, paint.column, powers, selection, level)
 
     def _bands(self, n: int) -> list[tuple[int, int]]:
         """Stretches of pixel rows that hold about as many points each."""
@@ -397,9 +423,9 @@ class _Drawing:
         points = tuple(read_only(a) for a in (index.x, index.y, index.rows, index.start))
         return points, words, how, index.grid, self._box(r0, r1), self.frame, r0, r1
 
-    def _cells(self, r0: int, r1: int, level: int) -> tuple[Any, ...]:
-        """What a kernel is told of the cells of a level: their box, and where they lie in pixels."""
-        index, (x0, y0, sx, sy) = self.index, self.frame
+    def _cells(self, r0: int, r1: int) -> tuple[Any, ...]:
+        """What a kernel is told of the cells: their box, and where they lie in pixels."""
+        index, (x0, y0, sx, sy), level = self.index, self.frame, self.level
         wide, tall = sx / index.per_x * 2**level, sy / index.per_y * 2**level
         box = tuple(c >> level for c in self._box(r0, r1))
         return box, ((index.bounds[0] - x0) * sx, (index.bounds[2] - y0) * sy, wide, tall), r0, r1
@@ -437,18 +463,15 @@ class _Drawing:
     def counts(self) -> tuple[np.ndarray, int]:
         """Subjects of each pixel, uint32 (layers, h, w), and how many are in view."""
         out = np.empty((self.layers, self.height, self.width), np.uint32)
-        if self.is_coarse:
-            cells = pyramid.counts(self.index, self.selection, self.level)
-            shares = np.empty(out.shape, np.float32)
-        else:
-            self._prepare()
+        shares = np.empty(out.shape if self.cells else 0, np.float32)
+        self._prepare()
 
         def draw(r0: int, r1: int) -> int:
-            if not self.is_coarse:
+            if self.cells is None:
                 out[:, r0:r1] = 0
                 return int(pixels.count(*self._points(r0, r1), out))
             shares[:, r0:r1] = 0
-            pixels.spread_sums(cells, *self._cells(r0, r1, self.level), shares)
+            pixels.spread_sums(self.cells[0], *self._cells(r0, r1), shares)
             pixels.counts_of(shares, r0, r1, out)
             return 0
 
@@ -456,7 +479,7 @@ class _Drawing:
 
     def _prepare(self) -> None:
         """Make what all bands need, before there are any."""
-        if self.selection is not None and 4 * self.n > len(self.index):
+        if self.selection is not None and self.cells is None and 4 * self.n > len(self.index):
             pyramid.bits(self.index, self.selection)
 
     def codes(self) -> tuple[np.ndarray, int]:
@@ -476,13 +499,12 @@ class _Drawing:
         column = self.paint.column
         assert column is not None
         found = np.empty(out.shape, np.float32)
-        cells = pyramid.highest(self.index, column, self.selection, self.level) if self.is_coarse else None
 
         def draw(r0: int, r1: int) -> int:
             found[:, r0:r1] = pixels.NOTHING
             seen = 0
-            if cells is not None:
-                pixels.spread_highest(cells, *self._cells(r0, r1, self.level), found)
+            if self.cells is not None:
+                pixels.spread_highest(self.cells[0], *self._cells(r0, r1), found)
             else:
                 seen = pixels.highest(*self._points(r0, r1), *column.args, found)
             pixels.codes_of_highest(found, r0, r1, *of_scale, out)
@@ -493,29 +515,23 @@ class _Drawing:
     def _sums(self, of_scale: tuple[np.ndarray, np.ndarray], out: np.ndarray) -> int:
         column, powers = self.paint.column, 3 if self.paint.aggregate == "std" else 2
         assert column is not None
-        found, missing = np.empty((*out.shape, powers)), np.empty(out.shape, np.uint8)
-        of_cells: list[np.ndarray] = []
-        if self.is_coarse:
-            of_cells = [
-                pyramid.counts(self.index, self.selection, self.level),
-                *pyramid.sums(self.index, column, powers, self.selection, self.level),
-            ]
+        missing = np.zeros(out.shape, np.uint8)
+        if self.cells is None:
+            found = np.empty((*out.shape, powers))
+        else:  # one after the other: a pixel's are apart
+            parts = np.zeros((powers, *out.shape), np.float32)
+            found, shares = np.moveaxis(parts, 0, -1), np.zeros(out.shape, np.float32)
 
         def draw(r0: int, r1: int) -> int:
-            found[:, r0:r1], missing[:, r0:r1] = 0, 0
             seen = 0
-            if of_cells:
-                part = np.zeros(out.shape, np.float32)
-                for power, cells in enumerate(of_cells):
-                    part[:, r0:r1] = 0
-                    pixels.spread_sums(cells, *self._cells(r0, r1, self.level), part)
-                    if power == 0:
-                        missing[:, r0:r1] = part[:, r0:r1] >= 0.2499
-                    else:
-                        found[:, r0:r1, :, power - 1] = part[:, r0:r1]
-                found[:, r0:r1] *= missing[:, r0:r1, :, None]
-            else:
+            if self.cells is None:
+                found[:, r0:r1] = 0
                 seen = pixels.sums(*self._points(r0, r1), *column.args, column.center, found, missing)
+            else:
+                pixels.spread_sums(self.cells[0], *self._cells(r0, r1), shares)
+                missing[:, r0:r1] = shares[:, r0:r1] >= pixels.LEAST
+                for power in range(powers):
+                    pixels.spread_sums(self.cells[1][power], *self._cells(r0, r1), parts[power])
             pixels.codes_of_sums(found, missing, r0, r1, column.center, *of_scale, out)
             return seen
 
@@ -526,15 +542,14 @@ class _Drawing:
         kinds, codes = len(self.paint.labels), self.paint.codes
         assert codes is not None
         given = read_only(codes)
-        cells = pyramid.heaviest(self.index, codes, self.paint.key, kinds, self.selection) if self.is_coarse else None
         rows = max(8, 500_000 // (self.width * (kinds + 1) * self.layers))
 
         def draw(r0: int, r1: int) -> int:
             seen = 0
             for low, high in ((a, min(r1, a + rows)) for a in range(r0, r1, rows)):
                 per = np.zeros((self.layers, high - low, self.width, kinds + 1), np.uint32)
-                if cells is not None:
-                    pixels.spread_heaviest(*cells, *self._cells(low, high, 0), per)
+                if self.cells is not None:
+                    pixels.spread_heaviest(*self.cells, *self._cells(low, high), per)
                 else:
                     seen += pixels.per_category(*self._points(low, high), given, per)
                 pixels.codes_of_categories(per, low, out)
@@ -698,7 +713,9 @@ def warm() -> None:
         for some in (selection, None):
             for is_coarse in (False, True):
                 drawing = _Drawing(index, index.bounds, 8, 8, paint, some)
-                drawing.is_coarse, drawing.level = is_coarse, 1
+                if is_coarse:
+                    drawing.level = int(paint.aggregate != "dominant")
+                    drawing.cells = drawing.make_cells()
                 drawing.bytes()
         render(index, index.bounds, 8, 8, paint)
     extremes(values.astype(np.float64))
