@@ -51,14 +51,14 @@ class Where(NamedTuple):
         return scheduler
 
 
-def options() -> list[click.Option]:
-    """They, for a command that is built by hand."""
+def options(work: str = "the work of a scoring  [default: one for each GPU]") -> list[click.Option]:
+    """They, for a command that is built by hand; `work` is what is shared."""
     return [
         click.Option(
             ["--workers"],
             type=click.IntRange(1, 256),
             metavar="N",
-            help="Processes of this machine that share the work of a scoring  [default: one for each GPU]",
+            help=f"Processes of this machine that share {work}",
         ),
         click.Option(["--scheduler"], metavar="ADDRESS", help="A team's Dask cluster takes it: tls://HOST:PORT"),
         click.Option(["--tls-ca"], type=FILE, help="Certificate of who signed the scheduler's  [default: Dask's own]"),
@@ -72,13 +72,13 @@ def where_of(values: dict[str, Any]) -> Where:
     return Where(**{name: values.pop(name, None) for name in Where._fields})
 
 
-def with_workers(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A command with these options: it gets them as `where`."""
+def with_workers(command: Callable[..., Any], work: str = "") -> Callable[..., Any]:
+    """A command with these options: it gets them as `where`; `work` is what is shared, where that is no scoring."""
 
     @functools.wraps(command)
     def told(**values: Any) -> Any:
         where = where_of(values)
         return command(**values, where=where)
 
-    told.__click_params__ = [*reversed(options()), *getattr(command, "__click_params__", [])]  # type: ignore[attr-defined]
+    told.__click_params__ = [*reversed(options(work) if work else options()), *getattr(command, "__click_params__", [])]  # type: ignore[attr-defined]
     return told

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from explorer.cells import ARRAYS, CellIndex, NoIndexError
+from explorer.cli import main
 from explorer.errors import SurveyError, UsageError
 from explorer.services import shards
 from explorer.services.cluster import DaskPool, LocalWorkers
@@ -220,6 +221,24 @@ def test_workers_of_this_machine_make_the_index_that_the_app_opens(made: Path, t
 
     np.testing.assert_array_equal(indices.column(opened, key, nobody), wanted.sorted(scores["anomaly_score"]))
     survey.close()
+
+
+def test_the_command_makes_it_in_parts(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "survey"
+    shutil.copytree(made, path)
+    assert main(["index", str(path), "--out-of-core", "--memory", ".1"]) == 0
+    said = capsys.readouterr().out
+    assert "60,000 subjects in 256 × 256 cells" in said
+    assert "with image_score, feature_score, anomaly_score of 20260101-000000-score" in said
+    survey = Survey.open(path)
+    map_id, _ = first_of(survey)
+    got, place = Indices(survey).open(map_id), survey.coordinates(map_id)
+    assert_same(got, CellIndex(place[:, 0], place[:, 1]))
+    named = {file.name.partition("-")[0] for file in (survey.map_folder(map_id) / "index" / "columns").iterdir()}
+    assert named == {f"scores.{name}" for name in ("image_score", "feature_score", "anomaly_score")}
+    survey.close()
+    assert main(["index", str(path), "--workers", "2", "--scheduler", "tls://127.0.0.1:1"]) == 2
+    assert "leave out one or the other" in capsys.readouterr().err
 
 
 def test_a_map_and_scores_in_another_order(made: Path, tmp_path: Path) -> None:
