@@ -46,11 +46,16 @@ def hovers(page: Page, box: tuple[float, float, float, float]) -> list[float]:
     return times[2:]
 
 
-def changes(act: Callable[[Page, int], None], event: str, rounds: int = ROUNDS) -> Callable[[Page, tuple], list[float]]:
-    """Do `act` again and again: ms to the last frame, each time but the first two."""
+def changes(
+    act: Callable[[Page, int], None], event: str, rounds: int = ROUNDS, wait: float = 1.5
+) -> Callable[[Page, tuple], list[float]]:
+    """Do `act` again and again: ms to the last frame, each time but the first two.
+
+    None is waited for longer than `wait` seconds.
+    """
 
     def measure(page: Page, box: tuple[float, float, float, float]) -> list[float]:
-        times = [frame_after(page, lambda i=i: act(page, i), event, 1.5) for i in range(rounds + 2)]
+        times = [frame_after(page, lambda i=i: act(page, i), event, wait) for i in range(rounds + 2)]
         return [time for time in times[2:] if time is not None]
 
     return measure

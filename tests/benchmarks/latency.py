@@ -173,8 +173,10 @@ def shown_after(
     return float(page.evaluate("() => window.__shown"))
 
 
-def measure(page: Page, url: str, *, pans: int = 8, wheels: int = 6, drag_s: float = 3) -> Latency:
+def measure(page: Page, url: str, *, pans: int = 8, wheels: int = 6, drag_s: float = 3, patience: float = 1) -> Latency:
     """Eight short drags, six wheel steps and one long drag on the first image plot of the page at `url`.
+
+    What is not painted within a second (1.8 of a wheel step) times `patience` does not count.
 
     Raises
     ------
@@ -193,8 +195,8 @@ def measure(page: Page, url: str, *, pans: int = 8, wheels: int = 6, drag_s: flo
         page.mouse.move(x, y)
         page.mouse.wheel(0, dy)
 
-    panned = [gesture(page, lambda i=i: drag(30 if i % 2 else -30), 1.0) for i in range(pans)]
-    wheeled = [gesture(page, lambda i=i: wheel(120 if i % 2 else -120), 1.8) for i in range(wheels)]
+    panned = [gesture(page, lambda i=i: drag(30 if i % 2 else -30), 1.0 * patience) for i in range(pans)]
+    wheeled = [gesture(page, lambda i=i: wheel(120 if i % 2 else -120), 1.8 * patience) for i in range(wheels)]
     page.evaluate(CLEAR)
     page.mouse.move(x, y)
     page.mouse.down()
