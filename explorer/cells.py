@@ -634,17 +634,34 @@ class Cloud:
 
     def __init__(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
         self.n_rows = len(x)
-        placed = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & np.isfinite(z))
-        placed = placed[np.random.default_rng(0).permutation(placed.size)]
-        self.rows = placed.astype(np.uint32)
-        self.points = np.empty((3, placed.size), np.float32)
-        for axis, values in enumerate((x, y, z)):
-            values = np.asarray(values)[placed].astype(np.float64)
-            low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
-            self.points[axis] = (values - (low + high) / 2) / ((high - low) / 2 or 1.0)
-        far = np.sqrt((self.points**2).sum(axis=0))
-        self.radius = float(far.max(initial=0.0)) or 1.0
-        self.reach = float(np.quantile(far, 0.9)) if far.size else self.radius
+        axes = [_singles(values) for values in (x, y, z)]
+        self.rows = np.flatnonzero(np.isfinite(axes[0]) & np.isfinite(axes[1]) & np.isfinite(axes[2])).astype(np.uint32)
+        np.random.default_rng(0).shuffle(self.rows)
+        n = len(self.rows)
+        self.points = np.empty((3, n), np.float32)
+        chunks = spans(n)
+        ends, farthest = np.zeros((3, 2, len(chunks))), np.zeros(len(chunks))
+
+        def take(piece: int) -> None:
+            low, high = chunks[piece]
+            for axis in range(3):
+                out = self.points[axis, low:high]
+                _gather(axes[axis], self.rows[low:high], out)
+                ends[axis, :, piece] = out.min(), out.max()
+
+        in_parallel(take, range(len(chunks)))
+        least, most = (ends[:, 0].min(axis=1), ends[:, 1].max(axis=1)) if n else (np.zeros(3), np.zeros(3))
+        middle, half = (least + most) / 2, np.where(most > least, (most - least) / 2, 1.0)
+
+        def scale(piece: int) -> None:
+            low, high = chunks[piece]
+            self.points[:, low:high] = (self.points[:, low:high] - middle[:, None]) / half[:, None]
+            farthest[piece] = np.sqrt((self.points[:, low:high] ** 2).sum(axis=0)).max()
+
+        in_parallel(scale, range(len(chunks)))
+        some = np.sqrt((self.points[:, :CHUNK] ** 2).sum(axis=0))  # of a shuffled order
+        self.radius = float(farthest.max(initial=0.0)) or 1.0
+        self.reach = float(np.quantile(some, 0.9)) if n else self.radius
         self.reach = self.reach or self.radius
 
     def __len__(self) -> int:
@@ -705,9 +722,9 @@ class Turned(CellIndex):
     def _sorted(self) -> CellIndex:
         """All subjects in cell order: what is drawn is tested against few of them."""
         whole = self.cloud.turned(*self.turn) if self.is_sample else self
-        x, y = np.full(self.n_rows, np.nan, np.float32), np.full(self.n_rows, np.nan, np.float32)
-        x[whole.rows], y[whole.rows] = whole.x, whole.y
-        return CellIndex(x, y)
+        index = CellIndex(whole.x, whole.y)
+        index.rows, index.n_rows = whole.rows[index.rows], self.n_rows
+        return index
 
     def inside(self, polygon: np.ndarray) -> Selection:
         return self._sorted.inside(polygon)
