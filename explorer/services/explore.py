@@ -461,7 +461,7 @@ class Explore:
 
     def _cloud(self, map_id: str) -> Cloud:
         """A map's three components."""
-        return self._indices.get(("cloud", map_id), lambda: Cloud(*self.survey.coordinates(map_id).T))
+        return self._indices.get(("cloud", map_id), lambda: Cloud(*self.indices.coordinates(map_id)))
 
     def index(self, plane: Plane, moving: bool = False) -> CellIndex:
         """The subjects that have a place in a plane, in cell order.

@@ -179,7 +179,7 @@ class Indices:
                 return self.open(map_id)
             with contextlib.suppress(NoIndexError):  # another process made it while this one waited
                 return self.open(map_id)
-            x, y = self._coordinates(map_id, lambda share: told(0.4 * share))
+            x, y = self.coordinates(map_id, 2, lambda share: told(0.4 * share))
             index = CellIndex(x, y, lambda share: told(0.4 + 0.4 * share))
             del x, y
             try:
@@ -189,13 +189,18 @@ class Indices:
             except (OSError, NoIndexError):
                 return index
 
-    def _coordinates(self, map_id: str, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-        """A map's first two components in row order, float32 (N,)."""
-        found = self._read(self.survey.map_folder(map_id) / COORDINATES, ("umap_1", "umap_2"), progress)
-        if found is None:
-            whole = self.survey.coordinates(map_id)  # says what is wrong
-            return whole[:, 0], whole[:, 1]
-        return found[0], found[1]
+    def coordinates(self, map_id: str, n: int = 3, progress: Progress | None = None) -> Sequence[np.ndarray]:
+        """A map's first components in row order, each float32 (N,); those of a large map are not kept.
+
+        Raises
+        ------
+        SurveyError
+            The map cannot be read.
+        """
+        names, told = [f"umap_{k}" for k in range(1, n + 1)], progress or (lambda _: None)
+        file = self.survey.map_folder(map_id) / COORDINATES
+        found = self._read(file, names, told) if self.is_large(map_id) else None
+        return list(self.survey.coordinates(map_id).T[:n]) if found is None else found  # that says what is wrong
 
     def _read(self, path: Path, names: Sequence[str], progress: Progress) -> list[np.ndarray] | None:
         """Columns of a table of subjects in row order, float32 (N,), NaN where missing; read in pieces, for the file is
@@ -217,6 +222,7 @@ class Indices:
                     progress(n / file.metadata.num_rows)
         except (OSError, pa.ArrowException, ValueError, KeyError):
             return None
+        pa.default_memory_pool().release_unused()  # hundreds of MB would stay
         return columns
 
     # ---------------------------------------------------------------------------------------------------- columns
