@@ -106,7 +106,7 @@ export function render({model, el}) {
     cell.append(word, part);
     return cell;
   }));
-  fill(aggregate, [["", [["max", "max"], ["mean", "mean"]]]], "max");
+  fill(aggregate, [["", [["max", "max"], ["mean", "mean"], ["std", "std"]]]], "max");
   fill(norm, [["", ["percentile", "equalised", "linear", "log"].map(v => [v, v])]], "percentile");
   fill(palette, [["", ["auto", "viridis", "inferno", "cividis", "magma"].map(v => [v, v])]], "auto");
 
@@ -217,10 +217,10 @@ export function render({model, el}) {
     const {settings} = told, about = [];
     if (settings.color === "count") about.push(told.radius ? `subjects per pixel, drawn as discs of ${told.radius} px` : "subjects per pixel");
     else if (settings.color === "share") about.push("selected share of a pixel");
-    else if (!told.labels.length) about.push(settings.aggregate === "max" ? "highest of a pixel" : "mean of a pixel");
+    else if (!told.labels.length) about.push({ max: "highest of a pixel", mean: "mean of a pixel", std: "standard deviation within a pixel" }[settings.aggregate]);
     else about.push("commonest of a pixel");
     if (told.mixed) about.push(`λ ${settings.lambda} of ${told.mixed}`);
-    if (told.clipped) about.push("ends at 0.5 and 99.5 %");
+    if (told.clipped) about.push(settings.aggregate === "std" ? "ends at that of all subjects" : "ends at 0.5 and 99.5 %");
     if (told.note) about.push(told.note);
     const line = note(about.join(" · "), "note");
     if (settings.color !== "count" && settings.color !== "share") {

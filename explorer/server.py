@@ -83,7 +83,7 @@ from explorer.services.listing import MOST_ROWS, Listed
 from explorer.services.originals import SUFFIXES, png
 from explorer.services.pictures import KINDS, Kind, asked, crop_films, model_films, pack, page
 from explorer.services.runs import SettingError
-from explorer.state import COMPONENTS, NORMS, PALETTES, Selection
+from explorer.state import AGGREGATES, COMPONENTS, NORMS, PALETTES, Selection
 from models.artifacts import ArtifactError
 from models.boundary import BoundaryError
 from models.mixing import MODE_TITLES, Mode
@@ -301,6 +301,10 @@ class Route(RequestHandler):
         """Body and content type; overridden by each route."""
         raise HTTPError(405)
 
+    def compute_etag(self) -> str | None:
+        """None where nobody keeps the answer: to hash a frame takes as long as to send it."""
+        return None if self._headers.get("Cache-Control") == "no-store" else super().compute_etag()
+
     async def off(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run on the pool: the event loop stays free for the sockets."""
         return await asyncio.get_running_loop().run_in_executor(self.pool, function, *args)
@@ -386,7 +390,7 @@ class Route(RequestHandler):
             self.get_query_argument("color", "count"),
             self.run_id(),
             self.lambda_(),
-            self.choice("aggregate", ("max", "mean")),
+            self.choice("aggregate", AGGREGATES),
             self.choice("norm", NORMS),
             self.mode(),
         )
@@ -1152,13 +1156,13 @@ def file_name(text: str) -> str:
 
 
 def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[Any, ...]]:
-    """The table of handlers for `pn.serve(extra_patterns=…)`."""
+    """The table of handlers for `pn.serve(extra_patterns=…)`; `pool` is for all but frames and what takes seconds."""
     given = {"access": access, "desk": desk, "pool": pool}
-    slow = given | {"pool": desk.slow}
+    slow, frames = given | {"pool": desk.slow}, given | {"pool": desk.frames}
     return [
         (r"/token", TokenRoute, given),
-        (r"/frame", FrameRoute, given),
-        (r"/nearest", NearestRoute, given),
+        (r"/frame", FrameRoute, frames),
+        (r"/nearest", NearestRoute, frames),
         (r"/contours", ContoursRoute, given),
         (r"/thumbs", ThumbsRoute, given),
         (r"/page", PageRoute, given),
@@ -1186,7 +1190,7 @@ def routes(access: Access, desk: Desk, pool: ThreadPoolExecutor) -> list[tuple[A
         # a cancelled run has seconds to stop: nothing else waits for that
         (r"/runs/(start|cancel|resume|delete)", RunsChange, given | {"pool": desk.deciding}),
         (r"/runs/compare", CompareRoute, slow),
-        (r"/export", ExportRoute, given),
+        (r"/export", ExportRoute, slow),
         (r"/figure", FigureRoute, slow),
         (r"/report/([A-Za-z0-9._-]+)", ReportRoute, given),
         (r"/table", TableRoute, given),

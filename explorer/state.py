@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import BinaryIO
 
 import numpy as np
 import param
@@ -69,6 +72,14 @@ class Selection:
         mask[rows] = True
         return cls(np.packbits(mask, bitorder="little").view(np.uint64), n)
 
+    @classmethod
+    def of_mask(cls, mask: np.ndarray) -> Selection:
+        """The rows where a mask, bool (n,), is true."""
+        found = np.zeros(8 * cls.n_words(len(mask)), np.uint8)
+        bits = np.packbits(mask, bitorder="little")
+        found[: len(bits)] = bits
+        return cls(found.view(np.uint64), len(mask))
+
     @cached_property
     def count(self) -> int:
         """How many are selected."""
@@ -122,10 +133,110 @@ class Selection:
         return other
 
 
+#: Steps of undo; the bytes of memory and of a file without a name that those of one session may take.
+MOST_STEPS, STEP_BYTES, FILE_BYTES = 100, 12 << 20, 400 << 20
+#: A selection of so many bytes is worth packing.
+_LARGE = 1 << 18
+
+
+class Steps:
+    """Selections to go back to, the last first. Of large surveys few bytes each, and what takes many lies in a file."""
+
+    def __init__(self) -> None:
+        self._steps: list[_Step] = []
+        self._file: BinaryIO | None = None
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def append(self, selection: Selection) -> None:
+        """Keep one more; the oldest go where they are too many."""
+        self._steps.append(self._packed(selection))
+        while len(self._steps) > MOST_STEPS or self.nbytes > STEP_BYTES or self.nbytes_in_file > FILE_BYTES:
+            self._drop(self._steps.pop(0))
+
+    def pop(self) -> Selection:
+        """Take the last one out."""
+        step = self._steps.pop()
+        words = step.words
+        if step.at is not None and self._file is not None:
+            words = np.frombuffer(
+                os.pread(self._file.fileno(), 8 * step.n_words, 8 * step.n_words * step.at), np.uint64
+            )
+        elif step.places is not None:
+            words = np.zeros(step.n_words, np.uint64)
+            words[step.places] = step.words
+        self._drop(step)
+        found = Selection(words, step.n)
+        found.title = step.title
+        return ~found if step.is_inverted else found
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._steps.clear()
+        self._free.clear()
+        self._file = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that they take."""
+        return sum(step.words.nbytes + (0 if step.places is None else step.places.nbytes) for step in self._steps)
+
+    @property
+    def nbytes_in_file(self) -> int:
+        """Bytes that they take on disk."""
+        return sum(8 * step.n_words for step in self._steps if step.at is not None)
+
+    def _packed(self, selection: Selection) -> _Step:
+        words, n = selection.words, selection.n
+        if words.nbytes < _LARGE:
+            return _Step(n, len(words), words, selection.title)
+        for is_inverted in (False, True):
+            some = (~selection).words if is_inverted else words
+            places = np.flatnonzero(some)
+            if 4 * len(places) < len(words):
+                return _Step(n, len(words), some[places], selection.title, places.astype(np.uint32), is_inverted)
+        try:
+            at = self._written(words)
+        except OSError:  # no room on disk
+            return _Step(n, len(words), words, selection.title)
+        return _Step(n, len(words), np.empty(0, np.uint64), selection.title, at=at)
+
+    def _written(self, words: np.ndarray) -> int:
+        """The place in the file, in selections, where this one is."""
+        if self._file is None:
+            self._file, self._free = tempfile.TemporaryFile(), []  # noqa: SIM115  # it lives as long as the session
+        taken = sum(step.at is not None for step in self._steps)
+        at = self._free.pop() if self._free else taken
+        if os.pwrite(self._file.fileno(), memoryview(words).cast("B"), words.nbytes * at) != words.nbytes:
+            raise OSError("the disk is full")
+        return at
+
+    def _drop(self, step: _Step) -> None:
+        if step.at is not None:
+            self._free.append(step.at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A selection, or its opposite: all of its words, those at `places` (all others are 0), or where it is in a file."""
+
+    n: int
+    n_words: int
+    words: np.ndarray
+    title: str
+    places: np.ndarray | None = None
+    is_inverted: bool = False
+    at: int | None = None
+
+
 #: how a new region meets what is selected
 MODES = ("replace", "add", "subtract", "intersect")
 #: what dragging on the map does
 TOOLS = ("pan", "lasso", "box", "polygon", "ellipse", "brush")
+#: how the subjects that share a pixel become one color
+AGGREGATES = ("max", "mean", "std")
 #: what stands below the map
 PANES = ("gallery", "histograms", "table", "apart", "curves")
 #: what the right column shows
@@ -175,7 +286,7 @@ class ExplorerState(param.Parameterized):
     color = param.String(
         "count", doc='"count", "share" (selected of all), "scores.NAME" of the run, "subjects.NAME", "maps.NAME".'
     )
-    aggregate: str = param.Selector(default="max", objects=["max", "mean"], doc="Of the subjects that share a pixel.")  # type: ignore[assignment]
+    aggregate: str = param.Selector(default="max", objects=list(AGGREGATES), doc="Of the subjects that share a pixel.")  # type: ignore[assignment]
     norm: str = param.Selector(default=NORMS[0], objects=list(NORMS), doc="Scale of the colour ramp.")  # type: ignore[assignment]
     palette: str = param.Selector(default=PALETTES[0], objects=list(PALETTES), doc="Colours of the ramp.")  # type: ignore[assignment]
     lambda_ = param.Number(0.2, bounds=(0, 1), doc="S_anom = (1 - λ) S_image + λ S_feature.")
@@ -201,8 +312,8 @@ class ExplorerState(param.Parameterized):
     def __init__(self, n: int, **params: object) -> None:
         params = {"draft": Draft()} | params
         super().__init__(selection=Selection.empty(n), **params)  # type: ignore[no-untyped-call]
-        self._before: list[Selection] = []
-        self._after: list[Selection] = []
+        self._before = Steps()
+        self._after = Steps()
         self._sketched_from: Selection | None = None
         self._edits: list[Draft] = []
         self._taken_back: list[Draft] = []
@@ -219,7 +330,6 @@ class ExplorerState(param.Parameterized):
 
     def _record(self, before: Selection) -> None:
         self._before.append(before)
-        del self._before[:-100]
         self._after.clear()
 
     def select(self, region: Selection, mode: str | None = None) -> None:
@@ -254,12 +364,12 @@ class ExplorerState(param.Parameterized):
     @property
     def can_undo(self) -> bool:
         """Whether there is a selection to go back to."""
-        return bool(self._before)
+        return len(self._before) > 0
 
     @property
     def can_redo(self) -> bool:
         """Whether an undone selection can be brought back."""
-        return bool(self._after)
+        return len(self._after) > 0
 
     def undo(self) -> bool:
         """Go back to the selection before; False when there is none."""

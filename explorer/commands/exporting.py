@@ -215,7 +215,9 @@ def _chosen(kind: str, asked: str | None, there: "dict[str, Run]", *defaults: st
 @click.option("--x", metavar="COLUMN", help="Horizontal axis.  [default: the map's]")
 @click.option("--y", metavar="COLUMN", help="Vertical axis.  [default: the map's]")
 @click.option("--view", metavar="X0,X1,Y0,Y1", help="Part of the map.  [default: all of it]")
-@click.option("--aggregate", type=click.Choice(("max", "mean")), default="max", help="Of a pixel.  [default: max]")
+@click.option(
+    "--aggregate", type=click.Choice(("max", "mean", "std")), default="max", help="Of a pixel.  [default: max]"
+)
 @click.option("--norm", type=click.Choice(NORMS), default=NORMS[0], show_default=True, help="Scale of the colors.")
 @click.option("--palette", type=click.Choice(PALETTES), default=PALETTES[0], show_default=True)
 @click.option("--contours", is_flag=True, help="Draw lines of equal density.")
@@ -236,7 +238,7 @@ def figure(
     x: str | None,
     y: str | None,
     view: str | None,
-    aggregate: Literal["max", "mean"],
+    aggregate: Literal["max", "mean", "std"],
     norm: Literal["percentile", "equalised", "linear", "log"],
     palette: str,
     contours: bool,

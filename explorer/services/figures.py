@@ -96,7 +96,7 @@ _NORMS = {
     "linear": "linear scale",
     "log": "logarithmic scale",
 }
-_AGGREGATES = {"max": "highest of a pixel", "mean": "mean of a pixel"}
+_AGGREGATES = {"max": "highest of a pixel", "mean": "mean of a pixel", "std": "standard deviation within a pixel"}
 _lock = threading.Lock()
 
 
@@ -560,10 +560,12 @@ class _Map:
         elif self.labels:
             how = f"Color: {_of_color(explore, screen)}, the commonest of a pixel."
         else:
-            most = "the highest" if color.aggregate == "max" else "the mean"
             clipped = self.paint.scale is not None and self.paint.scale.clipped
-            ends = ", ends at the 0.5 and 99.5 percentiles" if clipped else ""
-            how = f"Color: {_of_color(explore, screen)}, {most} of a pixel, {_NORMS[color.norm]}{ends}."
+            of_pixel, norm, ends = f"the {_AGGREGATES[color.aggregate]}", color.norm, "at the 0.5 and 99.5 percentiles"
+            if color.aggregate == "std":  # no subject has one: there are no percentiles of the survey
+                norm, ends = ("equalised" if norm == "percentile" else norm), "at that of all subjects"
+            told = f"{_NORMS[norm]}, ends {ends}" if clipped else _NORMS[norm]
+            how = f"Color: {_of_color(explore, screen)}, {of_pixel}, {told}."
         yield how + _of_run(explore, screen, [color.by, plane.x, plane.y])
         few = screen.picked is not None and screen.picked.count <= RINGED
         yield from _selected(
