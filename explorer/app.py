@@ -13,7 +13,7 @@ import ssl
 import sys
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,9 +25,11 @@ import click
 import panel as pn
 import param
 from bokeh.application.handlers.handler import Handler
+from bokeh.document import Document
 from bokeh.server.util import bind_sockets
 from bokeh.themes import Theme
 from panel.io.application import build_applications
+from panel.io.state import set_curdoc
 from panel.util.parameters import edit_readonly
 from panel.viewable import Viewer
 from panel_material_ui import Page  # type: ignore[attr-defined]  # made at import time
@@ -134,6 +136,8 @@ LOWER = {
 #: The page's toolkit leaves plots and axes as they are where a document's own theme names them.
 OWN_COLORS = Theme(json={"attrs": {"Plot": {}, "Axis": {}}})
 POLL_MS = 1000
+#: After so long a thread that computes lets the event loop have the interpreter; Python's own 5 ms are half a frame.
+SWITCH_S = 0.001
 VOTES_MS = 3000
 
 
@@ -305,11 +309,18 @@ class Session:
             self._write_url()
 
     # ------------------------------------------------------------------------------------------- what is new
+    def _poll_of(self, doc: Document) -> Callable[[], Coroutine[Any, Any, None]]:
+        async def poll() -> None:
+            with set_curdoc(doc):
+                await self.poll()
+
+        return poll
+
     async def poll(self) -> None:
         """Once a second: running jobs, finished runs, joined columns, the selection's place in the link."""
-        if (person := self._again(self.state.person)) is not None:  # else the socket is about to be closed
+        person, marks = await asyncio.to_thread(lambda: (self._again(self.state.person), self.desk.pulse.look()))
+        if person not in (None, self.state.person):  # none: the socket is about to be closed
             self.state.person = person
-        marks = await asyncio.to_thread(self.desk.pulse.look)
         self.shell.refresh()
         if marks.notes != self._last:  # decided in another tab, or from a script
             self._last = marks.notes
@@ -370,7 +381,9 @@ class Session:
         """The whole screen."""
         if pn.state.curdoc is not None:
             pn.state.curdoc.theme = OWN_COLORS
-        pn.state.add_periodic_callback(self.poll, POLL_MS)  # type: ignore[arg-type]  # it takes coroutines, too
+        if (doc := pn.state.curdoc) is not None:
+            # Bokeh's own: Panel's tells a flag of its own before and after, which takes longer than the poll
+            doc.add_periodic_callback(self._poll_of(doc), POLL_MS)  # type: ignore[arg-type]  # coroutines, too
         fill = {"sizing_mode": "stretch_both", "margin": 0}
         left = pn.Column(self.find, self.controls, styles=LEFT, margin=0)
         holder = pn.Column(**fill, styles={"min-height": "0", "flex": "1 1 0", "position": "relative"})
@@ -517,7 +530,8 @@ def serve(
     is_local = address == "localhost" or address.startswith("127.")
     has_samp = is_local and not behind_proxy  # it reaches this desktop
     with only_server(Path(path)) as note, Desk.open(path, has_samp, scheduler, workers, retrain) as desk:
-        pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
+        sys.setswitchinterval(SWITCH_S)
+        pool = ThreadPoolExecutor(max(4, os.cpu_count() or 2), thread_name_prefix="work")
         for module in (raster, orders, histograms):
             pool.submit(module.warm)
         pool.submit(desk.notes.counts)

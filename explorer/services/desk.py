@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -56,8 +57,8 @@ class Desk:
     """The services of one survey; `samp` is None where no program of the visitor's desktop can be reached, `retraining`
     where nothing is trained again.
 
-    `slow` is the thread of what takes seconds, so that frames never wait for it; `deciding` are those of decisions on
-    runs.
+    `frames` are the threads of what follows a hand on the map, and of nothing else; `slow` are those of what takes
+    seconds, `deciding` those of decisions on runs.
     `compared` has the last answers on what sets a selection apart, by everything that went into them.
     """
 
@@ -89,7 +90,10 @@ class Desk:
     graded: Graded
     retraining: Retraining | None = None
     samp: Samp | None = None
-    slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="slow"))
+    frames: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="frames")
+    )
+    slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="slow"))
     deciding: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, thread_name_prefix="deciding"))
     compared: Cache = field(default_factory=lambda: Cache(16))
 
@@ -179,7 +183,7 @@ class Desk:
                 try:
                     yield desk
                 finally:
-                    for pool in (desk.slow, desk.deciding):
+                    for pool in (desk.frames, desk.slow, desk.deciding):
                         pool.shutdown(wait=False, cancel_futures=True)
                     desk.acquiring.close()
                     if desk.retraining is not None:

@@ -66,9 +66,11 @@ def test_closed_sessions_leave_no_watcher_and_no_session_behind(desk: Desk, monk
 def test_frames_do_not_wait_for_comparisons_and_figures(desk: Desk):
     with ThreadPoolExecutor(1) as pool:
         given = {pattern: told["pool"] for pattern, _, told in routes(Access(1, frozenset()), desk, pool)}
-    assert {pattern for pattern, own in given.items() if own is not pool} == {
+    assert {pattern for pattern, own in given.items() if own is desk.frames} == {"/frame", "/nearest"}
+    assert {pattern for pattern, own in given.items() if own not in (pool, desk.frames)} == {
         "/apart",
         "/boundary/(curves|budget|follows|lost)",
+        "/export",
         "/figure",
         r"/volunteers(?:/(\w+))?",
         "/runs/(start|cancel|resume|delete)",
