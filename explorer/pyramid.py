@@ -13,18 +13,22 @@ import math
 import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from explorer import pixels
 from explorer.caches import Cache
-from explorer.cells import CellIndex, Cloud, Turned, in_parallel, spans
+from explorer.cells import CellIndex, Cloud, Turned, in_parallel, mapped, spans
 from explorer.pixels import read_only
 from explorer.state import Selection
 
 #: Bytes of one index's levels that are kept at most; what was made last is kept, however large.
 KEPT_BYTES = 800_000_000
+
+#: What may be kept on disk of the values in each cell, and of what type.
+KEPT = {"max": np.float32, "sum": np.float64, "squares": np.float64, "known": np.uint32}
 
 #: Rows of cells that a thread sums at once.
 _STRIPE = 64
@@ -90,6 +94,8 @@ class Column:
         Near its middle: of sums of what is far from 0 little would be left.
     key
         What tells the values, and the other ones, from those of any other column; None for none like it.
+    beside
+        Its file beside the index, less ``.npy``: what is kept of each cell may lie there, too (see `KEPT`).
     """
 
     def __init__(
@@ -99,16 +105,28 @@ class Column:
         weight: float = 0.0,
         center: float = 0.0,
         key: Hashable = None,
+        beside: Path | None = None,
     ) -> None:
         self.values = read_only(values)
         self.other = NO_COLUMN if other is None else read_only(other)
         self.weight, self.center = float(weight), float(center)
+        self._beside = None if self.other.size else beside
         self.key = (object() if key is None else key, self.weight)
 
     @property
     def args(self) -> tuple[np.ndarray, np.ndarray, float]:
         """What a kernel takes."""
         return self.values, self.other, self.weight
+
+    def kept(self, index: CellIndex, selection: Selection | None, *what: str) -> list[np.ndarray] | None:
+        """What is kept on disk of the values in each cell, (g · g,) each; None where they are to be looked at."""
+        if self._beside is None or selection is not None:
+            return None
+        try:
+            found = [mapped(self._beside.with_name(f"{self._beside.name}.{name}.npy"), KEPT[name]) for name in what]
+        except (OSError, ValueError):
+            return None
+        return found if all(of_cells.size == index.grid**2 for of_cells in found) else None
 
 
 def level_of(index: CellIndex, sx: float, sy: float) -> int:
@@ -165,6 +183,10 @@ def highest(index: CellIndex, column: Column, selection: Selection | None, level
     """Highest value of each cell: float32 (layers, g, g); `pixels.NOTHING`, `pixels.UNKNOWN` where there is none."""
 
     def make() -> np.ndarray:
+        if (kept := column.kept(index, selection, "known", "max")) is not None:
+            known, most = kept
+            without = np.where(np.diff(index.start) > 0, pixels.UNKNOWN, pixels.NOTHING)
+            return read_only(np.where(known > 0, most, without).reshape(1, index.grid, index.grid))
         words, how, layers = _words(index, selection)
         out = np.empty((layers, index.grid, index.grid), np.float32)
         start = read_only(index.start)
@@ -184,6 +206,11 @@ def sums(index: CellIndex, column: Column, powers: int, selection: Selection | N
     """
 
     def make() -> np.ndarray:
+        if (kept := column.kept(index, selection, "known", "sum", "squares")) is not None:
+            known, total, squares = kept
+            c, shape = column.center, (powers, 1, index.grid, index.grid)
+            whole = known, total - c * known, squares - 2 * c * total + c * c * known
+            return read_only(np.stack(whole[:powers]).astype(np.float32).reshape(shape))
         words, how, layers = _words(index, selection)
         out = np.empty((powers, layers, index.grid, index.grid), np.float32)
         start, args = read_only(index.start), (*column.args, column.center)

@@ -368,13 +368,15 @@ class _Drawing:
             self.level = 0 if paint.aggregate == "dominant" else pyramid.level_of(index, sx, sy)
             self.cells = self._find_cells()
         self.is_coarse = self.cells is not None
+        self.least = pixels.LEAST * min(1.0, (wide * 2**self.level) ** -2)
         n_bands = 1 if index.grid == 1 or (self.n < SHARED and not self.is_coarse) else 8
         self.bands = self._bands(n_bands)
 
     def _find_cells(self) -> tuple[np.ndarray, ...] | None:
         """What is drawn in place of the points; None where it is not there yet."""
         paint, selection = self.paint, self.selection
-        if paint.aggregate in ("count", "share") and selection is None:
+        is_on_disk = paint.column is not None and paint.column.kept(self.index, selection, "max") is not None
+        if is_on_disk or (paint.aggregate in ("count", "share") and selection is None):
             return self.make_cells()
         of_what = paint.column.key if paint.column is not None else paint.key if paint.codes is not None else ""
         key = paint.aggregate, of_what, selection and selection.id
@@ -472,7 +474,7 @@ class _Drawing:
                 return int(pixels.count(*self._points(r0, r1), out))
             shares[:, r0:r1] = 0
             pixels.spread_sums(self.cells[0], *self._cells(r0, r1), shares)
-            pixels.counts_of(shares, r0, r1, out)
+            pixels.counts_of(shares, r0, r1, self.least, out)
             return 0
 
         return out, self._each(draw)
@@ -529,10 +531,10 @@ class _Drawing:
                 seen = pixels.sums(*self._points(r0, r1), *column.args, column.center, found, missing)
             else:
                 pixels.spread_sums(self.cells[0], *self._cells(r0, r1), shares)
-                missing[:, r0:r1] = shares[:, r0:r1] >= pixels.LEAST
+                missing[:, r0:r1] = shares[:, r0:r1] >= self.least
                 for power in range(powers):
                     pixels.spread_sums(self.cells[1][power], *self._cells(r0, r1), parts[power])
-            pixels.codes_of_sums(found, missing, r0, r1, column.center, *of_scale, out)
+            pixels.codes_of_sums(found, missing, r0, r1, self.least, column.center, *of_scale, out)
             return seen
 
         return self._each(draw)

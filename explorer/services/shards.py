@@ -37,6 +37,7 @@ from explorer.cells import ARRAYS, COLUMNS, CellIndex, Progress, View, bounds, g
 from explorer.cells import writing_index as replacing_index
 from explorer.errors import SurveyError, UsageError, VoorwerpError
 from explorer.kinds import Kind
+from explorer.pyramid import KEPT
 from explorer.services.indices import Indices, file_name
 from explorer.survey import Survey
 from models.artifacts import COORDINATES, COORDINATES_SCHEMA, SCORES, Pool, Workspace, write_json
@@ -47,9 +48,6 @@ MEMORY = 2 << 30
 OF_ROW, OF_COLUMN = 56, 12
 #: Strips of the map whose points lie in files of their own until they are sorted: then their space is free again.
 STRIPS = 64
-#: What is kept of the values in each cell, and of what type: the levels of a pyramid begin with them.
-KEPT = {"max": np.float32, "sum": np.float64, "squares": np.float64, "known": np.uint32}
-
 #: Lines whose subjects are compared at once.
 LINES = 1 << 22
 
@@ -302,7 +300,7 @@ def _reduce(
         most, s, q, n = np.float32(np.nan), 0.0, 0.0, 0
         for i in range(start[c], start[c + 1]):
             v = values[i]
-            if v == v:
+            if np.isfinite(v):
                 most = v if n == 0 or v > most else most
                 s += v
                 q += np.float64(v) * v

@@ -197,7 +197,11 @@ def using(folder: Path, n: int) -> list[Row]:
     scale = Scale.of(np.array(column[:: max(1, n // 1_000_000)]), "percentile")
     paints = {
         "count": Paint.count(),
-        "score": Paint.of_column(Column(column, center=scale.value(0.5), key="score"), scale, "max"),
+        "score": Paint.of_column(
+            Column(column, center=scale.value(0.5), key="score", beside=folder / "index" / "columns" / "score"),
+            scale,
+            "max",
+        ),
     }
     drawn: dict[tuple[str, float, str], dict[str, Any]] = {}
     for (name, paint), share, kind in product(paints.items(), SHARES, ("coarse", "exact")):

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from explorer import pyramid, raster
 from explorer.cells import ARRAYS, CellIndex, NoIndexError
 from explorer.cli import main
 from explorer.errors import SurveyError, UsageError
+from explorer.pyramid import KEPT, Column
+from explorer.raster import Aggregate, Paint, Scale, render
 from explorer.services import shards
 from explorer.services.cluster import DaskPool, LocalWorkers
 from explorer.services.indices import Indices
-from explorer.services.shards import KEPT, KIND_PATH, PREFIX, Source, Threads, build, merge
+from explorer.services.shards import KIND_PATH, PREFIX, Source, Threads, build, merge
 from explorer.survey import Survey
 from models.artifacts import write_coordinates, write_scores
 from tests.benchmarks.synthetic import write_survey
@@ -34,7 +37,7 @@ def columns(tmp_path: Path) -> dict[str, np.ndarray]:
     x[1000:9000], y[1000:9000] = x[1000], y[1000]
     x[::13], y[5::29] = np.nan, np.inf
     value = rng.normal(0, 1, N).astype(np.float32)
-    value[::7] = np.nan
+    value[::7], value[3::700] = np.nan, np.inf
     found = {"x": x, "y": y, "value": value}
     for name, values in found.items():
         np.save(tmp_path / f"{name}.npy", values)
@@ -84,6 +87,33 @@ def test_an_index_out_of_core_has_the_bytes_of_one_in_memory(
     assert_kept(got, "value")
     assert told == sorted(told) and told[-1] == 1
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("aggregate", ["max", "mean", "std"])
+def test_a_coarse_frame_of_what_is_kept_is_that_of_the_points(
+    tmp_path: Path, columns: Mapping[str, np.ndarray], monkeypatch: pytest.MonkeyPatch, aggregate: Aggregate
+) -> None:
+    monkeypatch.setattr(raster, "BUDGET", 100)
+    index = build(tmp_path / "index", Source.of_arrays(tmp_path, ["value"]), Threads(tmp_path, 2))
+    values = index.read_column("value")
+    assert values is not None
+    scale = Scale.of_spread(columns["value"], "linear") if aggregate == "std" else Scale.of(columns["value"], "linear")
+    beside = tmp_path / "index" / "columns" / "value"
+    of_points, of_cells = (Column(values, center=0.25, beside=where) for where in (None, beside))
+    monkeypatch.setattr(pyramid, "when_there", lambda index, key, make: make())
+    frames = [
+        render(index, index.bounds, 60, 50, Paint.of_column(column, scale, aggregate), coarse=True)
+        for column in (of_points, of_cells)
+    ]
+    assert frames[0].is_coarse and frames[1].is_coarse and len(np.unique(frames[0].pixels)) > 20
+    np.testing.assert_allclose(frames[0].pixels.astype(int), frames[1].pixels, atol=1)  # sums are rounded elsewhere
+    assert (frames[0].pixels == frames[1].pixels).mean() > 0.99
+    # values are looked at where that is not what is wanted, or damaged
+    words = index.inside(np.array([[-1, -9], [4, -9], [4, 9]]))
+    assert of_cells.kept(index, None, "max") and not of_cells.kept(index, words, "max")
+    assert not Column(values, values, 0.5, beside=beside).kept(index, None, "max")
+    (tmp_path / "index" / "columns" / "value.max.npy").write_bytes(b"")
+    assert not of_cells.kept(index, None, "max")
 
 
 def test_a_finer_grid_and_a_wider_frame(tmp_path: Path, columns: Mapping[str, np.ndarray]) -> None:
