@@ -21,7 +21,7 @@ EMPTY, MISSING, MISSING_DIM, DIM, FULL = 0, 1, 2, 3, 3 + LEVELS
 NO_VALUE = 255  # code of a subject without a category
 NOTHING, UNKNOWN = np.float32(-np.inf), np.finfo(np.float32).min  # highest of no subject, and of none with a value
 ENDLESS = np.float32(np.inf)
-LEAST = 0.2499  # of a subject: what is less of shares of cells is nothing; one on the corner of four pixels is in all
+LEAST = 0.2499  # of a subject: less of the shares of cells is nothing; a narrow cell on a corner is in all four pixels
 
 CHUNK = 1024
 
@@ -256,13 +256,13 @@ def codes_of_highest(found, r0, r1, edges, steps, out):
 
 
 @_jit
-def codes_of_sums(found, missing, r0, r1, center, edges, steps, out):
+def codes_of_sums(found, missing, r0, r1, least, center, edges, steps, out):
     is_spread = found.shape[3] == 3
     for s in range(out.shape[0]):
         for y in range(r0, r1):
             for x in range(out.shape[2]):
                 n = found[s, y, x, 0]
-                if n >= LEAST:
+                if n >= least:
                     v = found[s, y, x, 1] / n
                     if is_spread:
                         v = math.sqrt(max(0.0, found[s, y, x, 2] / n - v * v))
@@ -588,10 +588,10 @@ def spread_heaviest(category, number, box, frame, r0, r1, out):
 
 
 @_fast
-def counts_of(shares, r0, r1, out):
-    """Numbers of subjects from sums of shares of cells: a pixel with a quarter of one has one."""
+def counts_of(shares, r0, r1, least, out):
+    """Numbers of subjects from sums of shares of cells: a pixel with `least` of one has one."""
     for s in range(out.shape[0]):
         for y in range(r0, r1):
             for x in range(out.shape[2]):
                 n = shares[s, y, x]
-                out[s, y, x] = max(1, int(n + 0.5)) if n >= LEAST else 0
+                out[s, y, x] = max(1, int(n + 0.5)) if n >= least else 0
