@@ -317,8 +317,8 @@ def render(
     """Render one view: the pixels that datashader's ``Canvas.points`` finds, but for points on the view's upper edges.
 
     Datashader draws those that stand exactly on the upper or the right edge of the view, too; here these belong to the
-    next view, so that views side by side hold every subject once. A point within rounding of a pixel's edge may be drawn
-    on either side of it, by either.
+    next view, so that views side by side hold every subject once. A point within rounding of a pixel's edge may be
+    drawn on either side of it, by either.
 
     Parameters
     ----------
