@@ -25,13 +25,20 @@ FIRST = "() => __deep('#tile-0')[0].dataset.row"
 OURS = f"""before => ({FIRST})() !== before && __deep('.gallery[role=listbox]')[0].ariaBusy === 'false'"""
 IN_VIEW = """() => { const box = __deep('.gallery[role=listbox]')[0].getBoundingClientRect();
   return __deep('.gallery .tile').filter(t => { const b = t.getBoundingClientRect(); return b.top < box.bottom && b.bottom > box.top; }).length; }"""  # noqa: E501
+# What the gallery keeps of pages it has shown is let go, as when the survey changes.
+FORGET = """() => { for (const model of Bokeh.documents[0]._all_models.values()) {
+  const data = model.data?.attributes; if (data?.orders && 'reconstructs' in data) model.data.read += 1; } }"""
+SETTLED = "() => __deep('.gallery[role=listbox]')[0].ariaBusy === 'false'"
 NAMES = "() => __deep('img').map(i => i.alt)"
 STOCK = f"""before => {{ const images = __deep('img').filter(i => i.complete && i.naturalWidth);
   return images.length >= {SHOWN} && images.every(i => !before.includes(i.alt)); }}"""
 
 
-def ours(url: str, rounds: int = ROUNDS) -> list[float]:
-    """The order is turned around, again and again."""
+def ours(url: str, rounds: int = ROUNDS, seen: list[float] | None = None) -> list[float]:
+    """The order is turned around, again and again: to pictures that the browser has not got.
+
+    `seen` takes the times of as many clicks to pictures that it has.
+    """
     with sync_playwright() as playwright:
         browser = launch(playwright)
         page = browser.new_page(viewport={"width": 1440, "height": 1600})
@@ -44,7 +51,13 @@ def ours(url: str, rounds: int = ROUNDS) -> list[float]:
         if shown < SHOWN:
             raise RuntimeError(f"{shown} pictures are in view, not {SHOWN}")
         button = page.locator(".gallery-pane .order")
-        times = [_click(page, button.click, FIRST, OURS) for _ in range(rounds + 2)]
+        times = []
+        for _ in range(rounds + 2):
+            page.evaluate(FORGET)
+            page.wait_for_function(SETTLED)
+            times.append(_click(page, button.click, FIRST, OURS))
+        for _ in range(rounds if seen is not None else 0):
+            seen.append(_click(page, button.click, FIRST, OURS))
         browser.close()
     return times[2:]  # the first of each way makes its order
 
@@ -77,20 +90,25 @@ def rows() -> Row:
         folder = Path(name)
         write_survey(folder / "synthetic", N, pictures=True)
         with serve(folder / "synthetic", folder / "ours.log", timeout=120) as url:
-            mine = ours(url)
+            again: list[float] = []
+            mine = ours(url, seen=again)
         other = theirs(folder, folder / "synthetic" / THUMBNAILS)
     us, them = statistics.median(mine), statistics.median(other)
     return Row(
         "thumbnails",
-        f"{SHOWN} thumbnails in view of {N:,} synthetic subjects: click to painted, median of {len(mine)}",
+        f"{SHOWN} thumbnails in view of {N:,} synthetic subjects, not seen before: click to painted, "
+        f"median of {len(mine)}",
         us,
         them,
         them / us,
         "ms",
         "one pn.pane.JPG per image in a FlexBox",
         target=10,
-        note="at most 60 ms wanted",
-        extra={"ours_ms": mine, "theirs_ms": other},
+        limit=60,
+        note=f"of pictures seen a moment ago {statistics.median(again):.0f} ms",
+        each=mine,
+        theirs_each=other,
+        extra={"seen_ms": again},
     )
 
 
