@@ -38,7 +38,7 @@ class Watchdog:
     def told(self) -> dict[str, Any]:
         """Everything so far, and begin anew.
 
-        ``slow`` has, by name, how often one took more than `LIMIT_MS` of the clock, how often of the processor, and the
+        ``slow`` has, by name, the longest first, how often one took more than `LIMIT_MS` of the clock, how often of the processor, and the
         most of each, ms.
         """
         times, cpu_times, most = Counter[str](), Counter[str](), dict[str, tuple[float, float]]()
@@ -52,7 +52,9 @@ class Watchdog:
             "cpu_ms": round(self.cpu_ms, 1),
             "longest_ms": round(self.longest_ms, 1),
             "longest_cpu_ms": round(self.longest_cpu_ms, 1),
-            "slow": {name: [n, cpu_times[name], *most[name]] for name, n in times.most_common()},
+            "slow": {
+                name: [times[name], cpu_times[name], *most[name]] for name in sorted(most, key=lambda k: -most[k][1])
+            },
         }
         Watchdog.__init__(self)
         return found
