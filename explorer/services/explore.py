@@ -616,7 +616,9 @@ class Explore:
         first, *second = (self._in_order(points, name, make, *of) for name, make in parts.items())
         key = self.survey.generation, *parts, *of
         weight = color.lambda_ if second else 0.0
-        return Column(first, second[0] if second else None, weight, scale.middle, key)
+        lasting = self.indices.lasting(next(iter(parts)), *of)
+        beside = self.indices.beside(points, lasting) if isinstance(points, CellIndex) else None
+        return Column(first, second[0] if second else None, weight, scale.middle, key, beside)
 
     def _in_order(
         self,

@@ -295,6 +295,10 @@ class Indices:
 
         return kept.get((key, np.dtype(dtype).str), make)
 
+    def beside(self, index: CellIndex, key: tuple[object, ...]) -> Path | None:
+        """Where `column` puts a column, less ``.npy``; None for an index in memory."""
+        return None if index.folder is None else index.folder / COLUMNS / file_name(key)
+
 
 class _Making:
     """An index that is being opened or made, on a thread of its own."""

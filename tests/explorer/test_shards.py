@@ -17,6 +17,7 @@ from explorer.pyramid import KEPT, Column
 from explorer.raster import Aggregate, Paint, Scale, render
 from explorer.services import shards
 from explorer.services.cluster import DaskPool, LocalWorkers
+from explorer.services.explore import Color, Explore, Plane
 from explorer.services.indices import Indices
 from explorer.services.shards import KIND_PATH, PREFIX, Source, Threads, build, merge
 from explorer.survey import Survey
@@ -261,11 +262,18 @@ def test_the_command_makes_it_in_parts(made: Path, tmp_path: Path, capsys: pytes
     assert "60,000 subjects in 256 × 256 cells" in said
     assert "with image_score, feature_score, anomaly_score of 20260101-000000-score" in said
     survey = Survey.open(path)
-    map_id, _ = first_of(survey)
+    map_id, run_id = first_of(survey)
     got, place = Indices(survey).open(map_id), survey.coordinates(map_id)
     assert_same(got, CellIndex(place[:, 0], place[:, 1]))
     named = {file.name.partition("-")[0] for file in (survey.map_folder(map_id) / "index" / "columns").iterdir()}
     assert named == {f"scores.{name}" for name in ("image_score", "feature_score", "anomaly_score")}
+    # and colors of the app are drawn of what is kept of cells
+    explore = Explore(survey)
+    index = explore.indices.of_map(map_id, keep=True)
+    assert index is not None
+    for name, is_kept in (("feature_score", True), ("anomaly_score", False)):  # mixed of two with every λ
+        paint = explore.paint(Plane(map_id), Color(f"scores.{name}", run_id))
+        assert paint.column is not None and (paint.column.kept(index, None, "max") is not None) == is_kept
     survey.close()
     assert main(["index", str(path), "--workers", "2", "--scheduler", "tls://127.0.0.1:1"]) == 2
     assert "leave out one or the other" in capsys.readouterr().err
