@@ -736,8 +736,18 @@ class Turned(CellIndex):
 def _places(rows: np.ndarray, n_rows: int) -> np.ndarray:
     """Place of each row of the survey among `rows`, uint32 (n_rows,); the largest number for those that have none."""
     place = np.full(n_rows, np.iinfo(np.uint32).max, np.uint32)
-    place[rows] = np.arange(rows.size, dtype=np.uint32)
+
+    def note(span: tuple[int, int]) -> None:
+        _note(rows, span[0], span[1], place)
+
+    in_parallel(note, spans(rows.size))
     return place
+
+
+@_jit
+def _note(rows, low, high, place):
+    for i in range(low, high):
+        place[rows[i]] = i
 
 
 @_fast
@@ -963,6 +973,7 @@ def warm() -> None:
     for dtype in (np.float32, np.float64, np.uint8):
         index.sorted(np.zeros(4, dtype))
     index._check(4)
+    index.at(np.zeros(1, np.int64))
     index.inside(np.array([[0.0, 0.0], [2.5, 0.0], [2.5, 2.5], [0.0, 2.5]]))
     index.nearest(1.0, 1.0, 0.5, 0.5)
     index.near_path(np.zeros((2, 2)), 1.0, 1.0)

@@ -23,7 +23,7 @@ from explorer.services.compared import Changes
 from explorer.services.crowd import Crowd
 from explorer.services.drafts import Drafts
 from explorer.services.dropped import Drops
-from explorer.services.explore import Explore
+from explorer.services.explore import Explore, newest
 from explorer.services.graded import Graded
 from explorer.services.groups import Groups
 from explorer.services.histograms import Histograms
@@ -133,6 +133,7 @@ class Desk:
             with Ledger(survey.path, survey.info.survey_id) as ledger:
                 explore, jobs = Explore(survey), JobService(survey, ledger, scheduler=scheduler, workers=workers)
                 explore.indices.patience = PATIENCE_S
+                explore.indices.begin(survey.info.default_map or newest(explore.maps()))
                 volunteers, notes = Volunteers(survey, ledger, explore.talk), Notes(ledger, explore)
                 truths = Truths(explore, notes, volunteers)
                 learning = Learning(explore, truths)

@@ -90,6 +90,12 @@ class Indices:
             raise making.error
         return making.index
 
+    def begin(self, map_id: str) -> None:
+        """Open or make the index of a large map, and do not wait for it."""
+        with self._lock:
+            if map_id and map_id not in self._opened and map_id not in self._being_made and self.is_large(map_id):
+                self._being_made[map_id] = _Making(self, map_id)
+
     def is_large(self, map_id: str) -> bool:
         """Whether a map has more subjects than are sorted anew each time."""
         found = self._metadata(map_id)
@@ -325,6 +331,9 @@ class _Making:
                 indices._opened[map_id] = self.index
             del indices._being_made[map_id]
         self.done.set()
+        if self.index is not None and self.index.folder is not None:
+            with contextlib.suppress(Exception):
+                self.index.at(np.zeros(0, np.int64))  # what it needs is there before somebody asks
 
     def _tell(self, share: float) -> None:
         self.percent = max(self.percent, min(99, int(100 * share)))

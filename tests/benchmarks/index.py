@@ -65,7 +65,7 @@ def row(size: str) -> Row:
         ALTERNATIVE,
         unit="s",
         limit=limit,
-        rounds=7 if n < 50_000_000 else 1,
+        rounds=5 if n < 50_000_000 else 1,
     )
 
 

@@ -81,6 +81,7 @@ def test_it_is_made_anew_when_the_map_or_the_rows_of_the_survey_are_others(path:
 def test_what_a_stopped_process_left_and_what_is_damaged_does_not_matter(path: Path) -> None:
     folder = path / "maps" / MAP
     opened(path).of_map(MAP)
+    (folder / "index" / "rows.npy").unlink()  # not cut off: who has it mapped would fall
     (folder / "index" / "rows.npy").write_bytes(b"")
     (folder / ".index.abc.tmp").mkdir()
     (folder / ".index.abc.tmp" / "x.npy").write_bytes(b"half")
@@ -126,6 +127,26 @@ def test_who_waits_too_long_is_told_how_far_it_is(path: Path, monkeypatch: pytes
     indices.patience = None
     go_on.set()
     assert is_mapped(explore.index(Plane(MAP)))
+    assert indices.progress(MAP) is None
+
+
+def test_it_is_begun_before_anybody_asks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    indices, go_on = opened(path), threading.Event()
+    make, made = Indices.make, []
+
+    def slow(self: Indices, map_id: str, progress) -> CellIndex:
+        assert go_on.wait(20)
+        made.append(make(self, map_id, progress))
+        return made[-1]
+
+    monkeypatch.setattr(Indices, "make", slow)
+    indices.begin(MAP)
+    indices.begin(MAP)
+    indices.begin("no such map")
+    assert indices.progress(MAP) == 0
+    go_on.set()
+    assert indices.of_map(MAP) is made[0] and len(made) == 1
+    indices.begin(MAP)
     assert indices.progress(MAP) is None
 
 
