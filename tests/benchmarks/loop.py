@@ -133,17 +133,18 @@ def votes() -> Row:
         os.environ["VOORWERP_CONFIG"] = f"{name}/config"
         place = make_place(Path(name), GRADERS)
 
-        async def grade() -> None:
+        async def grade(url: str) -> None:
             graders = place.graders()
             for grader in graders:
                 await grader.begin()
-            await work(graders, 0.2, 10, 1)
+            await work(graders, 0.2, 1, 1)  # the first of everything costs once
+            asked(url, "watchdog")
+            await work(graders, 0.2, 10, 0)
             for grader in graders:
                 grader.close()
 
         with census_of(Path(name) / "ours.log", "ours", place.path, place.port) as url:
-            asked(url, "watchdog")
-            asyncio.run(grade())
+            asyncio.run(grade(url))
             return row("vote", asked(url, "watchdog"), f"{GRADERS} graders, a vote each every 0.2 s in the mean")
 
 

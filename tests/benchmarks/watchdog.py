@@ -6,6 +6,7 @@
 
 import asyncio
 import functools
+import gc
 import time
 from asyncio.events import Handle
 from collections import Counter
@@ -28,6 +29,8 @@ class Watchdog:
     def __init__(self) -> None:
         self.n, self.cpu_ms, self.longest_ms, self.longest_cpu_ms = 0, 0.0, 0.0, 0.0
         self.slow: list[tuple[str, float, float]] = []
+        self.collections: dict[int, tuple[int, float]] = {}
+        self._began = 0.0
 
     def note(self, callback: Any, ms: float, cpu_ms: float) -> None:
         self.n, self.cpu_ms = self.n + 1, self.cpu_ms + cpu_ms
@@ -35,11 +38,19 @@ class Watchdog:
         if ms > LIMIT_MS and len(self.slow) < KEPT:
             self.slow.append((name_of(callback), ms, cpu_ms))
 
+    def collect(self, phase: str, about: dict[str, int]) -> None:
+        """One of ``gc.callbacks``: a collection holds whatever thread it falls on, and the interpreter with it."""
+        if phase == "start":
+            self._began = time.thread_time()
+            return
+        n, longest = self.collections.get(about["generation"], (0, 0.0))
+        self.collections[about["generation"]] = n + 1, max(longest, 1e3 * (time.thread_time() - self._began))
+
     def told(self) -> dict[str, Any]:
         """Everything so far, and begin anew.
 
-        ``slow`` has, by name, the longest first, how often one took more than `LIMIT_MS` of the clock, how often of the processor, and the
-        most of each, ms.
+        ``slow`` has, by name, the longest first: how often one took more than `LIMIT_MS` of the clock, how often of the
+        processor, and the most of each, ms. ``gc`` has, by generation, how many collections there were and the longest.
         """
         times, cpu_times, most = Counter[str](), Counter[str](), dict[str, tuple[float, float]]()
         for name, ms, cpu_ms in self.slow:
@@ -52,6 +63,7 @@ class Watchdog:
             "cpu_ms": round(self.cpu_ms, 1),
             "longest_ms": round(self.longest_ms, 1),
             "longest_cpu_ms": round(self.longest_cpu_ms, 1),
+            "gc": {generation: [n, round(ms, 1)] for generation, (n, ms) in sorted(self.collections.items())},
             "slow": {
                 name: [times[name], cpu_times[name], *most[name]] for name in sorted(most, key=lambda k: -most[k][1])
             },
@@ -81,6 +93,7 @@ def install() -> Watchdog:
         dog.note(callback, 1e3 * (time.perf_counter() - began), 1e3 * (time.thread_time() - cpu_began))
 
     Handle._run = watched
+    gc.callbacks.append(dog.collect)
     return dog
 
 
