@@ -36,6 +36,7 @@ from explorer.commands import (
     simulating,
     tables,
     tagging,
+    thumbnails,
     vetting,
 )
 from explorer.errors import UsageError, VoorwerpError
@@ -60,6 +61,7 @@ for command in (
     running.jobs,
     findings.findings,
     indexing.index,
+    thumbnails.thumbnails,
     comparing.compare,
     judging.judge,
     purity.purity,
