@@ -45,7 +45,7 @@ bench: install browser  ## one table of ratios to named alternatives (at most 20
 bench-long: install browser  ## the rows that need training, many kills or more than 10 minutes
 	$(BIN)/python -m tests.benchmarks --long $(if $(ONLY),--only $(ONLY))
 
-bench-compare: install  ## what changed since the rows were last kept in .bench/, or since RUN=20261124-101500
+bench-compare: $(INSTALLED)  ## what changed since the rows were last kept in .bench/, or since RUN=20261124-101500
 	$(BIN)/python -m tests.benchmarks --compare $(RUN)
 
 assets: install browser  ## make the demo's checkpoint, the screenshots and the tour again

@@ -86,7 +86,7 @@ def row() -> Row:
         pandas / ours,
         "s",
         "pandas: read, merge, rank, correlate, count",
-        note="at most 1 s wanted",
+        limit=1,
         extra={"ours_s": mine, "theirs_s": other},
     )
 

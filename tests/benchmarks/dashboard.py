@@ -143,14 +143,15 @@ class Change:
 
     @property
     def verdict(self) -> Verdict:
+        """Better or worse only where ours and the ratio say so both: a busy machine slows some more than others."""
         if self.low is None or self.high is None:
             low = high = self.net
-            floor = FLOOR_UNKNOWN
+            floor = 1 + FLOOR_UNKNOWN
         else:
-            low, high, floor = self.low, self.high, FLOOR
-        if low > 1 + floor:
+            low, high, floor = self.low, self.high, 1 + FLOOR
+        if low > floor and self.ours > floor:
             return "better"
-        return "worse" if high < 1 / (1 + floor) else "within noise"
+        return "worse" if high < 1 / floor and self.ours < 1 / floor else "within noise"
 
 
 def measurements(row: Row) -> tuple[list[float], list[float]]:

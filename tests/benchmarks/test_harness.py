@@ -188,6 +188,8 @@ def test_a_change_counts_where_it_is_more_than_both_runs_scatter() -> None:
     slow = change(before, row_of("a", times(200, 0.02), times(2000, 0.02)))  # the machine was slow, not the code
     assert slow.verdict == "within noise"
     assert slow.theirs == pytest.approx(0.5, rel=0.05)
+    busy = change(before, row_of("a", times(150, 0.02), times(4000, 0.02)))  # which slowed the alternative more
+    assert (busy.net > 2, busy.verdict) == (True, "within noise")
 
 
 def test_of_rates_more_is_better_and_without_single_measurements_it_takes_more() -> None:
