@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from explorer.errors import NotReadyError, SurveyError
 from explorer.services import indices as module
 from explorer.services.explore import Color, Explore, Plane
 from explorer.services.indices import Indices
-from explorer.survey import Survey
+from explorer.services.pack import pack
+from explorer.survey import Survey, check
 from tests.benchmarks.synthetic import write_survey
 
 N = 3000
@@ -259,3 +261,13 @@ def test_the_command_makes_the_index_beforehand(path: Path, capsys: pytest.Captu
     assert (path / "maps" / MAP / "index" / "x.npy").stat().st_ino == before
     assert main(["index", str(path), "--map", "none"]) == 2
     assert 'there is no finished map "none"' in capsys.readouterr().err
+
+
+def test_an_index_is_no_part_of_a_copy_for_others(path: Path, tmp_path: Path) -> None:
+    opened(path).of_map(MAP)
+    before = check(path)
+    deque(pack(path, tmp_path / "copy"), maxlen=0)
+    assert check(path) == before
+    files = {file.name for file in (tmp_path / "copy" / "maps" / MAP).rglob("*")}
+    assert files == {"coordinates.parquet", "map.json"}
+    assert is_mapped(opened(tmp_path / "copy").of_map(MAP))
