@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -176,7 +177,9 @@ class Steps:
         """Forget all of them."""
         self._steps.clear()
         self._free.clear()
-        self._file = None
+        if self._file is not None:
+            self._close()
+            self._file = None
 
     @property
     def nbytes(self) -> int:
@@ -207,9 +210,10 @@ class Steps:
         """The place in the file, in selections, where this one is."""
         if self._file is None:
             self._file, self._free = tempfile.TemporaryFile(), []  # noqa: SIM115  # it lives as long as the session
+            self._close = weakref.finalize(self, self._file.close)
         taken = sum(step.at is not None for step in self._steps)
         at = self._free.pop() if self._free else taken
-        if os.pwrite(self._file.fileno(), memoryview(words).cast("B"), words.nbytes * at) != words.nbytes:
+        if os.pwrite(self._file.fileno(), words.tobytes(), words.nbytes * at) != words.nbytes:
             raise OSError("the disk is full")
         return at
 
@@ -220,7 +224,7 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A selection, or its opposite: all of its words, those at `places` (all others are 0), or where it is in a file."""
+    """A selection, or its opposite: its words, those at `places` (the others are 0), or its place in a file."""
 
     n: int
     n_words: int

@@ -1,4 +1,6 @@
-"""`Survey`: opens a survey folder and reads its tables, images and runs. Shared by all sessions; it writes nothing.
+"""`Survey`: opens a survey folder and reads its tables, images and runs. Shared by all sessions.
+
+It writes nothing but ``kept/``, columns of large surveys that are mapped into memory (`explorer.kept`).
 
 ::
 
@@ -11,6 +13,7 @@
     digests.npy               uint64 (N, 2): equal where two crops' pixels are
     quarantine.parquet        what was refused on the way in; quarantine.html shows it
     runs/, maps/              see `models.artifacts`
+    kept/                     columns of a large survey as arrays; may be deleted: see `explorer.kept`
     parts/                    only while `voorwerp create` or `add` is at work
     write.lock                held by the one command that writes
 
@@ -27,7 +30,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, Self
@@ -39,6 +42,7 @@ import pyarrow.parquet as pq
 
 from explorer import votes
 from explorer.errors import SchemaError, SurveyError, no_such_column
+from explorer.kept import KEPT, Kept
 from models import artifacts
 from models.artifacts import ArtifactError, Run
 from models.images import Crop, Stretch, media_type, rgb_of
@@ -90,6 +94,12 @@ SUBJECTS_SCHEMA = pa.schema(
 
 #: Rows read at once to show one subject.
 ROW_GROUP = 16_384
+
+#: Rows beyond which columns are mapped from files instead of held in memory, and rows read at once to make them.
+LARGE = 2_000_000
+_BLOCK = 1 << 20
+#: So few rows of a column of texts are read by themselves.
+_FEW = 16
 
 #: Linked originals that are gone and named.
 _NAMED = 3
@@ -495,6 +505,17 @@ class _Columns:
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from None
 
+    def batches(self, *names: str) -> Iterator[tuple[slice, list[pa.Array]]]:
+        """Columns in parts: the rows of each part, and its values. Nobody else reads meanwhile."""
+        first = 0
+        try:
+            with self._lock:
+                for batch in self._file.iter_batches(_BLOCK, columns=list(names)):
+                    yield slice(first, first + len(batch)), [batch.column(name) for name in names]
+                    first += len(batch)
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(error) from None
+
     def varies(self, name: str) -> bool:
         """Whether a column has two values or more, by the file's own statistics."""
         metadata, at = self._file.metadata, self.schema.names.index(name)
@@ -504,15 +525,46 @@ class _Columns:
             return True  # some part has values and does not say which
         return len({known_value for part in known for known_value in (part.min, part.max)}) > 1
 
+    def has_any(self, name: str) -> bool | None:
+        """Whether a column has a finite value, by the file's own statistics; None where they do not say."""
+        metadata, at = self._file.metadata, self.schema.names.index(name)
+        for i in range(metadata.num_row_groups):
+            known = metadata.row_group(i).column(at).statistics
+            if known is not None and known.has_min_max and np.isfinite([known.min, known.max]).any():
+                return True
+        return None
+
+    def take(self, name: str, rows: np.ndarray) -> pa.Array:
+        """A column of some rows, read by the parts of the file that they are in."""
+        groups = np.searchsorted(self._starts, rows, side="right") - 1
+        found: list[Any] = [None] * len(rows)
+        try:
+            for group in np.unique(groups).tolist():
+                here = np.flatnonzero(groups == group)
+                with self._lock:
+                    part = self._file.read_row_group(group, columns=[name]).column(0)
+                for place, value in zip(
+                    here.tolist(), part.take(pa.array(rows[here] - self._starts[group])).to_pylist(), strict=True
+                ):
+                    found[place] = value
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(error) from None
+        return pa.array(found, self.schema.field(name).type)
+
     def row(self, row: int) -> dict[str, object]:
         """Every column of one row."""
         with self._lock:
-            metadata, first, group = self._file.metadata, 0, 0
-            while row >= first + (n := metadata.row_group(group).num_rows):
-                first, group = first + n, group + 1
-            table = self._file.read_row_group(group).slice(row - first, 1)
+            group = int(np.searchsorted(self._starts, row, side="right")) - 1
+            table = self._file.read_row_group(group).slice(row - int(self._starts[group]), 1)
         values: dict[str, object] = table.to_pylist()[0]
         return values
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """The first row of each row group."""
+        metadata = self._file.metadata
+        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        return np.cumsum([0, *sizes[:-1]])
 
     def close(self) -> None:
         self._file.close()
@@ -524,7 +576,105 @@ def _open_subjects(path: Path) -> tuple[_Columns, np.ndarray]:
     for column in SUBJECTS_SCHEMA:
         if column.name not in subjects.schema.names:
             raise SurveyError(f"{path} lacks the column {column.name!r}")
-    return subjects, np.ascontiguousarray(subjects.read("subject_id").to_numpy(), np.int64)
+    if subjects.n <= LARGE:
+        return subjects, np.ascontiguousarray(subjects.read("subject_id").to_numpy(), np.int64)
+    fill = partial(_fill, subjects, "subject_id", np.int64)
+    return subjects, Kept(path.parent / KEPT).array("subject_id", subjects.stamp, np.int64, (subjects.n,), fill)
+
+
+def _fill(columns: _Columns, name: str, dtype: Any, to: np.ndarray) -> None:
+    """Write a numeric column into an array, part by part; null becomes NaN."""
+    kind = pa.from_numpy_dtype(dtype)
+    for rows, (part,) in columns.batches(name):
+        to[rows] = (part if part.type == kind else part.cast(kind, safe=False)).to_numpy(zero_copy_only=False)
+
+
+def _fill_codes(columns: _Columns, name: str, labels: list[str], to: np.ndarray) -> None:
+    """Write codes of a column of texts into an array, -1 where missing; `labels`, empty, gets the labels, sorted."""
+    codes: dict[str, int] = {}
+    for rows, (part,) in columns.batches(name):
+        encoded = part.cast(pa.string()).dictionary_encode()
+        here = [codes.setdefault(label, len(codes)) for label in encoded.dictionary.to_pylist()]
+        to[rows] = np.array([*here, -1], np.int32)[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    labels += sorted(codes)
+    rank = np.full(len(labels) + 1, -1, np.int32)
+    rank[[codes[label] for label in labels]] = np.arange(len(labels), dtype=np.int32)
+    for first in range(0, len(to), _BLOCK):
+        to[first : first + _BLOCK] = rank[to[first : first + _BLOCK]]
+
+
+def _are_counted(ids: np.ndarray) -> bool:
+    """Whether ids are 0, 1, 2 …."""
+    blocks = range(0, len(ids), _BLOCK)
+    return all(np.array_equal(part := ids[k : k + _BLOCK], np.arange(k, k + len(part))) for k in blocks)
+
+
+class Scores(Mapping[str, np.ndarray]):
+    """A large run's scores, read column by column when they are asked for; see `Survey.scores`."""
+
+    def __init__(self, survey: "Survey", run_id: str, columns: _Columns) -> None:
+        self._survey, self._run_id, self._columns = survey, run_id, columns
+        self._names = [name for name in columns.schema.names if name != "subject_id"]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def is_text(self, name: str) -> bool:
+        """Whether a column is one of texts."""
+        return _is_string(self._columns.schema.field(name).type)
+
+    def has_any(self, name: str) -> bool:
+        """Whether a column of numbers has a finite value."""
+        values = self if self._columns.has_any(name) is None else None
+        return values is None or bool(np.isfinite(values[name]).any())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        if self.is_text(name):  # nobody who knows of `Survey.score_category` asks for these
+            codes, labels = self.category(name)
+            return np.asarray(np.array([*labels, None], object)[codes])
+        found: np.ndarray = self._survey._cached("scores", f"{self._run_id}/{name}", partial(self._numbers, name))
+        return found
+
+    def text(self, name: str, row: int) -> str | None:
+        """A text of one subject, read by itself: nobody waits for the column."""
+        rows = self._rows
+        at = row if rows is None else next(iter(np.flatnonzero(rows == row).tolist()), -1)
+        return None if at < 0 else self._columns.take(name, np.array([at])).to_pylist()[0]
+
+    def category(self, name: str) -> tuple[np.ndarray, list[str]]:
+        """Codes and labels of a column of texts."""
+
+        def make() -> tuple[np.ndarray, list[str]]:
+            found: tuple[np.ndarray, list[str]] = self._survey._codes(
+                f"{self._run_id}.{name}", self._stamp(name), self._columns, name, self._rows
+            )
+            return found
+
+        found: tuple[np.ndarray, list[str]] = self._survey._cached("scores", f"{self._run_id}/{name}", make)
+        return found
+
+    def _stamp(self, name: str) -> tuple[object, ...]:
+        return name, self._columns.stamp, self._survey._stamps[0]
+
+    @property
+    def _rows(self) -> np.ndarray | None:
+        return self._survey._rows_of_file(self._columns, self._run_id)
+
+    def _numbers(self, name: str) -> np.ndarray:
+        survey = self._survey
+        return survey._spread_kept(f"{self._run_id}.{name}", self._stamp(name), self._columns, name, self._rows)
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _open_cache(path: Path, n: int) -> _Columns | None:
@@ -559,6 +709,9 @@ class Survey:
         self._grades = _open_cache(path / votes.GRADES, self.n)
         self._refreshing = Lock()
         self._cache: dict[tuple[str, str], Any] = {}
+        self._making: dict[tuple[str, str], Lock] = {}
+        self.is_large = self.n > LARGE
+        self.kept = Kept(path / KEPT)
         self._stamps = [subjects.stamp, _stamp(path / votes.CROWD), _stamp(path / votes.GRADES)]
 
     @classmethod
@@ -581,6 +734,11 @@ class Survey:
             raise SurveyError(f"{path} is not a survey: it has no {SURVEY_TOML}")
         info = SurveyInfo.read(path / SURVEY_TOML)
         return cls(path, info, *_open_subjects(path / SUBJECTS))
+
+    @property
+    def stamp(self) -> object:
+        """What tells the table of subjects from the one that takes its place."""
+        return self._stamps[0]
 
     def close(self) -> None:
         """Give file handles and caches back."""
@@ -647,7 +805,7 @@ class Survey:
     @cached_property
     def _order(self) -> np.ndarray | None:
         """Rows in the order of subject_ids, or None where row and subject_id are the same."""
-        if self.n == 0 or (self.subject_ids[0] == 0 and np.array_equal(self.subject_ids, np.arange(self.n))):
+        if self.n == 0 or (self.subject_ids[0] == 0 and _are_counted(self.subject_ids)):
             return None
         return np.argsort(self.subject_ids, kind="stable")
 
@@ -671,7 +829,11 @@ class Survey:
 
     def source_ids(self, rows: Any) -> list[str]:
         """The ids of rows as their source wrote them."""
-        taken: list[str] = self._arrow("source_id").take(pa.array(np.asarray(rows, np.int64))).to_pylist()
+        rows = np.asarray(rows, np.int64)
+        if self.is_large and len(rows) <= _FEW and ("arrow", "source_id") not in self._cache:
+            few: list[str] = self._subjects.take("source_id", rows).to_pylist()
+            return few
+        taken: list[str] = self._arrow("source_id").take(pa.array(rows)).to_pylist()
         return taken
 
     def arrow(self, name: str) -> Any:
@@ -717,7 +879,12 @@ class Survey:
     def varies(self, name: str) -> bool:
         """Whether a column has two values or more to tell subjects apart, by the file's own statistics."""
         self._field(name)
-        return bool(self._cached("varies", name, lambda: self._holder(name).varies(name)))
+        holder = self._holder(name)
+        if self.is_large:  # its file has many parts
+            find = partial(self.kept.note, f"varies.{name}", holder.stamp, partial(holder.varies, name))
+        else:
+            find = partial(holder.varies, name)
+        return bool(self._cached("varies", name, find))
 
     def _column_of(self, field: pa.Field) -> Column:
         metadata = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
@@ -730,7 +897,13 @@ class Survey:
         return Column(field.name, kind, metadata.get("unit"))
 
     def _arrow(self, name: str) -> pa.ChunkedArray:
-        return self._cached("arrow", name, lambda: self._read(name).combine_chunks())
+        def make() -> Any:
+            read = partial(_combined, self, name)
+            if not self.is_large:
+                return read()
+            return self.kept.texts(f"subjects.{name}", self._holder(name).stamp, read)
+
+        return self._cached("arrow", name, make)
 
     def _holder(self, name: str) -> _Columns:
         """The file that has a column; subjects.parquet comes first, then the crowd's."""
@@ -745,9 +918,13 @@ class Survey:
 
     def _cached(self, kind: str, name: str, make: Any) -> Any:
         key, cache = (kind, name), self._cache
-        if key not in cache:
-            cache[key] = make()
-        return cache[key]
+        if key in cache:
+            return cache[key]
+        making = self._making.setdefault(key, Lock())  # what is read for seconds is not read twice
+        with making:
+            if key not in cache:
+                cache[key] = make()
+            return cache[key]
 
     def _field(self, name: str) -> pa.Field:
         schema = self._holder(name).schema
@@ -769,6 +946,10 @@ class Survey:
         dtype = self._column_of(self._field(name)).dtype
 
         def make() -> np.ndarray:
+            if self.is_large and dtype == "number":
+                holder = self._holder(name)
+                fill = partial(_fill, holder, name, np.float64)
+                return self.kept.array(f"subjects.{name}", holder.stamp, np.float64, (self.n,), fill)
             array = self._read(name)
             if dtype == "number":
                 values = array.cast(pa.float64(), safe=False).to_numpy()
@@ -789,6 +970,9 @@ class Survey:
         self._field(name)
 
         def make() -> tuple[np.ndarray, list[str]]:
+            if self.is_large:
+                holder = self._holder(name)
+                return self._codes(f"codes.{name}", holder.stamp, holder, name, None)
             encoded = self._read(name).cast(pa.string()).combine_chunks().dictionary_encode()
             labels: list[str] = encoded.dictionary.to_pylist()
             codes = encoded.indices.fill_null(-1).to_numpy().astype(np.int32)
@@ -932,14 +1116,15 @@ class Survey:
                 found.append(run)
         return sorted(found, key=lambda run: (run.created_at, run.run_id), reverse=True)
 
-    def scores(self, run_id: str) -> dict[str, np.ndarray]:
+    def scores(self, run_id: str) -> Mapping[str, np.ndarray]:
         """A finished run's scores, aligned to the survey's rows.
 
         Returns
         -------
-        dict
+        mapping
             Column name → float32 (N,), NaN where the run has no such subject; text (split, quality) → object (N,), None
-            there. ``subject_id`` is left out.
+            there. ``subject_id`` is left out. Of a large survey each column is read when it is asked for: whoever needs
+            no values asks `score_kinds`, and `score_category` for texts.
 
         Raises
         ------
@@ -947,12 +1132,35 @@ class Survey:
             The run's files are missing or not what they should be.
         """
 
-        def make() -> dict[str, np.ndarray]:
-            table, rows = self._aligned(self.run_folder(run_id) / artifacts.SCORES, artifacts.SCORES_SCHEMA)
+        def make() -> Mapping[str, np.ndarray]:
+            path = self.run_folder(run_id) / artifacts.SCORES
+            if self.is_large:
+                return Scores(self, run_id, self._open_aligned(path, artifacts.SCORES_SCHEMA))
+            table, rows = self._aligned(path, artifacts.SCORES_SCHEMA)
             return {name: self._spread(table.column(name), rows) for name in table.column_names if name != "subject_id"}
 
-        result: dict[str, np.ndarray] = self._cached("scores", run_id, make)
+        result: Mapping[str, np.ndarray] = self._cached("scores", run_id, make)
         return result
+
+    def score_kinds(self, run_id: str) -> dict[str, Literal["number", "text"]]:
+        """The columns of a finished run's scores and what they hold; raises as `scores`."""
+        scores = self.scores(run_id)
+        if isinstance(scores, Scores):
+            return {name: "text" if scores.is_text(name) else "number" for name in scores}
+        return {name: "text" if values.dtype == object else "number" for name, values in scores.items()}
+
+    def score_category(self, run_id: str, name: str) -> tuple[np.ndarray, list[str]]:
+        """A run's column of texts as int32 codes in row order, -1 where missing, and their labels; as `scores`."""
+        scores = self.scores(run_id)
+        if isinstance(scores, Scores):
+            return scores.category(name)
+
+        def make() -> tuple[np.ndarray, list[str]]:
+            encoded = pa.array(scores[name], pa.string()).dictionary_encode()
+            return encoded.indices.fill_null(-1).to_numpy().astype(np.int32), encoded.dictionary.to_pylist()
+
+        found: tuple[np.ndarray, list[str]] = self._cached("score categories", f"{run_id}/{name}", make)
+        return found
 
     def latents(self, run_id: str) -> tuple[np.ndarray, np.ndarray]:
         """A finished run's latent vectors, memory-mapped float32 (n, d), and their rows in the survey, int64 (n,).
@@ -985,6 +1193,16 @@ class Survey:
 
         def make() -> np.ndarray:
             path = self.map_folder(map_id) / artifacts.COORDINATES
+            if self.is_large:
+                columns = self._open_aligned(path, artifacts.COORDINATES_SCHEMA)
+                at = self._rows_of_file(columns, map_id)
+
+                def fill(to: np.ndarray) -> None:
+                    for axis, name in zip(to, artifacts.COORDINATES_SCHEMA.names[1:], strict=True):
+                        _fill_at(columns, name, at, axis)
+
+                stamp = columns.stamp, self._stamps[0]
+                return self.kept.array(f"{map_id}.coordinates", stamp, np.float32, (3, self.n), fill).T
             table, rows = self._aligned(path, artifacts.COORDINATES_SCHEMA)
             axes = [self._spread(table.column(name), rows) for name in artifacts.COORDINATES_SCHEMA.names[1:]]
             return np.stack(axes, axis=1)
@@ -1000,12 +1218,85 @@ class Survey:
 
         def make() -> dict[str, np.ndarray]:
             path = self.map_folder(map_id) / artifacts.COORDINATES
+            if self.is_large:
+                columns = self._open_aligned(path, artifacts.COORDINATES_SCHEMA)
+                at, kept = self._rows_of_file(columns, map_id), (columns.stamp, self._stamps[0])
+                names = [n for n in columns.schema.names if n not in artifacts.COORDINATES_SCHEMA.names]
+                return {n: self._spread_kept(f"{map_id}.{n}", (n, *kept), columns, n, at) for n in names}
             table, rows = self._aligned(path, artifacts.COORDINATES_SCHEMA)
             own = [name for name in table.column_names if name not in artifacts.COORDINATES_SCHEMA.names]
             return {name: self._spread(table.column(name), rows) for name in own}
 
         result: dict[str, np.ndarray] = self._cached("placing", map_id, make)
         return result
+
+    def _open_aligned(self, path: Path, schema: pa.Schema) -> _Columns:
+        """The open table of a large run or map; a column that is missing is an error."""
+        columns = _Columns(path)
+        for name in schema.names:
+            if name not in columns.schema.names:
+                raise SurveyError(f"{path} lacks the column {name!r}; it has {', '.join(columns.schema.names)}")
+        return columns
+
+    def _rows_of_file(self, columns: _Columns, name: str) -> np.ndarray | None:
+        """Where the rows of an open table stand in the survey, int64 (n,); None where they are the survey's own."""
+
+        def is_own() -> bool:
+            if columns.n != self.n:
+                return False
+            return all(np.array_equal(part, self.subject_ids[rows]) for rows, (part,) in columns.batches("subject_id"))
+
+        def fill(to: np.ndarray) -> None:
+            for rows, (part,) in columns.batches("subject_id"):
+                to[rows] = self.rows_of(part.to_numpy())
+            if stray := int((to < 0).sum()):
+                since = " added since the survey was opened; open it again" if self.n_added else " not in the survey"
+                raise SurveyError(
+                    f"{columns.path} has {stray:,} subjects that {'were' if self.n_added else 'are'}{since}"
+                )
+
+        def make() -> np.ndarray | None:
+            stamp = columns.stamp, self._stamps[0]
+            if self.kept.note(f"{name}.is_own", stamp, is_own):
+                return None
+            return self.kept.array(f"{name}.rows", stamp, np.int64, (columns.n,), fill)
+
+        rows: np.ndarray | None = self._cached("rows", f"{columns.path}/{columns.stamp}", make)
+        return rows
+
+    def _spread_kept(
+        self, kept: str, stamp: object, columns: _Columns, name: str, rows: np.ndarray | None
+    ) -> np.ndarray:
+        """A number's column of a run or map in the survey's rows, float32 (N,), mapped."""
+        return self.kept.array(kept, stamp, np.float32, (self.n,), lambda to: _fill_at(columns, name, rows, to))
+
+    def _codes(
+        self, kept: str, stamp: object, columns: _Columns, name: str, rows: np.ndarray | None
+    ) -> tuple[np.ndarray, list[str]]:
+        """Codes of a column of texts in the survey's rows, int32 (N,), mapped; and their labels."""
+        labels: list[str] = []
+
+        def fill(to: np.ndarray) -> None:
+            labels.clear()
+            if rows is None:
+                _fill_codes(columns, name, labels, to)
+                return
+            codes = np.empty(columns.n, np.int32)
+            _fill_codes(columns, name, labels, codes)
+            to[:] = -1
+            to[rows] = codes
+
+        def find() -> list[str]:
+            if labels:
+                return labels
+            of_all: set[str] = set()
+            for _, (part,) in columns.batches(name):
+                of_all |= set(pc.unique(part.cast(pa.string())).drop_null().to_pylist())
+            return sorted(of_all)
+
+        codes = self.kept.array(kept, stamp, np.int32, (self.n,), fill)
+        found: list[str] = self.kept.note(kept, stamp, find)
+        return codes, found
 
     def _aligned(self, path: Path, schema: pa.Schema) -> tuple[pa.Table, np.ndarray]:
         try:
@@ -1022,7 +1313,7 @@ class Survey:
         return table, rows
 
     def _spread(self, column: pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        if _is_string(column.type):
             texts = np.full(self.n, None, object)
             coded = pa.chunked_array([column.combine_chunks()]).dictionary_encode().chunk(0)
             words = np.array([*coded.dictionary.to_pylist(), None], object)  # few, of many rows
@@ -1031,6 +1322,20 @@ class Survey:
         values = np.full(self.n, np.nan, np.float32)
         values[rows] = column.cast(pa.float32(), safe=False).to_numpy()
         return values
+
+
+def _combined(survey: Survey, name: str) -> Any:
+    return survey._read(name).combine_chunks()
+
+
+def _fill_at(columns: _Columns, name: str, at: np.ndarray | None, to: np.ndarray) -> None:
+    """Write a numeric column into an array of the survey's rows; `at`: which rows these are, None for all in order."""
+    if at is None:
+        _fill(columns, name, to.dtype, to)
+        return
+    to[:] = np.nan
+    for rows, (part,) in columns.batches(name):
+        to[at[rows]] = part.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
 
 
 # ----------------------------------------------------------------------------------------------------------- check

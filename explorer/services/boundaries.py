@@ -242,8 +242,7 @@ class SurveySource:
     def _is_category(self, reference: str) -> bool:
         table, _, name = reference.partition(".")
         if table == "scores" and self._context.run_id:
-            values = self._survey.scores(self._context.run_id).get(name)
-            return values is not None and values.dtype == object
+            return self._survey.score_kinds(self._context.run_id).get(name) == "text"
         return self._explore.is_category(reference)
 
     def codes(self, reference: str) -> tuple[np.ndarray, list[str]]:

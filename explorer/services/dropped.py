@@ -258,16 +258,16 @@ class Drops:
             if name not in titles:
                 continue
             value = own[name]
-            ordered = explore.ordered_values(f"scores.{name}", run_id, lambda_, mode)
             is_known = bool(np.isfinite(value))
+            n_below, n = explore.n_below(value if is_known else 0.0, f"scores.{name}", run_id, lambda_, mode)
             told.append(
                 {
                     "name": name,
                     "title": titles[name],
                     "mixed": name == "anomaly_score" and explore.mixes(run_id),
                     "value": value if is_known else None,
-                    "below": int(np.searchsorted(ordered, np.float32(value))) if is_known else None,
-                    "of": len(ordered),
+                    "below": n_below if is_known else None,
+                    "of": n,
                 }
             )
         return told

@@ -27,11 +27,12 @@ from explorer.pyramid import Column
 from explorer.raster import SAMPLE, Aggregate, Frame, Norm, Paint, Scale, commonest, extremes, in_order, render
 from explorer.services.indices import Indices
 from explorer.services.links import hms, links
-from explorer.services.orders import Orders, place, rows_at
+from explorer.services.orders import Background, Orders, below, mixed, place, rows_at
 from explorer.services.talk import Talk
 from explorer.state import COMPONENTS, Selection
-from explorer.survey import SUBJECTS_SCHEMA, Survey
+from explorer.survey import SUBJECTS_SCHEMA, Scores, Survey
 from models.artifacts import LATENTS, ArtifactError, Run
+from models.artifacts import SCORES as RUN_SCORES
 from models.embedding import nearest
 from models.labels import about_labels, about_taught
 from models.mixing import Mode, mix, standardise
@@ -62,6 +63,12 @@ MOVING = 2_000_000
 
 #: Bytes of frames that are kept for whoever looks at the same: when a page is opened, when a view is gone back to.
 FRAMES_BYTES = 64_000_000
+
+#: Bytes of selections that no session has any more.
+SELECTED_BYTES = 128 << 20
+
+#: Bytes of columns that are kept in memory.
+KEPT_BYTES = 1 << 30
 
 #: Columns that the subject panel shows in other ways than as a line of a table.
 SHOWN_APART = ("crop_left", "crop_top", "crop_side", "is_known", "is_withdrawn")
@@ -188,7 +195,10 @@ class Explore:
         self._indices = Cache(8, 3 << 30)
         self._turned = Cache(2)  # apart: each is another, and none is slow to make
         self._extents = Cache(64)
-        self._values = Cache(16)
+        self._counted = Cache(64)
+        self._values = Cache(16, KEPT_BYTES)
+        self._mixed = Cache(8, KEPT_BYTES // 2)
+        self._sorting_scores = Background()
         self._paints = Cache(16)
         self._scales = Cache(64)
         self._of_clouds = Cache(16, 1 << 30)
@@ -236,12 +246,13 @@ class Explore:
 
     # --------------------------------------------------------------------------------------------- selections
     def keep(self, selection: Selection) -> str:
-        """Make a selection known to the handlers under its id: while a session has it, and the last 256 beyond that."""
+        """Make a selection known to the handlers under its id: while a session has it, and the last few beyond that."""
         with self._lock:
             self._living[selection.id] = selection
             self._selections[selection.id] = selection
             self._selections.move_to_end(selection.id)
-            while len(self._selections) > 256:
+            most = min(256, max(4, SELECTED_BYTES // max(1, selection.words.nbytes)))
+            while len(self._selections) > most:
                 self._selections.popitem(last=False)
         return selection.id
 
@@ -311,8 +322,13 @@ class Explore:
         """
 
         def make() -> dict[str, str]:
+            numbers = [name for name, kind in self.survey.score_kinds(run_id).items() if kind == "number"]
             scores = self.survey.scores(run_id)
-            has = [name for name, values in scores.items() if values.dtype != object and np.isfinite(values).any()]
+            has = [
+                name
+                for name in numbers
+                if (scores.has_any(name) if isinstance(scores, Scores) else _has_any(scores[name]))
+            ]
             ours = {name: title for name, title in SCORES.items() if name in has}
             run = self.runs().get(run_id)
             if run is not None and "anomaly_score" in has:
@@ -412,7 +428,8 @@ class Explore:
             if name != "anomaly_score" or not self.mixes(run_id):
                 return scores[name]
             image, feature = (self._score(run_id, scores, part, mode) for part in ("image_score", "feature_score"))
-            return mix(image, feature, lambda_)
+            key = "mixed", run_id, round(lambda_, 6), mode
+            return self._mixed.get(key, lambda: mixed(image, feature, lambda_))
         if table == "maps":
             if name in AXES:
                 if not map_id:
@@ -850,23 +867,53 @@ class Explore:
         near = near[np.argsort(apart[near], kind="stable")[:k]]
         return [(int(i), float(values[i])) for i in near]
 
-    def ordered_values(self, reference: str, run_id: str, lambda_: float, mode: Mode = "raw") -> np.ndarray:
-        """A numeric column's finite values, rising: where one stands among them is how many are below it."""
+    def n_below(self, value: float, reference: str, run_id: str, lambda_: float, mode: Mode = "raw") -> tuple[int, int]:
+        """How many finite values of a numeric column are below a finite one, and how many there are. Exact.
 
-        def make() -> np.ndarray:
-            values = self.values(reference, run_id, lambda_, mode)
-            return np.sort(values[np.isfinite(values)])
+        Found by a pass over the column; of a large survey by bisection, once the column is sorted in the background.
+        """
+        key = self._sorting(reference, run_id, lambda_, mode, "")
+        values = self.values(reference, run_id, lambda_, mode)
+        if values.dtype not in (np.float32, np.float64):
+            values = values.astype(np.float64)
+        if not self.survey.is_large:
+            return below(values, value)
+        n = self._counted.get(key, lambda: below(values, np.inf)[1])
+        if (found := self._orders.n_below(key, values, value, n)) is not None:
+            return found, n
+        if (ordered := self._values.kept(("ordered", key))) is not None:
+            return int(np.searchsorted(ordered, values.dtype.type(value))), n
+        if reference.startswith("scores.") and not self.is_mixed(Color(reference, run_id)):
+            rise = partial(self._rising, run_id, reference, values)
+            self._sorting_scores.ask(key, lambda: self._values.get(("ordered", key), rise))
+        else:
+            self._orders.prepare(key, lambda: values, True)
+        return below(values, value)
 
-        key = ("sorted", self.survey.generation, reference, run_id, round(lambda_, 4), mode)
-        return self._values.get(key, make)
+    def _rising(self, run_id: str, reference: str, values: np.ndarray) -> np.ndarray:
+        """The finite values of a score of a large survey, rising, mapped: they do not change while the run stands."""
+
+        def fill(to: np.ndarray) -> None:
+            to[:] = values
+            to.sort()  # NaN comes last
+
+        about = (self.survey.run_folder(run_id) / RUN_SCORES).stat()
+        stamp = about.st_size, about.st_mtime_ns, self.survey.stamp
+        kept = self.survey.kept.array(f"{run_id}.{reference}.rising", stamp, values.dtype, values.shape, fill)
+        return kept[: below(values, np.inf)[1]]
+
+    def wait(self) -> None:
+        """Wait until the orders that are asked for in the background are there: for tests and benchmarks."""
+        self._orders.wait()
+        self._sorting_scores.wait()
 
     def standing(self, reference: str, row: int, run_id: str, lambda_: float, mode: Mode = "raw") -> dict[str, Any]:
         """A score of one subject and where it stands: value, and k of n scored subjects that are below it."""
-        ordered = self.ordered_values(reference, run_id, lambda_, mode)
         value = float(self.values(reference, run_id, lambda_, mode)[row])
         if not np.isfinite(value):
-            return {"value": None, "below": None, "of": len(ordered)}
-        return {"value": value, "below": int(np.searchsorted(ordered, np.float32(value))), "of": len(ordered)}
+            return {"value": None, "below": None, "of": self.n_below(0.0, reference, run_id, lambda_, mode)[1]}
+        n, of = self.n_below(value, reference, run_id, lambda_, mode)
+        return {"value": value, "below": n, "of": of}
 
     def scores_of(self, row: int, run_id: str, lambda_: float, mode: Mode = "raw") -> list[dict[str, Any]]:
         """Every score of a subject, with its standing."""
@@ -926,15 +973,15 @@ class Explore:
         subject_id = str(record.pop("subject_id"))
         columns = {c.name: c for c in self.survey.columns()}
         crowd = self._crowd_of(record)
-        quality = self._values.get(("scores", run_id), lambda: self.survey.scores(run_id)) if run_id else {}
+        texts = self._score_texts(row, run_id)
         return {
             "row": row,
             "subject_id": subject_id,
             "source_id": source_id,
             "scores": self.scores_of(row, run_id, lambda_, mode),
             "rank": self.rank(row, run_id),
-            "split": _text(quality["split"][row]) if "split" in quality else None,
-            "quality": _text(quality["quality"][row]) if "quality" in quality else None,
+            "split": texts.get("split"),
+            "quality": texts.get("quality"),
             "columns": [
                 {"name": name, "value": _text(value), "unit": columns[name].unit, "kind": columns[name].dtype}
                 for name, value in record.items()
@@ -946,6 +993,21 @@ class Explore:
             "is_withdrawn": record.get("is_withdrawn") is True,
             "size": self.survey.info.size,
         }
+
+    def _score_texts(self, row: int, run_id: str) -> dict[str, str]:
+        """What a run says of a subject in words."""
+        kinds = self.survey.score_kinds(run_id) if run_id else {}
+        found = {}
+        for name in ("split", "quality"):
+            scores = self.survey.scores(run_id) if kinds.get(name) == "text" else {}
+            if isinstance(scores, Scores):
+                if text := scores.text(name, row):
+                    found[name] = text
+            elif name in scores:
+                codes, labels = self.survey.score_category(run_id, name)
+                if codes[row] >= 0:
+                    found[name] = labels[codes[row]]
+        return found
 
     def _crowd_of(self, record: dict[str, object]) -> dict[str, Any] | None:
         """What volunteers answered, taken out of a record; None where nobody was asked anything in this survey."""
@@ -980,6 +1042,12 @@ class Explore:
             "has_image": self.survey.has_images,
             "scores": self.scores_of(row, run_id, lambda_, mode),
         }
+
+
+def _has_any(values: np.ndarray) -> bool:
+    """Whether a column has a finite value; most have one early."""
+    blocks = range(0, len(values), 1 << 20)
+    return any(bool(np.isfinite(values[first : first + (1 << 20)]).any()) for first in blocks)
 
 
 def _text(value: object) -> str | None:

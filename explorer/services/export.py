@@ -66,7 +66,7 @@ def selection_table(
 
     if run_id:
         mixed = {"anomaly_score": explore.values("scores.anomaly_score", run_id, lambda_, mode)}
-        for name, values in (survey.scores(run_id) | mixed).items():
+        for name, values in {**survey.scores(run_id), **mixed}.items():
             add(name, pa.array(values[rows], pa.string() if values.dtype == object else pa.float32(), from_pandas=True))
     if map_id:
         coordinates = survey.coordinates(map_id)[rows]

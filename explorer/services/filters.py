@@ -47,7 +47,9 @@ import pyarrow.compute as pc
 from explorer.errors import UsageError
 from explorer.ledger import Ledger
 from explorer.services.explore import Explore
+from explorer.services.orders import percentile
 from explorer.state import Selection
+from explorer.survey import LARGE
 from models.limits import is_single, nearest
 from models.mixing import Mode
 
@@ -284,6 +286,8 @@ def _against(number: _Number, values: Any, read: Read) -> Any:
     """What `values` are compared with: their own percentile, or the values of another number."""
     if not isinstance(number, _Percent):
         return number.values(read)
+    if len(values) > LARGE and (found := percentile(values, number.percent)) is not None:
+        return found
     known = values[np.isfinite(values)]
     return np.percentile(known, number.percent) if known.size else np.nan
 
@@ -1066,8 +1070,8 @@ def columns_of(explore: Explore, run_id: str = "", map_id: str = "", ledger: Led
     survey = explore.survey
     kinds: dict[str, Kind] = {}
     notes: dict[str, str] = {}
-    for name, values in survey.scores(run_id).items() if run_id else ():
-        kinds[f"scores.{name}"] = "category" if values.dtype == object else _number_or_truth(name)
+    for name, kind in survey.score_kinds(run_id).items() if run_id else ():
+        kinds[f"scores.{name}"] = "category" if kind == "text" else _number_or_truth(name)
         notes[f"scores.{name}"] = "of the scores"
     for column in survey.columns():
         reference = f"subjects.{column.name}"
@@ -1107,7 +1111,7 @@ def reader(
         table, _, name = reference.partition(".")
         if table == "maps" and name.startswith("umap_"):
             return survey.coordinates(map_id)[:, int(name[-1]) - 1]
-        if table == "scores" and survey.scores(run_id)[name].dtype == object:
+        if table == "scores" and survey.score_kinds(run_id).get(name) == "text":
             return _category(explore, reference, run_id)
         if table != "subjects":
             return explore.values(reference, run_id, lambda_, mode, map_id)
@@ -1138,12 +1142,4 @@ def _category(explore: Explore, reference: str, run_id: str) -> tuple[np.ndarray
     """Codes and labels of a column of categories, of a run's texts too."""
     survey = explore.survey
     table, _, name = reference.partition(".")
-    if table == "subjects":
-        return survey.category(name)
-
-    def make() -> tuple[np.ndarray, list[str]]:
-        encoded = pa.array(survey.scores(run_id)[name], pa.string()).dictionary_encode()
-        return encoded.indices.fill_null(-1).to_numpy().astype(np.int32), encoded.dictionary.to_pylist()
-
-    found: tuple[np.ndarray, list[str]] = survey._cached("score categories", f"{run_id}/{name}", make)
-    return found
+    return survey.category(name) if table == "subjects" else survey.score_category(run_id, name)

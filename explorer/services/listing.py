@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from models.mixing import Mode
 MOST_ROWS, MOST_COLUMNS = 200, 60
 #: What a subject is called: always the first column.
 NAME = "subjects.source_id"
+#: Bytes of what filters found that are kept.
+KEPT_BYTES = 200 << 20
 #: Columns that are shown until a person chooses others, at most.
 SHOWN = 12
 # Values looked at to say how many decimals a column needs, and the most that are shown.
@@ -65,8 +67,7 @@ class Listing:
 
     def __init__(self, explore: Explore, ledger: Ledger | None = None) -> None:
         self.explore, self.survey, self.ledger = explore, explore.survey, ledger
-        self._masks = Cache(8)
-        self._rows = Cache(8)
+        self._regions = Cache(32, KEPT_BYTES)
         self._decimals = Cache(256)
 
     def columns(self, run_id: str = "", map_id: str = "") -> list[dict[str, Any]]:
@@ -105,30 +106,19 @@ class Listing:
         UsageError
             No such column, or a selection that the server does not know any more.
         """
-        told = listed.run_id, listed.lambda_, listed.descending, listed.mode, listed.map_id
-        if not listed.where.strip():
-            return self.explore.ordered(listed.selection_id, listed.sort, *told)
-        where = self._filter(listed)
-        mask = self._mask(where, listed)
-
-        def make() -> np.ndarray:
-            order = self.explore.ordered(listed.selection_id, listed.sort, *told)
-            narrowed: np.ndarray = order[mask[order]]
-            return narrowed
-
-        if _is_kept(where):
-            return make()
-        return self._rows.get((self.survey.generation, replace(listed, where=where.text)), make)
+        return self.explore.page_of(self._region(listed), *_by(listed), start=0, count=self.survey.n)
 
     def region(self, listed: Listed) -> Selection:
         """The subjects of a table; raises as `rows` does."""
-        listed = replace(listed, sort="")
-        if not listed.where.strip():
-            return self.explore.selection(listed.selection_id) or ~Selection.empty(self.survey.n)
-        mask = self._mask(self._filter(listed), listed)
-        region = Selection.of_rows(np.flatnonzero(mask), self.survey.n)
+        return self._region(listed) or ~Selection.empty(self.survey.n)
+
+    def _region(self, listed: Listed) -> Selection | None:
+        """The subjects of a table; None for all."""
         scope = self.explore.selection(listed.selection_id)
-        return region if scope is None else region & scope
+        if not listed.where.strip():
+            return scope
+        found = self._found(self._filter(listed), listed)
+        return found if scope is None else found & scope
 
     def page(
         self, listed: Listed, columns: Sequence[str], start: int, count: int, focus: int | None = None
@@ -163,20 +153,20 @@ class Listing:
             raise UsageError(f"a page has 1 to {MOST_ROWS} lines from 0 on, not {count:,} from {start:,}")
         if len(columns) > MOST_COLUMNS:
             raise UsageError(f"a page has at most {MOST_COLUMNS} columns, not {len(columns):,}")
-        order = self.rows(listed)
+        region = self._region(listed)
         scope = self.explore.selection(listed.selection_id)
-        at = np.flatnonzero(order == focus) if focus is not None else np.empty(0, int)
-        rows = order[start : start + count]
+        place = None if focus is None else self.explore.place_in(region, focus, *_by(listed))
+        rows = self.explore.page_of(region, *_by(listed), start=start, count=count)
         cells = {reference: self._cells(reference, rows, listed) for reference in columns}
         numbers = [reference for reference, values in cells.items() if isinstance(values, np.ndarray)]
         return {
             "of": self.survey.n if scope is None else scope.count,
-            "total": len(order),
+            "total": self.survey.n if region is None else region.count,
             "start": start,
             "rows": rows,
             "cells": cells,
             "decimals": {reference: self._digits(reference, listed) for reference in numbers},
-            "place": int(at[0]) if len(at) else -1,
+            "place": -1 if place is None else place,
         }
 
     def complete(self, text: str, cursor: int, run_id: str = "", map_id: str = "") -> list[dict[str, Any]]:
@@ -188,15 +178,15 @@ class Listing:
     def _filter(self, listed: Listed) -> Filter:
         return parse(listed.where, columns_of(self.explore, listed.run_id, listed.map_id, self.ledger))
 
-    def _mask(self, where: Filter, listed: Listed) -> np.ndarray:
+    def _found(self, where: Filter, listed: Listed) -> Selection:
         told = listed.run_id, listed.map_id, round(listed.lambda_, 4), listed.mode
 
-        def make() -> np.ndarray:
-            return where.rows(reader(self.explore, *told, self.ledger))
+        def make() -> Selection:
+            return Selection.of_mask(where.rows(reader(self.explore, *told, self.ledger)))
 
         if _is_kept(where):
             return make()
-        return self._masks.get((self.survey.generation, where.text, told), make)
+        return self._regions.get((self.survey.generation, where.text, told), make)
 
     # -------------------------------------------------------------------------------------------------- cells
     def _cells(self, reference: str, rows: np.ndarray, listed: Listed) -> Any:
@@ -247,6 +237,11 @@ def decimals(values: np.ndarray) -> int | None:
         if np.allclose(np.round(sample, digits), sample, rtol=2e-7, atol=0):
             return digits
     return max(0, enough)
+
+
+def _by(listed: Listed) -> tuple[str, str, float, bool, Mode, str]:
+    """What `Explore.page_of` is told of an order."""
+    return listed.sort, listed.run_id, listed.lambda_, listed.descending, listed.mode, listed.map_id
 
 
 def _column(reference: str, title: str, kind: str, unit: str | None, *, likely: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
@@ -30,9 +31,10 @@ _BUCKETS = 1 << _BITS
 #: Threads of one pass over a column; shorter columns are done by the one that asks.
 THREADS = max(1, min(4, os.cpu_count() or 1))
 LONG = 1 << 19
-#: Bits of the digit that long columns are dealt by; rows of the sample that says where a page lies.
+#: Bits of the digit that long columns are dealt by.
 _DIGIT = 16
-_SAMPLE = 1 << 14
+#: Rows of the sample that says where a page lies, at least and at most.
+_LEAST_SAMPLE, _MOST_SAMPLE = 1 << 14, 1 << 18
 #: So few rows are sorted at once.
 _FEW = 1 << 17
 #: Rows of an order that running counts are kept of.
@@ -94,8 +96,9 @@ def page(
     if start < 0 or start >= stop:
         return np.empty(0, np.uint32)
     told = bits, sign, infinity, descending, words
-    low, high = _ends(start, stop, total, *told)
-    cap = 4 * (stop - start) + 16 * (total // _SAMPLE + 1) * int(_SAMPLE**0.5)
+    sample = min(_MOST_SAMPLE, max(_LEAST_SAMPLE, n // 256))
+    low, high = _ends(start, stop, total, sample, *told)
+    cap = 4 * (stop - start) + 16 * (total // sample + 1) * int(sample**0.5)
     parts = _shared(_bracket, n, *told, low, high, cap)
     below, n_low, n_high = (sum(int(counts[i]) for counts, _ in parts) for i in range(3))
     inner = np.concatenate([rows for _, rows in parts])
@@ -112,10 +115,10 @@ def page(
     return np.concatenate(found)
 
 
-def _ends(start: int, stop: int, total: int, *told: Any) -> tuple[Any, Any]:
+def _ends(start: int, stop: int, total: int, sample: int, *told: Any) -> tuple[Any, Any]:
     """Two keys that places start … stop - 1 are most probably between, by an even sample of the rows."""
     bits, words = told[0], told[4]
-    rows = np.arange(0, len(bits), max(1, min(total // _SAMPLE, len(bits) // _SAMPLE)))
+    rows = np.arange(0, len(bits), max(1, total // sample))
     if len(words):
         rows = rows[(words[rows >> 6] >> (rows & 63).astype(np.uint64)) & np.uint64(1) == 1]
     keys = np.sort(_keys(bits[rows], *told[1:4]))
@@ -143,6 +146,27 @@ def below(values: np.ndarray, value: float) -> tuple[int, int]:
     """
     counts = _added(_below, len(values), values, values.dtype.type(value))
     return int(counts[0]), int(counts[1])
+
+
+def percentile(values: np.ndarray, percent: float) -> Any:
+    """A percentile of the finite values of a long column, between two of them by their distance, without sorting.
+
+    In the column's own precision; NaN where nothing is finite, None where a value is infinite.
+
+    Parameters
+    ----------
+    values
+        float32 or float64 (N,).
+    """
+    n = below(values, np.inf)[1]
+    if not n:
+        return values.dtype.type(np.nan)
+    at = percent / 100 * (n - 1)
+    ends = values[np.concatenate([page(values, 0, 1), page(values, n - 1, 1), page(values, int(at), 2)])]
+    if not np.isfinite(ends[:3]).all():
+        return None
+    left, right = float(ends[2]), float(ends[-1]) if np.isfinite(ends[-1]) else float(ends[2])
+    return values.dtype.type(left + (right - left) * (at - int(at)))
 
 
 def mixed(image: np.ndarray, feature: np.ndarray, weight: float) -> np.ndarray:
@@ -179,10 +203,7 @@ class Orders:
         self._whole = Cache(24, nbytes)
         self._some = Cache(24, nbytes // 4)
         self._scans = Cache(64, nbytes // 16)
-        self._lock = threading.Lock()
-        self._asked: Hashable = None
-        self._newer = threading.Event()
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="sorting")
+        self._background = Background()
 
     def whole(self, key: Hashable, values: Callable[[], np.ndarray], descending: bool) -> np.ndarray:
         """Every row in the order of a column: uint32 (n,)."""
@@ -237,27 +258,76 @@ class Orders:
         self.prepare(key, lambda: column, descending)
         return page(column, start, count, descending=descending, within=within)
 
+    def n_below(self, key: Hashable, values: np.ndarray, value: float, n: int) -> int | None:
+        """How many of the `n` finite values of a column are below a finite one, by its whole order; None without it."""
+        for descending in (False, True):
+            order = self._whole.kept((key, descending))
+            if order is not None and np.isfinite(values[order[[0, n - 1]]] if n else values[:0]).all():
+                wanted = values.dtype.type(value)
+                if descending:
+                    return n - bisect_right(range(n), -wanted, key=lambda at: -values[order[at]])
+                return bisect_left(range(n), wanted, key=lambda at: values[order[at]])
+        return None
+
     def prepare(self, key: Hashable, values: Callable[[], np.ndarray], descending: bool) -> None:
         """Make the whole order of a column in the background, unless somebody wants that of another meanwhile."""
-        with self._lock:
-            if self._asked == (key, descending):
-                return
-            self._asked = (key, descending)
-            self._newer.set()
-            self._newer = newer = threading.Event()
-
-        def make() -> None:
-            if not newer.wait(_SETTLED):
-                self.whole(key, values, descending)
-                with self._lock:
-                    if self._asked == (key, descending):
-                        self._asked = None  # it may be dropped, and asked for again
-
-        self._background.submit(make)
+        self._background.settle((key, descending), lambda: self.whole(key, values, descending))
 
     def wait(self) -> None:
         """Wait until what is asked for in the background is there: for tests and benchmarks."""
-        self._background.submit(lambda: None).result()
+        self._background.wait()
+
+
+class Background:
+    """One thread for what takes seconds and nobody waits for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: set[Hashable] = set()
+        self._settling: Hashable = None
+        self._newer = threading.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sorting")
+
+    def ask(self, key: Hashable, make: Callable[[], object]) -> None:
+        """Have it made, unless it is asked for already."""
+        with self._lock:
+            if key in self._asked:
+                return
+            self._asked.add(key)
+
+        def run() -> None:
+            try:
+                make()
+            finally:
+                with self._lock:
+                    self._asked.discard(key)
+
+        self._thread.submit(run)
+
+    def settle(self, key: Hashable, make: Callable[[], object]) -> None:
+        """Have it made, unless something else is to be settled within `_SETTLED` s, as while λ is dragged."""
+        with self._lock:
+            if self._settling == key:
+                return
+            self._settling = key
+            self._newer.set()
+            self._newer = newer = threading.Event()
+
+        def run() -> None:
+            if newer.wait(_SETTLED):
+                return
+            try:
+                make()
+            finally:
+                with self._lock:
+                    if self._settling == key:
+                        self._settling = None  # it may be dropped, and asked for again
+
+        self._thread.submit(run)
+
+    def wait(self) -> None:
+        """Wait until all is made."""
+        self._thread.submit(lambda: None).result()
 
 
 class Scan:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from explorer.services import orders
-from explorer.services.orders import Orders, argsort, below, mixed, narrowed, page, place, rows_at, warm
+from explorer.services.orders import Orders, argsort, below, mixed, narrowed, page, percentile, place, rows_at, warm
 from explorer.state import Selection
 from models.mixing import mix
 
@@ -228,3 +228,14 @@ def test_after_warming_up_no_column_waits_for_a_compiler():
     kept.whole("column", lambda: column, False)
     kept.page("column", lambda: column, False, some, 0, 1)
     assert {kernel: len(kernel.signatures) for kernel in KERNELS} == before
+
+
+def test_percentiles_of_a_long_column_are_numpys():
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(LONG)
+    values[::9] = np.nan
+    for percent in (0, 0.1, 50, 99, 99.9, 100):
+        assert percentile(values, percent) == pytest.approx(np.nanpercentile(values, percent), rel=1e-12)
+    assert np.isnan(percentile(np.full(3, np.nan), 50))
+    assert percentile(np.array([1.0, -np.inf]), 50) is None
+    assert percentile(np.array([4.0], np.float32), 99) == 4

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.state import ExplorerState, Selection
+from explorer.state import ExplorerState, Selection, Steps
 from models.boundary import Gate, Not
 
 N = 130
@@ -163,3 +163,52 @@ def test_a_gesture_that_ends_where_it_began_is_no_step() -> None:
     state.tune(begun)
     state.settle_draft()
     assert not state.can_undo_draft
+
+
+def test_steps_of_large_selections_come_back_as_they_were_and_take_little_memory():
+    n = 64 * 40_000
+    rng = np.random.default_rng(0)
+    few = Selection.of_rows(rng.integers(0, n, 500), n)
+    half = Selection.of_mask(rng.random(n) < 0.5)
+    half.title = "half of them"
+    other = Selection.of_mask(rng.random(n) < 0.5)
+    steps, kept = Steps(), [few, ~few, half, Selection.empty(n), other, ~half, few]
+    for one in kept:
+        steps.append(one)
+    assert steps.nbytes < 50_000
+    assert steps.nbytes_in_file == 3 * half.words.nbytes
+    assert steps.pop() == kept.pop()
+    assert steps.pop() == kept.pop()
+    steps.append(other)  # where another was
+    kept.append(other)
+    assert steps.nbytes_in_file == 3 * half.words.nbytes
+    while kept:
+        found, expected = steps.pop(), kept.pop()
+        assert (found, found.title) == (expected, expected.title)
+    assert (len(steps), steps.nbytes, steps.nbytes_in_file) == (0, 0, 0)
+
+
+def test_the_oldest_steps_go_when_they_are_too_many_or_take_too_much(monkeypatch: pytest.MonkeyPatch):
+    n = 64 * 40_000
+    rng = np.random.default_rng(0)
+    drawn = [Selection.of_mask(rng.random(n) < 0.5) for _ in range(6)]
+    monkeypatch.setattr("explorer.state.FILE_BYTES", 3 * drawn[0].words.nbytes)
+    steps = Steps()
+    for one in drawn:
+        steps.append(one)
+    assert [steps.pop() for _ in range(len(steps))] == drawn[:2:-1]
+    for row in range(150):
+        steps.append(Selection.of_rows([row], 200))
+    assert [steps.pop().rows().tolist() for _ in range(len(steps))] == [[row] for row in range(149, 49, -1)]
+
+
+def test_without_room_for_a_file_steps_are_in_memory(monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> int:
+        raise OSError("no room")
+
+    monkeypatch.setattr("explorer.state.os.pwrite", full)
+    some = Selection.of_mask(np.random.default_rng(0).random(64 * 40_000) < 0.5)
+    steps = Steps()
+    steps.append(some)
+    assert steps.nbytes == some.words.nbytes
+    assert steps.pop() == some
