@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -62,6 +63,11 @@ def ramp(color_by: str, name: str = "auto", theme: Theme = "dark") -> list[str]:
 
 def palette(color_by: str, n_labels: int = 0, name: str = "auto", theme: Theme = "dark") -> list[str]:
     """The 256 colors of a frame's bytes (the table in `explorer.raster`)."""
+    return list(_palette(color_by, n_labels, name, theme))
+
+
+@lru_cache(64)
+def _palette(color_by: str, n_labels: int, name: str, theme: Theme) -> list[str]:
     levels, ground = ramp(color_by, name, theme), GROUNDS[theme]
     if n_labels:
         levels = (CATEGORIES[:n_labels] + [GREY] * LEVELS)[:LEVELS]

@@ -27,6 +27,25 @@ def link(component: param.Parameterized, state: param.Parameterized, *names: str
         follow(state, component, name)
 
 
+class Later:
+    """What is done once after what is at work, however often it was asked for: the event loop answers others between.
+
+    Without a page, at once.
+    """
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act, self._is_waiting = act, False
+
+    def __call__(self) -> None:
+        if not self._is_waiting:
+            self._is_waiting = True
+            pn.state.execute(self._run, schedule=True)
+
+    def _run(self) -> None:
+        self._is_waiting = False
+        self._act()
+
+
 class Controls(JSComponent):
     """The left column; `asked` is called with what a person did there."""
 

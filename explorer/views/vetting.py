@@ -19,7 +19,7 @@ from explorer.services.campaign_view import CampaignView
 from explorer.services.explore import Explore
 from explorer.services.judge import Judge
 from explorer.state import EVERYTHING, ExplorerState, Selection
-from explorer.views.components import CSS
+from explorer.views.components import CSS, Later
 
 
 class VettingDoor(JSComponent):
@@ -76,7 +76,8 @@ class VettingView(Viewer):
         self._drawn, self._named, self._made = drawn, named, made
         self.door = VettingDoor(width=0, height=0, margin=0, may_make=state.person.may("owner"))
         self.door.asked = self._hear
-        state.param.watch(lambda *_: self._follow(), ["run_id", "map_id", "lambda_", "lambda_mode"])
+        follow = Later(self._follow)  # nobody sees it now
+        state.param.watch(lambda *_: follow(), ["run_id", "map_id", "lambda_", "lambda_mode"])
         state.param.watch(lambda *_: self.tell_selected(), "selection")
         state.param.watch(lambda *_: self._tell_draft(), ["draft", "run_id", "map_id", "lambda_", "lambda_mode"])
         state.param.watch(lambda *_: self._tell_focus(), "focus")

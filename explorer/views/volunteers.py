@@ -19,7 +19,7 @@ from explorer.services.counting import Counting
 from explorer.services.crowd import Crowd, Cut, Machine
 from explorer.services.explore import Explore
 from explorer.state import ExplorerState
-from explorer.views.components import CSS
+from explorer.views.components import CSS, Later
 
 
 class CrowdDoor(JSComponent):
@@ -49,7 +49,8 @@ class VolunteersView(Viewer):
         self.state, self.explore, self.crowd = state, explore, crowd
         self.door = CrowdDoor(width=0, height=0, margin=0)
         self.door.asked = self._hear
-        state.param.watch(lambda *_: self._follow(), ["run_id", "map_id", "lambda_", "lambda_mode"])
+        follow = Later(self._follow)  # nobody sees it now
+        state.param.watch(lambda *_: follow(), ["run_id", "map_id", "lambda_", "lambda_mode"])
         self._follow()
 
     def refresh(self) -> None:
