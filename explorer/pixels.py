@@ -118,8 +118,7 @@ def highest(points, words, how, grid, box, frame, r0, r1, values, other, weight,
             for j in range(high - low):
                 k = at[j]
                 if k >= 0:
-                    if v[j] > flat[k]:
-                        flat[k] = v[j]
+                    flat[k] = max(flat[k], v[j])  # without a branch, which nobody could foresee
                     seen += 1
             low = high
     return seen
@@ -211,7 +210,7 @@ def extremes(values, other, weight, first, last, out):
 def steps_of(edges, bins):
     """Of `bins` even steps from the first edge to the last: how many edges are at or below the start of each."""
     n, level = edges.size, 0
-    steps = np.empty(bins + 1, np.int64)
+    steps = np.empty(bins + 1, np.uint8)
     low, span = edges[0], edges[n - 1] - edges[0]
     for b in range(bins + 1):
         while level < n and edges[level] <= low + b * span / bins:
@@ -225,7 +224,7 @@ def _level(v, edges, steps):
     n, bins = edges.size, steps.size - 1
     span = edges[n - 1] - edges[0]
     b = int(min(bins - 1.0, max(0.0, (v - edges[0]) * (bins / span if span > 0 else 0.0))))
-    level, above = steps[b], steps[b + 1]
+    level, above = np.int64(steps[b]), np.int64(steps[b + 1])
     while level < above:
         middle = (level + above) >> 1
         if edges[middle] <= v:
@@ -400,13 +399,19 @@ def cells_counted(start, words, how, grid, cy0, cy1, out):
 def cells_highest(start, words, how, grid, cy0, cy1, values, other, weight, out):
     flat = out.reshape((out.shape[0], grid * grid))
     for cell in range(cy0 * grid, cy1 * grid):
-        for s in range(out.shape[0]):
-            flat[s, cell] = NOTHING
-        for i in range(start[cell], start[cell + 1]):
-            v = _value(values, other, weight, i)
-            s = _bit(words, i) if how else 0
-            if v > flat[s, cell]:
-                flat[s, cell] = v
+        rest, selected = NOTHING, NOTHING
+        if how:
+            for i in range(start[cell], start[cell + 1]):
+                v = _value(values, other, weight, i)
+                if _bit(words, i):
+                    selected = max(selected, v)
+                else:
+                    rest = max(rest, v)
+            flat[1, cell] = selected
+        else:
+            for i in range(start[cell], start[cell + 1]):
+                rest = max(rest, _value(values, other, weight, i))
+        flat[0, cell] = rest
 
 
 @_fast
