@@ -232,6 +232,9 @@
       this.hide();
       delete this.card.dataset.row;  // its scores may be others now
       if (read) this.hover(this.mouse);
+      const what = JSON.stringify([told.query, told.paint]);
+      if (before && what !== this.what) this.changed_at = performance.now();  // of what was drawn before, cells may be there
+      this.what = what;
       this.refresh();
       this.equip();
       if (!told.contours) this.lines = null;
@@ -437,9 +440,9 @@
       queueMicrotask(() => { this.queued = false; this.fetch(); });
     }
 
-    /** Whether a hand, a wheel or a key moves the map now. */
+    /** Whether a hand, a wheel or a key moves the map now; a hand that holds it still does not. */
     get moves() {
-      return Boolean(this.press?.moved || this.pinch) || performance.now() - this.changed_at < SETTLES;
+      return performance.now() - this.changed_at < SETTLES;
     }
 
     /** Pixels around the view, left, right, below and above, where the hand that drags the map will have gone when the frame after the next is here. */
