@@ -474,7 +474,7 @@ class CellIndex:
             return None
         box = self.box((x - reach_x, x + reach_x, y - reach_y, y + reach_y))
         found = _nearest(
-            self.x, self.y, self.rows, self.start, self.grid, *box, self._frame, float(x), float(y), reach_x, reach_y
+            self.x, self.y, self.rows, self.start, self.grid, *box, self._frame, *map(float, (x, y, reach_x, reach_y))
         )
         return int(self.rows[found]) if found >= 0 else None
 
@@ -970,8 +970,14 @@ def _inside(px, py, rows, start, grid, cy0, cy1, frame, polygon, words):
 def warm() -> None:
     """Compile every kernel into numba's cache on disk, so that nobody's first map waits for it."""
     index = CellIndex(np.arange(4.0), np.arange(4.0))
+    fixed = np.arange(4, dtype=np.float32)
+    fixed.flags.writeable = False  # another type to a kernel: that of what was read from a table
+    CellIndex(fixed, fixed)
     for dtype in (np.float32, np.float64, np.uint8):
-        index.sorted(np.zeros(4, dtype))
+        values = np.zeros(4, dtype)
+        index.sorted(values)
+        values.flags.writeable = False
+        index.sorted(values)
     index._check(4)
     index.at(np.zeros(1, np.int64))
     index.inside(np.array([[0.0, 0.0], [2.5, 0.0], [2.5, 2.5], [0.0, 2.5]]))
