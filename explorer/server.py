@@ -64,7 +64,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from explorer.cells import View
 from explorer.contours import contours, mean_lines
-from explorer.errors import AccessError, NotReadyError, UsageError, VoorwerpError
+from explorer.errors import AccessError, NotReadyError, SurveyError, UsageError, VoorwerpError
 from explorer.people import LOCAL, Person, Role
 from explorer.services.accounts import LOGIN_DAYS, Accounts
 from explorer.services.apart import correlations, sets_apart
@@ -657,7 +657,10 @@ class PageRoute(OrderRoute):
 
         def thumbs() -> bytes:
             rows, more = look()
-            return page(survey, rows, films(survey.thumbnails(rows)) if has_images else [], more)
+            try:
+                return page(survey, rows, films(survey.thumbnails(rows)) if has_images else [], more)
+            except SurveyError as error:
+                raise UsageError(f"{error}; `voorwerp thumbnails {survey.path.name}` makes them again") from None
 
         def cut() -> bytes:
             rows, more = look()
