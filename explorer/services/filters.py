@@ -287,7 +287,7 @@ def _against(number: _Number, values: Any, read: Read) -> Any:
     if not isinstance(number, _Percent):
         return number.values(read)
     if len(values) > LARGE and (found := percentile(values, number.percent)) is not None:
-        return found
+        return values.dtype.type(found)
     known = values[np.isfinite(values)]
     return np.percentile(known, number.percent) if known.size else np.nan
 

@@ -16,10 +16,14 @@ from explorer.caches import Cache
 from explorer.cells import View
 from explorer.errors import UsageError
 from explorer.services.explore import Explore, Plane
+from explorer.services.orders import below, percentile, shared
 from explorer.state import Selection
+from explorer.survey import LARGE
 from models.mixing import Mode
 
 MOST_BINS = 200
+#: Bytes of columns cut into bins that are kept.
+KEPT_BYTES = 500 << 20
 #: Categories with a bar of their own; the others share one.
 MOST_CATEGORIES = 24
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
@@ -30,9 +34,10 @@ _jit = njit(cache=True, nogil=True)
 
 
 @_jit
-def _extent(values):
+def _extent(first, last, values):
     low, high, least, whole = np.inf, -np.inf, np.inf, True
-    for v in values:
+    for i in range(first, last):
+        v = values[i]
         if np.isfinite(v):
             low, high = min(low, v), max(high, v)
             if v > 0:
@@ -42,13 +47,13 @@ def _extent(values):
 
 
 @_jit
-def _bins_of(values, edges, log):
-    """The bin of every value: a guess by arithmetic, mended against the edges, which decide."""
-    n, codes = edges.size - 1, np.empty(values.size, np.uint8)
+def _bins_of(first, last, values, edges, log, codes):
+    """The bin of every value, into `codes`: a guess by arithmetic, mended against the edges, which decide."""
+    n = edges.size - 1
     low = math.log10(edges[0]) if log else edges[0]
     span = (math.log10(edges[n]) if log else edges[n]) - low
     per = n / span if span > 0 else 0.0
-    for r in range(values.size):
+    for r in range(first, last):
         v = values[r]
         if np.isnan(v):
             codes[r] = _MISSING
@@ -65,28 +70,27 @@ def _bins_of(values, edges, log):
             while i < n - 1 and v >= edges[i + 1]:
                 i += 1
             codes[r] = i
-    return codes
 
 
 @_jit
-def _count(codes, words, n):
-    """How many selected rows have each code 0 … n - 1; a code of -1 is counted as the last."""
-    counts = np.zeros(n, np.int64)
-    for w in range(words.size):
+def _counted(first, last, codes, words, n):
+    """How many selected rows have each code 0 … n - 1; a code of -1 is counted as the last. `first`: 64 divides it."""
+    counts = np.zeros((2, n), np.int64)  # two: a count that was just written is slow to read
+    for w in range(first >> 6, (last + 63) >> 6):
         word = words[w]
         if word:
-            for r in range(w << 6, min((w + 1) << 6, codes.size)):
-                counts[codes[r]] += np.int64((word >> np.uint64(r & 63)) & np.uint64(1))
-    return counts
+            for r in range(w << 6, min((w + 1) << 6, last)):
+                counts[r & 1, codes[r]] += np.int64((word >> np.uint64(r & 63)) & np.uint64(1))
+    return counts[0] + counts[1]
 
 
 @_jit
-def _narrow(values, low, high, words):
-    """Leave of a selection those in low … high."""
-    for w in range(words.size):
+def _narrow(first, last, values, low, high, words):
+    """Leave of a selection those in low … high. `first`: 64 divides it."""
+    for w in range(first >> 6, (last + 63) >> 6):
         if words[w]:
             found = np.uint64(0)
-            for r in range(w << 6, min((w + 1) << 6, values.size)):
+            for r in range(w << 6, min((w + 1) << 6, last)):
                 found |= np.uint64(low <= values[r] <= high) << np.uint64(r & 63)
             words[w] &= found
 
@@ -232,7 +236,7 @@ class Histograms:
 
     def __init__(self, explore: Explore) -> None:
         self.explore = explore
-        self._cuts = Cache(24)
+        self._cuts = Cache(24, KEPT_BYTES)
         self._lines = Cache(24)
         self._seen = Cache(4)
 
@@ -284,7 +288,8 @@ class Histograms:
         values = self._values(reference, source)
         edges = edges_of(values, scale)
         # without edges nothing is in a bin: one pair beyond every value says so
-        codes = _bins_of(values, edges if len(edges) else np.array([np.inf, np.inf]), scale.log)
+        codes = np.empty(len(values), np.uint8)
+        shared(_bins_of, len(values), values, edges if len(edges) else np.array([np.inf, np.inf]), scale.log, codes)
         return _Cut(codes, edges, [], _count(codes, _all(self.explore.survey.n).words, 256))
 
     def _categories(self, reference: str) -> _Cut:
@@ -349,7 +354,8 @@ class Histograms:
                 raise UsageError(f"a bound of {gate.reference} is no number")
             values = self._values(gate.reference, source)
             with np.errstate(over="ignore"):  # beyond single precision is beyond every value
-                _narrow(values, values.dtype.type(gate.low), values.dtype.type(gate.high), words)
+                ends = values.dtype.type(gate.low), values.dtype.type(gate.high)
+                shared(_narrow, len(values), values, *ends, words)
         return Selection(words, self.explore.survey.n)
 
     def _among(self, gate: Gate) -> Selection:
@@ -369,10 +375,14 @@ def warm() -> None:
         for writeable in (True, False):  # another type to numba
             column = np.arange(2, dtype=dtype)
             column.flags.writeable = writeable
-            _extent(column)
-            _narrow(column, dtype(0), dtype(1), everything.words.copy())
+            _extent(0, 2, column)
+            _narrow(0, 2, column, dtype(0), dtype(1), everything.words.copy())
             for log in (True, False):
-                _count(_bins_of(column, np.array([0.5, 1.0, 2.0]), log), everything.words, 256)
+                codes = np.zeros(2, np.uint8)
+                _bins_of(0, 2, column, np.array([0.5, 1.0, 2.0]), log, codes)
+                _count(codes, everything.words, 256)
+    for kind in (np.int32, np.int64):
+        _count(np.zeros(2, kind), everything.words, 3)
 
 
 def edges_of(values: np.ndarray, scale: Scale) -> np.ndarray:
@@ -380,7 +390,8 @@ def edges_of(values: np.ndarray, scale: Scale) -> np.ndarray:
 
     Whole numbers on a linear scale over their own range are cut between them, a bin of the same count of numbers each.
     """
-    low, high, least, whole = (float(v) for v in _extent(values))
+    parts = np.array(shared(_extent, len(values), values), np.float64)
+    low, high, least, whole = (float(end(parts[:, i])) for i, end in enumerate((np.min, np.max, np.min, np.min)))
     if scale.log:
         low = least
     own = scale.low is None and scale.high is None
@@ -410,6 +421,12 @@ def _all(n: int) -> Selection:
     return ~Selection.empty(n)
 
 
+def _count(codes: np.ndarray, words: np.ndarray, n: int) -> np.ndarray:
+    """See `_counted`."""
+    found: np.ndarray = sum(shared(_counted, len(codes), codes, words, n), np.zeros(n, np.int64))
+    return found
+
+
 def _of_numbers(counts: np.ndarray, n: int) -> Counts:
     """Counts by code → by name; what is in no bin of `n`."""
     below, above, not_positive, missing = (int(c) for c in counts[_BELOW:])
@@ -422,12 +439,31 @@ def _of_categories(counts: np.ndarray) -> Counts:
 
 def _lines(values: np.ndarray) -> list[Line]:
     """`PERCENTILES` of the finite values; [] where there is none."""
+    if len(values) > LARGE and (lines := _lines_of_many(values)) is not None:
+        return lines
     ordered = np.sort(values[np.isfinite(values)])
     n = len(ordered)
     found = []
-    for percentile in PERCENTILES if n else ():
-        at = percentile * (n - 1) / 100
+    for percent in PERCENTILES if n else ():
+        at = percent * (n - 1) / 100
         left, right = float(ordered[int(at)]), float(ordered[min(n - 1, int(at) + 1)])
         value = left + (right - left) * (at - int(at))
-        found.append(Line(percentile, value, n - int(np.searchsorted(ordered, value, side="right")), n))
+        found.append(Line(percent, value, n - int(np.searchsorted(ordered, value, side="right")), n))
+    return found
+
+
+def _lines_of_many(values: np.ndarray) -> list[Line] | None:
+    """As `_lines`, without sorting; None where a value is infinite."""
+    found = []
+    for percent in PERCENTILES:
+        value = percentile(values, percent)
+        if value is None:
+            return None
+        if np.isnan(value):
+            return []
+        last = values.dtype.type(value)
+        if float(last) <= value:
+            last = np.nextafter(last, values.dtype.type(np.inf))
+        n_up_to, n = below(values, float(last))
+        found.append(Line(percent, value, n - n_up_to, n))
     return found

@@ -99,7 +99,7 @@ def page(
     sample = min(_MOST_SAMPLE, max(_LEAST_SAMPLE, n // 256))
     low, high = _ends(start, stop, total, sample, *told)
     cap = 4 * (stop - start) + 16 * (total // sample + 1) * int(sample**0.5)
-    parts = _shared(_bracket, n, *told, low, high, cap)
+    parts = shared(_bracket, n, *told, low, high, cap)
     below, n_low, n_high = (sum(int(counts[i]) for counts, _ in parts) for i in range(3))
     inner = np.concatenate([rows for _, rows in parts])
     if not (below <= start and stop <= below + n_low + len(inner) + n_high) or len(inner) > cap:
@@ -148,10 +148,10 @@ def below(values: np.ndarray, value: float) -> tuple[int, int]:
     return int(counts[0]), int(counts[1])
 
 
-def percentile(values: np.ndarray, percent: float) -> Any:
+def percentile(values: np.ndarray, percent: float) -> float | None:
     """A percentile of the finite values of a long column, between two of them by their distance, without sorting.
 
-    In the column's own precision; NaN where nothing is finite, None where a value is infinite.
+    NaN where nothing is finite, None where a value is infinite.
 
     Parameters
     ----------
@@ -160,20 +160,20 @@ def percentile(values: np.ndarray, percent: float) -> Any:
     """
     n = below(values, np.inf)[1]
     if not n:
-        return values.dtype.type(np.nan)
+        return float("nan")
     at = percent / 100 * (n - 1)
     ends = values[np.concatenate([page(values, 0, 1), page(values, n - 1, 1), page(values, int(at), 2)])]
     if not np.isfinite(ends[:3]).all():
         return None
     left, right = float(ends[2]), float(ends[-1]) if np.isfinite(ends[-1]) else float(ends[2])
-    return values.dtype.type(left + (right - left) * (at - int(at)))
+    return left + (right - left) * (at - int(at))
 
 
 def mixed(image: np.ndarray, feature: np.ndarray, weight: float) -> np.ndarray:
     """(1 - `weight`) `image` + `weight` `feature`, float32 (N,), to the bit as `models.mixing.mix` of raw scores."""
     found = np.empty(len(image), np.float32)
     w = np.float32(weight)
-    _shared(_mix, len(image), image, feature, np.float32(1) - w, w, found)
+    shared(_mix, len(image), image, feature, np.float32(1) - w, w, found)
     return found
 
 
@@ -395,7 +395,7 @@ def _parts(n: int) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairwise(edges) if a < b] or [(0, n)]
 
 
-def _shared(kernel: Callable[..., T], n: int, *told: Any) -> list[T]:
+def shared(kernel: Callable[..., T], n: int, *told: Any) -> list[T]:
     """``kernel(first, last, *told)`` of every part of n rows, in the order of the parts."""
     parts = _parts(n)
     if len(parts) == 1:
@@ -405,7 +405,7 @@ def _shared(kernel: Callable[..., T], n: int, *told: Any) -> list[T]:
 
 
 def _added(kernel: Callable[..., Any], n: int, *told: Any) -> Any:
-    return sum(_shared(kernel, n, *told))
+    return sum(shared(kernel, n, *told))
 
 
 # --------------------------------------------------------------------------------------------------------------- keys
@@ -483,7 +483,7 @@ def _sorted_by_many(
     """As `_sorted_rows`, for long columns: dealt by the first digit into parts that fit the processor's cache."""
     n, told = len(bits), (bits, sign, infinity, descending)
     parts = _parts(n)
-    counts = np.stack(_shared(_firsts, n, *told))
+    counts = np.stack(shared(_firsts, n, *told))
     sums = np.cumsum(counts.sum(axis=0))
     # a digit's part by where its rows begin: as many parts as hold 2¹⁸ rows each, 256 at most for the processor's sake
     n_parts = int(min(256, max(1, n >> 18)))

@@ -395,3 +395,19 @@ def test_a_message_that_is_no_brush_selects_nothing_and_is_answered(view: Histog
     view.pane._handle_msg({"gates": [gate], "settled": True, "number": 7})
     assert (view.state.selection.count, view.pane.answered) == (0, 7)
     assert view.pane.said
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_long_column_is_counted_by_several_threads_as_a_short_one_is(dtype, monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(0)
+    values = np.round(rng.standard_normal(700_001), 3).astype(dtype)
+    values[::11] = np.nan
+    some = Selection.of_rows(np.flatnonzero(rng.random(len(values)) < 0.3), len(values))
+    found = histogram(values, some, bins=50)
+    for counts, of in ((found.full, values), (found.of[0], values[some.mask()])):
+        assert counts.bins.tolist() == np.histogram(of[np.isfinite(of)], found.edges)[0].tolist()
+        assert (counts.n, counts.missing) == (len(of), np.isnan(of).sum())
+    gated = Histograms(Column(values)).within("a column", -0.5, 0.25)
+    assert gated.rows().tolist() == np.flatnonzero((values >= dtype(-0.5)) & (values <= dtype(0.25))).tolist()
+    monkeypatch.setattr("explorer.services.histograms.LARGE", 1000)
+    assert histogram(values, bins=50).lines == found.lines
