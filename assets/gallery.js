@@ -1,7 +1,7 @@
 // The selection as pictures: a virtual grid, of which only what is on screen exists. Pictures come by the page, one request
 // for many, as films: images of many pictures, one below the other, which are decoded in a seventh of the time of as many
 // images. They are painted on one canvas under the tiles: that is faster than an <img> each. The bar above is ours, too.
-const PAGE = {original: 240, crop: 96, reconstruction: 96, residual: 96};  // subjects a request
+const PAGE = 96, LARGEST = 480;  // subjects a request, of thumbnails as many as are in view
 const HELD = 48 << 20;      // bytes of pages that are kept for when they are asked for again, the least recently used go first
 const DECODED = 24e6;       // px of decoded films, likewise
 const TALLEST = 8_000_000;  // px: browsers cap the height of an element
@@ -104,14 +104,18 @@ export function render({model, el}) {
   let top = 0, seen = 0, direction = 1;       // first px in view, of the whole height; where the scroll bar stood
   let place = -1, wanted = -1;                // of the focus in this order, -1 where unknown; the place walked to
   let generation = 0, columns = 1, step = 96, high = 96, head = 0, tall = 0;
-  const page_size = () => PAGE[kind];
+  let per_page = PAGE;                        // settled when an order is read, for as long as it is shown
+  const page_size = () => per_page;
 
   // ------------------------------------------------------------------------------------------------------ the layout
-  const lay = () => {
+  const measure = () => {
     const width = view.clientWidth - GAP;
     columns = Math.max(1, Math.floor(width / ((model.has_images ? size : 150) + GAP)));
     step = Math.max(24, Math.floor(width / columns));  // tiles fill the line
     high = model.has_images ? step : NAME;
+  };
+  const lay = () => {
+    measure();
     head = sections.length > 1 || sections[0]?.title ? HEAD : 0;
     tall = GAP;
     for (const s of sections) {
@@ -253,8 +257,12 @@ export function render({model, el}) {
       [before, before_kind] = [new Map(), kind];
       fresh = true;
     } else if ([...pages.values()].some(p => p.rows)) [before, before_n] = [pages, loaded_n];
+    measure();
+    const in_view = columns * (Math.ceil(view.clientHeight / high) + 1);  // a view is one request
+    const seen_at = to_top ? 0 : first_seen();
+    per_page = kind === "original" ? Math.min(LARGEST, Math.max(PAGE, Math.ceil(in_view / 48) * 48)) : PAGE;
     loaded_n = page_size();
-    const number = to_top ? 0 : Math.floor(first_seen() / page_size());
+    const number = Math.floor(seen_at / page_size());
     pages = new Map();
     place = -1;
     if (to_top) wanted = -1;  // else whoever walks arrives all the same
