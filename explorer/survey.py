@@ -567,7 +567,8 @@ class _Columns:
         return np.cumsum([0, *sizes[:-1]])
 
     def close(self) -> None:
-        self._file.close()
+        with self._lock:  # a thread may be reading
+            self._file.close()
 
 
 def _open_subjects(path: Path) -> tuple[_Columns, np.ndarray]:
@@ -644,10 +645,17 @@ class Scores(Mapping[str, np.ndarray]):
         return found
 
     def text(self, name: str, row: int) -> str | None:
-        """A text of one subject, read by itself: nobody waits for the column."""
+        """A text of one subject; it is read by itself while nobody has asked for the column."""
+        if self.has_read(name):
+            codes, labels = self.category(name)
+            return labels[codes[row]] if codes[row] >= 0 else None
         rows = self._rows
         at = row if rows is None else next(iter(np.flatnonzero(rows == row).tolist()), -1)
         return None if at < 0 else self._columns.take(name, np.array([at])).to_pylist()[0]
+
+    def has_read(self, name: str) -> bool:
+        """Whether a column is there already."""
+        return ("scores", f"{self._run_id}/{name}") in self._survey._cache
 
     def category(self, name: str) -> tuple[np.ndarray, list[str]]:
         """Codes and labels of a column of texts."""

@@ -1003,6 +1003,8 @@ class Explore:
             if isinstance(scores, Scores):
                 if text := scores.text(name, row):
                     found[name] = text
+                if not scores.has_read(name):  # whoever looks at one looks at more
+                    self._sorting_scores.ask(("texts", run_id, name), partial(scores.category, name))
             elif name in scores:
                 codes, labels = self.survey.score_category(run_id, name)
                 if codes[row] >= 0:
