@@ -576,6 +576,7 @@ def serve(
         ends.start()
         if open_browser:
             server.bokeh.io_loop.call_later(0.2, webbrowser.open, url)
+        server.bokeh.start()  # with it pages that are left end, and sockets are pinged
         try:
             server.bokeh.io_loop.start()
         finally:
