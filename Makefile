@@ -82,6 +82,6 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 
 # The compiled renderer stays beside the source: the first map need not wait for it.
 KERNELS := explorer.cells explorer.raster explorer.services.orders explorer.services.histograms explorer.services.shards models.consensus models.retirement models.swap
-$(WARMED): $(INSTALLED) $(addsuffix .py,$(subst .,/,$(KERNELS)))
+$(WARMED): $(INSTALLED) $(addsuffix .py,$(subst .,/,$(KERNELS))) explorer/pixels.py
 	$(BIN)/python -c 'import importlib, sys; [importlib.import_module(m).warm() for m in sys.argv[1:]]' $(KERNELS)
 	@touch $@
