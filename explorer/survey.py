@@ -42,7 +42,8 @@ import pyarrow.parquet as pq
 
 from explorer import votes
 from explorer.errors import SchemaError, SurveyError, no_such_column
-from explorer.kept import KEPT, Kept
+from explorer.kept import KEPT as KEPT
+from explorer.kept import Kept
 from models import artifacts
 from models.artifacts import ArtifactError, Run
 from models.images import Crop, Stretch, media_type, rgb_of

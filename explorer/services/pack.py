@@ -49,7 +49,7 @@ _NOT_OF_RUNS = {"index", "lock", "log.txt", "cancel", "parts", "reserve", "tenso
 #: Written otherwise than by copying, or not for others.
 _KNOWN = {
     *(*_FOLDERS, *_FILES, layout.RUNS, layout.MAPS, layout.SURVEY_TOML, layout.SUBJECTS, layout.QUARANTINE),
-    *(layout.REPORT, layout.WRITE_LOCK, "server.lock", "queue.lock", layout.PARTS),
+    *(layout.REPORT, layout.WRITE_LOCK, "server.lock", "queue.lock", layout.PARTS, layout.KEPT),
     *(ledger.LEDGER, f"{ledger.LEDGER}-wal", f"{ledger.LEDGER}-shm", ledger.ELSEWHERE),
 }
 #: Two components at least: "/g" is no path that tells of a machine.
