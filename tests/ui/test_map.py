@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from explorer.services.desk import Desk
 from explorer.services.explore import Explore
@@ -21,7 +21,7 @@ from explorer.survey import Survey
 from explorer.views.map import MapView, setup
 from tests.conftest import FIRST_ID
 from tests.explorer.test_raster import even_odd
-from tests.ui.browser import wait_until_idle
+from tests.ui.browser import painted, wait_until_idle
 from tests.ui.serving import serve
 from tests.ui.test_journeys import wait_for_frame
 
@@ -268,6 +268,65 @@ def test_the_minimap_shows_where_one_is_and_takes_one_elsewhere(screen: Page):
     wait_for_frame(screen)
     assert told(screen, "mini.hidden")  # remembered
     screen.get_by_role("button", name="Minimap").click()
+
+
+def is_of_the_map(url: str) -> bool:
+    """Whether an address is that of a frame, and not of the minimap's, which comes when the view rests."""
+    return "/frame?" in url and "w=150&h=110" not in url
+
+
+def test_another_palette_or_theme_paints_the_same_bytes_and_asks_for_none(screen: Page):
+    asked: list[str] = []
+    screen.on("request", lambda request: asked.append(request.url) if is_of_the_map(request.url) else None)
+    colors = f"() => {{ const {{canvas, pen}} = {MAP}.pixels; return [...new Set(new Uint32Array("
+    colors += "pen.getImageData(0, 0, canvas.width, canvas.height).data.buffer))]; }"
+    seen = [sorted(screen.evaluate(colors))]
+    for change in (
+        lambda: screen.get_by_label("Palette").select_option("cividis"),
+        lambda: screen.keyboard.press("h"),
+        lambda: screen.keyboard.press("h"),
+    ):
+        before = told(screen, "pixels.palette")
+        change()
+        screen.wait_for_function(f"before => {MAP}.pixels.palette !== before", arg=before)
+        seen.append(sorted(screen.evaluate(colors)))
+    assert seen[0] != seen[1] != seen[2] != seen[3] == seen[1]
+    assert len(seen[1]) > 2
+    painted(screen)
+    assert asked == []
+    screen.get_by_label("Palette").select_option("auto")
+
+
+def test_a_coarse_frame_is_followed_by_the_exact_one(screen: Page):
+    asked: list[bool] = []
+
+    def answer(route: Route) -> None:
+        is_coarse = "coarse=1" in route.request.url
+        asked.append(is_coarse)
+        given = route.fetch()
+        legend = {**json.loads(given.headers["x-legend"]), "coarse": is_coarse}
+        route.fulfill(response=given, headers={**given.headers, "x-legend": json.dumps(legend)})
+
+    screen.route("**/frame?*", answer)
+    screen.evaluate(TURNS_OF_THE_WHEEL, [1, *spot(screen, (0.5, 0.5))])
+    until(screen, "m.is_rough === false && m.pixels.frame.view.join() === m.view.join() && !m.busy")
+    assert asked == [True, False]
+    screen.unroute("**/frame?*")
+
+
+def test_a_map_that_is_being_made_says_so_and_is_drawn_then(
+    open_survey: Callable[[str], Page], served: str, page: Page, troubles: list[str]
+):
+    said = {"error": "the map's index is being made: 43 %"}
+    is_made = False
+    page.route("**/frame?*", lambda route: route.continue_() if is_made else route.fulfill(status=503, json=said))
+    open_survey(served)
+    expect(page.locator(".layer .waits")).to_have_text("The map's index is being made: 43 % …")
+    expect(page.locator(".legend .lost")).to_have_count(0)
+    is_made = True
+    wait_for_frame(page)
+    expect(page.locator(".layer .waits")).to_be_empty()
+    troubles[:] = [trouble for trouble in troubles if "status of 503" not in trouble]
 
 
 def test_two_scores_are_a_plane_like_the_map(screen: Page, survey: Survey):
