@@ -33,6 +33,8 @@ from tests.benchmarks.dashboard import (
     compare_table,
     earlier,
     figure,
+    markdown,
+    read_rows,
     records,
     scale_table,
     table,
@@ -144,6 +146,18 @@ def compare(run: str) -> None:
     console().print(compare_table(newest, changes))
 
 
+def last_of_each() -> str:
+    """The map at any scale as Markdown: each row as it was last kept, with when and at which commit those were."""
+    rows: dict[str, Row] = {}
+    runs = set()
+    for record in records(KEPT):
+        found = {row.name: row for row in read_rows(record)}
+        if cells(found.values()) != cells([]):
+            runs.add(f"{record['name']} at {record['commit'][:8]}, load {record['machine']['load_at_start']:.1f}")
+        rows |= found
+    return markdown(cells(rows.values())) + "\n\n" + "; ".join(sorted(runs))
+
+
 def console() -> Console:
     """As wide as the terminal, or 160 columns where there is none."""
     return Console(width=None if sys.stdout.isatty() else 160)
@@ -168,14 +182,23 @@ def expected(todo: list[tuple[str, str]]) -> float:
     flag_value="last",
     help="Print the change since the kept runs before, or since RUN.",
 )
+@click.option("--scale", "show", is_flag=True, help="Print the map at any scale as Markdown, of the rows last kept.")
 @click.option("--row", nargs=2, hidden=True)
 @click.option("--answer", type=click.Path(path_type=Path), hidden=True)
 def main(
-    only: str | None, long: bool, run_to_compare: str | None, row: tuple[str, str] | None, answer: Path | None
+    only: str | None,
+    long: bool,
+    run_to_compare: str | None,
+    show: bool,
+    row: tuple[str, str] | None,
+    answer: Path | None,
 ) -> None:
     """Measure ours beside named alternatives."""
     if row and answer:
         answer_one(*row, answer, long=long)
+        return
+    if show:
+        click.echo(last_of_each())
         return
     if run_to_compare:
         compare(run_to_compare)

@@ -262,5 +262,4 @@ def kills() -> Row:
     )
 
 
-ROWS = {"create": speed, "create-memory": memory}
-LONG_ROWS = {"create-million": million, "create-kills": kills}
+LONG_ROWS = {"create": speed, "create-memory": memory, "create-million": million, "create-kills": kills}

@@ -116,6 +116,22 @@ def scale_table(rows: list[Row]) -> Table | None:
     return view
 
 
+def markdown(told: list[dict[str, Any]]) -> str:
+    """The same of `cells`, for a README."""
+    lines = ["| | " + " | ".join(f"at {size} | wanted" for size in SIZES) + " |", "|---" * (1 + 2 * len(SIZES)) + "|"]
+    for line, _ in LINES:
+        texts = []
+        for cell in (cell for cell in told if cell["line"] == line):
+            if cell["row"] is None:
+                texts += ["not run", ""]
+                continue
+            ratio = f" ({figure(cell['ratio'])}×)" if "×" in cell["wanted"] else ""
+            mark = ": missed" if cell["is_met"] is False else ""
+            texts += [f"{figure(cell['ours'])} {cell['unit']}{ratio}", f"{cell['wanted']}{mark}"]
+        lines.append(f"| {line} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
 # ----------------------------------------------------------------------------------------------------- two runs
 @dataclass(frozen=True, slots=True)
 class Change:

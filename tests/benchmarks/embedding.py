@@ -120,5 +120,4 @@ def study() -> list[Row]:
     ]
 
 
-ROWS = {"map-50k": beside_umap}
-LONG_ROWS = {"map-207k": study}
+LONG_ROWS = {"map-50k": beside_umap, "map-207k": study}

@@ -75,4 +75,4 @@ def row_live_grid() -> Row:
     )
 
 
-ROWS = {"live-grid": row_live_grid}
+LONG_ROWS = {"live-grid": row_live_grid}

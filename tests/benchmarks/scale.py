@@ -27,7 +27,8 @@ from tests.ui.serving import VOORWERP, command, free_port, wait_for_address
 
 SIZES = {"1500k": 1_500_000, "10m": 10_000_000, "100m": 100_000_000}
 SCREEN = {"width": 1440, "height": 900}
-ROUNDS = 5
+#: Of gestures other than the moves; at 1.5 million rows of their own have more.
+ROUNDS = {"1500k": 3, "10m": 5, "100m": 5}
 #: Times as long as at 1.5 million is waited for what is painted, where the machine is slow or busy.
 PATIENCE = {"1500k": 1.0, "10m": 1.0, "100m": 2.5}
 #: Seconds that the first page of a survey may take: its index and its columns are made.
@@ -145,7 +146,7 @@ def paged(browser: Browser) -> Iterator[Page]:
         context.close()
 
 
-def gestures(url: str, pid: int, survey: Path, patience: float) -> Figures:
+def gestures(url: str, pid: int, survey: Path, patience: float, rounds: int) -> Figures:
     """Every line, one page after another."""
     each: dict[str, list[float]] = {}
     with sync_playwright() as playwright:
@@ -161,15 +162,15 @@ def gestures(url: str, pid: int, survey: Path, patience: float) -> Figures:
         each |= moves(latency)
         with paged(browser) as page:
             box = open_map(page, url)
-            each["hover"] = hovers(page, box, places(survey, ROUNDS + 2))
-            each["color"] = changes(our_color, "input", ROUNDS, 1.5 * patience)(page, box)
+            each["hover"] = hovers(page, box, places(survey, rounds + 2))
+            each["color"] = changes(our_color, "input", rounds, 1.5 * patience)(page, box)
         with paged(browser) as page:
             box = open_map(page, f"{url}&color=scores.anomaly_score")
-            each["lambda"] = changes(our_weight, "keydown", ROUNDS, 1.5 * patience)(page, box)
+            each["lambda"] = changes(our_weight, "keydown", rounds, 1.5 * patience)(page, box)
         with paged(browser) as page:
-            each["lasso"], _ = lasso.ours(page, url, ROUNDS)
+            each["lasso"], _ = lasso.ours(page, url, rounds)
         browser.close()
-    each["thumbnails"] = thumbnails.ours(url, ROUNDS)
+    each["thumbnails"] = thumbnails.ours(url, rounds)
     each["memory"] = [rss_anon_gb(pid)]
     exact = {"wheel": {"exact_ms": latency.wheel_exact_ms}, "pan": {"exact_ms": latency.pan_exact_ms}}
     return Figures(each, latency.plot, {**exact, "memory": {"first_page_gb": at_first}})
@@ -186,7 +187,7 @@ def figures(size: str, folder: Path, *, only_moves: bool = False) -> Figures:
     lend_survey(survey, SIZES[size], pictures=True)
     with served(survey, folder / f"{size}.log") as (url, pid):
         if not only_moves:
-            return gestures(url, pid, survey, PATIENCE[size])
+            return gestures(url, pid, survey, PATIENCE[size], ROUNDS[size])
         with sync_playwright() as playwright:
             browser = launch(playwright)
             with paged(browser) as page:

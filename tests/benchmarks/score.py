@@ -140,9 +140,7 @@ def on_gpu() -> list[Row]:
     ]
 
 
-ROWS: dict[str, Callable[[], Row | list[Row]]] = {
-    "score-float32": float32,
-    "score-bfloat16": bfloat16,
-}
+ROWS: dict[str, Callable[[], Row | list[Row]]] = {}
+LONG_ROWS: dict[str, Callable[[], Row | list[Row]]] = {"score-float32": float32, "score-bfloat16": bfloat16}
 if torch.cuda.is_available():
     ROWS["score-gpu"] = on_gpu

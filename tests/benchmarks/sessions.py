@@ -87,4 +87,4 @@ def rows() -> list[Row]:
     ]
 
 
-ROWS = {"sessions": rows}
+LONG_ROWS = {"sessions": rows}

@@ -18,7 +18,7 @@ from explorer.survey import SUBJECTS, Survey, check
 from models.artifacts import write_table
 from tests.benchmarks import synthetic
 from tests.benchmarks.__main__ import ROOT, chosen, groups, machine
-from tests.benchmarks.dashboard import cells, change, earlier, figure, records, scale_table, wanted
+from tests.benchmarks.dashboard import cells, change, earlier, figure, markdown, records, scale_table, wanted
 from tests.benchmarks.row import Row
 from tests.benchmarks.synthetic import cloud, lend_survey, write_survey
 from tests.benchmarks.timing import in_turn, timed_row
@@ -172,6 +172,7 @@ def test_the_table_of_the_map_has_every_line_at_every_size_and_marks_misses() ->
     printed = screen.export_text()
     assert "≤ 45 ms, ≥ 20× missed" in printed
     assert "≥ 0.769× met" in printed
+    assert "| 50.0 ms (20.0×) | ≤ 45 ms, ≥ 20×: missed | 40.0 ms (1.25×) |" in markdown(told)
     assert scale_table([row_of("page-idle", [1.0], [2.0])]) is None
 
 
