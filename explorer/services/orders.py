@@ -161,7 +161,7 @@ def percentile(values: np.ndarray, percent: float) -> float | None:
     n = below(values, np.inf)[1]
     if not n:
         return float("nan")
-    at = percent / 100 * (n - 1)
+    at = percent * (n - 1) / 100
     ends = values[np.concatenate([page(values, 0, 1), page(values, n - 1, 1), page(values, int(at), 2)])]
     if not np.isfinite(ends[:3]).all():
         return None

@@ -239,3 +239,4 @@ def test_percentiles_of_a_long_column_are_numpys():
     assert np.isnan(percentile(np.full(3, np.nan), 50))
     assert percentile(np.array([1.0, -np.inf]), 50) is None
     assert percentile(np.array([4.0], np.float32), 99) == 4
+    assert percentile(np.arange(1001.0), 99.9) == 999  # where a value stands there is nothing to interpolate
