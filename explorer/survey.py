@@ -749,6 +749,15 @@ class Survey:
         """What tells the table of subjects from the one that takes its place."""
         return self._stamps[0]
 
+    def stamp_of(self, name: str) -> tuple[int, int] | None:
+        """What tells the file that a column is read from from others, in a copy of the survey, too.
+
+        Of the file as it was when it was last looked at (`refresh`): on disk another may have taken its place since.
+        """
+        with self._refreshing:  # until then the file is a new one, and the columns may be the old ones
+            stamp = self._holder(name).stamp
+        return None if stamp is None else stamp[1:]
+
     def close(self) -> None:
         """Give file handles and caches back."""
         self._subjects.close()

@@ -237,12 +237,11 @@ class Indices:
 
         Of a mixed score there is none, for λ is dragged: ask for what it is mixed of.
         """
-        table, _, _ = reference.partition(".")
+        table, _, name = reference.partition(".")
         if table == "maps":
             return reference, map_id, *sorted(self.source(map_id).items())
         if table == "subjects":
-            stamps = (self.survey.path / name for name in ("subjects.parquet", "crowd.parquet", "grades.parquet"))
-            return reference, *((s.stat().st_size, s.stat().st_mtime_ns) if s.exists() else None for s in stamps)
+            return reference, *(self.survey.stamp_of(name) or ())
         return reference, run_id, *([mode] if mode != "raw" else [])
 
     def score_names(self, run_id: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections import deque
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -219,6 +220,8 @@ def test_a_key_that_lasts_changes_with_what_the_column_is_read_from(path: Path) 
     )
     os.utime(path / "subjects.parquet", ns=(7, 7))
     os.utime(path / "maps" / MAP / "coordinates.parquet", ns=(7, 7))
+    assert indices.lasting("subjects.ra") == before[0]  # what is read is still the old file
+    assert indices.survey.refresh()
     after = (
         indices.lasting("subjects.ra"),
         indices.lasting("scores.image_score", RUN),
@@ -226,6 +229,32 @@ def test_a_key_that_lasts_changes_with_what_the_column_is_read_from(path: Path) 
     )
     assert [a == b for a, b in zip(before, after, strict=True)] == [False, True, False]
     assert indices.lasting("scores.image_score", RUN, mode="standardised") != before[1]
+
+
+@pytest.mark.parametrize("large", [1000, 10 * N])
+def test_a_crowd_that_is_counted_while_it_is_drawn_leaves_no_old_numbers(path: Path, monkeypatch, large: int) -> None:
+    monkeypatch.setattr(module, "LARGE", large)
+
+    def count(votes: np.ndarray) -> None:
+        pq.write_table(pa.table({"n_votes": votes}), path / "counted")
+        (path / "counted").replace(path / "crowd.parquet")
+
+    def drawn(explore: Explore) -> np.ndarray:
+        explore.frame(Plane(MAP), explore.index(Plane(MAP)).bounds, 9, 9, Color("subjects.n_votes"), "")
+        found = np.empty(N)
+        column = explore.paint(Plane(MAP), Color("subjects.n_votes")).column
+        found[explore.index(Plane(MAP)).rows] = column.values
+        return found
+
+    count(np.arange(N) * 1.0)
+    survey = Survey.open(path)
+    explore = Explore(survey)
+    survey.column("n_votes")
+    count(np.arange(N) * 2.0)
+    np.testing.assert_array_equal(drawn(explore), np.arange(N))  # nobody has looked for a new file
+    assert survey.refresh()
+    np.testing.assert_array_equal(drawn(explore), np.arange(N) * 2)
+    np.testing.assert_array_equal(drawn(Explore(Survey.open(path))), np.arange(N) * 2)
 
 
 def test_a_score_is_read_without_the_rest_of_its_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
