@@ -900,7 +900,8 @@ class Explore:
         about = (self.survey.run_folder(run_id) / RUN_SCORES).stat()
         stamp = about.st_size, about.st_mtime_ns, self.survey.stamp
         kept = self.survey.kept.array(f"{run_id}.{reference}.rising", stamp, values.dtype, values.shape, fill)
-        return kept[: below(values, np.inf)[1]]
+        first = int(np.searchsorted(kept, -np.inf, side="right"))
+        return kept[first : first + below(values, np.inf)[1]]
 
     def wait(self) -> None:
         """Wait until the orders that are asked for in the background are there: for tests and benchmarks."""
@@ -1001,7 +1002,7 @@ class Explore:
         for name in ("split", "quality"):
             scores = self.survey.scores(run_id) if kinds.get(name) == "text" else {}
             if isinstance(scores, Scores):
-                if text := scores.text(name, row):
+                if (text := scores.text(name, row)) is not None:
                     found[name] = text
                 if not scores.has_read(name):  # whoever looks at one looks at more
                     self._sorting_scores.ask(("texts", run_id, name), partial(scores.category, name))

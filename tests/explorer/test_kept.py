@@ -164,3 +164,25 @@ def test_where_a_subject_stands_is_found_by_bisection_once_there_is_an_order(
             with monkeypatch.context() as patched:
                 patched.setattr("explorer.services.explore.below", None)  # nobody counts
                 assert [explore.n_below(float(v), reference, run_id, lambda_) for v in finite[:20]] == expected
+
+
+def test_infinite_scores_and_empty_texts_of_a_large_survey_are_those_of_a_small_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = next((folder / "runs").glob("*/" + SCORES))
+    table = pq.read_table(path)
+    scores, texts = table.column("feature_score").to_numpy().copy(), table.column("quality").to_pylist()
+    scores[:3], scores[3:5], texts[7] = -np.inf, np.inf, ""
+    columns = {name: table.column(name) for name in table.column_names} | {"feature_score": scores, "quality": texts}
+    pq.write_table(pa.table(columns, schema=table.schema), path)
+
+    def told(explore: Explore) -> list[object]:
+        return [explore.subject(row, path.parent.name, 0.3) for row in range(20)]
+
+    with closing(opened(folder, monkeypatch, 10**9)) as survey:
+        expected = told(Explore(survey))
+    with closing(opened(folder, monkeypatch)) as survey:
+        explore = Explore(survey)
+        assert told(explore) == expected
+        explore.wait()  # from here on by bisection
+        assert told(explore) == expected
