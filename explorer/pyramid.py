@@ -4,7 +4,8 @@ A level has cells twice as wide as the level below it; level 0 are the cells of 
 cells are three quarters of a pixel at most, so that what it costs follows the pixels. All of it is kept with the index
 that it is of, within a number of bytes, under what it was made of: a new selection makes its own, a new λ shares the
 counts. Making one costs as much as a frame of all points: it is made on a thread of its own when it is asked for a
-second time, and until it is there the points are drawn. So λ is dragged without it.
+second time, and until it is there the points are drawn, or, of a very large map, an even sample of them. So λ is
+dragged without it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,9 @@ KEPT_BYTES = 800_000_000
 
 #: What may be kept on disk of the values in each cell, and of what type.
 KEPT = {"max": np.float32, "sum": np.float64, "squares": np.float64, "known": np.uint32}
+
+#: Points of the even sample that stands for those of a larger index.
+THINNED = 4_000_000
 
 #: Rows of cells that a thread sums at once.
 _STRIPE = 64
@@ -127,6 +132,53 @@ class Column:
         except (OSError, ValueError):
             return None
         return found if all(of_cells.size == index.grid**2 for of_cells in found) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Thinned:
+    """An even sample of an index, every `step`-th point in cell order.
+
+    Attributes
+    ----------
+    points
+        Their own index; its `rows` are the survey's.
+    places
+        int64 (m,): where each stands in the whole.
+    step
+        How many points each stands for.
+    """
+
+    points: CellIndex
+    places: np.ndarray
+    step: int
+
+    def column(self, index: CellIndex, column: Column) -> Column:
+        """A column of the whole, of the sample; its values are read once, whatever λ mixes them by."""
+
+        def make() -> tuple[np.ndarray, np.ndarray | None]:
+            return column.values[self.places], column.other[self.places] if column.other.size else None
+
+        values, other = _get(index, ("thinned", column.key[0]), make)
+        return Column(values, other, column.weight, column.center, ("thinned", column.key[0]))
+
+    def codes(self, index: CellIndex, codes: np.ndarray, key: Hashable) -> np.ndarray:
+        """Categories of the whole, of the sample."""
+        found: np.ndarray = _get(index, ("thinned", key), lambda: codes[self.places])
+        return found
+
+
+def thinned(index: CellIndex) -> Thinned:
+    """An even sample of `THINNED` points of an index, or all of them."""
+
+    def make() -> Thinned:
+        step = max(1, len(index) // THINNED)
+        points = CellIndex(np.ascontiguousarray(index.x[::step]), np.ascontiguousarray(index.y[::step]))
+        places = np.arange(0, len(index), step)[points.rows]
+        points.rows, points.n_rows = index.rows[places], index.n_rows
+        return Thinned(points, places, step)
+
+    found: Thinned = _get(index, "thinned", make)
+    return found
 
 
 def level_of(index: CellIndex, sx: float, sy: float) -> int:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -43,6 +43,8 @@ Norm = Literal["percentile", "equalised", "linear", "log"]
 
 #: Points in view that are drawn one by one even where a frame may be coarse.
 BUDGET = 2_000_000
+#: Points in view from which on an even sample stands for them where a frame may be coarse and there are no cells yet.
+MANY = 12_000_000
 #: Points in view from which on a frame is shared among the cores.
 SHARED = 300_000
 #: Subjects that a scale is taken from.
@@ -331,7 +333,8 @@ def render(
     density
         Device pixels to one pixel of the page: discs grow with it.
     coarse
-        Where more points are in view than are drawn at once, cells may stand for them: for frames of a map that moves.
+        Where more points are in view than are drawn at once, cells may stand for them, or an even sample: for frames of
+        a map that moves.
     """
     drawing = _Drawing(index, view, width, height, paint, selection, coarse)
     out, seen, ticks = drawing.bytes()
@@ -371,7 +374,10 @@ class _Drawing:
         if coarse and index.grid > 1 and self.n > BUDGET * max(1.0, wide) ** 2:
             self.level = 0 if paint.aggregate == "dominant" else pyramid.level_of(index, sx, sy)
             self.cells = self._find_cells()
-        self.is_coarse = self.cells is not None
+        self.step = 1
+        if coarse and self.cells is None and self.n > MANY and index.grid > 1:
+            self._thin()
+        self.is_coarse = self.cells is not None or self.step > 1
         self.least = pixels.LEAST * min(1.0, (wide * 2**self.level) ** -2)
         n_bands = 1 if index.grid == 1 or (self.n < SHARED and not self.is_coarse) else 8
         self.bands = self._bands(n_bands)
@@ -386,6 +392,15 @@ class _Drawing:
         key = paint.aggregate, of_what, selection and selection.id
         found: tuple[np.ndarray, ...] | None = pyramid.when_there(self.index, key, self.make_cells)
         return found
+
+    def _thin(self) -> None:
+        """Draw an even sample of the points."""
+        whole, paint = self.index, self.paint
+        thin = pyramid.thinned(whole)
+        column = None if paint.column is None else thin.column(whole, paint.column)
+        codes = None if paint.codes is None else thin.codes(whole, paint.codes, paint.key)
+        self.index, self.step = thin.points, thin.step
+        self.paint = replace(paint, column=column, codes=codes)
 
     def make_cells(self) -> tuple[np.ndarray, ...]:
         """What is drawn in place of the points."""
@@ -481,7 +496,10 @@ class _Drawing:
             pixels.counts_of(shares, r0, r1, self.least, out)
             return 0
 
-        return out, self._each(draw)
+        seen = self._each(draw)
+        if self.step > 1:  # each stands for so many
+            out *= np.uint32(self.step)
+        return out, seen
 
     def _prepare(self) -> None:
         """Make what all bands need, before there are any."""

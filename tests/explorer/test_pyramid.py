@@ -1,6 +1,7 @@
 """Frames pixel for pixel as datashader draws them, whatever they are read from; and coarse ones beside exact ones."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import datashader as ds
 import numpy as np
@@ -187,6 +188,50 @@ def test_a_frame_is_exact_until_its_cells_are_there_and_where_few_points_are(tab
     assert not render(index, VIEW, W, H, paint).is_coarse
     monkeypatch.setattr(raster, "BUDGET", 2_000_000)
     assert not render(index, VIEW, W, H, paint, coarse=True).is_coarse
+
+
+@pytest.mark.parametrize("name", ["count", "share", "max", "mean", "std", "dominant"])
+def test_until_its_cells_are_there_an_even_sample_stands_for_very_many(table, tight, monkeypatch, name):
+    index = CellIndex(table.x.to_numpy(), table.y.to_numpy())
+    monkeypatch.setattr(raster, "MANY", 0)
+    monkeypatch.setattr(pyramid, "THINNED", N // 5)
+    paint, selection = paints(index, table)[name], some(table)
+    frame = render(index, VIEW, W, H, paint, selection, coarse=True)
+    exact = render(index, VIEW, W, H, paint, selection)
+    assert frame.is_coarse and frame.n_in_view == raster.points_within(index, VIEW)
+    thin = pyramid.thinned(index)
+    assert (thin.step, len(thin.points)) == (5, N // 5)
+    np.testing.assert_array_equal(thin.points.rows, index.rows[thin.places])
+    np.testing.assert_array_equal(thin.points.x, index.x[thin.places])
+    drawn = frame.pixels > EMPTY
+    assert not (drawn & (exact.pixels == EMPTY)).any()
+    if name in ("count", "share"):
+        ours, wanted = (
+            raster._Drawing(index, VIEW, W, H, paint, selection, rough).counts()[0].astype(float)
+            for rough in (True, False)
+        )
+        assert ours.sum(axis=(1, 2)) == pytest.approx(wanted.sum(axis=(1, 2)), rel=0.02)
+    elif name == "max":
+        selected = (frame.pixels >= FULL) & (exact.pixels >= FULL)
+        assert selected.any() and (frame.pixels[selected] <= exact.pixels[selected]).all()
+    else:
+        alone = {k: v[thin.places] for k, v in (("codes", paint.codes),) if v is not None}
+        column = None if paint.column is None else Column(paint.column.values[thin.places], center=paint.column.center)
+        same = replace(paint, column=column, **alone)
+        np.testing.assert_array_equal(frame.pixels, render(thin.points, VIEW, W, H, same, selection).pixels)
+
+
+def test_a_sample_mixes_its_columns_as_the_whole_does(table, tight, monkeypatch):
+    index = CellIndex(table.x.to_numpy(), table.y.to_numpy())
+    monkeypatch.setattr(raster, "MANY", 0)
+    monkeypatch.setattr(pyramid, "THINNED", N // 5)
+    one, other = index.sorted(table.value.to_numpy()), index.sorted(table.y.to_numpy())
+    scale = Scale.of(table.value.to_numpy(), "linear")
+    for weight in (0.2, 0.7):
+        mixed = Paint.of_column(Column(one, other, weight, key="pair"), scale, "max")
+        whole = Paint.of_column(Column(((1 - weight) * one + weight * other).astype(np.float32)), scale, "max")
+        ours, wanted = (render(index, VIEW, W, H, paint, coarse=True).pixels for paint in (mixed, whole))
+        assert np.abs(ours.astype(int) - wanted).max() <= 1
 
 
 @pytest.mark.parametrize(("w", "h"), [(61, 47), (256, 200), (301, 511), (20, 900)])
