@@ -170,8 +170,9 @@ class Steps:
             words[step.places] = step.words
         self._drop(step)
         found = Selection(words, step.n)
+        found = ~found if step.is_inverted else found
         found.title = step.title
-        return ~found if step.is_inverted else found
+        return found
 
     def clear(self) -> None:
         """Forget all of them."""

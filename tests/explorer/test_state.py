@@ -171,8 +171,10 @@ def test_steps_of_large_selections_come_back_as_they_were_and_take_little_memory
     few = Selection.of_rows(rng.integers(0, n, 500), n)
     half = Selection.of_mask(rng.random(n) < 0.5)
     half.title = "half of them"
+    most = ~few
+    most.title = "nearly all"
     other = Selection.of_mask(rng.random(n) < 0.5)
-    steps, kept = Steps(), [few, ~few, half, Selection.empty(n), other, ~half, few]
+    steps, kept = Steps(), [few, most, half, Selection.empty(n), other, ~half, few]
     for one in kept:
         steps.append(one)
     assert steps.nbytes < 50_000
