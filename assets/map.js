@@ -14,6 +14,7 @@
   const MARGIN = 16, WIDEST = 0.25; // pixels: margins are multiples of it; of a side: at most so much
   const SLOW_LINK = 4e6, FAST_LINK = 8e6; // bytes/s: below, frames are packed; above, raw again
   const LEGEND_EVERY = 150; // ms, while a hand moves
+  const PATIENCE = 150; // ms: so long a hand that moves again waits for the exact frame of what it left
   const AGAIN = 700; // ms: until a map that is being made ready is asked for again
   const CORNERS = 2000; // of an outline at most
   const SMALL = [150, 110]; // pixels of the minimap
@@ -53,8 +54,8 @@
     parent?.append(e);
     return e;
   };
-  const fetched = async (address, headers = {}) => {
-    const answer = await fetch(address, {credentials: "same-origin", headers});
+  const fetched = async (address, headers = {}, signal = undefined) => {
+    const answer = await fetch(address, {credentials: "same-origin", headers, signal});
     if (!answer.ok) throw Object.assign(new Error((await answer.json()).error), {status: answer.status});
     return answer;
   };
@@ -97,6 +98,7 @@
       Object.assign(this, {figure, request, inbox});
       this.busy = this.dirty = this.queued = this.drawing = this.moving = false;
       this.changed_at = -Infinity;
+      this.changes = 0;  // of what is to be shown
       this.took = 50;  // ms from asking for a frame to its paint, lately
       this.rates = [];  // bytes/s of the last frames
       this.turn = [0, 0];
@@ -233,7 +235,10 @@
       delete this.card.dataset.row;  // its scores may be others now
       if (read) this.hover(this.mouse);
       const what = JSON.stringify([told.query, told.paint]);
-      if (before && what !== this.what) this.changed_at = performance.now();  // of what was drawn before, cells may be there
+      if (before && what !== this.what) {  // of what was drawn before, cells may be there
+        this.changed_at = performance.now();
+        this.changes += 1;
+      }
       this.what = what;
       this.refresh();
       this.equip();
@@ -329,6 +334,7 @@
 
     changed() {
       this.changed_at = performance.now();
+      this.changes += 1;
       this.pixels.slide(this.view, this.w, this.h);
       this.refresh();
       this.draw();
@@ -456,6 +462,7 @@
 
     async fetch() {
       // one in flight, the latest wins (two were measured: no faster on two cores, and fewer frames in a drag)
+      if (this.busy && this.dirty) this.give_up();
       if (this.busy || !this.dirty || !this.told || !this.place()) return;
       const {told, w: wide, h: high} = this, {x0, x1, y0, y1} = this.box();
       this.dirty = false;
@@ -468,10 +475,10 @@
       const what = `${this.query({...told.paint, w, h, density})} ${view} ${told.version}`, coarse = this.moves;
       if (what === this.has && (coarse || !this.is_rough)) return;  // it is on the screen
       this.busy = true;
-      const began = performance.now();
+      const began = performance.now(), asking = this.asking = {began, coarse, changes: this.changes, controller: new AbortController()};
       try {
         const ask = {...told.paint, x0: view[0], x1: view[1], y0: view[2], y1: view[3], w, h, density, ...told.solid && this.moving ? {moving: 1} : {}, ...coarse ? {coarse: 1} : {}};
-        const answer = await fetched(`frame?${this.query(ask)}`, this.link_is_slow ? {"X-Voorwerp-Link": "slow"} : {});
+        const answer = await fetched(`frame?${this.query(ask)}`, this.link_is_slow ? {"X-Voorwerp-Link": "slow"} : {}, asking.controller.signal);
         const came = performance.now(), legend = JSON.parse(answer.headers.get("X-Legend"));
         const bytes = new Uint8Array(await answer.arrayBuffer());
         this.weigh(Number(answer.headers.get("Content-Length")) || bytes.length, performance.now() - came);
@@ -489,7 +496,8 @@
         window.dispatchEvent(new CustomEvent("voorwerp-painted", {detail: {view, coarse: legend.coarse}}));
       } catch (error) {
         this.has = null;
-        if (error.status === 503) {  // it is being made
+        if (error.name === "AbortError") this.dirty = true;
+        else if (error.status === 503) {  // it is being made
           this.slow = true;
           this.wait(`${error.message[0].toUpperCase()}${error.message.slice(1)} …`);
           setTimeout(() => this.refresh(), AGAIN);
@@ -498,6 +506,15 @@
         this.busy = false;
         this.fetch();
       }
+    }
+
+    /** The exact frame of very many subjects takes long: a hand that moves again does not wait for it. */
+    give_up() {
+      const {asking} = this, left = asking.began + PATIENCE - performance.now();  // of what is not wanted any more
+      clearTimeout(this.giving);
+      if (asking.coarse || asking.changes === this.changes) return;
+      if (left > 0) this.giving = setTimeout(() => { if (this.busy && this.asking === asking) this.give_up(); }, left + 1);
+      else asking.controller.abort();
     }
 
     /** Ask for the exact frame as soon as nothing moves any more. */

@@ -11,6 +11,7 @@
     ├── JobError            a run cannot start, or failed
     ├── SampError           no other application on the desktop can be reached
     ├── NotReadyError       what was asked for is being made; ask again in a second
+    ├── UnwantedError       whoever asked has gone on: what was begun is not finished
     ├── ZooniverseError     Zooniverse cannot be reached, or refused
     └── AccessError         not allowed: another address, host or token
 """
@@ -57,6 +58,10 @@ class SampError(VoorwerpError):
 
 class NotReadyError(VoorwerpError):
     """What was asked for is being made; ask again in a second."""
+
+
+class UnwantedError(VoorwerpError):
+    """Whoever asked has gone on: what was begun is not finished."""
 
 
 class ZooniverseError(VoorwerpError):

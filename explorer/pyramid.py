@@ -125,7 +125,7 @@ class Column:
 
     def kept(self, index: CellIndex, selection: Selection | None, *what: str) -> list[np.ndarray] | None:
         """What is kept on disk of the values in each cell, (g · g,) each; None where they are to be looked at."""
-        if self._beside is None or selection is not None:
+        if self._beside is None or selection is not None or not index.is_at_hand:
             return None
         try:
             found = [mapped(self._beside.with_name(f"{self._beside.name}.{name}.npy"), KEPT[name]) for name in what]

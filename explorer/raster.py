@@ -27,6 +27,7 @@ import numpy as np
 
 from explorer import pixels, pyramid
 from explorer.cells import CellIndex, Cloud, Turned, View, in_parallel, spans
+from explorer.errors import UnwantedError
 from explorer.pixels import DIM, EMPTY, FINE, FULL, LEVELS, MISSING, MISSING_DIM, NO_VALUE, read_only
 from explorer.pyramid import Column
 from explorer.state import Selection
@@ -315,6 +316,7 @@ def render(
     selection: Selection | None = None,
     density: float = 1.0,
     coarse: bool = False,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> Frame:
     """Render one view: the pixels that datashader's ``Canvas.points`` finds, but for points on the view's upper edges.
 
@@ -335,8 +337,15 @@ def render(
     coarse
         Where more points are in view than are drawn at once, cells may stand for them, or an even sample: for frames of
         a map that moves.
+    is_wanted
+        Asked now and then.
+
+    Raises
+    ------
+    UnwantedError
+        The frame is not wanted any more.
     """
-    drawing = _Drawing(index, view, width, height, paint, selection, coarse)
+    drawing = _Drawing(index, view, width, height, paint, selection, coarse, is_wanted)
     out, seen, ticks = drawing.bytes()
     radius = round(_radius(seen, int(width * height / density**2)) * density)
     if radius:
@@ -360,11 +369,13 @@ class _Drawing:
         paint: Paint,
         selection: Selection | None,
         coarse: bool = False,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         x0, x1, y0, y1 = self.view = view
         self.index, self.paint, self.width, self.height = index, paint, width, height
         self.selection = selection if selection is not None and selection.count > 0 else None
         self.layers = 2 if self.selection is not None else 1
+        self.is_wanted = is_wanted
         sx, sy = self.scale = width / (x1 - x0), height / (y1 - y0)
         self.frame = (float(x0), float(y0), float(sx), float(sy))
         self.n = points_within(index, view)
@@ -379,7 +390,9 @@ class _Drawing:
             self._thin()
         self.is_coarse = self.cells is not None or self.step > 1
         self.least = pixels.LEAST * min(1.0, (wide * 2**self.level) ** -2)
-        n_bands = 1 if index.grid == 1 or (self.n < SHARED and not self.is_coarse) else 8
+        n_bands = 8 if self.is_coarse or self.n < MANY else 64
+        if index.grid == 1 or (self.n < SHARED and not self.is_coarse):
+            n_bands = 1
         self.bands = self._bands(n_bands)
 
     def _find_cells(self) -> tuple[np.ndarray, ...] | None:
@@ -454,7 +467,13 @@ class _Drawing:
     def _each(self, draw: Callable[[int, int], int]) -> int:
         """Draw every band; how many subjects are in view, of a coarse frame about so many."""
         seen: list[int] = []
-        in_parallel(lambda band: seen.append(int(draw(*band))), self.bands)
+
+        def one(band: tuple[int, int]) -> None:
+            if not self.is_wanted():
+                raise UnwantedError("this frame is not wanted any more")
+            seen.append(int(draw(*band)))
+
+        in_parallel(one, self.bands)
         return self.n if self.is_coarse else sum(seen)
 
     def bytes(self) -> tuple[np.ndarray, int, list[tuple[float, float]]]:

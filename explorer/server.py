@@ -506,6 +506,12 @@ class DroppedRoute(Route):
 
 
 class FrameRoute(Route):
+    _is_left = False
+
+    def on_connection_close(self) -> None:
+        """Whoever asked moves the map again: a frame of very many subjects is not drawn to its end."""
+        self._is_left = True
+
     async def answer(self, *path: str) -> tuple[bytes, str]:
         view, color = self.view(), self.color()
         frame, paint = await self.off(
@@ -520,6 +526,7 @@ class FrameRoute(Route):
             self.get_query_argument("map", "") and self.map_id(),
             self.get_query_argument("moving", "") == "1",
             self.get_query_argument("coarse", "") == "1",
+            lambda: not self._is_left,
         )
         legend = {
             "in_view": frame.n_in_view,

@@ -687,13 +687,15 @@ class Explore:
         map_id: str = "",
         moving: bool = False,
         coarse: bool = False,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> tuple[Frame, Paint]:
-        """One view of a plane, rendered, and the paint it was rendered with; `coarse` as in `render`."""
+        """One view of a plane, rendered, and the paint it was rendered with; `coarse`, `is_wanted` as in `render`."""
         paint = self.paint(plane, color, map_id)
         selection = self.selection(selection_id)
 
         def make() -> Frame:
-            return render(self.index(plane, moving), view, width, height, paint, selection, density, coarse)
+            index = self.index(plane, moving)
+            return render(index, view, width, height, paint, selection, density, coarse, is_wanted)
 
         if color.by not in ("count", "share") and not self.is_mixed(color):
             color = replace(color, lambda_=0.0)

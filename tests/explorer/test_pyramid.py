@@ -10,6 +10,7 @@ import pytest
 
 from explorer import pixels, pyramid, raster
 from explorer.cells import CellIndex, Cloud
+from explorer.errors import UnwantedError
 from explorer.pyramid import Column
 from explorer.raster import EMPTY, FULL, LEVELS, MISSING, Frame, Paint, Scale, counted, extremes, render, sample, summed
 from explorer.state import Selection
@@ -219,6 +220,20 @@ def test_until_its_cells_are_there_an_even_sample_stands_for_very_many(table, ti
         column = None if paint.column is None else Column(paint.column.values[thin.places], center=paint.column.center)
         same = replace(paint, column=column, **alone)
         np.testing.assert_array_equal(frame.pixels, render(thin.points, VIEW, W, H, same, selection).pixels)
+
+
+def test_a_frame_that_nobody_waits_for_is_not_drawn_to_its_end(index, monkeypatch):
+    monkeypatch.setattr(raster, "SHARED", 0)
+    monkeypatch.setattr(raster, "MANY", 0)
+    asked: list[bool] = []
+
+    def is_wanted() -> bool:
+        asked.append(len(asked) < 5)
+        return asked[-1]
+
+    with pytest.raises(UnwantedError):
+        render(index, VIEW, W, H, Paint.count(), is_wanted=is_wanted)
+    assert asked.count(True) == 5 < len(raster._Drawing(index, VIEW, W, H, Paint.count(), None).bands)
 
 
 def test_a_sample_mixes_its_columns_as_the_whole_does(table, tight, monkeypatch):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Response, Route, expect
 
 from explorer.services.desk import Desk
 from explorer.services.explore import Explore
@@ -23,7 +23,7 @@ from tests.conftest import FIRST_ID
 from tests.explorer.test_raster import even_odd
 from tests.ui.browser import painted, wait_until_idle
 from tests.ui.serving import serve
-from tests.ui.test_journeys import wait_for_frame
+from tests.ui.test_journeys import bytes_of, wait_for_frame
 
 N = 200
 MAP = "voorwerp.on_screen()"
@@ -297,6 +297,79 @@ def test_another_palette_or_theme_paints_the_same_bytes_and_asks_for_none(screen
     screen.get_by_label("Palette").select_option("auto")
 
 
+def test_a_hand_that_moves_again_does_not_wait_for_the_exact_frame_of_what_it_left(screen: Page):
+    held: list[Route] = []
+    left: list[str] = []
+
+    def answer(route: Route) -> None:
+        if not held and "coarse=1" not in route.request.url and is_of_the_map(route.request.url):
+            held.append(route)  # the exact frame of very many subjects
+        else:
+            route.continue_()
+
+    screen.on("requestfailed", lambda request: left.append(request.url))
+    screen.route("**/frame?*", answer)
+    screen.evaluate(f"() => {{ const m = {MAP}; m.look(m.view.map(v => 0.9 * v)); m.rests(); }}")
+    until(screen, "m.busy && !m.asking.coarse")
+    screen.evaluate(f"() => {{ const m = {MAP}; m.look(m.view.map(v => 0.8 * v)); }}")
+    until(screen, "!m.busy && !m.dirty && String(m.pixels.frame.view) === String(m.view)")
+    assert left == [held[0].request.url]
+
+
+#: The canvas' place in the layer, in pixels, by what its style says.
+PLACE = f"() => {{ const m = new DOMMatrix({MAP}.pixels.canvas.style.transform); return [m.e, m.f, m.a]; }}"
+
+
+def test_while_no_frame_comes_the_last_one_moves_with_the_hand(screen: Page):
+    held: list[Route] = []
+    is_held = True
+    screen.route("**/frame?*", lambda route: held.append(route) if is_held else route.continue_())
+    assert screen.evaluate(PLACE) == [0, 0, 1]
+    x, y = spot(screen, (0.5, 0.5))
+    screen.mouse.move(x, y)
+    screen.mouse.down()
+    screen.mouse.move(x + 40, y - 24, steps=4)
+    screen.wait_for_function(f"() => {{ const [x, y, f] = ({PLACE})(); return x === 40 && y === -24 && f === 1; }}")
+    screen.mouse.up()
+    scaled = f"() => ({PLACE})()[2] > 1.2"
+    screen.evaluate(TURNS_OF_THE_WHEEL, [1, x, y])
+    screen.wait_for_function(scaled)
+    is_held = False
+    for route in held:
+        route.continue_()
+    screen.wait_for_function(f"() => {{ const [x, y, f] = ({PLACE})(); return x === 0 && y === 0 && f === 1; }}")
+    assert told(screen, "pixels.frame.view") == pytest.approx(told(screen, "view"))
+
+
+def test_a_margin_lies_pixel_on_pixel_beside_the_view_and_goes_when_the_hand_does(screen: Page):
+    wide, high = told(screen, "w"), told(screen, "h")
+    screen.evaluate(
+        f"""() => {{
+          const m = {MAP};
+          const now = () => performance.now();
+          m.press = {{tool: "pan", moved: true, speed: [1, -0.5], get last() {{ return now(); }}}};  // a hand
+          m.took = 40;
+          m.refresh();
+        }}"""
+    )
+    until(screen, f"m.pixels.frame.w > {wide} && !m.busy")
+    padded = screen.evaluate(f"() => {{ const f = {MAP}.pixels.frame; return {{...f, bytes: [...f.bytes]}}; }}")
+    left, below = padded["w"] - wide, padded["h"] - high
+    assert left > 0 == left % 16
+    assert below > 0 == below % 16
+    assert screen.evaluate(PLACE)[:2] == [-left, 0]  # beside it and below
+    expect(screen.locator(".legend")).to_contain_text("≈ 200 of")
+    screen.evaluate(f"() => {{ const m = {MAP}; m.press = null; m.rests(); }}")
+    until(screen, f"m.pixels.frame.w === {wide} && !m.busy")
+    exact = np.array(screen.evaluate(f"() => [...{MAP}.pixels.frame.bytes]"), np.uint8).reshape(high, wide)
+    inner = np.array(padded["bytes"], np.uint8).reshape(high + below, wide + left)[below:, left:]
+    edge = 8  # discs of what lies in the margin reach in
+    assert (exact[edge:-edge, edge:-edge] == inner[edge:-edge, edge:-edge]).all()
+    assert len(np.unique(exact)) > 2
+    expect(screen.locator(".legend")).to_contain_text(f"{N} of {N} subjects on the map in view")
+    expect(screen.locator(".legend")).not_to_contain_text("≈")
+
+
 def test_a_coarse_frame_is_followed_by_the_exact_one(screen: Page):
     asked: list[bool] = []
 
@@ -327,6 +400,28 @@ def test_a_map_that_is_being_made_says_so_and_is_drawn_then(
     wait_for_frame(page)
     expect(page.locator(".layer .waits")).to_be_empty()
     troubles[:] = [trouble for trouble in troubles if "status of 503" not in trouble]
+
+
+def test_frames_are_asked_for_packed_where_the_link_is_slow_and_look_the_same(screen: Page):
+    before = bytes_of(screen)
+    packed: list[str] = []
+
+    def note(response: Response) -> None:
+        if is_of_the_map(response.url):
+            packed.append(response.headers.get("content-encoding", ""))
+
+    screen.on("response", note)
+    screen.evaluate(
+        f"() => {{ const m = {MAP}; for (let k = 0; k < 4; k++) m.weigh(1e5, 100); m.has = null; m.refresh(); }}"
+    )
+    until(screen, "m.link_is_slow && m.has && !m.busy")
+    assert bytes_of(screen) == before
+    assert packed == ["gzip"]
+    screen.evaluate(
+        f"() => {{ const m = {MAP}; for (let k = 0; k < 4; k++) m.weigh(1e5, 2); m.has = null; m.refresh(); }}"
+    )
+    until(screen, "!m.link_is_slow && m.has && !m.busy")
+    assert packed == ["gzip", ""]
 
 
 def test_two_scores_are_a_plane_like_the_map(screen: Page, survey: Survey):
