@@ -264,6 +264,7 @@ class CellIndex:
     """
 
     folder: Path | None = None
+    _about: tuple[int, int] = (0, 0)
     source: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, x: np.ndarray, y: np.ndarray, progress: Progress | None = None) -> None:
@@ -385,6 +386,7 @@ class CellIndex:
         """
         index = cls.__new__(cls)
         try:
+            index._about = _identity(folder)
             about = json.loads((folder / INDEX_JSON).read_text())
             version, n, n_then, grid = (int(about[name]) for name in ("version", "n", "n_rows", "grid"))
             x0, x1, y0, y1 = (float(v) for v in about["bounds"])
@@ -406,7 +408,17 @@ class CellIndex:
         index.grid, index.bounds, index.folder, index.source = grid, (x0, x1, y0, y1), folder, made_of
         index.per_x, index.per_y = grid / (x1 - x0), grid / (y1 - y0)
         index._check(n)
+        if not index.is_at_hand:
+            raise NoIndexError(f"another index took the place of the one in {folder} while it was opened")
         return index
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether what lies in its folder is still this index: of another one the columns are in another order."""
+        try:
+            return self.folder is not None and _identity(self.folder) == self._about
+        except OSError:
+            return False
 
     def _check(self, n: int) -> None:
         """Raise NoIndexError where the arrays would lead a kernel astray."""
@@ -423,7 +435,7 @@ class CellIndex:
 
     def read_column(self, name: str, dtype: Any = np.float32) -> np.ndarray | None:
         """A column that lies beside the index, (n,) in cell order and memory-mapped; None where there is none."""
-        if self.folder is None:
+        if self.folder is None or not self.is_at_hand:
             return None
         try:
             found = mapped(self.folder / COLUMNS / f"{name}.npy", dtype)
@@ -437,9 +449,11 @@ class CellIndex:
         Raises
         ------
         OSError
-            It cannot be written.
+            It cannot be written, or another index has taken the folder.
         """
         assert self.folder is not None and len(values) == len(self)
+        if not self.is_at_hand:
+            raise FileNotFoundError(f"the index is not in {self.folder} any more")
         folder = self.folder / COLUMNS
         folder.mkdir(exist_ok=True)
         with replacing(folder / f"{name}.npy") as file:
@@ -536,7 +550,7 @@ class CellIndex:
     @cached_property
     def _place(self) -> np.ndarray:
         """Where each row of the survey is in cell order; beside an index on disk once it was asked for."""
-        if self.folder is None:
+        if self.folder is None or not self.is_at_hand:
             return _places(self.rows, self.n_rows)
         file = self.folder / f"{PLACES}.npy"
         for _ in range(2):
@@ -579,6 +593,12 @@ def write_about(
     """Write ``index.json``, the last file of an index."""
     about = {"version": VERSION, "n": n, "n_rows": n_rows, "grid": grid, "bounds": bounds, "source": source or {}}
     write_json(folder / INDEX_JSON, about)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """What tells the index in a folder from one that takes its place."""
+    found = (folder / INDEX_JSON).stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def _write_plain(path: Path, values: np.ndarray) -> None:

@@ -231,6 +231,24 @@ def test_a_key_that_lasts_changes_with_what_the_column_is_read_from(path: Path) 
     assert indices.lasting("scores.image_score", RUN, mode="standardised") != before[1]
 
 
+def test_who_has_the_index_of_a_map_that_was_made_anew_leaves_the_new_one_alone(path: Path) -> None:
+    before = opened(path)
+    old = before.of_map(MAP)
+    coordinates = path / "maps" / MAP / "coordinates.parquet"
+    table = pq.read_table(coordinates)
+    pq.write_table(table.set_column(1, "umap_1", pa.array(-table.column("umap_1").to_numpy())), coordinates)
+    after = opened(path)
+    new = after.of_map(MAP)
+    assert not np.array_equal(old.rows, new.rows)
+    rows = np.arange(N)
+    np.testing.assert_array_equal(old.at(rows)[:, 0], -new.at(rows)[:, 0])
+    values = before.survey.scores(RUN)["image_score"]
+    np.testing.assert_array_equal(before.score(old, RUN, "image_score"), values[old.rows])
+    np.testing.assert_array_equal(after.score(new, RUN, "image_score"), values[new.rows])
+    np.testing.assert_array_equal(before.score(old, RUN, "feature_score")[np.argsort(old.rows)],
+                                  after.score(new, RUN, "feature_score")[np.argsort(new.rows)])  # fmt: skip
+
+
 @pytest.mark.parametrize("large", [1000, 10 * N])
 def test_a_crowd_that_is_counted_while_it_is_drawn_leaves_no_old_numbers(path: Path, monkeypatch, large: int) -> None:
     monkeypatch.setattr(module, "LARGE", large)
