@@ -101,6 +101,8 @@ class Column:
         What tells the values, and the other ones, from those of any other column; None for none like it.
     beside
         Its file beside the index, less ``.npy``: what is kept of each cell may lie there, too (see `KEPT`).
+    less
+        What was taken off the values, of which single precision would not hold enough.
     """
 
     def __init__(
@@ -111,10 +113,11 @@ class Column:
         center: float = 0.0,
         key: Hashable = None,
         beside: Path | None = None,
+        less: float = 0.0,
     ) -> None:
         self.values = read_only(values)
         self.other = NO_COLUMN if other is None else read_only(other)
-        self.weight, self.center = float(weight), float(center)
+        self.weight, self.center, self.less = float(weight), float(center), less
         self._beside = None if self.other.size else beside
         self.key = (object() if key is None else key, self.weight)
 
@@ -159,7 +162,7 @@ class Thinned:
             return column.values[self.places], column.other[self.places] if column.other.size else None
 
         values, other = _get(index, ("thinned", column.key[0]), make)
-        return Column(values, other, column.weight, column.center, ("thinned", column.key[0]))
+        return Column(values, other, column.weight, column.center, ("thinned", column.key[0]), less=column.less)
 
     def codes(self, index: CellIndex, codes: np.ndarray, key: Hashable) -> np.ndarray:
         """Categories of the whole, of the sample."""

@@ -129,6 +129,12 @@ class Scale:
             return cls(norm, whole / 100, whole, np.geomspace(whole / 100, whole, LEVELS + 1)[1:-1], True, middle)
         return cls(norm, 0.0, whole, np.linspace(0, whole, LEVELS + 1)[1:-1], True, middle)
 
+    @property
+    def less(self) -> float:
+        """What is taken off the values before they become single: 0 where single precision tells them apart."""
+        step = float(np.spacing(np.float32(min(max(map(abs, (self.low, self.middle, self.high))), 1e38))))
+        return self.middle if step * 10_000 > self.high - self.low > 0 else 0.0
+
     def ticks(self, n: int = 5) -> list[tuple[float, float]]:
         """(position 0–1 along the ramp, value there) at n even positions."""
         return [(float(p), self.value(p)) for p in np.linspace(0, 1, n)]
@@ -215,7 +221,8 @@ class Paint:
     def of_values(cls, index: CellIndex | Cloud, values: np.ndarray, aggregate: Aggregate, norm: Norm) -> Paint:
         """Colour by a numeric column, float (N,) in row order, NaN where missing."""
         scale = Scale.of_spread(values, norm) if aggregate == "std" else Scale.of(values, norm)
-        column = Column(in_order(index, values), center=scale.middle)
+        less = scale.less
+        column = Column(in_order(index, values - less if less else values), center=scale.middle - less, less=less)
         return cls(aggregate, norm, column, scale=scale)
 
     @classmethod
@@ -531,8 +538,10 @@ class _Drawing:
         out = np.empty((self.layers, self.height, self.width), np.uint8)
         if self.paint.aggregate == "dominant":
             return out, self._commonest(out)
-        assert self.paint.scale is not None
+        assert self.paint.scale is not None and self.paint.column is not None
         edges = self.paint.scale.edges
+        if self.paint.aggregate != "std":
+            edges = edges - self.paint.column.less
         of_scale = edges, pixels.steps_of(edges, 4096)
         if self.paint.aggregate == "max":
             return out, self._highest(of_scale, out)

@@ -630,12 +630,13 @@ class Explore:
         """Numbers in the order of the points; those that λ mixes are mixed only where they are drawn."""
         parts = self._parts(color, map_id)
         of = color.run_id, map_id, color.mode if len(parts) == 2 else "raw"
-        first, *second = (self._in_order(points, name, make, *of) for name, make in parts.items())
-        key = self.survey.generation, *parts, *of
+        less = scale.less if color.by.startswith("subjects.") else 0.0  # the others are single to begin with
+        first, *second = (self._in_order(points, name, make, *of, less=less) for name, make in parts.items())
+        key = self.survey.generation, *parts, *of, less
         weight = color.lambda_ if second else 0.0
         lasting = self.indices.lasting(next(iter(parts)), *of)
-        beside = self.indices.beside(points, lasting) if isinstance(points, CellIndex) else None
-        return Column(first, second[0] if second else None, weight, scale.middle, key, beside)
+        beside = self.indices.beside(points, lasting) if isinstance(points, CellIndex) and not less else None
+        return Column(first, second[0] if second else None, weight, scale.middle - less, key, beside, less)
 
     def _in_order(
         self,
@@ -646,13 +647,19 @@ class Explore:
         map_id: str = "",
         mode: Mode = "raw",
         dtype: Any = np.float32,
+        less: float = 0.0,
     ) -> np.ndarray:
-        """A column in the order of an index, which keeps it, or of a cloud."""
+        """A column, or what is above `less` in it, in the order of an index, which keeps it, or of a cloud."""
         key = self.indices.lasting(reference, run_id, map_id, mode)
+        key = (*key, "less", less) if less else key
+
+        def above() -> np.ndarray:
+            return make() - less if less else make()
+
         if isinstance(points, CellIndex):
-            return self.indices.column(points, key, make, dtype)
+            return self.indices.column(points, key, above, dtype)
         return self._of_clouds.get(
-            (self.survey.generation, id(points), key), lambda: (points, in_order(points, make()))
+            (self.survey.generation, id(points), key), lambda: (points, in_order(points, above()))
         )[1]
 
     def _scale(self, color: Color, map_id: str) -> Scale:

@@ -231,6 +231,21 @@ def test_a_percentile_scale_gives_each_level_as_many_subjects_and_its_ticks_are_
     assert np.bincount(codes, minlength=LEVELS).min() >= 98
 
 
+@pytest.mark.parametrize("aggregate", ["max", "mean", "std"])
+@pytest.mark.parametrize("norm", ["percentile", "equalised", "linear"])
+def test_values_that_single_precision_does_not_tell_apart_are_drawn_as_they_are(aggregate, norm):
+    rng = np.random.default_rng(4)
+    at, night = rng.uniform(0, 30, (2, 3000)), rng.integers(0, 4096, 3000) / 4096  # days
+    night[::50] = np.nan
+    index = CellIndex(*at)
+    near, far = (
+        render(index, (0.0, 30.0, 0.0, 30.0), 30, 30, Paint.of_values(index, first + night, aggregate, norm))
+        for first in (0.0, 2_460_000.0)
+    )
+    np.testing.assert_array_equal(near.pixels, far.pixels)
+    assert len(np.unique(far.pixels)) > 40
+
+
 def test_a_scale_says_when_values_lie_beyond_its_ends():
     assert Scale.of(np.append(np.linspace(0, 1, 1000), 50.0), "linear").clipped
     assert not Scale.of(np.linspace(0, 1, 1000), "percentile").clipped
