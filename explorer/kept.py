@@ -20,6 +20,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ KEPT = "kept"
 
 #: Changes with how the files are made.
 _VERSION = 1
+#: Seconds after which a temporary file is nobody's.
+_LEFT_S = 24 * 3600.0
 
 
 class Kept:
@@ -114,6 +117,7 @@ class Kept:
     def _made(self, name: str, path: Path) -> Iterator[Path]:
         """A temporary file that takes the name on a clean exit; older ones of what it holds go."""
         self.folder.mkdir(exist_ok=True)
+        drop_left(self.folder)
         handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".tmp")
         os.close(handle)
         try:
@@ -133,6 +137,14 @@ class Kept:
                 rf"{re.escape(plain)}-[0-9a-f]{{24}}{re.escape(path.suffix)}", older.name
             ):
                 older.unlink(missing_ok=True)
+
+
+def drop_left(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed: those that nobody has written to for `_LEFT_S`."""
+    for left in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _LEFT_S:
+                left.unlink()
 
 
 def _mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from explorer.caches import Cache
 from explorer.cells import COLUMNS, CellIndex, NoIndexError, Progress, View, bounds, write_about
 from explorer.errors import NotReadyError
+from explorer.kept import drop_left
 from explorer.survey import Survey
 from models.artifacts import COORDINATES, SCORES
 
@@ -381,6 +382,7 @@ def file_name(key: Hashable) -> str:
 
 def _drop_oldest(folder: Path, limit: int) -> None:
     """Delete columns that were not used for longest until the rest takes no more than so many bytes."""
+    drop_left(folder)
     files = sorted(((f.stat().st_mtime_ns, f.stat().st_size, f) for f in folder.glob("*~*.npy")), reverse=True)
     total = 0
     for k, (_, size, file) in enumerate(files):

@@ -186,3 +186,14 @@ def test_infinite_scores_and_empty_texts_of_a_large_survey_are_those_of_a_small_
         assert told(explore) == expected
         explore.wait()  # from here on by bisection
         assert told(explore) == expected
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_what_another_writes_is_not(tmp_path: Path):
+    kept = Kept(tmp_path / KEPT)
+    kept.folder.mkdir()
+    left, written = kept.folder / ".left.tmp", kept.folder / ".written.tmp"
+    left.write_bytes(b"a part")
+    written.write_bytes(b"a part")
+    os.utime(left, (0, 0))
+    kept.array("numbers", 1, np.int64, (3,), lambda to: to.fill(7))
+    assert not left.exists() and written.exists()
