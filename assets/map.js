@@ -475,10 +475,10 @@
       const what = `${this.query({...told.paint, w, h, density})} ${view} ${told.version}`, coarse = this.moves;
       if (what === this.has && (coarse || !this.is_rough)) return;  // it is on the screen
       this.busy = true;
-      const began = performance.now(), asking = this.asking = {began, coarse, changes: this.changes, controller: new AbortController()};
+      const began = performance.now(), sent = this.sent = {began, coarse, changes: this.changes, controller: new AbortController()};
       try {
         const ask = {...told.paint, x0: view[0], x1: view[1], y0: view[2], y1: view[3], w, h, density, ...told.solid && this.moving ? {moving: 1} : {}, ...coarse ? {coarse: 1} : {}};
-        const answer = await fetched(`frame?${this.query(ask)}`, this.link_is_slow ? {"X-Voorwerp-Link": "slow"} : {}, asking.controller.signal);
+        const answer = await fetched(`frame?${this.query(ask)}`, this.link_is_slow ? {"X-Voorwerp-Link": "slow"} : {}, sent.controller.signal);
         const came = performance.now(), legend = JSON.parse(answer.headers.get("X-Legend"));
         const bytes = new Uint8Array(await answer.arrayBuffer());
         this.weigh(Number(answer.headers.get("Content-Length")) || bytes.length, performance.now() - came);
@@ -510,11 +510,11 @@
 
     /** The exact frame of very many subjects takes long: a hand that moves again does not wait for it. */
     give_up() {
-      const {asking} = this, left = asking.began + PATIENCE - performance.now();  // of what is not wanted any more
+      const {sent} = this, left = sent.began + PATIENCE - performance.now();  // of what is not wanted any more
       clearTimeout(this.giving);
-      if (asking.coarse || asking.changes === this.changes) return;
-      if (left > 0) this.giving = setTimeout(() => { if (this.busy && this.asking === asking) this.give_up(); }, left + 1);
-      else asking.controller.abort();
+      if (sent.coarse || sent.changes === this.changes) return;
+      if (left > 0) this.giving = setTimeout(() => { if (this.busy && this.sent === sent) this.give_up(); }, left + 1);
+      else sent.controller.abort();
     }
 
     /** Ask for the exact frame as soon as nothing moves any more. */

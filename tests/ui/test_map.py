@@ -310,7 +310,7 @@ def test_a_hand_that_moves_again_does_not_wait_for_the_exact_frame_of_what_it_le
     screen.on("requestfailed", lambda request: left.append(request.url))
     screen.route("**/frame?*", answer)
     screen.evaluate(f"() => {{ const m = {MAP}; m.look(m.view.map(v => 0.9 * v)); m.rests(); }}")
-    until(screen, "m.busy && !m.asking.coarse")
+    until(screen, "m.busy && !m.sent.coarse")
     screen.evaluate(f"() => {{ const m = {MAP}; m.look(m.view.map(v => 0.8 * v)); }}")
     until(screen, "!m.busy && !m.dirty && String(m.pixels.frame.view) === String(m.view)")
     assert left == [held[0].request.url]
@@ -353,11 +353,13 @@ def test_a_margin_lies_pixel_on_pixel_beside_the_view_and_goes_when_the_hand_doe
         }}"""
     )
     until(screen, f"m.pixels.frame.w > {wide} && !m.busy")
-    padded = screen.evaluate(f"() => {{ const f = {MAP}.pixels.frame; return {{...f, bytes: [...f.bytes]}}; }}")
+    padded, place = screen.evaluate(
+        f"() => {{ const f = {MAP}.pixels.frame; return [{{...f, bytes: [...f.bytes]}}, ({PLACE})()]; }}"
+    )
     left, below = padded["w"] - wide, padded["h"] - high
     assert left > 0 == left % 16
     assert below > 0 == below % 16
-    assert screen.evaluate(PLACE)[:2] == [-left, 0]  # beside it and below
+    assert place[:2] == [-left, 0]  # beside it and below
     expect(screen.locator(".legend")).to_contain_text("≈ 200 of")
     screen.evaluate(f"() => {{ const m = {MAP}; m.press = null; m.rests(); }}")
     until(screen, f"m.pixels.frame.w === {wide} && !m.busy")

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Response, Route, expect
 
 from explorer.ledger import Entry, Ledger
-from explorer.services.campaigns import Plan
+from explorer.services.campaigns import Plan, Reader
 from explorer.survey import Survey
 from models.grades import SCHEMES
 from tests.explorer.logging_in import log_in, with_accounts
@@ -362,6 +362,7 @@ def test_votes_are_kept_while_somebody_is_logged_out_or_a_campaign_is_closed(
     with Ledger(place.path, survey.info.survey_id) as ledger:
         campaigns_of(survey, ledger).close(campaign, "owner-1")
     survey.close()
+    page.wait_for_timeout(3000 * Reader.SECONDS)  # so long the server need not know what others wrote
     grade(page, "b")
     expect(page.locator("[role=alert]")).to_contain_text("is closed")
     expect(page.locator("[role=alert]")).to_contain_text("1 grade of yours is not saved yet")
