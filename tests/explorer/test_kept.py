@@ -121,8 +121,12 @@ def test_what_was_made_of_another_file_is_made_anew_and_the_old_one_goes(folder:
 def test_a_damaged_file_is_made_anew(folder: Path, monkeypatch: pytest.MonkeyPatch):
     with closing(opened(folder, monkeypatch)) as survey:
         expected = told(survey)
-    for path in (folder / KEPT).iterdir():
-        os.truncate(path, path.stat().st_size // 2)
+    found = [path for path in (folder / KEPT).iterdir() if not path.name.startswith(".")]
+    assert found
+    for path in found:
+        half = folder / "half"  # beside: what is mapped somewhere may not become shorter
+        half.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        half.replace(path)
     with closing(opened(folder, monkeypatch)) as survey:
         assert told(survey) == expected
 
