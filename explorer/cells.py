@@ -120,7 +120,7 @@ def _cell(x, y, x0, y0, per_x, per_y, grid):
 
 
 @_jit
-def _extent(x, y, out):
+def extent(x, y, out):
     # out: x0, x1, y0, y1 of the points that have both
     n = 0
     for i in range(x.size):
@@ -275,7 +275,7 @@ class CellIndex:
 
         def look(piece: int) -> None:
             low, high = chunks[piece]
-            known[piece] = _extent(_singles(x[low:high]), _singles(y[low:high]), ends[piece])
+            known[piece] = extent(_singles(x[low:high]), _singles(y[low:high]), ends[piece])
 
         in_parallel(look, range(len(chunks)))
         n = int(known.sum())
@@ -474,9 +474,6 @@ class CellIndex:
             max(0, min(last, math.floor((y0 - by0) * self.per_y) - 1)),
             max(0, min(last, math.floor((y1 - by0) * self.per_y) + 1)),
         )
-
-    #: Until the renderer calls it by its name.
-    _box = box
 
     def nearest(self, x: float, y: float, reach_x: float, reach_y: float) -> int | None:
         """Survey row of the point nearest to (x, y) within the ellipse of half-axes `reach_x`, `reach_y`; None if none.

@@ -731,28 +731,6 @@ class Explore:
 
     def page(
         self,
-        selection_id: str,
-        reference: str,
-        run_id: str,
-        lambda_: float,
-        descending: bool,
-        mode: Mode = "raw",
-        map_id: str = "",
-        start: int = 0,
-        count: int = 200,
-    ) -> np.ndarray:
-        """Places `start` … `start + count` - 1 of `ordered`, uint32, fewer at the end; nobody waits for a whole order.
-
-        Raises
-        ------
-        UsageError
-            As `values` and `selection`.
-        """
-        within = self.selection(selection_id)
-        return self.page_of(within, reference, run_id, lambda_, descending, mode, map_id, start, count)
-
-    def page_of(
-        self,
         within: Selection | None,
         reference: str,
         run_id: str,
@@ -763,7 +741,15 @@ class Explore:
         start: int = 0,
         count: int = 200,
     ) -> np.ndarray:
-        """As `page`, of a selection that need not be kept."""
+        """Places `start` … `start + count` - 1 of a selection's rows, or of all, by a column: uint32, fewer at the end.
+
+        As `ordered` has them, and nobody waits for a whole order; the selection need not be kept.
+
+        Raises
+        ------
+        UsageError
+            As `values`.
+        """
         if not reference:
             everyone = self.survey.n if within is None else within.count
             stop = max(start, min(start + count, everyone))
@@ -806,7 +792,7 @@ class Explore:
         map_id: str,
     ) -> np.ndarray:
         if not reference:
-            return self.page_of(within, "", run_id, lambda_, descending, mode, map_id, 0, self.survey.n)
+            return self.page(within, "", run_id, lambda_, descending, mode, map_id, 0, self.survey.n)
         key = self._sorting(reference, run_id, lambda_, mode, map_id)
         if self._is_text(reference) and not self._orders.is_whole(key, descending):
             texts = self.survey.arrow(reference.partition(".")[2])

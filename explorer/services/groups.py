@@ -119,7 +119,7 @@ class Groups:
             return Grouped(
                 partial(explore.ordered, selection_id, *by),
                 (Group("", 0, n),),
-                page=lambda start, count: explore.page_of(within, *by, start, count),
+                page=lambda start, count: explore.page(within, *by, start, count),
                 place=lambda row: explore.place_in(within, row, *by),
             )
 

@@ -106,7 +106,7 @@ class Listing:
         UsageError
             No such column, or a selection that the server does not know any more.
         """
-        return self.explore.page_of(self._region(listed), *_by(listed), start=0, count=self.survey.n)
+        return self.explore.page(self._region(listed), *_by(listed), start=0, count=self.survey.n)
 
     def region(self, listed: Listed) -> Selection:
         """The subjects of a table; raises as `rows` does."""
@@ -156,7 +156,7 @@ class Listing:
         region = self._region(listed)
         scope = self.explore.selection(listed.selection_id)
         place = None if focus is None else self.explore.place_in(region, focus, *_by(listed))
-        rows = self.explore.page_of(region, *_by(listed), start=start, count=count)
+        rows = self.explore.page(region, *_by(listed), start=start, count=count)
         cells = {reference: self._cells(reference, rows, listed) for reference in columns}
         numbers = [reference for reference, values in cells.items() if isinstance(values, np.ndarray)]
         return {
@@ -240,7 +240,7 @@ def decimals(values: np.ndarray) -> int | None:
 
 
 def _by(listed: Listed) -> tuple[str, str, float, bool, Mode, str]:
-    """What `Explore.page_of` is told of an order."""
+    """What `Explore.page` is told of an order."""
     return listed.sort, listed.run_id, listed.lambda_, listed.descending, listed.mode, listed.map_id
 
 

@@ -68,8 +68,9 @@ def argsort(values: np.ndarray, *, descending: bool = False) -> np.ndarray:
     """
     bits, sign, infinity = _bits(values)
     if len(bits) < LONG or THREADS == 1:
-        keys = _keys(bits, sign, infinity, descending)
-        return _sorted_rows(keys, _counts(keys))
+        rows = np.arange(len(bits), dtype=np.uint32)
+        _sort_part(_keys(bits, sign, infinity, descending), rows, 0, len(rows))
+        return rows
     return _sorted_by_many(bits, sign, infinity, descending)
 
 
@@ -451,36 +452,11 @@ def _counts(keys: np.ndarray) -> np.ndarray:
     return counts
 
 
-@_jit
-def _sorted_rows(keys: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Rows by key, lowest digit first; a digit that is the same in every key is passed over. `keys` is spent."""
-    n = len(keys)
-    rows, rows_to, keys_to = np.arange(n).astype(np.uint32), np.empty(n, np.uint32), np.empty_like(keys)
-    starts = np.empty(_BUCKETS, np.int64)
-    for digit in range(len(counts)):
-        if counts[digit].max() == n:
-            continue
-        at = 0
-        for bucket in range(_BUCKETS):
-            starts[bucket] = at
-            at += int(counts[digit, bucket])
-        shift = np.uint64(_BITS * digit)
-        for i in range(n):
-            mine = np.int64((np.uint64(keys[i]) >> shift) & np.uint64(_BUCKETS - 1))
-            to = starts[mine]
-            starts[mine] = to + 1
-            keys_to[to] = keys[i]
-            rows_to[to] = rows[i]
-        keys, keys_to = keys_to, keys
-        rows, rows_to = rows_to, rows
-    return rows
-
-
 # ------------------------------------------------------------------------------------------------------ long columns
 def _sorted_by_many(
     bits: np.ndarray, sign: np.unsignedinteger, infinity: np.unsignedinteger, descending: bool
 ) -> np.ndarray:
-    """As `_sorted_rows`, for long columns: dealt by the first digit into parts that fit the processor's cache."""
+    """`argsort` of a long column: dealt by the first digit into parts that fit the processor's cache."""
     n, told = len(bits), (bits, sign, infinity, descending)
     parts = _parts(n)
     counts = np.stack(shared(_firsts, n, *told))

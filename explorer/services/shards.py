@@ -33,7 +33,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numba import njit
 
-from explorer.cells import ARRAYS, COLUMNS, CellIndex, Progress, View, bounds, grid_of, mapped, sort_band, write_about
+from explorer.cells import (
+    ARRAYS,
+    COLUMNS,
+    CellIndex,
+    Progress,
+    View,
+    bounds,
+    extent,
+    grid_of,
+    mapped,
+    sort_band,
+    write_about,
+)
 from explorer.cells import writing_index as replacing_index
 from explorer.errors import SurveyError, UsageError, VoorwerpError
 from explorer.kinds import Kind
@@ -254,18 +266,6 @@ def _column_of(survey: Survey, lines: Path, path: Path, name: str, to: Path) -> 
 
 # --------------------------------------------------------------------------------------------------------- kernels
 @_jit
-def _look(x: np.ndarray, y: np.ndarray, ends: np.ndarray) -> int:
-    # ends: x0, x1, y0, y1 of the points that have both
-    n = 0
-    for i in range(x.size):
-        if np.isfinite(x[i]) and np.isfinite(y[i]):
-            ends[0], ends[1] = min(ends[0], x[i]), max(ends[1], x[i])
-            ends[2], ends[3] = min(ends[2], y[i]), max(ends[3], y[i])
-            n += 1
-    return n
-
-
-@_jit
 def _count_rows(
     x: np.ndarray, y: np.ndarray, frame: np.ndarray, grid: int, of_row: np.ndarray, counts: np.ndarray
 ) -> None:
@@ -395,7 +395,7 @@ def look(_: Any, workspace: Workspace, build: str, shard: int) -> dict[str, Any]
     first, last = plan.shards[shard]
     rows = plan.source.rows_of(first, last)
     ends = np.array([np.inf, -np.inf, np.inf, -np.inf], np.float32)
-    n = _look(plan.source.x.read(first, last, rows), plan.source.y.read(first, last, rows), ends)
+    n = extent(plan.source.x.read(first, last, rows), plan.source.y.read(first, last, rows), ends)
     return {"n": int(n), "ends": [float(v) for v in ends] if n else []}
 
 

@@ -117,7 +117,7 @@ def test_a_page_and_a_place_are_those_of_the_whole_order(
         rows = explore.ordered(selection_id, *told).tolist()
         assert sorted(rows) == (list(range(200)) if within is None else some.rows().tolist())
         for start, count in ((0, 5), (40, 10), (60, 200), (200, 1)):
-            assert explore.page(selection_id, *told, start, count).tolist() == rows[start : start + count]
+            assert explore.page(within, *told, start, count).tolist() == rows[start : start + count]
         for row in (0, 3, 99, 198):
             assert explore.place_in(within, row, *told) == rows.index(row)
     assert explore.place_in(some, 1, *told) is None

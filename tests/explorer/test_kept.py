@@ -60,7 +60,7 @@ def told(survey: Survey) -> dict[str, object]:
     found["filters"] = columns_of(explore, run_id, map_id).kinds
     order = "scores.anomaly_score", run_id, 0.3, True
     found["order"] = explore.order(*order).tolist()
-    found["page"] = explore.page("", *order, start=20, count=9).tolist()
+    found["page"] = explore.page(None, *order, start=20, count=9).tolist()
     return found
 
 
