@@ -1,5 +1,6 @@
 // The left column: what the map shows, its colour bar, and what is selected. Every control is the browser's own; a change
-// is told to the session at once, and one at a time: while λ is dragged, the latest value waits for the one before.
+// is told to the session at once, and one at a time: while λ is dragged, the latest value waits for the one before. What
+// colors the map is asked for by the map itself, and told to the session, which tells everyone else, once that is painted.
 const SHORT = {replace: "Replace", add: "Add", subtract: "Subtract", intersect: "Intersect"};
 
 const make = (tag, name, text) => {
@@ -11,6 +12,7 @@ const make = (tag, name, text) => {
 const count = k => k.toLocaleString("en");
 const plural = (k, word) => `${count(k)} ${word}${k === 1 ? "" : "s"}`;
 
+const PAINTS = 100;  // ms that a frame has, until the session is told what it is of
 const FULL = 129, LEVELS = 126;  // where a frame's palette has its ramp, as explorer/raster.py says
 
 export function render({model, el}) {
@@ -18,14 +20,27 @@ export function render({model, el}) {
   el.append(root);
 
   // ------------------------------------------------------------------------------------------- what is told
-  let waiting = null, sent = false;
+  let waiting = null, sent = false, paints = 0;
   const tell = () => {
-    if (sent || !waiting) return;
+    if (sent || paints || !waiting) return;
     sent = true;
     model.send_msg({set: waiting});
     waiting = null;
   };
-  const set = change => { waiting = {...waiting, ...change}; tell(); };
+  const painted_now = () => {
+    window.removeEventListener("voorwerp-painted", painted_now);
+    clearTimeout(paints);
+    paints = 0;
+    tell();
+  };
+  const set = change => {
+    waiting = {...waiting, ...change};
+    if (window.voorwerp.on_screen?.()?.foresee(change) && !paints) {
+      window.addEventListener("voorwerp-painted", painted_now);
+      paints = setTimeout(painted_now, PAINTS);
+    }
+    tell();
+  };
   model.on("heard", () => { sent = false; tell(); if (!sent) draw_view(); });
   const act = name => model.send_msg({do: name});
 
@@ -387,6 +402,7 @@ export function render({model, el}) {
   model.on(["mixing", "about", "n_off", "n_on_map"], draw_legend);
   model.on("remove", () => {
     window.removeEventListener("voorwerp-legend", draw_legend);
+    window.removeEventListener("voorwerp-painted", painted_now);
     [...always, ...listed].forEach(forget => forget());
   });
   draw_view();

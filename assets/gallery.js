@@ -294,6 +294,7 @@ export function render({model, el}) {
       return bitmap;
     } finally { decoder.close(); }
   };
+  let forms = 0;  // bitmaps so far
   const whole_film = film => createImageBitmap(new Blob([film.content]));
   const decode = async (film, level) => {
     film.due = level;
@@ -303,22 +304,20 @@ export function render({model, el}) {
     if (film.due !== level) { bitmap?.close?.(); return; }  // put away meanwhile
     if (bitmap && !film.pitch) Object.assign(film, {width: bitmap.width, height: bitmap.height, pitch: bitmap.height});
     film.bitmap?.close?.();
-    Object.assign(film, {bitmap, level, due: 0});
+    Object.assign(film, {bitmap, level, due: 0, form: ++forms});
   };
   /** 2 for whole, 1 for half the size. */
   const level_of = (film, px) => kind === "original" && film.pitch && px <= Math.min(film.width, film.height) / 2 ? 1 : 2;
   const is_due = (film, px) => film.bitmap !== false && Math.max(film.level, film.due) < level_of(film, px);
 
+  // A canvas costs what it has to draw, and again where it is laid on the page: one that would look the same is left as it is
+  let painted = [];
   const paint = () => {
     const ratio = window.devicePixelRatio || 1, height = view.clientHeight;
-    const from = Math.max(0, Math.floor(top - height / 2)), to = Math.min(tall, Math.ceil(top + 1.5 * height));
-    const width = Math.round(view.clientWidth * ratio), tallness = Math.round((to - from) * ratio);
-    if (canvas.width !== width || canvas.height !== tallness) Object.assign(canvas, {width, height: tallness});
-    Object.assign(canvas.style, {width: `${view.clientWidth}px`, height: `${to - from}px`, transform: `translateY(${from + shift()}px)`});
-    const context = canvas.getContext("2d"), n = page_size(), side = step - GAP, px = side * ratio, first = new Set(), then = new Set();
+    const from = Math.max(0, Math.floor(top - height / 4)), to = Math.min(tall, Math.ceil(top + 1.25 * height));
+    const n = page_size(), side = step - GAP, px = side * ratio, first = new Set(), then = new Set(), draws = [];
+    const looks = [view.clientWidth, from, to, ratio, side];  // of each picture then: the film as it is decoded, its place there and here
     let missing = 0;
-    context.setTransform(ratio, 0, 0, ratio, 0, -from * ratio);
-    context.clearRect(0, from, view.clientWidth, to - from);
     const in_sight = y => y + high > top && y < top + height;
     for (const [s, start, end] of between(from, to)) {
       for (let at = start; at < end; at++) {
@@ -330,12 +329,25 @@ export function render({model, el}) {
           [film, k] = before.get(Math.floor(at / before_n))?.frames?.[at % before_n] ?? [];
         }
         if (!film?.bitmap) continue;  // undefined: not decoded; false: no picture
+        const x = x_of(at, s);
+        draws.push([film, k, x, y]);
+        looks.push(film.form, k, x, y);
+      }
+    }
+    if (looks.length !== painted.length || looks.some((v, i) => v !== painted[i])) {
+      painted = looks;
+      const width = Math.round(view.clientWidth * ratio), tallness = Math.round((to - from) * ratio), context = canvas.getContext("2d");
+      if (canvas.width !== width || canvas.height !== tallness) Object.assign(canvas, {width, height: tallness});
+      context.setTransform(ratio, 0, 0, ratio, 0, -from * ratio);
+      context.clearRect(0, from, view.clientWidth, to - from);
+      for (const [film, k, x, y] of draws) {
         const part = Math.min(film.width, film.height), scale = film.bitmap.height / (film.n * film.pitch), of = part * scale;
         context.imageSmoothingEnabled = kind === "original" || side < 2 * part;  // the network's pixels are seen as pixels
         context.imageSmoothingQuality = px < of / 2 ? "medium" : "low";
-        context.drawImage(film.bitmap, (film.width - part) / 2 * scale, (k * film.pitch + (film.height - part) / 2) * scale, of, of, x_of(at, s), y, side, side);
+        context.drawImage(film.bitmap, (film.width - part) / 2 * scale, (k * film.pitch + (film.height - part) / 2) * scale, of, of, x, y, side, side);
       }
     }
+    Object.assign(canvas.style, {width: `${view.clientWidth}px`, height: `${to - from}px`, transform: `translateY(${from + shift()}px)`});
     const needed = first.size ? first : then;  // what is in view first
     if (needed.size) Promise.all([...needed].map(film => decode(film, level_of(film, px)))).then(now);
     view.setAttribute("aria-busy", String(missing > 0 || waiting > 0));
@@ -361,11 +373,11 @@ export function render({model, el}) {
     for (const [, first, last] of between(top - height / 2, top + 1.5 * height)) for (let p = Math.floor(first / n); p <= Math.floor((last - 1) / n); p++) close.add(pages.get(p));
     close.forEach(touch);
     trim();
+    const missing = model.has_images ? paint() : [...near].filter(number => !pages.get(number)?.rows).length;  // first: pictures are decoded meanwhile
     const places = new Set();
     for (const [s, first, last] of in_view) for (let at = first; at < last; at++) { places.add(at); show_tile(at, s, n); }
     for (const [at, tile] of tiles) if (!places.has(at)) { tile.remove(); tiles.delete(at); }
     show_heads(height);
-    const missing = model.has_images ? paint() : [...near].filter(number => !pages.get(number)?.rows).length;
     if (!model.has_images) view.setAttribute("aria-busy", String(missing > 0 || waiting > 0));
     if (!missing && next >= 0 && next * n < total) { near.add(next); ahead(next); }
     for (const [number, page] of pages) if (page.controller && !near.has(number) && Math.floor(wanted / n) !== number) { page.controller.abort(); pages.delete(number); }  // scrolled past

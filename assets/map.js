@@ -20,6 +20,8 @@
   const SMALL = [150, 110]; // pixels of the minimap
   const SAID = 10_000; // ms: so long a removed place can be brought back from here
   const TURN = 0.008; // radians a pixel
+  const TRUSTED = 3000; // ms: so long what a person chose is shown before the session has said so
+  const PAINTED = ["color", "aggregate", "norm"]; // of what the left column sets: how a frame is painted
   const REMEMBERED = "voorwerp-minimap";
   const controllers = new WeakMap();
   const put_away = new Set();  // categories of overlays that a person hid, as long as the page is open
@@ -106,6 +108,7 @@
       this.pointers = new Map();
       this.past = [];
       this.at = -1;
+      this.foreseen = {};
       this.marks = {};
       this.brush = 22;
       this.build();
@@ -212,11 +215,32 @@
       return true;
     }
 
+    /** What a person chooses in the left column, asked for at once: the session hears of it, and has the last word. False for what colors no frame. */
+    foresee({lambda_, ...change}) {
+      const seen = PAINTED.filter(name => change[name] !== undefined).map(name => [name, change[name]]);
+      if (lambda_ !== undefined) seen.push(["lambda", Math.round(1000 * lambda_) / 1000]);
+      if (!seen.length || !this.told) return false;
+      this.foreseen = {...this.foreseen, ...Object.fromEntries(seen)};
+      clearTimeout(this.trusting);
+      this.trusting = setTimeout(() => { this.foreseen = {}; this.hear(); }, TRUSTED);
+      this.take();
+      return true;
+    }
+
     /** The session says what to show. */
     hear() {
-      const before = this.told, told = JSON.parse(this.request.tags[0] ?? "{}");
-      if (!told.query) return;
-      this.told = told;
+      const session = JSON.parse(this.request.tags[0] ?? "{}");
+      if (!session.query) return;
+      this.session = session;
+      for (const [name, value] of Object.entries(this.foreseen)) if (session.query[name] === value || session.paint[name] === value) delete this.foreseen[name];
+      this.take();
+    }
+
+    /** What is to be shown now: what the session said last, and what a person chose since. */
+    take() {
+      const before = this.told, {session, pixels} = this, {lambda: weight = session.query.lambda, ...paint} = this.foreseen;
+      const told = this.told = {...session, query: {...session.query, lambda: weight}, paint: {...session.paint, ...paint}};
+      if (told.paint.color !== session.paint.color && pixels.frame?.color === told.paint.color) told.palette = pixels.palette;
       const {map, x, y, run, lambda, lambda_mode} = told.query, plane = JSON.stringify([map, x, y, told.solid]);
       const stand = JSON.stringify([plane, `${x} ${y}`.includes("scores.") && [run, lambda, lambda_mode]]);  // where subjects do
       if (told.solid && !this.press && String(told.turn) !== String(this.told_turn)) this.turn = this.told_turn = told.turn;
@@ -464,7 +488,7 @@
       // one in flight, the latest wins (two were measured: no faster on two cores, and fewer frames in a drag)
       if (this.busy && this.dirty) this.give_up();
       if (this.busy || !this.dirty || !this.told || !this.place()) return;
-      const {told, w: wide, h: high} = this, {x0, x1, y0, y1} = this.box();
+      const {told, session, w: wide, h: high} = this, {x0, x1, y0, y1} = this.box();
       this.dirty = false;
       if (!(wide > 0) || !(high > 0) || !(x0 < x1) || !(y0 < y1)) return;
       const [left, right, below, above] = this.margin(), is_padded = left + right + below + above > 0;
@@ -478,11 +502,12 @@
       const began = performance.now(), sent = this.sent = {began, coarse, changes: this.changes, controller: new AbortController()};
       try {
         const ask = {...told.paint, x0: view[0], x1: view[1], y0: view[2], y1: view[3], w, h, density, ...told.solid && this.moving ? {moving: 1} : {}, ...coarse ? {coarse: 1} : {}};
+        if (told.paint.color !== session.paint.color) Object.assign(ask, {ramp: told.ramp, theme: told.theme});  // its colors come with it
         const answer = await fetched(`frame?${this.query(ask)}`, this.link_is_slow ? {"X-Voorwerp-Link": "slow"} : {}, sent.controller.signal);
         const came = performance.now(), legend = JSON.parse(answer.headers.get("X-Legend"));
         const bytes = new Uint8Array(await answer.arrayBuffer());
         this.weigh(Number(answer.headers.get("Content-Length")) || bytes.length, performance.now() - came);
-        const {color} = told.paint, {palette} = this.told.paint.color === color ? this.told : told;  // it may be another since
+        const {color} = told.paint, {palette} = this.session.paint.color === color ? this.session : {palette: answer.headers.get("X-Palette") ?? told.palette};
         this.pixels.lay({bytes, w, h, view, color, palette, turn: told.solid ? String(this.turn) : ""});
         this.pixels.slide(this.view, this.w, this.h);
         this.has = what;

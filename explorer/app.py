@@ -36,6 +36,7 @@ from panel_material_ui import Page  # type: ignore[attr-defined]  # made at impo
 from tornado.ioloop import PeriodicCallback
 
 from explorer import ASSETS, raster
+from explorer.caches import give_back, give_back_columns
 from explorer.campaigns import campaign_routes
 from explorer.classify import Door, classify_routes
 from explorer.errors import SurveyError, VoorwerpError
@@ -139,6 +140,7 @@ POLL_MS = 1000
 #: After so long a thread that computes lets the event loop have the interpreter; Python's own 5 ms are half a frame.
 SWITCH_S = 0.001
 VOTES_MS = 3000
+GIVE_BACK_MS = 15_000
 
 
 class Idle(param.Parameterized):
@@ -529,6 +531,7 @@ def serve(
     """
     is_local = address == "localhost" or address.startswith("127.")
     has_samp = is_local and not behind_proxy  # it reaches this desktop
+    give_back_columns()
     with only_server(Path(path)) as note, Desk.open(path, has_samp, scheduler, workers, retrain) as desk:
         sys.setswitchinterval(SWITCH_S)
         pool = ThreadPoolExecutor(max(4, os.cpu_count() or 2), thread_name_prefix="work")
@@ -574,6 +577,8 @@ def serve(
         votes.start()
         ends = PeriodicCallback(server.login.close_ended, POLL_MS)
         ends.start()
+        gives_back = PeriodicCallback(partial(_begin, pool, give_back), GIVE_BACK_MS)
+        gives_back.start()
         if open_browser:
             server.bokeh.io_loop.call_later(0.2, webbrowser.open, url)
         server.bokeh.start()  # with it pages that are left end, and sockets are pinged
@@ -581,6 +586,7 @@ def serve(
             server.bokeh.io_loop.start()
         finally:
             ends.stop()
+            gives_back.stop()
             votes.stop()
             classify.close()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -627,6 +633,10 @@ class CountVotes:
     def stop(self) -> None:
         self._callback.stop()
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin(pool: ThreadPoolExecutor, act: Callable[[], None]) -> None:
+    pool.submit(act)
 
 
 def _visitor() -> Person:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -14,10 +16,34 @@ import numpy as np
 
 T = TypeVar("T")
 
+#: What is larger is the system's again as soon as it is let go; a frame is smaller.
+COLUMN_BYTES = 4 << 20
+_MMAP_THRESHOLD = -3  # of mallopt, as malloc.h has it
+
 #: Containers of more members are not looked into by `size_of`: they hold small things.
 _LOOKED_INTO = 64
 #: Seconds after which all that a cache keeps is measured anew; what is put there, at once.
 MEASURED_S = 1.0
+
+
+def _of_libc(name: str) -> Callable[..., int] | None:
+    """A function of the C library; None where it has none of that name (these are glibc's)."""
+    return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None
+
+
+def give_back_columns() -> None:
+    """Once a process: what is as large as a column of a million goes back to the system when it is let go.
+
+    Else glibc keeps what it was given back, whose size it learns, among what stays.
+    """
+    if (mallopt := _of_libc("mallopt")) is not None:
+        mallopt(_MMAP_THRESHOLD, COLUMN_BYTES)
+
+
+def give_back() -> None:
+    """Give the system back what is free: much of what drawing took for a moment is kept."""
+    if (trim := _of_libc("malloc_trim")) is not None:
+        trim(0)
 
 
 def is_mapped(array: np.ndarray) -> bool:

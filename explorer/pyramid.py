@@ -33,7 +33,7 @@ KEPT_BYTES = 800_000_000
 KEPT = {"max": np.float32, "sum": np.float64, "squares": np.float64, "known": np.uint32}
 
 #: Points of the even sample that stands for those of a larger index.
-THINNED = 4_000_000
+THINNED = 2_000_000
 
 #: Rows of cells that a thread sums at once.
 _STRIPE = 64

@@ -49,7 +49,7 @@ MANY = 12_000_000
 #: Points in view from which on a frame is shared among the cores.
 SHARED = 300_000
 #: Subjects that a scale is taken from.
-SAMPLE = 200_000
+SAMPLE = 100_000
 
 
 # ------------------------------------------------------------------------------------------------------ colours

@@ -69,6 +69,7 @@ from explorer.people import LOCAL, Person, Role
 from explorer.services.accounts import LOGIN_DAYS, Accounts
 from explorer.services.apart import correlations, sets_apart
 from explorer.services.boundaries import Context
+from explorer.services.colors import THEMES, packed, palette
 from explorer.services.compared import Pair
 from explorer.services.crowd import Cut, Machine
 from explorer.services.desk import Desk
@@ -540,6 +541,9 @@ class FrameRoute(Route):
             "coarse": frame.is_coarse,
         }
         self.set_header("X-Legend", json.dumps(legend))  # pure ASCII, as a header must be
+        if self.get_query_argument("ramp", ""):  # the page asked before the session told it the colors
+            ramp, theme = self.choice("ramp", PALETTES), self.choice("theme", THEMES)
+            self.set_header("X-Palette", packed(palette(color.by, len(paint.labels), ramp, theme)))
         self.set_header("Cache-Control", "no-store")
         body = frame.pixels.tobytes()
         # the page says so once it measured it; nearer by, packing takes longer than sending

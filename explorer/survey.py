@@ -942,6 +942,7 @@ class Survey:
         with making:
             if key not in cache:
                 cache[key] = make()
+                pa.default_memory_pool().release_unused()  # what a thread has read only that thread gives back
             return cache[key]
 
     def _field(self, name: str) -> pa.Field:

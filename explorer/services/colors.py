@@ -11,6 +11,7 @@ from bokeh.palettes import Cividis256, Inferno256, Magma256, Viridis256
 from explorer.raster import DIM, FULL, LEVELS, MISSING, MISSING_DIM
 
 Theme = Literal["dark", "light"]
+THEMES: tuple[Theme, ...] = ("dark", "light")
 
 GROUNDS: dict[str, str] = {"dark": "#0a0d12", "light": "#ffffff"}
 GREY = "#6b7280"
@@ -64,6 +65,11 @@ def ramp(color_by: str, name: str = "auto", theme: Theme = "dark") -> list[str]:
 def palette(color_by: str, n_labels: int = 0, name: str = "auto", theme: Theme = "dark") -> list[str]:
     """The 256 colors of a frame's bytes (the table in `explorer.raster`)."""
     return list(_palette(color_by, n_labels, name, theme))
+
+
+def packed(colors: list[str]) -> str:
+    """A palette as the page takes it: of the bytes from 1 on, six hexadecimal digits each."""
+    return "".join(color[1:] for color in colors[1:])
 
 
 @lru_cache(64)

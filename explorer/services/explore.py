@@ -197,7 +197,7 @@ class Explore:
         self._extents = Cache(64)
         self._counted = Cache(64)
         self._values = Cache(16, KEPT_BYTES)
-        self._mixed = Cache(8, KEPT_BYTES // 2)
+        self._mixed = Cache(3, KEPT_BYTES // 2)
         self._sorting_scores = Background()
         self._paints = Cache(16)
         self._scales = Cache(64)

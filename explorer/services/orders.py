@@ -201,7 +201,7 @@ class Orders:
 
     def __init__(self, n: int, nbytes: int = KEPT_BYTES) -> None:
         self.n = n
-        self._whole = Cache(24, nbytes)
+        self._whole = Cache(8, nbytes)
         self._some = Cache(24, nbytes // 4)
         self._scans = Cache(64, nbytes // 16)
         self._background = Background()

@@ -20,7 +20,7 @@ from panel.viewable import Viewer
 from explorer import ASSETS
 from explorer.errors import VoorwerpError
 from explorer.services.boundaries import Context
-from explorer.services.colors import CATEGORIES, palette
+from explorer.services.colors import CATEGORIES, packed, palette
 from explorer.services.explore import AXES, Explore, Plane
 from explorer.services.judge import Judge
 from explorer.services.notes import Notes
@@ -321,6 +321,7 @@ class MapView(Viewer):
                 "selection": explore.keep(state.selection) if k else "",
             },
             "palette": self._palette(),
+            "ramp": state.palette,
             "version": explore.survey.generation,
             "home": home,
             "solid": state.solid,
@@ -347,8 +348,7 @@ class MapView(Viewer):
         """Colors of a frame's bytes from 1 on, six hexadecimal digits each."""
         state = self.state
         labels = self.explore.labels(state.color)
-        colors = palette(state.color, len(labels), state.palette, state.theme)  # type: ignore[arg-type]
-        return "".join(color[1:] for color in colors[1:])
+        return packed(palette(state.color, len(labels), state.palette, state.theme))  # type: ignore[arg-type]
 
     def _restyle(self) -> None:
         if "figure" in self._handles:
