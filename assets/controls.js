@@ -27,7 +27,8 @@ export function render({model, el}) {
     model.send_msg({set: waiting});
     waiting = null;
   };
-  const painted_now = () => {
+  const painted_now = event => {
+    if (event?.detail && !event.detail.is_latest) return;  // of what was chosen before
     window.removeEventListener("voorwerp-painted", painted_now);
     clearTimeout(paints);
     paints = 0;
@@ -42,7 +43,8 @@ export function render({model, el}) {
     tell();
   };
   model.on("heard", () => { sent = false; tell(); if (!sent) draw_view(); });
-  const act = name => model.send_msg({do: name});
+  const send = message => { painted_now(); model.send_msg(message); };  // nothing overtakes what was chosen before it
+  const act = name => send({do: name});
 
   // ------------------------------------------------------------------------------------------------- parts
   const choice = (name, label, title) => {
@@ -165,7 +167,7 @@ export function render({model, el}) {
   name.setAttribute("aria-label", "Name this selection");
   save.title = "Keep the selection under this name, in the survey's ledger";
   keep.append(name, save);
-  keep.addEventListener("submit", e => { e.preventDefault(); model.send_msg({keep: name.value}); });
+  keep.addEventListener("submit", e => { e.preventDefault(); send({keep: name.value}); });
   name.addEventListener("keydown", e => { if (e.key === "Escape") name.blur(); });
 
   const said = make("div", "said"), words = make("span"), back = button("Undo", "Take this back", () => act("take back"));
@@ -173,11 +175,11 @@ export function render({model, el}) {
   said.append(words, back);
   const list = make("ul", "kept");
   list.setAttribute("aria-label", "Kept selections");
-  const files = make("div", "files"), figures = make("div", "files"), send = button("", "To TOPCAT, Aladin or DS9 on this machine (Simple Application Messaging Protocol)", () => { words.textContent = "Sending …"; act("send"); });
-  send.className = "send";
+  const files = make("div", "files"), figures = make("div", "files"), to_samp = button("", "To TOPCAT, Aladin or DS9 on this machine (Simple Application Messaging Protocol)", () => { words.textContent = "Sending …"; act("send"); });
+  to_samp.className = "send";
   const checked = make("p", "checked");  // what experts found in the kept selection that is selected
   checked.setAttribute("role", "status");
-  chosen.append(make("h3", "", "Selection"), total, checked, mode.box, moves, keep, said, list, files, figures, send);
+  chosen.append(make("h3", "", "Selection"), total, checked, mode.box, moves, keep, said, list, files, figures, to_samp);
   const hint = button("? keys", "Keys (?)", () => window.voorwerp.commands.run("keys"));
   hint.className = "hint";
   root.append(view, chosen, hint);
@@ -264,12 +266,12 @@ export function render({model, el}) {
   const draw_kept = () => {
     list.hidden = !model.kept.length;
     list.replaceChildren(...model.kept.map(([title, k]) => {
-      const line = make("li"), open = button("", `Select these ${count(k)} subjects`, () => model.send_msg({open: title}));
+      const line = make("li"), open = button("", `Select these ${count(k)} subjects`, () => send({open: title}));
       open.className = "open";
       open.append(make("span", "", title), make("em", "", count(k)));
       open.setAttribute("aria-label", `${title}, ${plural(k, "subject")}`);
       open.setAttribute("aria-current", title === model.opened);
-      const rename = button("✎", "Rename", () => edit(line, title), `Rename ${title}`), drop = button("✕", "Remove", () => model.send_msg({drop: title}), `Remove ${title}`);
+      const rename = button("✎", "Rename", () => edit(line, title), `Rename ${title}`), drop = button("✕", "Remove", () => send({drop: title}), `Remove ${title}`);
       line.append(open, rename, drop);
       return line;
     }));
@@ -283,7 +285,7 @@ export function render({model, el}) {
     const end = accepted => {
       if (over) return;
       over = true;
-      if (accepted && box.value.trim() && box.value.trim() !== title) model.send_msg({rename: [title, box.value.trim()]});
+      if (accepted && box.value.trim() && box.value.trim() !== title) send({rename: [title, box.value.trim()]});
       draw_kept();
     };
     box.addEventListener("keydown", e => { if (e.key === "Enter") end(true); else if (e.key === "Escape") { e.stopPropagation(); end(false); } });
@@ -312,7 +314,7 @@ export function render({model, el}) {
 
   // ---------------------------------------------------------------------------------------------- to screen
   const draw_view = () => {
-    const {view: v, can} = model;
+    const {can} = model, v = {...model.view, ...waiting};
     fill(x, can.axes, v.x);
     fill(y, can.axes, v.y);
     x.disabled = y.disabled = swap.disabled = v.solid || !can.axes.length;
@@ -355,8 +357,8 @@ export function render({model, el}) {
     const drawn = ["png", "svg", "pdf"].map(form => download(form.toUpperCase(), () => `figure?${figure_query()}&format=${form}`, `This view as ${form.toUpperCase()}, with caption and provenance`));
     figures.replaceChildren("Figure: ", ...joined(drawn), ...k ? [" · ", download("contact sheet", () => `figure?${figure_query()}&kind=sheet&format=pdf`, "The selection's first pictures in the gallery's order, as PDF")] : []);
     figures.hidden = !model.can.map;
-    send.hidden = !samp;
-    send.textContent = `Send ${what} by SAMP`;
+    to_samp.hidden = !samp;
+    to_samp.textContent = `Send ${what} by SAMP`;
     draw_kept();
   };
   const draw_said = () => {
@@ -387,7 +389,7 @@ export function render({model, el}) {
     listed.splice(0).forEach(forget => forget());
     for (const [, options] of model.can.colors ?? []) for (const [of, title] of options) listed.push(add(`color-${of}`, `Color by: ${title}`, () => set({color: of}), {group: "View"}));
     for (const [, options] of model.can.overlays ?? []) for (const [of, title] of options) listed.push(add(`overlay-${of}`, `Overlay: ${title}`, () => set({overlay: of}), {group: "View"}));
-    for (const [title] of model.kept) listed.push(add(`kept-${title}`, `Select: ${title}`, () => model.send_msg({open: title}), {group: "Kept selections"}));
+    for (const [title] of model.kept) listed.push(add(`kept-${title}`, `Select: ${title}`, () => send({open: title}), {group: "Kept selections"}));
   };
 
   window.addEventListener("voorwerp-legend", draw_legend);

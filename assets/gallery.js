@@ -1,6 +1,7 @@
 // The selection as pictures: a virtual grid, of which only what is on screen exists. Pictures come by the page, one request
 // for many, as films: images of many pictures, one below the other, which are decoded in a seventh of the time of as many
 // images. They are painted on one canvas under the tiles: that is faster than an <img> each. The bar above is ours, too.
+const MARGIN = 200;         // px painted above and below what is in view, or a quarter of that
 const PAGE = 96, LARGEST = 480;  // subjects a request, of thumbnails as many as are in view
 const HELD = 48 << 20;      // bytes of pages that are kept for when they are asked for again, the least recently used go first
 const DECODED = 24e6;       // px of decoded films, likewise
@@ -312,9 +313,10 @@ export function render({model, el}) {
 
   // A canvas costs what it has to draw, and again where it is laid on the page: one that would look the same is left as it is
   let painted = [];
+  canvas.addEventListener("contextrestored", () => { painted = []; draw(); });
   const paint = () => {
     const ratio = window.devicePixelRatio || 1, height = view.clientHeight;
-    const from = Math.max(0, Math.floor(top - height / 4)), to = Math.min(tall, Math.ceil(top + 1.25 * height));
+    const margin = Math.max(height / 4, MARGIN), from = Math.max(0, Math.floor(top - margin)), to = Math.min(tall, Math.ceil(top + height + margin));
     const n = page_size(), side = step - GAP, px = side * ratio, first = new Set(), then = new Set(), draws = [];
     const looks = [view.clientWidth, from, to, ratio, side];  // of each picture then: the film as it is decoded, its place there and here
     let missing = 0;

@@ -21,7 +21,6 @@
   const SAID = 10_000; // ms: so long a removed place can be brought back from here
   const TURN = 0.008; // radians a pixel
   const TRUSTED = 3000; // ms: so long what a person chose is shown before the session has said so
-  const PAINTED = ["color", "aggregate", "norm"]; // of what the left column sets: how a frame is painted
   const REMEMBERED = "voorwerp-minimap";
   const controllers = new WeakMap();
   const put_away = new Set();  // categories of overlays that a person hid, as long as the page is open
@@ -217,12 +216,13 @@
 
     /** What a person chooses in the left column, asked for at once: the session hears of it, and has the last word. False for what colors no frame. */
     foresee({lambda_, ...change}) {
-      const seen = PAINTED.filter(name => change[name] !== undefined).map(name => [name, change[name]]);
-      if (lambda_ !== undefined) seen.push(["lambda", Math.round(1000 * lambda_) / 1000]);
-      if (!seen.length || !this.told) return false;
-      this.foreseen = {...this.foreseen, ...Object.fromEntries(seen)};
+      if (!this.told) return false;
+      const lambda = lambda_ === undefined ? undefined : Math.round(1000 * lambda_) / 1000, now = {...this.told.paint, lambda: this.told.query.lambda};
+      const others = Object.entries({...change, lambda}).filter(([name, value]) => name in now && value !== undefined && value !== now[name]);
+      if (!others.length) return false;
+      this.foreseen = {...this.foreseen, ...Object.fromEntries(others)};
       clearTimeout(this.trusting);
-      this.trusting = setTimeout(() => { this.foreseen = {}; this.hear(); }, TRUSTED);
+      this.trusting = setTimeout(() => { this.foreseen = {}; if (this.alive()) this.take(); }, TRUSTED);
       this.take();
       return true;
     }
@@ -233,6 +233,9 @@
       if (!session.query) return;
       this.session = session;
       for (const [name, value] of Object.entries(this.foreseen)) if (session.query[name] === value || session.paint[name] === value) delete this.foreseen[name];
+      if (!Object.keys(this.foreseen).length) clearTimeout(this.trusting);
+      if (session.solid && !this.press && String(session.turn) !== String(this.told_turn)) this.turn = this.told_turn = session.turn;
+      if (!this.press) this.tool = session.tool;
       this.take();
     }
 
@@ -242,8 +245,8 @@
       const told = this.told = {...session, query: {...session.query, lambda: weight}, paint: {...session.paint, ...paint}};
       if (told.paint.color !== session.paint.color && pixels.frame?.color === told.paint.color) told.palette = pixels.palette;
       const {map, x, y, run, lambda, lambda_mode} = told.query, plane = JSON.stringify([map, x, y, told.solid]);
-      const stand = JSON.stringify([plane, `${x} ${y}`.includes("scores.") && [run, lambda, lambda_mode]]);  // where subjects do
-      if (told.solid && !this.press && String(told.turn) !== String(this.told_turn)) this.turn = this.told_turn = told.turn;
+      const standing = weight => JSON.stringify([plane, `${x} ${y}`.includes("scores.") && [run, weight, lambda_mode]]);  // where subjects do
+      const stand = standing(lambda), small = standing(session.query.lambda);
       if (before && plane !== this.plane) {
         Object.assign(this, {past: [], at: -1, last: null, lines: null, gesture: null});
         this.shown = null;
@@ -252,7 +255,6 @@
       } else if (before && told.fit !== before.fit) this.home();
       if (!told.selected && before?.selected) this.last = null;
       this.plane = plane;
-      if (!this.press) this.tool = told.tool;
       this.surface.setAttribute("aria-label", told.about);
       const read = !this.card.hidden && !this.left && !this.press;
       this.hide();
@@ -270,11 +272,11 @@
       else if (!before?.contours) this.outline();
       else if (stand !== this.stand) { this.lines = this.asked_lines = null; this.changed(); }
       this.stand = stand;
-      if (stand !== this.small) { this.small = stand; this.minimap(); }
+      if (small !== this.small) { this.small = small; this.minimap(); }
       this.colors = null;
       if (before && told.theme !== before.theme) this.tint();
-      if (before && told.palette !== before.palette && this.pixels.frame?.color === told.paint.color) {  // else it comes with its frame
-        this.pixels.dye(told.palette);
+      if (before && told.palette !== pixels.palette && pixels.frame?.color === told.paint.color) {  // else it comes with its frame
+        pixels.dye(told.palette);
         this.tell_legend();
       }
       this.draw();
@@ -518,7 +520,7 @@
         this.lost(null);
         this.tell_legend();
         if (this.is_rough) this.settle();
-        window.dispatchEvent(new CustomEvent("voorwerp-painted", {detail: {view, coarse: legend.coarse}}));
+        window.dispatchEvent(new CustomEvent("voorwerp-painted", {detail: {view, coarse: legend.coarse, is_latest: JSON.stringify([told.query, told.paint]) === this.what}}));
       } catch (error) {
         this.has = null;
         if (error.name === "AbortError") this.dirty = true;
@@ -618,7 +620,9 @@
       this.mapped = asked;
       const [x0, x1, y0, y1] = this.whole_view, [w, h] = SMALL;
       try {
-        this.levels = new Uint8Array(await (await fetched(`frame?${this.query({color: "count", x0, x1, y0, y1, w, h})}`)).arrayBuffer());
+        const {lambda} = this.session.query, levels = new Uint8Array(await (await fetched(`frame?${this.query({lambda, color: "count", x0, x1, y0, y1, w, h})}`)).arrayBuffer());
+        if (asked !== this.mapped) return;
+        this.levels = levels;
         this.tint();
       } catch { this.mapped = null; }
       this.draw();

@@ -577,7 +577,7 @@ def serve(
         votes.start()
         ends = PeriodicCallback(server.login.close_ended, POLL_MS)
         ends.start()
-        gives_back = PeriodicCallback(partial(_begin, pool, give_back), GIVE_BACK_MS)
+        gives_back = PeriodicCallback(lambda: asyncio.get_running_loop().run_in_executor(pool, give_back), GIVE_BACK_MS)
         gives_back.start()
         if open_browser:
             server.bokeh.io_loop.call_later(0.2, webbrowser.open, url)
@@ -633,10 +633,6 @@ class CountVotes:
     def stop(self) -> None:
         self._callback.stop()
         self._thread.shutdown(wait=False, cancel_futures=True)
-
-
-def _begin(pool: ThreadPoolExecutor, act: Callable[[], None]) -> None:
-    pool.submit(act)
 
 
 def _visitor() -> Person:

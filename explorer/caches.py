@@ -16,9 +16,10 @@ import numpy as np
 
 T = TypeVar("T")
 
-#: What is larger is the system's again as soon as it is let go; a frame is smaller.
-COLUMN_BYTES = 4 << 20
-_MMAP_THRESHOLD = -3  # of mallopt, as malloc.h has it
+#: Bytes of what is the system's again as soon as it is let go, as a column of more than a million; and of what may be
+#: free for the next frames, which are smaller.
+COLUMN_BYTES, FREE_BYTES = 4 << 20, 64 << 20
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt, as malloc.h has them
 
 #: Containers of more members are not looked into by `size_of`: they hold small things.
 _LOOKED_INTO = 64
@@ -32,12 +33,13 @@ def _of_libc(name: str) -> Callable[..., int] | None:
 
 
 def give_back_columns() -> None:
-    """Once a process: what is as large as a column of a million goes back to the system when it is let go.
+    """Once a process: what is larger than `COLUMN_BYTES` goes back to the system when it is let go.
 
-    Else glibc keeps what it was given back, whose size it learns, among what stays.
+    Else glibc, which learns from what it is given back, keeps it among what stays.
     """
     if (mallopt := _of_libc("mallopt")) is not None:
         mallopt(_MMAP_THRESHOLD, COLUMN_BYTES)
+        mallopt(_TRIM_THRESHOLD, FREE_BYTES)
 
 
 def give_back() -> None:

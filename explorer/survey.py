@@ -97,7 +97,7 @@ SUBJECTS_SCHEMA = pa.schema(
 ROW_GROUP = 16_384
 
 #: Rows beyond which columns are mapped from files instead of held in memory, and rows read at once to make them.
-LARGE = 2_000_000
+LARGE = 1_000_000
 _BLOCK = 1 << 20
 #: So few rows of a column of texts are read by themselves.
 _FEW = 16
@@ -942,7 +942,7 @@ class Survey:
         with making:
             if key not in cache:
                 cache[key] = make()
-                pa.default_memory_pool().release_unused()  # what a thread has read only that thread gives back
+                pa.default_memory_pool().release_unused()  # what this thread read for it stays else
             return cache[key]
 
     def _field(self, name: str) -> pa.Field:

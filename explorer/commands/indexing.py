@@ -40,7 +40,7 @@ def index(
 ) -> None:
     """Sort a map of SURVEY into cells, so that the app opens it at once.
 
-    The app does this by itself for a map of more than 2 million subjects when it is first looked at. The index lies in
+    The app does this by itself for a map of more than a million subjects when it is first looked at. The index lies in
     SURVEY/maps/MAP/index, with the run's scores in the same order, and may be deleted at any time.
     """
     from explorer.cells import NoIndexError

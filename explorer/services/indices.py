@@ -31,7 +31,7 @@ from explorer.survey import Survey
 from models.artifacts import COORDINATES, SCORES
 
 #: Subjects of a map beyond which its index is kept on disk.
-LARGE = 2_000_000
+LARGE = 1_000_000
 INDEX = "index"
 #: Bytes of columns in cell order, of a map: on disk, and in memory where there is no index on disk.
 ON_DISK, IN_MEMORY = 12 << 30, 1 << 30

@@ -250,7 +250,9 @@ def sessions() -> list[Row]:
 ROWS = {
     "people": drag,
     "people-page": sessions,
+}
+LONG_ROWS = {
     "soak-sessions": visits,
     "soak-drag": lambda: soak(SOAK_S, "soak-drag"),
+    "soak-drag-long": lambda: soak(LONG_SOAK_S, "soak-drag-long"),
 }
-LONG_ROWS = {"soak-drag-long": lambda: soak(LONG_SOAK_S, "soak-drag-long")}

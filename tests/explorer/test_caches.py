@@ -1,9 +1,13 @@
 """What is kept, by number and by bytes."""
 
+import platform
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from explorer import caches
 from explorer.caches import Cache, is_mapped, size_of
@@ -56,3 +60,30 @@ def test_a_value_that_grows_while_it_is_kept_counts_as_it_is(monkeypatch):
     assert kept.kept("other") is None
     kept.put("fourth", np.zeros(1, np.uint8))
     assert kept.kept("grows") is None
+
+
+LEFT = """
+import sys
+import numpy as np
+from explorer.caches import COLUMN_BYTES, give_back_columns
+
+def anonymous():
+    return int(open("/proc/self/status").read().split("RssAnon:")[1].split()[0]) * 1024
+
+if sys.argv[1] == "told":
+    give_back_columns()
+large = np.ones(24 << 20, np.uint8)
+del large  # from here on glibc takes such arrays from what it keeps
+before = anonymous()
+columns = [np.ones(COLUMN_BYTES + 4096, np.uint8) for _ in range(8)]
+del columns[:7]  # the last one stands above them
+print((anonymous() - before) / COLUMN_BYTES)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has its own way")
+def test_columns_that_are_let_go_are_the_systems_again():
+    def left(word: str) -> float:
+        return float(subprocess.run([sys.executable, "-c", LEFT, word], check=True, capture_output=True).stdout)
+
+    assert left("told") < 2 < 7 < left("not told")

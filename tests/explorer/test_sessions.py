@@ -3,6 +3,8 @@
 import gc
 import logging
 import shutil
+import signal
+import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +18,7 @@ from bokeh.document import Document
 from panel.io.document import _cleanup_doc
 from panel.io.state import set_curdoc
 
+from explorer import app
 from explorer.app import Session, setup
 from explorer.cli import main
 from explorer.errors import UsageError
@@ -61,6 +64,32 @@ def test_closed_sessions_leave_no_watcher_and_no_session_behind(desk: Desk, monk
     gc.collect()
     assert n_watchers() == before
     assert sum(ref() is not None for ref in gone) <= 1  # the last may still be held by the frame
+
+
+def test_a_server_that_runs_ends_pages_that_were_left(finished_survey: Path, monkeypatch: pytest.MonkeyPatch):
+    keeps_house: list[bool] = []
+
+    def listen(*given: object):
+        server = listen_on(*given)  # type: ignore[arg-type]
+        tornado = server.bokeh._tornado
+        monkeypatch.setattr(
+            type(server.bokeh.io_loop), "start", lambda _: keeps_house.append(tornado._cleanup_job.is_running())
+        )
+        servers.append(server.bokeh)
+        return server
+
+    listen_on, servers = app._listen, []
+    monkeypatch.setattr(app, "_listen", listen)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(sys, "setswitchinterval", lambda _: None)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        app.serve(finished_survey, port=0, open_browser=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for server in servers:
+            server.stop()
+    assert keeps_house == [True]
 
 
 def test_frames_do_not_wait_for_comparisons_and_figures(desk: Desk):

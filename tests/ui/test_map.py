@@ -297,6 +297,38 @@ def test_another_palette_or_theme_paints_the_same_bytes_and_asks_for_none(screen
     screen.get_by_label("Palette").select_option("auto")
 
 
+def test_what_colors_the_map_is_asked_for_before_the_session_says_so_and_only_once(screen: Page):
+    asked: list[str] = []
+    screen.on("request", lambda request: asked.append(request.url) if is_of_the_map(request.url) else None)
+    screen.evaluate(f"() => {{ {MAP}.hear = () => {{}}; }}")  # deaf
+    assert told(screen, "told.paint.color") != "count"
+    screen.get_by_label("Color by").select_option("count")
+    until(screen, "m.pixels.frame.color === 'count' && !m.busy")
+    palette = told(screen, "pixels.palette")
+    assert palette != told(screen, "session.palette")
+    lambda_up(screen)
+    until(screen, "m.told.query.lambda !== m.session.query.lambda && !m.busy")
+    screen.wait_for_function(
+        f"() => {{ const m = {MAP}, s = JSON.parse(m.request.tags[0]); "
+        "return s.paint.color === 'count' && s.query.lambda === m.told.query.lambda; }"
+    )
+    before = len(asked)
+    assert [url for url in asked if "ramp=auto" in url and "color=count" in url]
+    screen.evaluate(f"() => {{ delete {MAP}.hear; {MAP}.hear(); }}")
+    assert told(screen, "foreseen") == {}
+    assert told(screen, "session.palette") == palette == told(screen, "pixels.palette")
+    painted(screen)
+    assert len(asked) == before
+
+
+def test_a_coloring_that_the_session_does_not_take_goes_again(screen: Page):
+    assert screen.evaluate(f"() => {MAP}.foresee({{color: 'scores.image_score'}})")
+    until(screen, "m.pixels.frame.color === 'scores.image_score'")
+    until(screen, "m.pixels.frame.color === m.session.paint.color")
+    assert told(screen, "pixels.palette") == told(screen, "session.palette")
+    assert not screen.evaluate(f"() => {MAP}.foresee({{overlay: ''}})")
+
+
 def test_a_hand_that_moves_again_does_not_wait_for_the_exact_frame_of_what_it_left(screen: Page):
     held: list[Route] = []
     left: list[str] = []
