@@ -12,7 +12,21 @@ from explorer import pixels, pyramid, raster
 from explorer.cells import CellIndex, Cloud
 from explorer.errors import UnwantedError
 from explorer.pyramid import Column
-from explorer.raster import EMPTY, FULL, LEVELS, MISSING, Frame, Paint, Scale, counted, extremes, render, sample, summed
+from explorer.raster import (
+    EMPTY,
+    FULL,
+    LEVELS,
+    MISSING,
+    SAMPLE,
+    Frame,
+    Paint,
+    Scale,
+    counted,
+    extremes,
+    render,
+    sample,
+    summed,
+)
 from explorer.state import Selection
 
 N, W, H = 300_000, 61, 47
@@ -122,7 +136,7 @@ def test_the_ends_of_a_column_are_of_all_of_it_and_a_sample_is_even():
     assert sorted(sample(values)) == [-5, 9]  # few have a value: they are looked for
     assert extremes(np.full(10, np.nan)) == (0, 0)
     assert extremes(np.zeros(0)) == (0, 0)
-    assert len(sample(np.arange(1_000_003.0))) == pytest.approx(200_000, rel=0.01)
+    assert len(sample(np.arange(1_000_003.0))) == pytest.approx(SAMPLE, rel=0.01)
 
 
 def some(table: pd.DataFrame) -> Selection:

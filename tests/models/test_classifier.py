@@ -84,7 +84,8 @@ def test_a_space_has_those_to_fit_on_first_and_leaves_out_whoever_has_no_vector(
     assert len(space.rows) == 598
     assert (space.rows[: space.n_fit] % 2 == 1).all()
     assert (space.rows[space.n_fit :] % 2 == 0).all()
-    np.testing.assert_array_equal(space.projected, space.basis.project(latents, space.rows))
+    # one rounding of single precision apart where the processor multiplies other blocks
+    np.testing.assert_allclose(space.projected, space.basis.project(latents, space.rows), rtol=0, atol=1e-6)
     np.testing.assert_allclose(space.basis.mean, np.nanmean(latents[is_fit], axis=0), atol=1e-5)
 
 

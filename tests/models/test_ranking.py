@@ -160,7 +160,8 @@ def test_duplicates_are_never_on_both_sides_of_a_fold() -> None:
 def test_the_model_is_balanced_logistic_regression() -> None:
     spaces, _, positive = planted(800, 50)
     x = spaces["scores"]
-    theirs = LogisticRegression(C=ranking.PENALTY, class_weight="balanced", tol=1e-10, max_iter=1000).fit(x, positive)
+    theirs = LogisticRegression(C=ranking.PENALTY, class_weight="balanced", tol=1e-10, max_iter=1000)
+    theirs.fit(x.astype(np.float64), positive)
     found = fit(x, positive)
     assert np.allclose(found[:-1], theirs.coef_[0], atol=1e-4)
     assert found[-1] == pytest.approx(theirs.intercept_[0], abs=1e-4)
